@@ -1,0 +1,114 @@
+"""The `mlops` command: a click group whose commands are made from the actions' declarations, when they are called."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import click
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from . import __version__, commands
+from .action import Action, Inputs, kebab
+
+_OWN = {"init": "init_command", "config": "config_command", "schema": "schema_command"}
+
+
+class _Commands(click.Group):
+    """Imports a command's module only when that command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*commands.NAMES, *_OWN]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in commands.NAMES:
+            return command(commands.load(cmd_name))
+        if cmd_name in _OWN:
+            from . import setup
+
+            own: click.Command = getattr(setup, _OWN[cmd_name])
+            return own
+        return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        import difflib
+
+        near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+        if args[0] not in self.list_commands(ctx):
+            ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, names in (("Actions, in the order of the chain", commands.NAMES), ("Setting up", tuple(_OWN))):
+            rows = [(n, c.get_short_help_str(90)) for n in names if (c := self.get_command(ctx, n))]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mlops-actions")
+def main() -> None:
+    """MLOps Level 2 for any repository: validate data, materialize features, train, tune, evaluate, register, deploy
+    and watch models, the same way on a laptop, under act and on GitHub.
+
+    Each command is the action of the same name; its options are the action's inputs. Values come from the option, then
+    mlops.yaml (`mlops config` shows which), then the default.
+    """
+
+
+def command(action: Action[Any, Any]) -> click.Command:
+    """The click command of an action."""
+    own = [n for n in action.inputs.model_fields if n not in Inputs.model_fields]
+    names = [*own, *Inputs.model_fields]
+    options: list[click.Parameter] = [_option(name, action.inputs.model_fields[name]) for name in names]
+    options.append(click.Option(["--json", "as_json"], is_flag=True, help="Write the outputs as JSON."))
+
+    def call(as_json: bool, **given: Any) -> None:
+        sys.exit(run(action, given, as_json=as_json))
+
+    return click.Command(action.name, params=options, callback=call, help=f"{action.summary}", short_help=action.summary)
+
+
+def run(action: Action[Any, Any], given: dict[str, Any], *, as_json: bool = False) -> int:
+    """Run an action with the options that were given; the exit code."""
+    from . import config
+    from .github.context import make_console, read_context
+    from .job import execute
+
+    environ = config.environ()
+    if environ.get("GITHUB_ACTIONS") == "true":
+        given = {name: value if value not in (None, ()) else environ.get(f"INPUT_{name.upper()}") for name, value in given.items()}
+    joined = {name: "\n".join(value) if isinstance(value, tuple) else value for name, value in given.items()}
+    context = read_context(environ, Path(joined.get("working_directory") or "."))
+    return execute(action, joined, context, make_console(environ, as_json=as_json))
+
+
+def _option(name: str, info: FieldInfo) -> click.Option:
+    flag = f"--{kebab(name)}"
+    text = (info.description or "").replace("`", "")
+    default = info.get_default(call_default_factory=True)
+    if default not in (None, "", [], {}) and not isinstance(default, bool | SecretStr):
+        text += f"  [default: {default}]"
+    annotation = _plain(info.annotation)
+    if annotation is bool:
+        text += f"  [default: {'on' if default else 'off'}]"
+        return click.Option([f"{flag}/--no-{kebab(name)}"], default=None, help=text)
+    if get_origin(annotation) is Literal:
+        return click.Option([flag], type=click.Choice([str(choice) for choice in get_args(annotation)]), help=text)
+    if get_origin(annotation) in (list, dict):
+        again = "May be repeated." if get_origin(annotation) is list else "As name=value; may be repeated."
+        return click.Option([flag], multiple=True, metavar="TEXT", help=f"{text} {again}")
+    metavar = {int: "INTEGER", float: "NUMBER", Path: "PATH"}.get(annotation, "TEXT")
+    return click.Option([flag], metavar=metavar, help=text)
+
+
+def _plain(annotation: Any) -> Any:
+    """An optional's own type."""
+    if get_origin(annotation) in (Union, UnionType):
+        return next(a for a in get_args(annotation) if a is not type(None))
+    return annotation

@@ -1,0 +1,34 @@
+"""One module an action: its inputs, its outputs, and the call of the capability that does it. No logic."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from ..action import Action
+
+NAMES = (
+    "plan",
+    "validate-data",
+    "materialize-features",
+    "build-image",
+    "tune-hyperparams",
+    "run-pipeline",
+    "evaluate-model",
+    "test-model",
+    "register-model",
+    "promote-model",
+    "deploy-model",
+    "monitor-model",
+    "report",
+    "doctor",
+)
+"""Every action, in the order of the chain."""
+
+
+def load(name: str) -> Action[Any, Any]:
+    """The action's declaration. Cheap: a command's module imports its capability only when it runs."""
+    module = import_module(f".{name.replace('-', '_')}", __name__)
+    action = module.ACTION
+    assert isinstance(action, Action)
+    return action

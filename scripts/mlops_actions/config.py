@@ -1,0 +1,303 @@
+"""`mlops.yaml`: read, checked, and laid together with options and variables into an action's inputs.
+
+The order, first found wins: the option or input; the variable MLOPS_<NAME> (for inputs that every action has); the
+section of the environment (the action's part of it, then its top level); the action's section; the top level; the
+default. `Resolved.origins` says which it was.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, create_model
+
+from . import commands
+from .action import Action, CodeInputs, Inputs, ModelInputs, Outputs, kebab
+from .errors import BadInput, Place
+from .store import StoreOptions
+
+I = TypeVar("I", bound=Inputs)  # noqa: E741
+O = TypeVar("O", bound=Outputs)  # noqa: E741
+
+SCHEMA_URL = "https://raw.githubusercontent.com/mlops-actions/mlops-actions/v1/scripts/mlops.schema.json"
+_CALL_ONLY = ("config", "working_directory", "environment")
+"""Inputs that say where the configuration is, and so cannot stand in it."""
+_SHARED = (Inputs, CodeInputs, ModelInputs)
+Path_ = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A configuration file that passed its checks.
+
+    Attributes:
+        name: the file's name, for messages.
+        values: its content.
+        places: the (line, column) of each key and item, by path.
+    """
+
+    name: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    places: Mapping[Path_, tuple[int, int]] = field(default_factory=dict)
+
+    def place(self, path: Path_) -> Place:
+        """Where a value stands; the nearest known one above it."""
+        while path and path not in self.places:
+            path = path[:-1]
+        line, column = self.places.get(path, (1, 1))
+        return Place(self.name, line, column)
+
+    def environments(self) -> list[str]:
+        """The environments, in the file's order, which is the order of promotion."""
+        return list(self.values.get("environments") or {})
+
+
+@dataclass(frozen=True)
+class Resolved(Generic[I]):
+    """An action's inputs, and for each one where its value came from, in words."""
+
+    inputs: I
+    origins: Mapping[str, str]
+
+
+def read_project(path: Path, *, required: bool = False) -> Project:
+    """Read and check a configuration file; an absent one is an empty one unless it is required.
+
+    Raises:
+        BadInput: with the place of what is wrong, and the nearest known name for an unknown key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if required:
+            raise BadInput(f"There is no {path}", fix="`mlops init` writes one") from None
+        return Project(path.name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} cannot be read", why=str(error)) from error
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = Place(path.name, mark.line + 1, mark.column + 1) if mark else Place(path.name)
+        problem = getattr(error, "problem", None) or str(error)
+        raise BadInput(f"{path.name} is not valid YAML", why=problem, fix="Correct that line", place=place) from None
+    if values is None:
+        return Project(path.name)
+    project = Project(path.name, values if isinstance(values, dict) else {}, dict(_places(node)))
+    try:
+        _model().model_validate(values)
+    except ValidationError as error:
+        raise _refusal(error, project) from None
+    return project
+
+
+def resolve(
+    action: Action[I, O],
+    given: Mapping[str, Any],
+    environ: Mapping[str, str],
+    project: Project,
+    environment: str = "",
+) -> Resolved[I]:
+    """Lay an action's inputs together.
+
+    Args:
+        action: whose inputs.
+        given: options and inputs by field name; "" and None mean not given.
+        environ: variables, for MLOPS_<NAME>.
+        project: the configuration.
+        environment: the section of it to apply, or "".
+
+    Raises:
+        BadInput: a value does not fit, or there is no such environment.
+    """
+    if environment and environment not in project.environments():
+        known = ", ".join(project.environments()) or "none"
+        raise BadInput(
+            f"{project.name} has no environment {environment!r}",
+            why=f"It has: {known}",
+            fix="Add it, or correct `environment`",
+            place=project.place(("environments",)),
+        )
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    places: dict[str, Place] = {}
+    for name in action.inputs.model_fields:
+        option = given.get(name)
+        variable = f"MLOPS_{name.upper()}"
+        if option not in (None, "", ()):
+            values[name], origins[name] = option, "input"
+        elif name in Inputs.model_fields and environ.get(variable):
+            values[name], origins[name] = environ[variable], f"variable {variable}"
+        else:
+            for path in _paths(action.name, kebab(name), environment):
+                found = _dig(project.values, path)
+                if found is not None:
+                    place = project.place(path)
+                    values[name], origins[name], places[name] = found, str(place), place
+                    break
+            else:
+                origins[name] = "default"
+    try:
+        return Resolved(action.inputs.model_validate(values), origins)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]).replace("-", "_")
+        where = "" if name in places else f" ({origins.get(name, 'input')})"
+        raise BadInput(
+            f"{kebab(name)}{where}: {_words(first)}",
+            fix=f"See `mlops {action.name} --help`",
+            place=places.get(name),
+        ) from None
+
+
+def store_options(inputs: Inputs, environ: Mapping[str, str]) -> StoreOptions:
+    """How to reach the store: the inputs, and the credentials in the variables that every S3 client reads."""
+    names = {
+        "AWS_ACCESS_KEY_ID": "aws_access_key_id",
+        "AWS_SECRET_ACCESS_KEY": "aws_secret_access_key",
+        "AWS_SESSION_TOKEN": "aws_session_token",
+    }
+    return StoreOptions(
+        endpoint=inputs.store_endpoint or environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL", ""),
+        region=inputs.store_region,
+        credentials={theirs: environ[ours] for ours, theirs in names.items() if environ.get(ours)},
+    )
+
+
+def secrets_in(environ: Mapping[str, str]) -> Iterator[str]:
+    """The values of variables that are secret wherever they are seen."""
+    for name, value in environ.items():
+        if value and name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "GITHUB_TOKEN", "GH_TOKEN"):
+            yield value
+
+
+def home(environ: Mapping[str, str]) -> Path:
+    """Where embedded engines keep their state: MLOPS_HOME, or mlops-actions in the user's data folder."""
+    given, base = environ.get("MLOPS_HOME"), environ.get("XDG_DATA_HOME")
+    return Path(given) if given else (Path(base) if base else Path.home() / ".local" / "share") / "mlops-actions"
+
+
+def environ() -> Mapping[str, str]:
+    """This process's variables. Other modules are given what they need of them."""
+    return os.environ
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of `mlops.yaml`, for editors."""
+    made = _model().model_json_schema(by_alias=True)
+    head = {"$schema": "http://json-schema.org/draft-07/schema#", "$id": SCHEMA_URL, "title": "mlops.yaml"}
+    return {**made, **head}
+
+
+@cache
+def _model() -> type[BaseModel]:
+    """The whole file: shared inputs, a section an action, and the same again for each environment."""
+    sections: dict[str, Any] = {}
+    for name in commands.NAMES:
+        action = commands.load(name)
+        part = _partial(action.name, action.inputs, _CALL_ONLY, action.summary)
+        sections[name.replace("-", "_")] = (part | None, Field(None, description=action.summary))
+    shared: dict[str, Any] = {}
+    for base in _SHARED:
+        shared |= _optional(base, _CALL_ONLY)
+    environment = create_model("Environment", __config__=_CONFIG, **shared, **sections)
+    environments = Annotated[
+        dict[str, environment | None] | None,  # type: ignore[valid-type]
+        Field(description="Values for one environment, such as staging or production, in the order of promotion."),
+    ]
+    return create_model("Project", __config__=_CONFIG, **shared, **sections, environments=(environments, None))
+
+
+_CONFIG = ConfigDict(extra="forbid", alias_generator=kebab)
+
+
+def _partial(name: str, inputs: type[Inputs], without: tuple[str, ...], summary: str) -> type[BaseModel]:
+    title = "".join(part.title() for part in name.split("-"))
+    return create_model(title, __config__=_CONFIG, __doc__=summary, **_optional(inputs, without))
+
+
+def _optional(inputs: type[Inputs], without: tuple[str, ...]) -> dict[str, Any]:
+    """The model's fields, each of which may be absent. Secrets are left out: they do not belong in a file."""
+    fields: dict[str, Any] = {}
+    for name, info in inputs.model_fields.items():
+        if name in without or info.annotation is SecretStr:
+            continue
+        annotation: Any = info.annotation
+        for extra in info.metadata:
+            annotation = Annotated[annotation, extra]
+        default = info.get_default(call_default_factory=True)
+        example = [default] if isinstance(default, str | int | float | bool) and default != "" else None
+        fields[name] = (annotation | None, Field(None, description=info.description, examples=example))
+    return fields
+
+
+def _paths(action: str, name: str, environment: str) -> Iterator[Path_]:
+    """Where an input may stand in the file, first choice first."""
+    shared = any(name == kebab(known) for base in _SHARED for known in base.model_fields)
+    for start in ([("environments", environment)] if environment else []) + [()]:
+        yield (*start, action, name)
+        if shared:
+            yield (*start, name)
+
+
+def _dig(values: Any, path: Path_) -> Any:
+    for part in path:
+        if not isinstance(values, Mapping):
+            return None
+        values = values.get(part)
+    return values
+
+
+def _places(node: yaml.Node | None, path: Path_ = ()) -> Iterator[tuple[Path_, tuple[int, int]]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*path, key.value)
+            yield here, (key.start_mark.line + 1, key.start_mark.column + 1)
+            yield from _places(value, here)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield (*path, index), (item.start_mark.line + 1, item.start_mark.column + 1)
+            yield from _places(item, (*path, index))
+
+
+def _refusal(error: ValidationError, project: Project) -> BadInput:
+    """The first thing that is wrong, in the user's words."""
+    problems = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    first = problems[0]
+    path = tuple(part for part in first["loc"] if (*first["loc"],))
+    place = project.place(path)
+    dotted = ".".join(str(part) for part in path) or "the file"
+    more = f" ({len(problems) - 1} more after this one)" if len(problems) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        known = _known(path)
+        near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
+        fix = f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(known)}"
+        return BadInput(f"{project.name} has the unknown key `{dotted}`{more}", fix=fix, place=place)
+    return BadInput(f"{project.name}: `{dotted}`: {_words(first)}{more}", fix="See `mlops config`", place=place)
+
+
+def _known(path: Path_) -> list[str]:
+    """The names that may stand where the path's last part stands."""
+    if path[0] == "environments":
+        path = path[2:] if len(path) > 2 else path
+    if len(path) > 1 and path[0] in commands.NAMES:
+        action = commands.load(str(path[0]))
+        return sorted(kebab(name) for name in action.inputs.model_fields if name not in _CALL_ONLY)
+    return sorted(kebab(name) for name in _model().model_fields)
+
+
+def _words(problem: Any) -> str:
+    """Pydantic's message in plain words, with the value that it speaks of."""
+    text = str(problem["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    value = problem.get("input")
+    if isinstance(value, str | int | float | bool) and "missing" not in problem["type"]:
+        text += f", not {value!r}"
+    return text

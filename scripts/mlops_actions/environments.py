@@ -1,0 +1,277 @@
+"""Python environments by content: made once from hash-pinned locks by uv, found again by the hash of what is in them.
+
+Only the standard library is used here: `scripts/mlops` runs this file with whatever Python the machine has when an
+action's environment is not there yet, and actions use it to lay a consumer's requirements over a lock.
+
+An environment is made in a folder of its own and renamed into place, so several jobs may make the same one at once
+(the first to finish wins) and a killed one leaves nothing that looks finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+LOCKS = Path(__file__).resolve().parent.parent / "locks"
+OLDEST = (3, 10)
+_WINDOWS = os.name == "nt"
+_HALF_MADE = 24 * 3600  # seconds after which a half-made environment is somebody's left-over
+
+
+class EnvironmentFailed(Exception):
+    """An environment could not be made. The message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A ready environment: its folder, its Python, and the name it is found by (equal names, equal packages asked)."""
+
+    folder: Path
+    name: str
+
+    @property
+    def python(self) -> Path:
+        """The interpreter."""
+        return _python_of(self.folder)
+
+    def frozen(self) -> str:
+        """What is installed, as `name==version` lines in order."""
+        return (self.folder / "installed.txt").read_text()
+
+
+def ensure(
+    group: str,
+    cache: Path,
+    *,
+    requirements: Sequence[Path] = (),
+    packages: Sequence[str] = (),
+    python: str = "",
+    say: Callable[[str], None] = lambda text: None,
+) -> Environment:
+    """Find or make an environment.
+
+    Args:
+        group: the lock it starts from, or "" for none.
+        cache: the folder of the caches.
+        requirements: requirements files laid over it.
+        packages: requirement specifiers laid over it.
+        python: a version such as "3.12" or a path; by default the Python that runs this.
+        say: is told what is made and how long it took.
+
+    Raises:
+        EnvironmentFailed: no uv can be had, no such Python, or the packages do not go together.
+    """
+    name = _name(group, requirements, packages, python)
+    folder = cache / "environments" / name
+    if _python_of(folder).exists():
+        return Environment(folder, name)
+    began = time.monotonic()
+    say(f"Preparing the environment {name} (once)")
+    uv = find_uv(cache)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(folder.parent)
+    part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
+    try:
+        _make(uv, part, group, requirements, packages, python)
+        _rename(part, folder)
+    except OSError as error:
+        raise EnvironmentFailed(f"{folder} cannot be written: {error}. Free some space, or set MLOPS_CACHE.") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    say(f"Prepared {name} in {time.monotonic() - began:.1f} s")
+    return Environment(folder, name)
+
+
+def lock_of(group: str) -> Path:
+    """The lock file of a group of actions."""
+    return LOCKS / f"{group}.txt"
+
+
+def find_uv(cache: Path) -> str:
+    """The uv on the path, or the pinned one, which is installed on first use.
+
+    Raises:
+        EnvironmentFailed: there is none, and it cannot be installed.
+    """
+    found = shutil.which("uv")
+    if found and subprocess.run([found, "--version"], capture_output=True, check=False).returncode == 0:
+        return found
+    lock = lock_of("uv")
+    folder = cache / f"uv-{_digest(lock.read_bytes())}"
+    uv = folder / "bin" / ("uv.exe" if _WINDOWS else "uv")
+    if uv.exists():
+        return str(uv)
+    cache.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=".part-", dir=cache))
+    options = ["--quiet", "--no-deps", "--require-hashes", "--disable-pip-version-check", "--only-binary=:all:"]
+    command = [sys.executable, "-m", "pip", "install", *options, "--target", str(part), "-r", str(lock)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode and "No module named pip" in done.stderr:
+            done = _pip_of_a_venv(command, part)
+        if done.returncode:
+            raise EnvironmentFailed(
+                "uv is not installed, and installing it with pip failed: "
+                f"{_last_line(done.stderr)}. Check the network (or your index settings), or install uv yourself."
+            )
+        _rename(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return str(uv)
+
+
+def cache_folder() -> Path:
+    """MLOPS_CACHE, or mlops-actions in the user's cache folder. `scripts/mlops` has the same rule."""
+    given = os.environ.get("MLOPS_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME")
+    return Path(given) if given else (Path(base) if base else Path.home() / ".cache") / "mlops-actions"
+
+
+def _make(
+    uv: str, folder: Path, group: str, requirements: Sequence[Path], packages: Sequence[str], python: str
+) -> None:
+    chosen = python or sys.executable
+    done = _run([uv, "venv", "--quiet", "--relocatable", "--allow-existing", "--python", chosen, str(folder)])
+    if done.returncode:
+        raise EnvironmentFailed(
+            f"No environment for Python {chosen!r} can be made: {_last_line(done.stderr)}."
+            " Install that Python, or set `python` to one that this machine has."
+        )
+    interpreter = str(_python_of(folder))
+    install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", interpreter]
+    if group:
+        _install([*install, "--require-hashes", "-r", str(lock_of(group))], f"the lock {group}")
+    if requirements or packages:
+        asked = [item for path in requirements for item in ("-r", str(path))]
+        over = " and ".join(filter(None, [", ".join(str(path) for path in requirements), " ".join(packages)]))
+        _install([*install, *asked, *packages], over)
+        check = _run([uv, "pip", "check", "--python", interpreter])
+        if check.returncode:
+            conflicts = [line for line in check.stderr.splitlines() if " requires " in line]
+            raise EnvironmentFailed(
+                f"{over} does not go with the packages that the action needs: {'; '.join(conflicts[:3])}."
+                " Loosen the pins that are named."
+            )
+    frozen = _run([uv, "pip", "freeze", "--quiet", "--python", interpreter])
+    (folder / "installed.txt").write_text(frozen.stdout)
+
+
+def _install(command: list[str], what: str) -> None:
+    done = _run(command)
+    if done.returncode:
+        lines = [re.sub(r"^[\s×│╰├─▶]+", "", line) for line in done.stderr.splitlines() if line.strip()]
+        raise EnvironmentFailed(
+            f"Installing {what} failed: {' '.join(lines)[:600]}. Check the requirements, or the network if it says so."
+        )
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    # VIRTUAL_ENV and PYTHONPATH speak of somebody else's environment.
+    environ = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")}
+    return subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
+
+
+def _pip_of_a_venv(command: list[str], part: Path) -> subprocess.CompletedProcess[str]:
+    """Run a pip command where Python has no pip of its own but can make one."""
+    with tempfile.TemporaryDirectory() as scratch:
+        made = subprocess.run([sys.executable, "-m", "venv", scratch], capture_output=True, text=True, check=False)
+        if made.returncode:
+            raise EnvironmentFailed(
+                "uv is not installed, and this Python has neither pip nor venv to install it with."
+                " Install uv, or your system's packages python3-pip or python3-venv."
+            )
+        return subprocess.run(
+            [str(_python_of(Path(scratch))), *command[1:]], capture_output=True, text=True, check=False
+        )
+
+
+def _name(group: str, requirements: Sequence[Path], packages: Sequence[str], python: str) -> str:
+    """`<group>-<hash>[-py<version>]`; without a consumer's packages it is what `scripts/mlops` computes."""
+    lock = lock_of(group).read_bytes() if group else b""
+    parts = [lock]
+    if requirements or packages:
+        parts += [_requirements_text(path).encode() for path in requirements]
+        parts += ["\n".join(sorted(packages)).encode(), platform.machine().encode()]
+        digest = _digest(b"\0".join(parts))
+    else:
+        digest = _digest(lock)
+    suffix = f"-py{re.sub(r'[^A-Za-z0-9.]', '_', python)}" if python else ""
+    return f"{group or 'plain'}-{digest}{suffix}"
+
+
+def _requirements_text(path: Path) -> str:
+    """A requirements file with the ones that it includes."""
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise EnvironmentFailed(f"The requirements file {path} cannot be read: {error.strerror}.") from error
+    included = re.findall(r"^\s*(?:-r|--requirement|-c|--constraint)[ =]+(\S+)", text, re.MULTILINE)
+    return text + "".join(_requirements_text(path.parent / name) for name in included)
+
+
+def _rename(part: Path, folder: Path) -> None:
+    """Put a finished folder in its place; when another process was first, its folder stays."""
+    try:
+        part.rename(folder)
+    except OSError:
+        if folder.exists() and not _python_of(folder).exists() and not (folder / "bin" / "uv").exists():
+            shutil.rmtree(folder)  # its base interpreter is gone: it is of no use to anybody
+            part.rename(folder)
+        elif not folder.exists():
+            raise
+
+
+def _sweep(folder: Path) -> None:
+    for part in folder.glob(".part-*"):
+        try:
+            if time.time() - part.stat().st_mtime > _HALF_MADE:
+                shutil.rmtree(part, ignore_errors=True)
+        except FileNotFoundError:
+            continue
+
+
+def _python_of(folder: Path) -> Path:
+    return folder / "Scripts" / "python.exe" if _WINDOWS else folder / "bin" / "python"
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else "no message"
+
+
+def main() -> int:
+    """`environments.py GROUP`: print the path of the group's Python, for `scripts/mlops`."""
+    if sys.version_info < OLDEST:
+        version = ".".join(str(part) for part in sys.version_info[:3])
+        print(f"mlops: Python 3.10 or newer is needed, and python3 is {version}. Set MLOPS_PYTHON.", file=sys.stderr)
+        return 2
+    try:
+        made = ensure(
+            sys.argv[1],
+            cache_folder(),
+            python=os.environ.get("MLOPS_PYTHON", ""),
+            say=lambda text: print(f"mlops: {text}", file=sys.stderr, flush=True),
+        )
+    except EnvironmentFailed as error:
+        print(f"::error title=No environment::{error}" if os.environ.get("GITHUB_ACTIONS") else f"mlops: {error}")
+        return 3
+    print(made.python)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

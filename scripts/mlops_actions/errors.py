@@ -1,0 +1,87 @@
+"""The ways a command can end, each with its exit code and a message that says what to do.
+
+| exit code | meaning |
+| --- | --- |
+| 0 | done |
+| 1 | the work was done and the answer is no: a gate, a check, drift (`Rejected`) |
+| 2 | bad input or configuration (`BadInput`) |
+| 3 | a remote system failed or cannot be reached, or this machine could not do it (`RemoteFailed`) |
+| 130, 143 | cancelled by SIGINT, SIGTERM (`Cancelled`) |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Place:
+    """A position in a file of the consumer's repository. `line` and `column` count from 1."""
+
+    file: str
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        return ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
+
+
+class MlopsError(Exception):
+    """An end of a command that the user is told about in one annotation.
+
+    Args:
+        what: what went wrong, naming the thing.
+        why: the reason, when it is known and not obvious.
+        fix: what to do about it.
+        place: where, in the consumer's repository.
+        log: the last lines of the failing step's own log, newline separated.
+    """
+
+    exit_code = 3
+    title = "Failed"
+
+    def __init__(
+        self, what: str, *, why: str = "", fix: str = "", place: Place | None = None, log: str = ""
+    ) -> None:
+        super().__init__(what)
+        self.what, self.why, self.fix, self.place, self.log = what, why, fix, place, log
+
+    def __str__(self) -> str:
+        """What, why and what to do, as one paragraph."""
+        return " ".join(_sentence(part) for part in (self.what, self.why, self.fix) if part)
+
+
+class Rejected(MlopsError):
+    """The work was done and the answer is no."""
+
+    exit_code = 1
+    title = "Rejected"
+
+
+class BadInput(MlopsError):
+    """An input, a file or the configuration cannot be used as it is."""
+
+    exit_code = 2
+    title = "Bad input"
+
+
+class RemoteFailed(MlopsError):
+    """A system outside this process failed, refused or cannot be reached."""
+
+    exit_code = 3
+    title = "Failed"
+
+
+class Cancelled(MlopsError):
+    """A signal asked this process to stop; `signal` is its number (2 or 15)."""
+
+    title = "Cancelled"
+
+    def __init__(self, signal: int, what: str = "Cancelled") -> None:
+        super().__init__(what)
+        self.exit_code = 128 + signal
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text if text.endswith((".", "!", "?", ":", "`")) else text + "."

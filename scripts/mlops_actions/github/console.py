@@ -1,0 +1,266 @@
+"""What a command says: as workflow commands on a runner, as rich text on a terminal. Nothing else prints.
+
+Workflow commands: https://docs.github.com/actions/reference/workflow-commands-for-github-actions
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Protocol
+
+from ..errors import MlopsError, Place
+
+SUMMARY_LIMIT = 1024 * 1024
+LOG_LINES = 20
+_COMMAND = re.compile(r"^\s*(::|##\[)")
+
+
+class Console(Protocol):
+    """Where a command's words go. Text may have many lines; nothing a tool printed is taken for a command."""
+
+    def say(self, text: str) -> None:
+        """A line of progress."""
+
+    def debug(self, text: str) -> None:
+        """Shown when debugging is asked for (RUNNER_DEBUG=1)."""
+
+    def status(self, text: str) -> None:
+        """What goes on now: one line that the next one replaces on a terminal, nothing elsewhere."""
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
+        """A small table."""
+
+    def notice(self, text: str, place: Place | None = None) -> None:
+        """Worth a look."""
+
+    def warning(self, text: str, place: Place | None = None) -> None:
+        """Probably wrong, not fatal."""
+
+    def failure(self, error: MlopsError) -> None:
+        """How the command ended, if it failed: the only error annotation."""
+
+    def group(self, title: str) -> _Group:
+        """Lines that belong together, with the time that they took."""
+
+    def mask(self, value: str) -> None:
+        """Never show this value, from now on."""
+
+    def finish(self, outputs: Mapping[str, str], summary: str) -> None:
+        """The command's outputs, and its summary in Markdown."""
+
+
+class _Group(Protocol):
+    def __enter__(self) -> None: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class ActionsConsole:
+    """A step's log on a GitHub runner (or act).
+
+    Args:
+        stream: the step's standard output.
+        output: the file GITHUB_OUTPUT names.
+        summary: the file GITHUB_STEP_SUMMARY names.
+        debugging: whether RUNNER_DEBUG is on.
+    """
+
+    def __init__(self, stream: IO[str], output: Path | None, summary: Path | None, *, debugging: bool = False) -> None:
+        self._stream, self._output, self._summary, self._debugging = stream, output, summary, debugging
+        self._masks = _Masks()
+
+    def say(self, text: str) -> None:
+        for line in self._masks.hide(text).splitlines() or [""]:
+            self._write(f"| {line}" if _COMMAND.match(line) else line)
+
+    def debug(self, text: str) -> None:
+        for line in self._masks.hide(text).splitlines():
+            self._command("debug", line) if self._debugging else None
+
+    def status(self, text: str) -> None:
+        pass
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
+        cells = [[str(cell) for cell in row] for row in (columns, *rows)]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells]
+        self.say("\n".join([*([title] if title else []), lines[0], "  ".join("─" * w for w in widths), *lines[1:]]))
+
+    def notice(self, text: str, place: Place | None = None) -> None:
+        self._command("notice", self._masks.hide(text), place)
+
+    def warning(self, text: str, place: Place | None = None) -> None:
+        self._command("warning", self._masks.hide(text), place)
+
+    def failure(self, error: MlopsError) -> None:
+        log = _tail(error.log)
+        text = str(error) + (f"\n\nThe last lines of its log:\n{log}" if log else "")
+        self._command("error", self._masks.hide(text), error.place, title=error.title)
+
+    @contextmanager
+    def group(self, title: str) -> Iterator[None]:
+        began = time.monotonic()
+        self._command("group", title)
+        try:
+            yield
+        finally:
+            self._write("::endgroup::")
+            self.say(f"{title}: {time.monotonic() - began:.1f} s")
+
+    def mask(self, value: str) -> None:
+        for part in self._masks.add(value):
+            self._command("add-mask", part)
+
+    def finish(self, outputs: Mapping[str, str], summary: str) -> None:
+        if self._output:
+            text = "".join(_output(name, value) for name, value in outputs.items())
+            with self._output.open("a", encoding="utf-8") as file:
+                file.write(text)
+        if self._summary and summary:
+            data = self._masks.hide(summary).encode()[: SUMMARY_LIMIT - 1024].decode(errors="ignore")
+            with self._summary.open("a", encoding="utf-8") as file:
+                file.write(data + "\n")
+
+    def _command(self, name: str, text: str, place: Place | None = None, title: str = "") -> None:
+        properties = {"title": title}
+        if place:
+            properties |= {"file": place.file, "line": str(place.line or ""), "col": str(place.column or "")}
+        listed = ",".join(f"{key}={_escape(value, ',:')}" for key, value in properties.items() if value)
+        self._write(f"::{name}{' ' + listed if listed else ''}::{_escape(text)}")
+
+    def _write(self, line: str) -> None:
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+
+class TerminalConsole:
+    """A person's terminal: progress on standard error; on standard output the outputs, as a table or as JSON.
+
+    Args:
+        json: write the outputs as JSON.
+        debugging: show debug lines.
+    """
+
+    def __init__(self, *, json: bool = False, debugging: bool = False) -> None:
+        from rich.console import Console as Rich
+
+        self._json, self._debugging = json, debugging
+        self._rich = Rich(stderr=True, highlight=False, soft_wrap=True)
+        self._masks = _Masks()
+        self._status = False
+
+    def say(self, text: str) -> None:
+        self._line(text)
+
+    def debug(self, text: str) -> None:
+        if self._debugging:
+            self._line(text, "dim")
+
+    def status(self, text: str) -> None:
+        if self._rich.is_terminal:
+            width = self._rich.width - 1
+            self._rich.file.write("\r\x1b[K" + self._masks.hide(text).replace("\n", " ")[:width])
+            self._rich.file.flush()
+            self._status = bool(text)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(*columns, title=title or None, box=SIMPLE_HEAD, title_justify="left")
+        for row in rows:
+            table.add_row(*(Text(self._masks.hide(str(cell))) for cell in row))
+        self._clear()
+        self._rich.print(table)
+
+    def notice(self, text: str, place: Place | None = None) -> None:
+        self._line(f"{place}: {text}" if place else text, "cyan")
+
+    def warning(self, text: str, place: Place | None = None) -> None:
+        self._line("warning: " + (f"{place}: {text}" if place else text), "yellow")
+
+    def failure(self, error: MlopsError) -> None:
+        if error.log:
+            self._line(_tail(error.log), "dim")
+        self._line(f"{error.title}: " + (f"{error.place}: " if error.place else "") + str(error), "bold red")
+
+    @contextmanager
+    def group(self, title: str) -> Iterator[None]:
+        began = time.monotonic()
+        self._line(title, "bold")
+        yield
+        self._line(f"  {title}: {time.monotonic() - began:.1f} s", "dim")
+
+    def mask(self, value: str) -> None:
+        self._masks.add(value)
+
+    def finish(self, outputs: Mapping[str, str], summary: str) -> None:
+        self._clear()
+        if self._json:
+            sys.stdout.write(_as_json(outputs) + "\n")
+            return
+        shown = {name: value for name, value in outputs.items() if value and name != "record"}
+        width = max(map(len, shown), default=0)
+        for name, value in shown.items():
+            sys.stdout.write(f"{name.ljust(width)}  {value}\n")
+
+    def _line(self, text: str, style: str = "") -> None:
+        self._clear()
+        self._rich.print(self._masks.hide(text), style=style or None, markup=False)
+
+    def _clear(self) -> None:
+        if self._status:
+            self.status("")
+
+
+class _Masks:
+    """Values that must not be seen, and text with them hidden."""
+
+    def __init__(self) -> None:
+        self._values: list[str] = []
+
+    def add(self, value: str) -> list[str]:
+        """Remember a value, and each line of it that is long enough to tell; those that are new."""
+        parts = {value.strip(), *(line.strip() for line in value.splitlines())}
+        new = sorted(part for part in parts if len(part) >= 4 and part not in self._values)
+        self._values = sorted({*self._values, *new}, key=len, reverse=True)
+        return [part for part in new if "\n" not in part]
+
+    def hide(self, text: str) -> str:
+        for value in self._values:
+            text = text.replace(value, "***")
+        return text
+
+
+def _tail(log: str) -> str:
+    return "\n".join(log.rstrip().splitlines()[-LOG_LINES:])
+
+
+def _output(name: str, value: str) -> str:
+    """An entry of GITHUB_OUTPUT. The delimiter is random, so that no value can end it early and set another output."""
+    delimiter = f"end-{uuid.uuid4()}"
+    return f"{name}<<{delimiter}\n{value}\n{delimiter}\n"
+
+
+def _escape(text: str, also: str = "") -> str:
+    for char in "%\r\n" + also:
+        text = text.replace(char, f"%{ord(char):02X}")
+    return text
+
+
+def _as_json(outputs: Mapping[str, str]) -> str:
+    import json
+
+    values: dict[str, object] = {}
+    for name, value in outputs.items():
+        try:
+            values[name] = json.loads(value) if value[:1] in ("{", "[") else value
+        except ValueError:
+            values[name] = value
+    return json.dumps(values, indent=2)

@@ -1,0 +1,379 @@
+"""One run of one action: what it may use, how its result is found again, and how it ends."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from time import monotonic
+from types import FrameType
+from typing import Any, Literal, TypeVar
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+
+from . import __version__, config, environments
+from .action import Action, CodeInputs, Inputs, Outputs, Result, is_secret, kebab
+from .environments import Environment, EnvironmentFailed
+from .errors import BadInput, Cancelled, MlopsError, RemoteFailed
+from .github.console import Console
+from .github.context import Context, child_environment
+from .store import Store, StoreOptions
+
+O = TypeVar("O", bound=Outputs)  # noqa: E741
+Verdict = Literal["passed", "rejected", "bad-input", "failed", "cancelled"]
+_VERDICTS: dict[int, Verdict] = {0: "passed", 1: "rejected", 2: "bad-input", 3: "failed", 130: "cancelled"}
+
+
+class Problem(BaseModel):
+    """How an action failed, as a report shows it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    exit_code: int
+    what: str
+    why: str = ""
+    fix: str = ""
+    place: str = ""
+    log: str = ""
+
+
+class Record(BaseModel):
+    """What one run of one action was given, found and gave: the unit of lineage, evidence and reports."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    action: str
+    run: str = ""
+    verdict: Verdict = "passed"
+    reason: str = ""
+    key: str = ""
+    reused: bool = False
+    started: str
+    seconds: float
+    tool: str = f"mlops-actions {__version__}"
+    source: dict[str, Any] = {}
+    subject: dict[str, str] = {}
+    inputs: dict[str, Any] = {}
+    outputs: dict[str, str] = {}
+    details: dict[str, Any] = {}
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an action's function may use, beside its inputs.
+
+    Attributes:
+        action: the action's name.
+        console: where it speaks.
+        context: the commit, branch and event.
+        root: the consumer's folder, absolute.
+        home: where embedded engines keep their state, outside the workspace.
+        cache: where environments are.
+        run: name of the chain's run.
+        project: the configuration file, for the few that look beyond their own inputs.
+        environ: this process's variables, for credentials.
+        reuse: whether finished work may be taken.
+        store_url, store_options: of the store.
+    """
+
+    action: str
+    console: Console
+    context: Context
+    root: Path
+    home: Path
+    cache: Path
+    run: str
+    project: config.Project
+    environ: Mapping[str, str]
+    reuse: bool
+    store_url: str
+    store_options: StoreOptions
+
+    @cached_property
+    def store(self) -> Store:
+        """The store; opened on first use."""
+        return Store(self.store_url, self.store_options)
+
+    def path(self, name: str | Path) -> Path:
+        """A path of the consumer's, made absolute."""
+        return self.root / name
+
+    def key(self, **parts: object) -> str:
+        """The hash of all that decides a result. Every part must have JSON."""
+        text = json.dumps({"action": self.action, **parts}, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def finished(self, key: str, outputs: type[O]) -> Result[O] | None:
+        """The result of the same work, if it was done before, may be taken, and what it made is still there."""
+        if not self.reuse:
+            return None
+        try:
+            record = Record.model_validate(self.store.get_json(_work(self.action, key)))
+            made = outputs.model_validate({name: _from_text(text) for name, text in record.outputs.items()})
+        except (FileNotFoundError, ValidationError, ValueError):
+            return None
+        prefix = self.store.url + "/"
+        gone = [v for v in record.outputs.values() if v.startswith(prefix) and not self._there(v[len(prefix) :])]
+        if gone:
+            self.console.say(f"Done before, but {gone[0]} is gone: doing it again")
+            return None
+        self.console.say(f"Reused: the same work was done at {record.started}")
+        return Result(made, record.details, True, record.reason, record.subject, key, reused=True)
+
+    def previous(self, action: str, **subject: str) -> Record | None:
+        """The record of an action earlier in this run of the chain, if it speaks of this subject."""
+        found = [record for record in self.records() if record.action == action]
+        return next((r for r in reversed(found) if subject.items() <= r.subject.items()), None)
+
+    def records(self) -> list[Record]:
+        """The records of this run of the chain, in the order they were started."""
+        found = []
+        for entry in self.store.list(f"runs/{self.run}/"):
+            try:
+                found.append(Record.model_validate(self.store.get_json(entry.path)))
+            except (FileNotFoundError, ValidationError, ValueError):
+                self.console.debug(f"{entry.path} is not a record")
+        return sorted(found, key=lambda record: record.started)
+
+    def environment(self, group: str, inputs: CodeInputs | None = None, packages: Sequence[str] = ()) -> Environment:
+        """The Python environment of a lock, with the consumer's requirements and more packages laid over it.
+
+        Raises:
+            BadInput: the requirements file is absent or does not go with the lock.
+            RemoteFailed: the packages cannot be had.
+        """
+        files = [self.path(inputs.requirements)] if inputs and inputs.requirements else []
+        for file in files:
+            if not file.is_file():
+                raise BadInput(f"There is no requirements file {file}", fix="Correct `requirements`")
+        python = (inputs.python if inputs else "") or self.environ.get("MLOPS_PYTHON", "")
+        try:
+            return environments.ensure(
+                group, self.cache, requirements=files, packages=packages, python=python, say=self.console.say
+            )
+        except EnvironmentFailed as error:
+            raise RemoteFailed("The environment cannot be prepared", why=str(error)) from error
+
+    def child_environ(self, **extra: str) -> dict[str, str]:
+        """Variables for a process of the consumer's: the store is named in them, secrets of the runner are not."""
+        options = self.store_options
+        given = {"MLOPS_STORE": self.store_url, "MLOPS_HOME": str(self.home), "AWS_REGION": options.region}
+        if options.endpoint:
+            given |= {"AWS_ENDPOINT_URL": options.endpoint, "MLOPS_STORE_ENDPOINT": options.endpoint}
+        return child_environment({**given, **extra})
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Only one process of this machine at a time holds the lock of a name; it is free when its holder dies."""
+        path = self.home / "locks" / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self.console.say(f"Waiting for another process that works on {name}")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _there(self, path: str) -> bool:
+        return self.store.exists(path) or any(True for _ in self.store.list(path + "/"))
+
+
+def execute(
+    action: Action[Any, Any],
+    given: Mapping[str, Any],
+    context: Context,
+    console: Console,
+) -> int:
+    """Run an action to its end: inputs, work, outputs, record, summary. The exit code.
+
+    A failure is said once, in one annotation; its traceback goes to the debug log.
+    """
+    started, began = datetime.now(timezone.utc), monotonic()
+    environ = config.environ()
+    for secret in config.secrets_in(environ):
+        console.mask(secret)
+    job: Job | None = None
+    inputs: Inputs | None = None
+    result: Result[Any] | None = None
+    error: MlopsError | None = None
+    with _signals():
+        try:
+            job, inputs = _prepare(action, given, context, console, environ)
+            result = action.run(inputs, job)
+        except (Exception, KeyboardInterrupt) as raised:
+            error = _as_ours(raised)
+            console.debug(traceback.format_exc())
+    code = error.exit_code if error else 0 if result is None or result.passed else 1
+    record = Record(
+        action=action.name,
+        run=job.run if job else "",
+        verdict=_VERDICTS.get(code, "cancelled"),
+        reason=result.reason if result else "",
+        key=result.key if result else "",
+        reused=result.reused if result else False,
+        started=started.isoformat(timespec="milliseconds"),
+        seconds=round(monotonic() - began, 3),
+        source=context.source(),
+        subject=result.subject if result else {},
+        inputs=_public(inputs),
+        outputs=_texts(result.outputs) if result else {},
+        details=result.details if result else {},
+        problem=_problem(error) if error else None,
+    )
+    error = _keep(record, job) or error if not error else error
+    code = error.exit_code if error else code
+    _finish(record, console)
+    if error:
+        console.failure(error)
+    elif code:
+        console.failure(_no(record))
+    return code
+
+
+def _prepare(
+    action: Action[Any, Any], given: Mapping[str, Any], context: Context, console: Console, environ: Mapping[str, str]
+) -> tuple[Job, Inputs]:
+    for name, info in action.inputs.model_fields.items():
+        if is_secret(info.annotation) and given.get(name):
+            console.mask(str(given[name]))
+    root = Path(given.get("working_directory") or environ.get("MLOPS_WORKING_DIRECTORY") or ".").resolve()
+    if not root.is_dir():
+        raise BadInput(f"There is no folder {root}", fix="Correct `working-directory`")
+    named = given.get("config") or environ.get("MLOPS_CONFIG")
+    project = config.read_project(root / (named or "mlops.yaml"), required=bool(named))
+    environment = given.get("environment") or environ.get("MLOPS_ENVIRONMENT") or ""
+    resolved = config.resolve(action, given, environ, project, environment)
+    inputs: Inputs = resolved.inputs
+    for name, origin in resolved.origins.items():
+        console.debug(f"{kebab(name)} = {getattr(inputs, name)!r} ({origin})")
+    home = config.home(environ)
+    job = Job(
+        action=action.name,
+        console=console,
+        context=context,
+        root=root,
+        home=home,
+        cache=environments.cache_folder(),
+        run=inputs.run or context.run,
+        project=project,
+        environ=environ,
+        reuse=inputs.reuse,
+        store_url=inputs.store or (home / "store").as_uri(),
+        store_options=config.store_options(inputs, environ),
+    )
+    return job, inputs
+
+
+def _keep(record: Record, job: Job | None) -> MlopsError | None:
+    """Write the record to the run's folder, and under its key when it is finished work."""
+    if job is None or record.action in ("plan", "report", "doctor"):
+        return None
+    variant = record.details.get("variant")
+    name = f"{record.action}@{variant}" if variant else record.action
+    try:
+        job.store.put_json(f"runs/{record.run}/{name}.json", record.model_dump(mode="json"))
+        if record.key and record.verdict == "passed" and not record.reused:
+            job.store.put_json(_work(record.action, record.key), record.model_dump(mode="json"))
+    except MlopsError as error:
+        return error
+    return None
+
+
+def _finish(record: Record, console: Console) -> None:
+    from .reports.sections import section  # a template engine is not needed before the work is done
+
+    text = json.dumps(record.model_dump(mode="json", exclude_defaults=True), separators=(",", ":"))
+    console.finish({**record.outputs, "record": text}, section(record))
+
+
+def _public(inputs: Inputs | None) -> dict[str, Any]:
+    """The inputs that were given, without the secret ones."""
+    if inputs is None:
+        return {}
+    hidden = {name for name, info in type(inputs).model_fields.items() if is_secret(info.annotation)}
+    values = inputs.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=hidden)
+    return values
+
+
+def _texts(outputs: Outputs) -> dict[str, str]:
+    """Outputs as the text that a step's output is: lists and mappings as JSON, true and false in lower case."""
+    values = outputs.model_dump(mode="json", by_alias=True)
+    return {
+        name: value if isinstance(value, str) else "" if value is None else json.dumps(value, sort_keys=True)
+        for name, value in values.items()
+    }
+
+
+def _from_text(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return text if isinstance(value, str) else value
+
+
+def _problem(error: MlopsError) -> Problem:
+    return Problem(
+        exit_code=error.exit_code,
+        what=error.what,
+        why=error.why,
+        fix=error.fix,
+        place=str(error.place or ""),
+        log="\n".join(error.log.splitlines()[-40:]),
+    )
+
+
+def _no(record: Record) -> MlopsError:
+    from .errors import Rejected
+
+    return Rejected(record.reason or f"{record.action} says no")
+
+
+def _as_ours(raised: BaseException) -> MlopsError:
+    if isinstance(raised, MlopsError):
+        return raised
+    if isinstance(raised, KeyboardInterrupt):
+        return Cancelled(signal.SIGINT)
+    if isinstance(raised, OSError):
+        full = raised.errno == 28
+        fix = "Free some space, then run this again" if full else ""
+        return RemoteFailed(f"{type(raised).__name__}: {raised}", fix=fix)
+    return RemoteFailed(
+        f"An error that mlops-actions did not foresee: {type(raised).__name__}: {raised}",
+        fix="Run it again with RUNNER_DEBUG=1 and open an issue with the traceback",
+    )
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """SIGINT and SIGTERM raise `Cancelled` where the work is, so that every `finally` on the way is run."""
+
+    def cancel(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise Cancelled(number, f"Cancelled by {signal.Signals(number).name}")
+
+    before = {number: signal.signal(number, cancel) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _work(action: str, key: str) -> str:
+    return f"work/{action}/{key}.json"
+
+

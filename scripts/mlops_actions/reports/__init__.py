@@ -1,0 +1,1 @@
+"""Records as text for people: step summaries, the comment on a pull request, the HTML page."""

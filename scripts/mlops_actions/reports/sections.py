@@ -1,0 +1,84 @@
+"""One record as Markdown, by the template of its action. Summaries and reports are made of the same sections."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+if TYPE_CHECKING:
+    from ..job import Record
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_SIGNS = {"passed": "✅", "rejected": "❌", "bad-input": "⚠️", "failed": "⚠️", "cancelled": "⏹️", "skipped": "➖"}
+
+
+def section(record: Record) -> str:
+    """Markdown for one record: a heading with its verdict, then what its action has to show."""
+    own = f"{record.action}.md.j2"
+    name = own if record.verdict in ("passed", "rejected") and (_TEMPLATES / own).exists() else "_problem.md.j2"
+    return render(name, record=record, outputs=record.outputs, details=record.details)
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of this package with its values."""
+    return _environment().get_template(template).render(**values).rstrip() + "\n"
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # the output is Markdown; `cell` and `code` make foreign text harmless in it
+    )
+    environment.filters |= {"cell": cell, "code": code, "duration": duration, "number": number}
+    environment.globals["sign"] = lambda verdict: _SIGNS.get(verdict, "❔")
+    return environment
+
+
+def cell(value: object) -> str:
+    """Text for a table's cell: one line, no markup, no mention of a person."""
+    text = " ".join(str(value).split())
+    for char in "\\`*_[]<>|#~":
+        text = text.replace(char, {"<": "&lt;", ">": "&gt;"}.get(char, "\\" + char))
+    return text.replace("@", "@\u200b")
+
+
+def code(value: object) -> str:
+    """Text as inline code, whatever it contains."""
+    text = " ".join(str(value).split()).replace("|", "\u2502")
+    fence = "`" * (max((len(run) for run in _runs(text)), default=0) + 1)
+    return f"{fence} {text} {fence}" if "`" in text else f"`{text}`"
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def number(value: object) -> str:
+    """A number as people read it: four significant digits, thousands apart."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}"
+
+
+def _runs(text: str) -> list[str]:
+    import re
+
+    return re.findall("`+", text)
