@@ -8,4 +8,4 @@ if not __package__:  # run as a folder: Python put the folder itself on the path
 
 from mlops_actions.cli import main
 
-main()
+main(prog_name="mlops")

@@ -1,6 +1,6 @@
 """`mlops.yaml`: read, checked, and laid together with options and variables into an action's inputs.
 
-The order, first found wins: the option or input; the variable MLOPS_<NAME> (for inputs that every action has); the
+The order, first found wins: the option or input; the variable MLOPS_<NAME> (for inputs that several actions share); the
 section of the environment (the action's part of it, then its top level); the action's section; the top level; the
 default. `Resolved.origins` says which it was.
 """
@@ -134,7 +134,7 @@ def resolve(
         variable = f"MLOPS_{name.upper()}"
         if option not in (None, "", ()):
             values[name], origins[name] = option, "input"
-        elif name in Inputs.model_fields and environ.get(variable):
+        elif _is_shared(name) and environ.get(variable):
             values[name], origins[name] = environ[variable], f"variable {variable}"
         else:
             for path in _paths(action.name, kebab(name), environment):
@@ -241,11 +241,16 @@ def _optional(inputs: type[Inputs], without: tuple[str, ...]) -> dict[str, Any]:
 
 def _paths(action: str, name: str, environment: str) -> Iterator[Path_]:
     """Where an input may stand in the file, first choice first."""
-    shared = any(name == kebab(known) for base in _SHARED for known in base.model_fields)
+    shared = _is_shared(name.replace("-", "_"))
     for start in ([("environments", environment)] if environment else []) + [()]:
         yield (*start, action, name)
         if shared:
             yield (*start, name)
+
+
+def _is_shared(name: str) -> bool:
+    """Whether an input may stand at the top level, and come from a variable: those that several actions have."""
+    return any(name in base.model_fields for base in _SHARED)
 
 
 def _dig(values: Any, path: Path_) -> Any:

@@ -267,7 +267,8 @@ def main() -> int:
             say=lambda text: print(f"mlops: {text}", file=sys.stderr, flush=True),
         )
     except EnvironmentFailed as error:
-        print(f"::error title=No environment::{error}" if os.environ.get("GITHUB_ACTIONS") else f"mlops: {error}")
+        on_runner = bool(os.environ.get("GITHUB_ACTIONS"))
+        print(f"::error title=No environment::{error}" if on_runner else f"mlops: {error}", file=sys.stderr)
         return 3
     print(made.python)
     return 0

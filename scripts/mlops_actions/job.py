@@ -62,7 +62,7 @@ class Record(BaseModel):
     source: dict[str, Any] = {}
     subject: dict[str, str] = {}
     inputs: dict[str, Any] = {}
-    outputs: dict[str, str] = {}
+    outputs: dict[str, Any] = {}
     details: dict[str, Any] = {}
     problem: Problem | None = None
 
@@ -118,11 +118,12 @@ class Job:
             return None
         try:
             record = Record.model_validate(self.store.get_json(_work(self.action, key)))
-            made = outputs.model_validate({name: _from_text(text) for name, text in record.outputs.items()})
+            made = outputs.model_validate(record.outputs)
         except (FileNotFoundError, ValidationError, ValueError):
             return None
         prefix = self.store.url + "/"
-        gone = [v for v in record.outputs.values() if v.startswith(prefix) and not self._there(v[len(prefix) :])]
+        uris = [value for value in record.outputs.values() if isinstance(value, str) and value.startswith(prefix)]
+        gone = [uri for uri in uris if not self._there(uri[len(prefix) :])]
         if gone:
             self.console.say(f"Done before, but {gone[0]} is gone: doing it again")
             return None
@@ -229,12 +230,15 @@ def execute(
         source=context.source(),
         subject=result.subject if result else {},
         inputs=_public(inputs),
-        outputs=_texts(result.outputs) if result else {},
+        outputs=result.outputs.model_dump(mode="json", by_alias=True) if result else {},
         details=result.details if result else {},
         problem=_problem(error) if error else None,
     )
-    error = _keep(record, job) or error if not error else error
+    unkept = _keep(record, job)
+    error = error or unkept
     code = error.exit_code if error else code
+    if record.verdict == "passed" and record.reason:
+        console.say(f"{record.action}: {record.reason} ({record.seconds:.1f} s)")
     _finish(record, console)
     if error:
         console.failure(error)
@@ -295,8 +299,7 @@ def _keep(record: Record, job: Job | None) -> MlopsError | None:
 def _finish(record: Record, console: Console) -> None:
     from .reports.sections import section  # a template engine is not needed before the work is done
 
-    text = json.dumps(record.model_dump(mode="json", exclude_defaults=True), separators=(",", ":"))
-    console.finish({**record.outputs, "record": text}, section(record))
+    console.finish({**record.outputs, "record": record.model_dump(mode="json", exclude_defaults=True)}, section(record))
 
 
 def _public(inputs: Inputs | None) -> dict[str, Any]:
@@ -306,23 +309,6 @@ def _public(inputs: Inputs | None) -> dict[str, Any]:
     hidden = {name for name, info in type(inputs).model_fields.items() if is_secret(info.annotation)}
     values = inputs.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=hidden)
     return values
-
-
-def _texts(outputs: Outputs) -> dict[str, str]:
-    """Outputs as the text that a step's output is: lists and mappings as JSON, true and false in lower case."""
-    values = outputs.model_dump(mode="json", by_alias=True)
-    return {
-        name: value if isinstance(value, str) else "" if value is None else json.dumps(value, sort_keys=True)
-        for name, value in values.items()
-    }
-
-
-def _from_text(text: str) -> Any:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return text if isinstance(value, str) else value
 
 
 def _problem(error: MlopsError) -> Problem:

@@ -1,4 +1,9 @@
-"""doctor: a first version for trying the frame."""
+"""Say what is missing for this repository's chain on this machine, and how to fix it.
+
+It tries the real thing: the store is written to, a create-only and a compare-and-swap write are made and undone, the
+Docker engine is asked for its version. What the configuration asks for and is missing fails; the rest is only said.
+"""
+
 from __future__ import annotations
 
 from pydantic import Field
@@ -15,12 +20,23 @@ class DoctorOutputs(Outputs):
     """What `doctor` gives."""
 
     ready: bool = Field(description="Whether everything that the configuration asks for is there.")
+    missing: list[str] = Field(description="Names of what is missing.")
 
 
 def run(inputs: DoctorInputs, job: Job) -> Result[DoctorOutputs]:
-    """Check."""
-    job.store.put("doctor/probe", b"x")
-    return Result(DoctorOutputs(ready=True), reason="Everything that is asked for is there")
+    """Examine, and list what was found."""
+    from ..doctor import examine
+
+    findings = examine(
+        job.root, job.cache, job.project.values, lambda: job.store, job.environ.get("DOCKER_HOST", "")
+    )
+    marks = {"ok": "✓", "missing": "✗", "optional": "–"}
+    rows = [(marks[f.state], f.name, f.found + (f" → {f.fix}" if f.fix else "")) for f in findings]
+    job.console.table(["", "what", "found"], rows)
+    missing = [finding.name for finding in findings if finding.state == "missing"]
+    details = {"findings": [vars(finding) for finding in findings]}
+    reason = f"Missing: {', '.join(missing)}" if missing else "Everything that the configuration asks for is there"
+    return Result(DoctorOutputs(ready=not missing, missing=missing), details, not missing, reason)
 
 
 ACTION = Action("doctor", "Say what is missing and how to fix it.", "core", DoctorInputs, DoctorOutputs, run, icon="heart")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import BadInput
 from ..job import Job
-from ..store import SCHEMES, Entry, Store, file_path
+from ..store import SCHEMES, Entry, Store, file_digest, file_path
 
 
 @dataclass(frozen=True)
@@ -76,3 +76,8 @@ def _cached(job: Job, store: Store, entry: Entry) -> Path:
     name = hashlib.sha256(f"{job.store_options.endpoint} {store.uri(entry.path)} {entry.version}".encode()).hexdigest()
     target = job.cache / "objects" / name[:2] / f"{name}{Path(entry.path).suffix}"
     return target if target.exists() else store.get_file(entry.path, target)
+
+
+def digests(sources: Sequence[Source]) -> list[str]:
+    """The digests of the files' bytes, in order: a cheap key for what is computed of them."""
+    return [file_digest(source.path) for source in sources]

@@ -5,6 +5,7 @@ Workflow commands: https://docs.github.com/actions/reference/workflow-commands-f
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import time
@@ -51,8 +52,8 @@ class Console(Protocol):
     def mask(self, value: str) -> None:
         """Never show this value, from now on."""
 
-    def finish(self, outputs: Mapping[str, str], summary: str) -> None:
-        """The command's outputs, and its summary in Markdown."""
+    def finish(self, outputs: Mapping[str, object], summary: str) -> None:
+        """The command's outputs (JSON values), and its summary in Markdown."""
 
 
 class _Group(Protocol):
@@ -116,9 +117,9 @@ class ActionsConsole:
         for part in self._masks.add(value):
             self._command("add-mask", part)
 
-    def finish(self, outputs: Mapping[str, str], summary: str) -> None:
+    def finish(self, outputs: Mapping[str, object], summary: str) -> None:
         if self._output:
-            text = "".join(_output(name, value) for name, value in outputs.items())
+            text = "".join(_output(name, as_text(value)) for name, value in outputs.items())
             with self._output.open("a", encoding="utf-8") as file:
                 file.write(text)
         if self._summary and summary:
@@ -142,14 +143,14 @@ class TerminalConsole:
     """A person's terminal: progress on standard error; on standard output the outputs, as a table or as JSON.
 
     Args:
-        json: write the outputs as JSON.
+        as_json: write the outputs as JSON.
         debugging: show debug lines.
     """
 
-    def __init__(self, *, json: bool = False, debugging: bool = False) -> None:
+    def __init__(self, *, as_json: bool = False, debugging: bool = False) -> None:
         from rich.console import Console as Rich
 
-        self._json, self._debugging = json, debugging
+        self._json, self._debugging = as_json, debugging
         self._rich = Rich(stderr=True, highlight=False, soft_wrap=True)
         self._masks = _Masks()
         self._status = False
@@ -200,12 +201,13 @@ class TerminalConsole:
     def mask(self, value: str) -> None:
         self._masks.add(value)
 
-    def finish(self, outputs: Mapping[str, str], summary: str) -> None:
+    def finish(self, outputs: Mapping[str, object], summary: str) -> None:
         self._clear()
         if self._json:
-            sys.stdout.write(_as_json(outputs) + "\n")
+            sys.stdout.write(json.dumps(outputs, indent=2) + "\n")
             return
-        shown = {name: value for name, value in outputs.items() if value and name != "record"}
+        texts = {name: as_text(value) for name, value in outputs.items() if name != "record"}
+        shown = {name: text for name, text in texts.items() if text not in ("", "[]", "{}")}
         width = max(map(len, shown), default=0)
         for name, value in shown.items():
             sys.stdout.write(f"{name.ljust(width)}  {value}\n")
@@ -238,6 +240,11 @@ class _Masks:
         return text
 
 
+def as_text(value: object) -> str:
+    """A JSON value as the text that a step's output is: strings bare, nothing as "", all else as JSON."""
+    return value if isinstance(value, str) else "" if value is None else json.dumps(value, sort_keys=True)
+
+
 def _tail(log: str) -> str:
     return "\n".join(log.rstrip().splitlines()[-LOG_LINES:])
 
@@ -252,15 +259,3 @@ def _escape(text: str, also: str = "") -> str:
     for char in "%\r\n" + also:
         text = text.replace(char, f"%{ord(char):02X}")
     return text
-
-
-def _as_json(outputs: Mapping[str, str]) -> str:
-    import json
-
-    values: dict[str, object] = {}
-    for name, value in outputs.items():
-        try:
-            values[name] = json.loads(value) if value[:1] in ("{", "[") else value
-        except ValueError:
-            values[name] = value
-    return json.dumps(values, indent=2)

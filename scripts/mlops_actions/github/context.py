@@ -90,7 +90,7 @@ def make_console(environ: Mapping[str, str], *, as_json: bool = False) -> Consol
         return ActionsConsole(
             sys.stdout, Path(output) if output else None, Path(summary) if summary else None, debugging=debugging
         )
-    return TerminalConsole(json=as_json, debugging=debugging)
+    return TerminalConsole(as_json=as_json, debugging=debugging)
 
 
 def child_environment(extra: Mapping[str, str]) -> dict[str, str]:

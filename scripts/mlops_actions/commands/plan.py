@@ -1,0 +1,95 @@
+"""Decide what of the chain runs, and print the reasons.
+
+The reusable workflow `mlops.yml` begins with it. A part of the chain runs when the repository has what it needs; a pull
+request trains and is judged but registers and deploys nothing, and takes the section `pull-request` of `environments`
+when the configuration has one, which is the place for small parameters.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from ..action import Action, Inputs, Lines, ModelInputs, Outputs, Result, Values
+from ..job import Job
+from ..planning import Choice
+
+
+class PlanInputs(ModelInputs):
+    """What `plan` takes."""
+
+    pipeline: str = Field("", description="The pipeline file. By default `pipeline.py`, if it is there.")
+    data: Lines = Field(default=[], description="The data that validate-data checks.")
+    experiment: str = Field("", description="The Katib Experiment. By default `experiment.yaml`, if it is there.")
+    tune: Choice = Field("auto", description="Whether to tune. `auto`: when there is an Experiment, off pull requests.")
+    deploy: Choice = Field("auto", description="Whether to deploy. `auto`: when `deploy-model` is configured.")
+    deploy_to: Lines = Field(
+        default=[], description="Environments of the configuration to deploy to, one after the other."
+    )
+    test_environments: Values = Field(
+        default={},
+        description="Environments that test-model runs in: a name, then `runs-on`, `python` and `requirements`.",
+    )
+
+
+class PlanOutputs(Outputs):
+    """What `plan` gives."""
+
+    run: str = Field(description="Name of this run of the chain, for the input `run` of the other actions.")
+    environment: str = Field(description="Section of the configuration that the jobs apply.")
+    validate_data: bool = Field(description="Whether validate-data runs.")
+    materialize_features: bool = Field(description="Whether materialize-features runs.")
+    build_image: bool = Field(description="Whether build-image runs.")
+    tune_hyperparams: bool = Field(description="Whether tune-hyperparams runs.")
+    run_pipeline: bool = Field(description="Whether run-pipeline, evaluate-model and test-model run.")
+    register_model: bool = Field(description="Whether register-model runs.")
+    deploy_model: bool = Field(description="Whether promote-model and deploy-model run.")
+    monitor_model: bool = Field(description="Whether monitor-model runs.")
+    test_matrix: dict[str, Any] = Field(description="Matrix of test-model's job.")
+    deploy_matrix: dict[str, Any] = Field(description="Matrix of the deployments.")
+
+
+def run(inputs: PlanInputs, job: Job) -> Result[PlanOutputs]:
+    """Decide, and say why."""
+    from ..planning import Request, make_plan
+
+    def configured(action: str, name: str, default: str = "") -> Any:
+        for start in (job.project.values.get("environments", {}) or {}).get(inputs.environment) or {}, job.project.values:
+            value = (start.get(action) or {}).get(name)
+            if value:
+                return value
+        return default if default and job.path(default).is_file() else ""
+
+    plan = make_plan(
+        Request(
+            context=job.context,
+            root=job.root,
+            sections=job.project.values,
+            pipeline=inputs.pipeline or configured("run-pipeline", "pipeline", "pipeline.py"),
+            data=inputs.data or configured("validate-data", "data"),
+            experiment=inputs.experiment or configured("tune-hyperparams", "experiment", "experiment.yaml"),
+            tune=inputs.tune,
+            deploy=inputs.deploy,
+            environment=inputs.environment,
+            deploy_to=inputs.deploy_to,
+            test_environments=inputs.test_environments,
+            model=inputs.model,
+        )
+    )
+    rows = [("runs" if step.runs else "-", name, step.why) for name, step in plan.steps.items()]
+    job.console.table(["", "action", "because"], rows)
+    runs = {name.replace("-", "_"): step.runs for name, step in plan.steps.items()}
+    outputs = PlanOutputs(
+        run=inputs.run or plan.run,
+        environment=plan.environment,
+        test_matrix={"include": plan.tests},
+        deploy_matrix={"include": plan.deployments},
+        **{name: value for name, value in runs.items() if name in PlanOutputs.model_fields},
+    )
+    chosen = [name for name, step in plan.steps.items() if step.runs]
+    details = {"steps": [{"name": name, "runs": step.runs, "why": step.why} for name, step in plan.steps.items()]}
+    return Result(outputs, details, reason=f"{len(chosen)} of {len(plan.steps)} actions run")
+
+
+ACTION = Action("plan", "Decide what of the chain runs, and print the reasons.", "core", PlanInputs, PlanOutputs, run, icon="list")

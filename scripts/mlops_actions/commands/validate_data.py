@@ -1,0 +1,161 @@
+"""validate-data: is the data what the contract says?"""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from ..action import Action, Inputs, Lines, Outputs, Result
+from ..job import Job
+
+if TYPE_CHECKING:
+    from ..data.validate import Validation
+
+
+class ValidateDataInputs(Inputs):
+    """What `validate-data` takes."""
+
+    data: Lines = Field(
+        [],
+        description="The data files: paths, globs, URIs, or `store:path/*.parquet`. Parquet, CSV, JSON lines or Arrow,"
+        " by extension; several files are one table.",
+    )
+    contract: Path | None = Field(
+        None, description="The data contract: pandera's YAML of a polars schema, and the table's own rules under `table`."
+    )
+    as_of: datetime | None = Field(
+        None, description="The time that freshness is measured against, such as `2013-07-01`. By default now."
+    )
+    personal_data: Literal["fail", "warn", "off"] = Field(
+        "fail", description="What a column means that looks personal and is not in the contract's `personal-data.allow`."
+    )
+    reference: Lines = Field([], description="Files of a table to compare distributions with.")
+    columns: Lines = Field([], description="Columns to compare with the reference. By default all that can be.")
+    max_psi: float = Field(
+        0.2, gt=0, description="A column whose population stability index is over this has drifted."
+    )
+    drift_gate: bool = Field(False, description="Fail when a column has drifted from the reference.")
+
+
+class ValidateDataOutputs(Outputs):
+    """What `validate-data` gives."""
+
+    fingerprint: str = Field(description="`sha256:<hex>` of the content, whatever the layout in files.")
+    rows: int = Field(description="Number of rows.")
+    checks: int = Field(description="Number of checks made.")
+    failed: int = Field(description="Number of checks that failed.")
+
+
+def run(inputs: ValidateDataInputs, job: Job) -> Result[ValidateDataOutputs]:
+    """Validate the data."""
+    from ..data.sources import digests, find
+    from ..errors import BadInput
+
+    if not inputs.data:
+        raise BadInput("No data is named", fix="Give `data`, or set it in mlops.yaml under `validate-data`")
+    path = job.path(inputs.contract) if inputs.contract else None
+    text = path.read_text(encoding="utf-8", errors="replace") if path and path.is_file() else ""
+    as_of = inputs.as_of or datetime.now(timezone.utc)
+    sources = find(job, inputs.data)
+    reference = find(job, inputs.reference) if inputs.reference else []
+    key = job.key(
+        data=digests(sources),
+        reference=digests(reference),
+        contract=text,
+        # without as-of, an old answer on freshness is of no use for longer than an hour
+        as_of=f"{as_of:%Y-%m-%dT%H}" if "freshness" in text else "",
+        options=[inputs.personal_data, inputs.columns, inputs.max_psi, inputs.drift_gate],
+    )
+    if done := job.finished(key, ValidateDataOutputs):
+        return done
+    # polars and pandera take a second to import: not before it is known that they are needed
+    from ..data import validate
+    from ..data.contract import Contract, read_contract
+
+    request = validate.Request(
+        sources=sources,
+        contract=read_contract(path, str(inputs.contract)) if path else Contract(),
+        as_of=as_of if as_of.tzinfo else as_of.replace(tzinfo=timezone.utc),
+        personal_data=inputs.personal_data,
+        reference=reference,
+        columns=inputs.columns,
+        max_psi=inputs.max_psi,
+    )
+    found = validate.validate(request, job.console.say)
+    pictures: list[dict[str, str]] = []
+    if found.drift:
+        with tempfile.TemporaryDirectory() as scratch:
+            if picture := validate.write_picture(found.drift, Path(scratch) / "drift.png", now="data"):
+                uri = job.store.put_file(picture, f"reports/{key}/drift.png")
+                pictures = [{"title": "Columns that moved most from the reference", "uri": uri}]
+    _say(found, job)
+    return _result(found, inputs, key, pictures)
+
+
+def _say(found: Validation, job: Job) -> None:
+    for check in found.warnings:
+        job.console.warning(f"{check.column} {check.why}", place=check.place)
+    if found.failed:
+        rows = [(c.column or "(table)", c.name, c.failed, c.why) for c in found.failed]
+        job.console.table(["column", "check", "failed", "why"], rows, title="Checks that failed")
+        if place := found.failed[0].place:
+            job.console.warning(_sentence(found.failed[0]), place=place)
+
+
+def _result(
+    found: Validation, inputs: ValidateDataInputs, key: str, pictures: list[dict[str, str]]
+) -> Result[ValidateDataOutputs]:
+    failed, total = len(found.failed), len(found.checks)
+    drifted = found.drift.drifted if found.drift and inputs.drift_gate else []
+    reason = f"{total - failed} of {total} checks passed"
+    if failed:
+        reason = f"{failed} of {total} checks failed: {_sentence(found.failed[0])}"
+    elif drifted:
+        reason = f"{len(drifted)} columns drifted from the reference, {drifted[0].column} most: PSI {drifted[0].psi:.3g}"
+    elif not inputs.contract:
+        reason = f"{found.rows:,} rows; no contract says what they must be"
+    details: dict[str, Any] = {
+        "files": found.files,
+        "checks": [_row(check) for check in sorted(found.checks, key=lambda c: not c.failed)],
+        "columns": found.columns,
+        "pictures": pictures,
+    }
+    if found.drift:
+        details["drift"] = [column.as_json() for column in found.drift.columns]
+        details["skipped"] = found.drift.skipped
+    return Result(
+        ValidateDataOutputs(fingerprint=found.fingerprint, rows=found.rows, checks=total, failed=failed),
+        details=details,
+        passed=not failed and not drifted,
+        reason=reason,
+        subject={"data": found.fingerprint},
+        key=key,
+    )
+
+
+def _sentence(check: Any) -> str:
+    name = check.column or "the table"
+    count = f" in {check.failed:,} rows" if check.examples else ""
+    return f"{name}: {check.why}{count} ({check.name})" if check.name not in check.why else f"{name}: {check.why}{count}"
+
+
+def _row(check: Any) -> dict[str, Any]:
+    row = {"column": check.column, "check": check.name, "failed": check.failed}
+    if check.failed:
+        row |= {"why": check.why, "examples": check.examples, "place": str(check.place or "")}
+    return row
+
+
+ACTION = Action(
+    "validate-data",
+    "Check data against its contract, look for personal data and drift, and take its fingerprint.",
+    "data",
+    ValidateDataInputs,
+    ValidateDataOutputs,
+    run,
+    icon="check-square",
+)

@@ -1,0 +1,272 @@
+"""The data contract: pandera's own YAML of a polars schema, and what pandera has no words for under `table`.
+
+A contract without `table` is what `pandera.io.polars_io.to_yaml` writes, and `polars_io.from_yaml` reads every contract
+(it leaves `table` alone). Where pandera passes over a misspelt key in silence, here it is refused.
+
+```yaml
+schema_type: polars_dataframe
+strict: true                            # no other columns
+unique: [flight, time_hour]             # together they name a row
+columns:
+  distance: {dtype: Int64, in_range: {min_value: 1, max_value: 6000}}
+  tailnum: {dtype: String, nullable: true, str_matches: "^N"}
+table:
+  rows: {min: 20000}
+  freshness: {column: time_hour, max-age: 35d}
+  forbidden: ["passenger_*"]
+  personal-data: {allow: [phone_model]}
+```
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+from pandera.errors import SchemaDefinitionError
+from pandera.io import polars_io
+from pandera.polars import DataFrameSchema
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from ..action import kebab
+from ..errors import BadInput, Place
+
+CHECKS = (
+    "equal_to", "eq", "not_equal_to", "ne", "greater_than", "gt", "greater_than_or_equal_to", "ge", "less_than", "lt",
+    "less_than_or_equal_to", "le", "in_range", "between", "isin", "notin", "str_matches", "str_contains",
+    "str_startswith", "str_endswith", "str_length", "unique_values_eq",
+)  # fmt: skip
+"""pandera's built-in checks of polars columns."""
+_FRAME = ("schema_type", "version", "api", "name", "title", "description", "columns", "strict", "ordered", "unique")
+_COLUMN = ("title", "description", "dtype", "nullable", "required", "regex", "unique", "checks")
+_CHANGES = ("coerce", "default", "drop_invalid_rows", "add_missing_columns")
+"""Keys of pandera's that change data. A contract only looks."""
+_IGNORED = ("report_duplicates", "unique_column_names", "index", "dtype")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(m|min|h|d|w)")
+_SECONDS = {"m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+
+Path_ = tuple[str | int, ...]
+
+
+def parse_duration(text: object) -> timedelta:
+    """`90min`, `12h`, `35d` or `2w` as a duration.
+
+    Raises:
+        ValueError: it is none.
+    """
+    match = _DURATION.fullmatch(str(text).strip())
+    if not match:
+        raise ValueError("must be a number with min, h, d or w, such as 36h or 35d")
+    return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=kebab)
+
+
+class Rows(_Part):
+    """How many rows there must be."""
+
+    min: int = Field(1, ge=0)
+    max: int | None = None
+
+
+class Freshness(_Part):
+    """How old the newest row may be."""
+
+    column: str
+    max_age: timedelta
+
+    @field_validator("max_age", mode="before")
+    @classmethod
+    def _duration(cls, value: object) -> timedelta:
+        return parse_duration(value)
+
+
+class PersonalData(_Part):
+    """Columns that look personal and are known to be harmless."""
+
+    allow: list[str] = []
+
+
+class TableRules(_Part):
+    """What is asked of the table as a whole."""
+
+    rows: Rows = Rows.model_validate({})
+    freshness: Freshness | None = None
+    forbidden: list[str] = []
+    personal_data: PersonalData = PersonalData.model_validate({})
+
+
+@dataclass(frozen=True)
+class Contract:
+    """A contract that was read.
+
+    Attributes:
+        name: the file's name, for messages; "" when there is none.
+        schema: pandera's schema.
+        rules: of the table.
+        lines: the line of each key, by path.
+        text: the file's content.
+    """
+
+    name: str = ""
+    schema: DataFrameSchema = field(default_factory=lambda: DataFrameSchema({}))
+    rules: TableRules = field(default_factory=lambda: TableRules.model_validate({}))
+    lines: Mapping[Path_, int] = field(default_factory=dict)
+    text: str = ""
+
+    def place(self, *path: str | int) -> Place | None:
+        """Where a rule stands, or the nearest key above it; None when there is no file."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return Place(self.name, self.lines.get(path, 1)) if self.name else None
+
+    def types(self) -> dict[str, pl.DataType]:
+        """The types of columns that are named (not by a pattern)."""
+        columns = self.schema.columns.items()
+        return {name: column.dtype.type for name, column in columns if column.dtype is not None and not column.regex}
+
+
+def read_contract(path: Path, name: str) -> Contract:
+    """Read and check a contract.
+
+    Args:
+        path: the file.
+        name: what messages call it.
+
+    Raises:
+        BadInput: there is none, or it is wrong; with its line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except FileNotFoundError:
+        raise BadInput(f"There is no contract {name}", fix="Correct `contract`, or `mlops init` writes one") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"The contract {name} cannot be read", why=str(error)) from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = Place(name, mark.line + 1, mark.column + 1) if mark else Place(name)
+        raise BadInput(f"The contract {name} is not valid YAML", why=getattr(error, "problem", ""), place=place) from None
+    if not isinstance(values, dict):
+        raise BadInput(f"The contract {name} is not a mapping", fix="Start with `columns:`", place=Place(name, 1))
+    lines = dict(_lines(node))
+    draft = Contract(name, lines=lines)
+    _check_keys(values, draft)
+    rules = _rules(values.pop("table", None) or {}, draft)
+    return Contract(name, _schema(values, draft), rules, lines, text)
+
+
+def _check_keys(values: Mapping[str, Any], draft: Contract) -> None:
+    _known(values, (*_FRAME, *_IGNORED, "table"), (), draft)
+    kind = values.get("schema_type", "polars_dataframe")
+    if kind != "polars_dataframe":
+        raise BadInput(
+            f"The contract is of the schema type {kind!r}", fix="Write `schema_type: polars_dataframe`",
+            place=draft.place("schema_type"),
+        )  # fmt: skip
+    columns = values.get("columns") or {}
+    if not isinstance(columns, Mapping):
+        raise BadInput("`columns` is not a mapping of names", place=draft.place("columns"))
+    for column, rules in columns.items():
+        if not isinstance(rules, Mapping):
+            raise BadInput(f"The column {column} has no rules", fix="Write `{}` for none", place=draft.place("columns", column))
+        _known(rules, (*_COLUMN, *_IGNORED, *CHECKS), ("columns", column), draft)
+        if isinstance(rules.get("checks"), Mapping):
+            _known(rules["checks"], CHECKS, ("columns", column, "checks"), draft)
+
+
+def _known(values: Mapping[str, Any], known: Sequence[str], path: Path_, draft: Contract) -> None:
+    for key, value in values.items():
+        if key in known or (key in _CHANGES and not value):
+            continue
+        place = draft.place(*path, key)
+        if key in _CHANGES:
+            raise BadInput(f"`{key}` changes data, and a contract only looks at it", fix="Take it out", place=place)
+        near = difflib.get_close_matches(str(key), known, n=1)
+        fix = f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(k for k in known if k not in _IGNORED)}"
+        raise BadInput(f"The contract has the unknown key `{'.'.join(map(str, (*path, key)))}`", fix=fix, place=place)
+
+
+def _rules(values: Any, draft: Contract) -> TableRules:
+    try:
+        return TableRules.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ("table", *first["loc"])
+        message = str(first["msg"]).removeprefix("Value error, ")
+        raise BadInput(
+            f"The contract's `{'.'.join(map(str, path))}`: {message}", fix="Correct it", place=draft.place(*path)
+        ) from None
+
+
+def _schema(values: dict[str, Any], draft: Contract) -> DataFrameSchema:
+    """pandera's schema, read in two halves.
+
+    pandera 0.35 imports pandas, which is not installed here, to read a check of a column that has a type: so types
+    are read without checks, and checks without types.
+    """
+    given = {str(name): dict(rules) for name, rules in (values.get("columns") or {}).items()}
+    bare = {name: {k: v for k, v in rules.items() if k in _COLUMN and k != "checks"} for name, rules in given.items()}
+    columns = {}
+    for name, rules in given.items():
+        try:
+            column = polars_io.deserialize_schema({"columns": {name: bare[name]}}).columns[name]
+            kind = column.dtype.type if column.dtype is not None else None
+            checks = {k: _limits(v, kind) for k, v in rules.items() if k in CHECKS or k == "checks"}
+            column.checks = polars_io.deserialize_schema({"columns": {name: checks}}).columns[name].checks
+        except (TypeError, ValueError, AttributeError, SchemaDefinitionError) as error:
+            raise BadInput(
+                f"The contract's column {name} cannot be understood", why=str(error).split("\n")[0][:300],
+                fix="See pandera's documentation of polars schemas", place=draft.place("columns", name),
+            ) from error  # fmt: skip
+        columns[name] = column
+    unique = values.get("unique")
+    return DataFrameSchema(
+        columns,
+        strict=bool(values.get("strict", False)),
+        ordered=bool(values.get("ordered", False)),
+        unique=[unique] if isinstance(unique, str) else unique,
+        name=values.get("name"),
+    )
+
+
+def _limits(value: Any, kind: Any) -> Any:
+    """A check's arguments with texts as times where the column holds times, in its time zone."""
+    if isinstance(value, dict):
+        return {k: _limits(v, kind) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_limits(v, kind) for v in value]
+    if isinstance(value, str) and kind in (pl.Datetime, pl.Date):
+        with suppress(ValueError):
+            value = datetime.fromisoformat(value)
+    if isinstance(value, date) and not isinstance(value, datetime) and isinstance(kind, pl.Datetime):
+        value = datetime(value.year, value.month, value.day)
+    if isinstance(value, datetime):
+        if kind == pl.Date:
+            return value.date()
+        if isinstance(kind, pl.Datetime):
+            aware = value if value.tzinfo else value.replace(tzinfo=timezone.utc)
+            return aware if kind.time_zone else aware.replace(tzinfo=None)
+    return value
+
+
+def _lines(node: yaml.Node | None, path: Path_ = ()) -> Iterator[tuple[Path_, int]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield (*path, key.value), key.start_mark.line + 1
+            yield from _lines(value, (*path, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield (*path, index), item.start_mark.line + 1
+            yield from _lines(item, (*path, index))

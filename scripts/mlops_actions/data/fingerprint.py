@@ -1,0 +1,113 @@
+"""The fingerprint of a table's content, the same however the content is laid out in files.
+
+The algorithm (version 1), so that anybody can compute it again. Every column has three streams of bytes, each through
+SHA-256, over the rows in their order:
+
+- validity: one byte a row, 1 for a value and 0 for null;
+- values: fixed-width types as little-endian bytes, null as zeros. Booleans are one byte; dates are days since 1970 in
+  4 bytes, times and durations an 8-byte count of their unit; every NaN is the quiet NaN of its width (`…f87f`,
+  `…c07f`) and -0.0 is 0.0. Strings and bytes are their UTF-8 bytes, one after the other; categories and enums are their
+  strings; decimals are decimal strings; lists and structs are JSON with sorted keys;
+- lengths: of types whose values are strings, 8 bytes little-endian a row, null as 0; else nothing.
+
+The fingerprint is the SHA-256 of the JSON (no spaces) of
+`[1, rows, [[name, type, validity, values, lengths], …]]`, columns in the table's order, digests in hex.
+
+Row groups, compression, dictionary encoding, the number of files and the file format do not matter; order of rows and
+columns, names and types do. Memory is that of one batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+VERSION = 1
+
+
+class Fingerprint:
+    """Takes a table's rows, batch by batch.
+
+    Args:
+        schema: the table's columns and types.
+    """
+
+    def __init__(self, schema: Mapping[str, pl.DataType]) -> None:
+        self._rows = 0
+        self._columns = {name: _Column(kind) for name, kind in schema.items()}
+
+    def update(self, batch: pl.DataFrame) -> None:
+        """Take the next rows."""
+        self._rows += batch.height
+        for name, column in self._columns.items():
+            column.update(batch.get_column(name))
+
+    def value(self) -> str:
+        """`sha256:<hex>` of what was taken so far."""
+        columns = [[name, column.type, *column.digests()] for name, column in self._columns.items()]
+        text = json.dumps([VERSION, self._rows, columns], separators=(",", ":"))
+        return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+class _Column:
+    def __init__(self, kind: pl.DataType) -> None:
+        self.type = type_name(kind)
+        self._validity, self._values, self._lengths = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+
+    def digests(self) -> list[str]:
+        return [stream.hexdigest() for stream in (self._validity, self._values, self._lengths)]
+
+    def update(self, series: pl.Series) -> None:
+        self._validity.update(series.is_not_null().cast(pl.UInt8).to_numpy().tobytes())
+        if self.type == "null":
+            return
+        if self.type in ("string", "json", "binary") or self.type.startswith("decimal"):
+            self._update_texts(series)
+        else:
+            self._values.update(_fixed(series))
+
+    def _update_texts(self, series: pl.Series) -> None:
+        if self.type == "binary":
+            data = series.bin.size().fill_null(0), b"".join(series.drop_nulls().to_list())
+        else:
+            texts = _as_json(series) if self.type == "json" else series.cast(pl.String)
+            # join of no strings is "", and of nulls too
+            data = texts.str.len_bytes().fill_null(0), (texts.str.join("").item() or "").encode()
+        self._lengths.update(data[0].cast(pl.UInt64).to_numpy().astype("<u8", copy=False).tobytes())
+        self._values.update(data[1])
+
+
+def type_name(kind: pl.DataType) -> str:
+    """A column's type by a name that does not depend on the library's version."""
+    if isinstance(kind, pl.Datetime):
+        return f"datetime[{kind.time_unit},{kind.time_zone or ''}]"
+    if isinstance(kind, pl.Duration):
+        return f"duration[{kind.time_unit}]"
+    if isinstance(kind, pl.Decimal):
+        return f"decimal[{kind.scale}]"
+    if kind in (pl.String, pl.Categorical) or isinstance(kind, pl.Enum):
+        return "string"
+    if kind.is_nested() or kind == pl.Object:
+        return "json"
+    return kind.base_type().__name__.lower()
+
+
+def _fixed(series: pl.Series) -> bytes:
+    whole = series.to_physical()
+    if whole.dtype == pl.Boolean:
+        whole = whole.cast(pl.UInt8)
+    values: np.ndarray[Any, Any] = whole.fill_null(0).to_numpy()
+    if values.dtype.kind == "f":
+        values = values + values.dtype.type(0)  # -0.0 + 0.0 is 0.0; a copy, for the next line
+        values[np.isnan(values)] = np.nan
+    return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _as_json(series: pl.Series) -> pl.Series:
+    texts = [None if v is None else json.dumps(v, sort_keys=True, default=str) for v in series.to_list()]
+    return pl.Series(series.name, texts, dtype=pl.String)

@@ -1,0 +1,212 @@
+"""Tables in files: Parquet, CSV, JSON lines and Arrow as one lazy polars table, read in batches of bounded size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+import polars as pl
+
+from ..errors import BadInput
+from .sources import Source
+
+BATCH_CELLS = 4_000_000
+"""Values in one batch: about 32 MB of numbers, however wide the table is."""
+_FORMATS = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+}
+_BOOLEANS = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of a table: the name that messages use, its rows as read, and its rows in the table's types."""
+
+    name: str
+    raw: pl.LazyFrame
+    frame: pl.LazyFrame
+
+
+@dataclass(frozen=True)
+class Table:
+    """Files of one table, one after the other.
+
+    Attributes:
+        parts: the files.
+        schema: columns and types of the whole. Where files differ: all columns, each in the type that holds all.
+        differences: how files differ from the first one, in words.
+        texts: columns of text formats, which have no types of their own, with the types they were asked to be read as.
+    """
+
+    parts: list[Part]
+    schema: dict[str, pl.DataType]
+    differences: list[str] = field(default_factory=list)
+    texts: dict[str, pl.DataType] = field(default_factory=dict)
+
+    @property
+    def frame(self) -> pl.LazyFrame:
+        """All rows."""
+        return pl.concat([part.frame for part in self.parts])
+
+    def batches(self) -> Iterator[tuple[Part, int, pl.DataFrame]]:
+        """The rows in order: (file, number of the batch's first row in that file from 0, rows)."""
+        size = max(1_000, BATCH_CELLS // max(1, len(self.schema)))
+        for part in self.parts:
+            start = 0
+            with reading(part.name):
+                for batch in part.frame.collect_batches(chunk_size=size, maintain_order=True, engine="streaming"):
+                    if batch.height:
+                        yield part, start, batch
+                    start += batch.height
+
+
+def open_table(sources: Sequence[Source], types: Mapping[str, pl.DataType] | None = None) -> Table:
+    """Open files as one table. Only headers are read here.
+
+    Args:
+        sources: the files. Those whose names start with `_` or `.` (`_SUCCESS`) are left out.
+        types: types of columns for text formats; without one a column's type is what its first 10,000 rows look like.
+
+    Raises:
+        BadInput: a file is empty, of an unknown format, or not what its name says.
+    """
+    kept = [source for source in sources if not PurePath(source.name).name.startswith(("_", "."))]
+    if not kept:
+        raise BadInput("There is no data file among what was given", fix="Correct `data`")
+    raws, typed, schemas = [], [], []
+    texts: dict[str, pl.DataType] = {}
+    for source in kept:
+        raw = _scan(source, types or {})
+        with reading(source.name):
+            columns = raw.collect_schema()
+            own = {n: kind for n, kind in (types or {}).items() if n in columns and _format(source.name) == "csv"}
+            frame = raw.with_columns(_parsed(name, kind) for name, kind in own.items()) if own else raw
+            schemas.append(dict(frame.collect_schema()))
+        raws.append(raw)
+        typed.append(frame)
+        texts |= own
+    differences = [
+        text for source, schema in zip(kept[1:], schemas[1:]) for text in _differences(source.name, schema, schemas[0])
+    ]
+    schema = schemas[0]
+    if any(list(other.items()) != list(schema.items()) for other in schemas[1:]):
+        with reading(", ".join(source.name for source in kept)):
+            empty = [frame.head(0) for frame in typed]
+            schema = dict(pl.concat(empty, how="diagonal_relaxed").collect_schema())
+        typed = [_aligned(frame, own, schema) for frame, own in zip(typed, schemas)]
+    parts = [Part(source.name, raw, frame) for source, raw, frame in zip(kept, raws, typed)]
+    return Table(parts, schema, differences, texts)
+
+
+def read_table(source: Source, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """A whole file in memory, or some of its columns.
+
+    Raises:
+        BadInput: as `open_table`, or a column is absent.
+    """
+    frame = open_table([source]).frame
+    if columns is not None:
+        known = frame.collect_schema().names()
+        absent = [name for name in columns if name not in known]
+        if absent:
+            raise BadInput(f"{source.name} has no column {absent[0]!r}", why=f"It has: {', '.join(known)}")
+        frame = frame.select(columns)
+    with reading(source.name):
+        return frame.collect()
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Turn what polars raises on a file that it cannot read into ours."""
+    try:
+        yield
+    except pl.exceptions.NoDataError:
+        raise BadInput(f"The data file {name} is empty", fix="Look at the step that wrote it") from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        why = str(error).strip().split("\n")[0][:300]
+        raise BadInput(f"The data file {name} cannot be read", why=why, fix="Look at the step that wrote it") from error
+
+
+def unreadable(table: Table, limit: int) -> Iterator[tuple[str, int, list[tuple[Part, int, object]]]]:
+    """Cells of text files that cannot be read as their column's type: (column, count, first ones by file and row)."""
+    bad = {name: pl.col(name).is_not_null() & _parsed(name, kind).is_null() for name, kind in table.texts.items()}
+    counts = dict.fromkeys(bad, 0)
+    found: dict[str, list[tuple[Part, int, object]]] = {name: [] for name in bad}
+    for part in table.parts:
+        own = {name: test for name, test in bad.items() if part.raw.collect_schema().get(name) == pl.String}
+        if not own:
+            continue
+        here = part.raw.select(test.sum().alias(name) for name, test in own.items()).collect(engine="streaming")
+        for name, count in here.row(0, named=True).items():
+            counts[name] += count
+            if count and len(found[name]) < limit:
+                first = part.raw.with_row_index("\0row").filter(own[name]).select("\0row", name).head(limit).collect()
+                found[name] += [(part, row, value) for row, value in first.iter_rows()]
+    for name, count in counts.items():
+        if count:
+            yield name, count, found[name][:limit]
+
+
+def _format(name: str) -> str:
+    bare = name.lower().removesuffix(".gz")
+    kind = _FORMATS.get(PurePath(bare).suffix)
+    if kind is None or (bare != name.lower() and kind != "csv"):
+        known = ", ".join(_FORMATS)
+        raise BadInput(f"The data file {name} is of no known format", fix=f"Use one of {known}, .csv.gz")
+    return kind
+
+
+def _scan(source: Source, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+    kind = _format(source.name)
+    if source.path.stat().st_size == 0:
+        raise BadInput(f"The data file {source.name} is empty", fix="Look at the step that wrote it")
+    with reading(source.name):
+        if kind == "parquet":
+            return pl.scan_parquet(source.path, hive_partitioning=False, glob=False)
+        if kind == "arrow":
+            return pl.scan_ipc(source.path, hive_partitioning=False)
+        if kind == "jsonl":
+            return pl.scan_ndjson(source.path, infer_schema_length=10_000)
+        overrides = dict.fromkeys(types, pl.String)
+        return pl.scan_csv(source.path, infer_schema_length=10_000, schema_overrides=overrides, glob=False)
+
+
+def _parsed(name: str, kind: pl.DataType) -> pl.Expr:
+    """A column of text in another type; null where the text is not of it."""
+    text = pl.col(name)
+    if kind == pl.String:
+        return text
+    if kind == pl.Boolean:
+        return text.str.to_lowercase().replace_strict(_BOOLEANS, default=None, return_dtype=pl.Boolean).alias(name)
+    if isinstance(kind, pl.Datetime):
+        return text.str.to_datetime(time_unit=kind.time_unit, time_zone=kind.time_zone, strict=False)
+    if kind == pl.Date:
+        return text.str.to_date(strict=False)
+    return text.str.strip_chars().cast(kind, strict=False)
+
+
+def _aligned(frame: pl.LazyFrame, own: Mapping[str, pl.DataType], schema: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+    return frame.select(
+        pl.col(name).cast(kind) if name in own else pl.lit(None, dtype=kind).alias(name)
+        for name, kind in schema.items()
+    )
+
+
+def _differences(name: str, schema: Mapping[str, pl.DataType], first: Mapping[str, pl.DataType]) -> Iterator[str]:
+    for column, kind in schema.items():
+        if column not in first:
+            yield f"{name} has the column {column}, which the first file lacks"
+        elif kind != first[column]:
+            yield f"{name} has {column} as {kind}, the first file as {first[column]}"
+    for column in first:
+        if column not in schema:
+            yield f"{name} lacks the column {column}"

@@ -1,0 +1,91 @@
+"""Compiling a pipeline, and saying what is wrong with it in the consumer's terms."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from ..errors import BadInput, Place
+from .process import Worker
+from .spec import Pipeline
+
+
+def compile_pipeline(worker: Worker, file: Path, name: str, root: Path) -> Pipeline:
+    """The pipeline in a `.py` file, or in compiled YAML.
+
+    Args:
+        worker: does it.
+        file: absolute path.
+        name: of the pipeline, when the file has several; else "".
+        root: the consumer's folder.
+
+    Raises:
+        BadInput: there is no such file, it is wrong (with its place), or it has no or several pipelines.
+        RemoteFailed: the worker broke.
+    """
+    shown = _relative(file, root)
+    if not file.is_file():
+        near = _near(file, root)
+        raise BadInput(
+            f"There is no pipeline file {shown}", fix=f"Did you mean `{near}`?" if near else "Correct `pipeline`"
+        )
+    if file.suffix not in (".py", ".yaml", ".yml"):
+        raise BadInput(f"{shown} is neither Python nor YAML", fix="Name a `.py` file or a compiled `.yaml`")
+    worker.send({"compile": {"file": str(file), "name": name, "root": str(root)}})
+    answer = worker.receive()
+    assert answer is not None  # without a timeout there is an answer, or an exception
+    if "error" in answer:
+        raise _refusal(answer, name, shown, root)
+    return Pipeline(file, answer["spec"], answer["platforms"], answer["kfp"])
+
+
+def _refusal(answer: dict[str, Any], name: str, shown: str, root: Path) -> BadInput:
+    kind, message = answer["error"]["kind"], answer["error"]["message"]
+    place = Place(_relative(Path(answer["file"]), root), answer["line"], answer["column"])
+    names = answer.get("names", [])
+    if kind == "syntax":
+        return BadInput(f"{place.file} has a syntax error", why=message, fix="Correct that line", place=place)
+    if kind == "raised":
+        return BadInput(
+            f"{shown} cannot be loaded", why=message, fix="Correct that line", place=place, log=answer["log"]
+        )
+    if kind == "none":
+        return BadInput(
+            f"{shown} has no pipeline",
+            fix="Decorate the function that connects the components with `@dsl.pipeline`",
+            place=place,
+        )
+    if kind == "several":
+        return BadInput(
+            f"{shown} has {len(names)} pipelines: {', '.join(names)}",
+            fix=f"Say which one with `pipeline-name`, such as `{names[-1]}`",
+            place=place,
+        )
+    if kind == "unknown":
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        return BadInput(
+            f"{shown} has no pipeline {name!r}",
+            why=f"It has: {', '.join(names)}",
+            fix=f"Did you mean `{near[0]}`?" if near else "Correct `pipeline-name`",
+            place=place,
+        )
+    if kind == "not-a-pipeline":
+        return BadInput(
+            f"{shown} is not a compiled pipeline",
+            why=message,
+            fix="Compile one with `kfp dsl compile`, or name the `.py` file itself",
+            place=place,
+        )
+    return BadInput(f"{shown} cannot be read", why=message, place=place)
+
+
+def _relative(file: Path, root: Path) -> str:
+    return file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
+
+
+def _near(file: Path, root: Path) -> str:
+    folder = file.parent if file.parent.is_dir() else root
+    names = [path.name for path in folder.iterdir() if path.suffix in (".py", ".yaml", ".yml")]
+    found = difflib.get_close_matches(file.name, names, n=1, cutoff=0.5)
+    return _relative(folder / found[0], root) if found else ""

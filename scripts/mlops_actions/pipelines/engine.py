@@ -1,0 +1,159 @@
+"""What runs a pipeline: the request it is given, the result it gives back, and the one place where engines are chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from ..store import Store
+    from .process import Worker
+    from .spec import Pipeline
+
+State = Literal["succeeded", "reused", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class Python:
+    """An environment that components run in.
+
+    Attributes:
+        executable: its interpreter.
+        digest: of everything that is installed in it, and of the interpreter's version.
+    """
+
+    executable: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """One run of a pipeline.
+
+    Attributes:
+        pipeline: the compiled pipeline.
+        parameters: a value for every parameter of it, defaults included.
+        key: hash of all that decides the result; artifacts are kept under it.
+        pythons: the environment of each executor, by the executor's label.
+        inputs: digests of what components read beside their arguments (data, features): a task is reused only
+            when they are the same.
+        timeout: seconds for the whole run; 0 for no limit.
+        reuse: whether results of tasks of earlier runs may be taken.
+    """
+
+    pipeline: Pipeline
+    parameters: Mapping[str, Any]
+    key: str
+    pythons: Mapping[str, Python]
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    timeout: float = 0.0
+    reuse: bool = True
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a task made.
+
+    Attributes:
+        task: the task's label.
+        name: of the component's output.
+        type: the schema title, such as `system.Model`.
+        uri: where its bytes are; "" when it has none.
+        digest: of its bytes, `sha256:…`; "" when they are not here.
+        metadata: what the component logged to it.
+    """
+
+    task: str
+    name: str
+    type: str
+    uri: str
+    digest: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """How one task ended.
+
+    Attributes:
+        task: its label: its name, after the names of the pipelines it is nested in, before the indices of its loops.
+        state: how it ended.
+        seconds: how long it took; for a reused task, how long it took when it was run.
+        parameters: its output parameters.
+        artifacts: its output artifacts.
+    """
+
+    task: str
+    state: State
+    seconds: float = 0.0
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    artifacts: Sequence[Artifact] = ()
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A run that succeeded: its tasks in the order they ended, and the pipeline's own output parameters."""
+
+    tasks: Sequence[TaskResult]
+    outputs: Mapping[str, Any]
+    seconds: float
+
+
+class Progress(Protocol):
+    """Who is told how a run goes on."""
+
+    def started(self, task: str) -> None:
+        """A task has begun."""
+
+    def ended(self, result: TaskResult) -> None:
+        """A task has ended."""
+
+    def logged(self, task: str, line: str) -> None:
+        """A task has printed a line."""
+
+    def note(self, text: str) -> None:
+        """Something about the run as a whole."""
+
+    def waiting(self, tasks: Mapping[str, float]) -> None:
+        """These tasks go on, for so many seconds each."""
+
+
+class Engine(Protocol):
+    """Runs pipelines somewhere."""
+
+    def run(self, request: RunRequest, progress: Progress) -> RunResult:
+        """Run a pipeline to its end.
+
+        Raises:
+            RemoteFailed: a task failed (with its log and place), time ran out, or the engine broke.
+            Cancelled: a signal came; everything that was started has been ended.
+        """
+
+
+@dataclass(frozen=True)
+class Site:
+    """What an engine may use.
+
+    Attributes:
+        worker: the process that compiled the pipeline, with the SDK loaded.
+        store: where artifacts and finished tasks are kept.
+        home: a folder for the engine's state.
+        root: the consumer's folder.
+    """
+
+    worker: Worker
+    store: Store
+    home: Path
+    root: Path
+
+
+def _local(site: Site) -> Engine:
+    from .local import LocalEngine
+
+    return LocalEngine(site)
+
+
+ENGINES: Mapping[str, Callable[[Site], Engine]] = {"local": _local}
+"""Every engine by its name."""

@@ -1,0 +1,215 @@
+"""The local engine: tasks are processes of this machine, ordered by kfp.local in the worker."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import Cancelled, MlopsError, Place, RemoteFailed
+from .engine import Artifact, Progress, RunRequest, RunResult, Site, TaskResult
+from .finished import Background, FinishedTasks, KeptTask
+from .source import locate, python_files
+
+_TICK = 1.0
+_LEFT_OVER = 7 * 24 * 3600  # seconds after which the folder of a run that failed is of no more interest
+_LOG_LINES = 40
+Event = Mapping[str, Any]
+
+
+class LocalEngine:
+    """Runs pipelines on this machine. See `engine.Engine`."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def run(self, request: RunRequest, progress: Progress) -> RunResult:
+        """Run a pipeline to its end; see `engine.Engine.run`."""
+        request.pipeline.require_local()
+        runs = self._site.home / "pipelines"
+        _sweep(runs)
+        folder = runs / request.key
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        run = _Run(self._site, request, progress, folder)
+        try:
+            result = run.finish()
+        except MlopsError as error:
+            done = [result.task for result in run.tasks if result.state in ("succeeded", "reused")]
+            if done and (isinstance(error, Cancelled) or not run.failures):
+                progress.note(f"Finished before: {', '.join(done)}. The next run with the same inputs takes them over")
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+        return result
+
+
+class _Run:
+    """One run under way: obeys the worker's events until the pipeline is done."""
+
+    def __init__(self, site: Site, request: RunRequest, progress: Progress, folder: Path) -> None:
+        self._site, self._request, self._progress, self._folder = site, request, progress, folder
+        self._finished = FinishedTasks(site.store, reuse=request.reuse)
+        self._uploads = Background()
+        self._began = time.monotonic()
+        self._running: dict[str, float] = {}
+        self._kept: dict[str, KeptTask] = {}
+        self.tasks: list[TaskResult] = []
+        self.failures: list[Event] = []
+
+    def finish(self) -> RunResult:
+        """Start it and see it through."""
+        request = self._request
+        self._site.worker.send({"run": {
+            "spec": request.pipeline.spec,
+            "parameters": dict(request.parameters),
+            "key": request.key,
+            "folder": str(self._folder),
+            "root": str(self._site.root),
+            "pythons": {k: {"executable": p.executable, "digest": p.digest} for k, p in request.pythons.items()},
+            "inputs": dict(request.inputs),
+        }})  # fmt: skip
+        while (event := self._next())["event"] != "done":
+            self._obey(event)
+        self._uploads.wait()
+        if self.failures:
+            raise self._failure(self.failures[0])
+        if not event["succeeded"]:
+            raise RemoteFailed(
+                f"kfp.local cannot run the pipeline {request.pipeline.name!r}",
+                why="; ".join(event["problems"][:3]) or "It gave no reason",
+                fix="Simplify that part of the pipeline, or run it on a cluster",
+                place=Place(self._shown(request.pipeline.file)),
+            )
+        tasks = [self._with_uris(result) for result in self.tasks]
+        return RunResult(tasks, event["outputs"], time.monotonic() - self._began)
+
+    def _next(self) -> dict[str, Any]:
+        limit = self._request.timeout
+        while True:
+            now = time.monotonic()
+            if limit and now - self._began >= limit:
+                raise RemoteFailed(
+                    f"The pipeline did not end within {limit:g} s",
+                    why=f"Still at work: {', '.join(self._running) or 'none of its tasks'}",
+                    fix="Raise `timeout`; what is finished will be reused",
+                )
+            wait = min(_TICK, limit - (now - self._began)) if limit else _TICK
+            event = self._site.worker.receive(wait)
+            if event:
+                return event
+            if self._running:
+                self._progress.waiting({task: now - began for task, began in self._running.items()})
+
+    def _obey(self, event: Event) -> None:
+        task = event.get("task", "")
+        if event["event"] == "log":
+            self._progress.logged(task, event["line"])
+        elif event["event"] == "lookup":
+            found = self._finished.find(event["key"])
+            self._answer(event, found.model_dump(mode="json") if found else None)
+        elif event["event"] == "fetch":
+            self._site.store.get_file(event["stored"], Path(event["target"]))
+            self._answer(event, True)
+        elif event["event"] == "started":
+            self._running[task] = time.monotonic()
+            self._progress.started(task)
+        elif event["event"] == "skipped":
+            self._end(TaskResult(event["group"], "skipped"))
+        elif event["event"] == "ended":
+            self._running.pop(task, None)
+            self._ended(task, event)
+
+    def _answer(self, event: Event, answer: object) -> None:
+        self._site.worker.send({"number": event["number"], "answer": answer})
+
+    def _ended(self, task: str, event: Event) -> None:
+        if event["state"] == "failed":
+            self.failures.append(event)
+            self._end(TaskResult(task, "failed", event["seconds"]))
+        elif event["state"] == "reused":
+            self._kept[task] = kept = KeptTask.model_validate(event["found"])
+            self._end(TaskResult(task, "reused", kept.seconds, kept.parameters))
+        else:
+            log = self._log(task)
+            self._uploads.do(lambda: self._keep(task, event, log))
+            self._end(TaskResult(task, "succeeded", event["seconds"], event["parameters"]))
+
+    def _keep(self, task: str, event: Event, log: Path) -> None:
+        self._kept[task] = self._finished.keep(event["key"], task, self._request.key, event, log)
+
+    def _end(self, result: TaskResult) -> None:
+        self.tasks.append(result)
+        self._progress.ended(result)
+
+    def _with_uris(self, result: TaskResult) -> TaskResult:
+        kept = self._kept.get(result.task)
+        if not kept:
+            return result
+        artifacts = []
+        for item in kept.artifacts:
+            # A path of the machine that made it means nothing to others.
+            uri = self._site.store.uri(item.stored) if item.stored else item.uri if "://" in item.uri else ""
+            artifacts.append(Artifact(result.task, item.name, item.type, uri, item.digest, item.metadata))
+        return TaskResult(result.task, result.state, result.seconds, result.parameters, artifacts)
+
+    def _failure(self, event: Event) -> RemoteFailed:
+        """The failing task, in the consumer's terms: its exception, its log, and the line of their file."""
+        task, error = event["task"], event.get("error")
+        log = self._log(task)
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+        more = len(self.failures) - 1
+        what = f"The task {task!r} failed" + (f", and {more} more after it" if more else "")
+        return RemoteFailed(
+            what,
+            why=_reason(event),
+            fix=self._advice(event),
+            place=self._place(event["source"], error["line"] if error else None),
+            log="\n".join(lines[-_LOG_LINES:]),
+        )
+
+    def _advice(self, event: Event) -> str:
+        missing = ((event.get("error") or {}).get("missing") or "").split(".")[0]
+        if not missing:
+            return ""
+        root = self._site.root
+        if (root / f"{missing}.py").exists() or (root / missing).is_dir():
+            return (
+                f"A component sees only its own function and installed packages, not `{missing}` of the repository:"
+                " move the code into the function, or install it as a package"
+            )
+        return "Add the package that has it to the component's `packages_to_install`, or to `requirements`"
+
+    def _place(self, source: str, line: int | None) -> Place:
+        file = self._request.pipeline.file
+        found = locate(source, line, python_files(file, self._site.root))
+        return Place(self._shown(found[0]), found[1]) if found else Place(self._shown(file))
+
+    def _shown(self, file: Path) -> str:
+        root = self._site.root
+        return file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
+
+    def _log(self, task: str) -> Path:
+        return self._folder / task / ".log.txt"
+
+
+def _reason(event: Event) -> str:
+    error = event.get("error")
+    if error:
+        return f"{error['type']}: {error['message']}"
+    if event.get("signal"):
+        memory = ", which is what happens when memory runs out" if event["signal"] == "SIGKILL" else ""
+        return f"It was ended by {event['signal']}{memory}"
+    return f"It ended with exit code {event['exit']}"
+
+
+def _sweep(runs: Path) -> None:
+    """Remove what failed runs left long ago."""
+    for folder in runs.glob("*"):
+        try:
+            if re.fullmatch(r"[0-9a-f]{32}", folder.name) and time.time() - folder.stat().st_mtime > _LEFT_OVER:
+                shutil.rmtree(folder, ignore_errors=True)
+        except FileNotFoundError:
+            continue

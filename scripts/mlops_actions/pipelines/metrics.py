@@ -1,0 +1,68 @@
+"""Metrics that components logged to their Metrics and ClassificationMetrics artifacts."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .engine import Artifact
+
+CLASSIFICATION = ("system.ClassificationMetrics", "system.SlicedClassificationMetrics")
+_PICTURES = ("confusionMatrix", "confidenceMetrics")
+
+
+def flat_metrics(artifacts: Iterable[Artifact]) -> dict[str, float]:
+    """Every logged number by its name; by `task.name`, or `task.artifact.name`, when several have the same name."""
+    found = [
+        (artifact, name, value)
+        for artifact in artifacts
+        if artifact.type in ("system.Metrics", *CLASSIFICATION)
+        for name, value in artifact.metadata.items()
+        if _is_number(value) and name not in _PICTURES
+    ]
+    plain = Counter(name for _, name, _ in found)
+    of_task = Counter((artifact.task, name) for artifact, name, _ in found)
+    metrics = {}
+    for artifact, name, value in found:
+        if plain[name] == 1:
+            key = name
+        elif of_task[artifact.task, name] == 1:
+            key = f"{artifact.task}.{name}"
+        else:
+            key = f"{artifact.task}.{artifact.name}.{name}"
+        metrics[key] = value
+    return metrics
+
+
+def classifications(artifacts: Iterable[Artifact]) -> list[dict[str, Any]]:
+    """The confusion matrix (`categories`, `matrix`: a row a true class) and ROC (`fpr`, `tpr`, `threshold`) of each
+    ClassificationMetrics artifact that has one.
+    """
+    found = []
+    for artifact in artifacts:
+        if artifact.type not in CLASSIFICATION:
+            continue
+        entry: dict[str, Any] = {"task": artifact.task, "name": artifact.name}
+        matrix = artifact.metadata.get("confusionMatrix")
+        if isinstance(matrix, Mapping):
+            entry["categories"] = [str(spec.get("displayName", "")) for spec in matrix.get("annotationSpecs", [])]
+            entry["matrix"] = [list(row.get("row", [])) for row in matrix.get("rows", [])]
+        points = artifact.metadata.get("confidenceMetrics")
+        if isinstance(points, list) and points:
+            entry["roc"] = [
+                {
+                    "fpr": point.get("falsePositiveRate", 0.0),
+                    "tpr": point.get("recall", 0.0),
+                    "threshold": point.get("confidenceThreshold", 0.0),
+                }
+                for point in points
+            ]
+        if len(entry) > 2:
+            found.append(entry)
+    return found
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

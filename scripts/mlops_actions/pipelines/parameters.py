@@ -1,0 +1,157 @@
+"""A pipeline's parameters: read, laid together, and checked against its own declaration before anything runs."""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import BadInput, Place
+from .spec import Parameter
+
+_WORDS = {
+    "NUMBER_INTEGER": "an integer",
+    "NUMBER_DOUBLE": "a number",
+    "STRING": "text",
+    "BOOLEAN": "true or false",
+    "LIST": "a list",
+    "STRUCT": "a mapping",
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which `1e-3` is a number, as in YAML 1.2 and JSON, and a date is text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+def read_parameters(path: Path) -> dict[str, Any]:
+    """The parameters in a YAML or JSON file.
+
+    Raises:
+        BadInput: there is no such file, or it does not hold a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else yaml.load(text, _Loader)
+    except FileNotFoundError:
+        raise BadInput(f"There is no parameters file {path.name}", fix="Correct `parameters-file`") from None
+    except json.JSONDecodeError as error:
+        place = Place(path.name, error.lineno, error.colno)
+        raise BadInput(f"{path.name} is not valid JSON", why=error.msg, place=place) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = Place(path.name, mark.line + 1, mark.column + 1) if mark else Place(path.name)
+        raise BadInput(f"{path.name} is not valid YAML", why=getattr(error, "problem", "") or "", place=place) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"The parameters file {path.name} cannot be read", why=str(error)) from error
+    if values is not None and not isinstance(values, dict):
+        raise BadInput(f"{path.name} holds no mapping of parameters", fix="Write `name: value` lines")
+    return values or {}
+
+
+def resolve_parameters(
+    declared: Mapping[str, Parameter], given: Mapping[str, Any], pipeline: str, place: Place | None = None
+) -> dict[str, Any]:
+    """A value of the right type for each of the pipeline's parameters; optional ones without a default stay away.
+
+    A null stands for the default. Text that says a number, a truth value, a list or a mapping is taken for it, because
+    a workflow's inputs are always text; nothing is ever turned into text, because that may not give back what was
+    written (`1.10`).
+
+    Raises:
+        BadInput: a parameter is unknown (with the nearest name), missing, or of the wrong type.
+    """
+    for name in given:
+        if name not in declared:
+            near = difflib.get_close_matches(name, declared, n=1, cutoff=0.5)
+            known = ", ".join(declared) or "none"
+            raise BadInput(
+                f"The pipeline {pipeline!r} has no parameter {name!r}",
+                why=f"It has: {known}",
+                fix=f"Did you mean `{near[0]}`?" if near else "Correct `parameters`",
+                place=place,
+            )
+    values = {}
+    for name, parameter in declared.items():
+        value = given.get(name)
+        if value is not None:
+            values[name] = _typed(parameter, value, place)
+        elif parameter.required:
+            raise BadInput(
+                f"The pipeline {pipeline!r} needs the parameter {name!r} ({_WORDS[parameter.type]})",
+                fix=f"Give it in `parameters`, as `{name}=…`, or in `parameters-file`",
+                place=place,
+            )
+        elif parameter.default is not None:
+            values[name] = parameter.default
+    return values
+
+
+def _typed(parameter: Parameter, value: Any, place: Place | None) -> Any:
+    for candidate in _readings(parameter.type, value):
+        return candidate
+    fix = f"Give {_WORDS.get(parameter.type, parameter.type)}"
+    if parameter.type == "STRING":
+        fix = f'Quote it, so that it stays what you wrote: `{parameter.name}="…"`'
+    raise BadInput(
+        f"The parameter {parameter.name!r} must be {_WORDS.get(parameter.type, parameter.type)},"
+        f" not {_shown(value)}",
+        fix=fix,
+        place=place,
+    )
+
+
+def _readings(kind: str, value: Any) -> list[Any]:
+    """The value as the type, in a list; an empty list when it is not of the type."""
+    if kind in ("NUMBER_INTEGER", "NUMBER_DOUBLE"):
+        return _numbers(kind, value)
+    if kind == "STRING":
+        if type(value) is datetime.date:
+            return [value.isoformat()]
+        return [value] if isinstance(value, str) else []
+    if kind == "BOOLEAN":
+        words = {"true": True, "false": False}
+        if isinstance(value, str):
+            return [words[value.strip().lower()]] if value.strip().lower() in words else []
+        return [value] if isinstance(value, bool) else []
+    wanted = list if kind == "LIST" else dict
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return []
+    return [value] if isinstance(value, wanted) else []
+
+
+def _numbers(kind: str, value: Any) -> list[Any]:
+    if isinstance(value, str):
+        try:
+            value = int(value) if re.fullmatch(r"\s*[-+]?\d+\s*", value) else float(value)
+        except ValueError:
+            return []
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return []
+    if kind == "NUMBER_DOUBLE":
+        return [float(value)]
+    return [int(value)] if float(value).is_integer() else []
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    short = text if len(text) <= 60 else text[:57] + "…"
+    return f"the text {short!r}" if isinstance(value, str) else short

@@ -1,0 +1,54 @@
+"""How a run is told on a console: each task once when it begins and once when it ends, its log as it appears."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..github.console import Console
+from ..reports.sections import duration
+from .engine import TaskResult
+
+_SIGNS = {"succeeded": "✓", "failed": "✗"}
+
+
+class ConsoleProgress:
+    """Progress of a run.
+
+    Args:
+        console: where it is told.
+        streaming: print each line of the tasks' logs, as a runner's log should have it; else only the line that goes
+            on now is shown.
+    """
+
+    def __init__(self, console: Console, *, streaming: bool) -> None:
+        self._console, self._streaming = console, streaming
+
+    def started(self, task: str) -> None:
+        """A task has begun."""
+        if self._streaming:
+            self._console.say(f"{task} started")
+        else:
+            self._console.status(f"{task} …")
+
+    def ended(self, result: TaskResult) -> None:
+        """A task has ended."""
+        if result.state in ("reused", "skipped"):
+            self._console.say(f"{result.task} ({result.state})")
+        else:
+            self._console.say(f"{result.task} {_SIGNS[result.state]} {duration(result.seconds)}")
+
+    def logged(self, task: str, line: str) -> None:
+        """A task has printed a line."""
+        if self._streaming:
+            self._console.say(f"{task} | {line}")
+        else:
+            self._console.debug(f"{task} | {line}")
+            self._console.status(f"{task} | {line}")
+
+    def note(self, text: str) -> None:
+        """Something about the run as a whole."""
+        self._console.say(text)
+
+    def waiting(self, tasks: Mapping[str, float]) -> None:
+        """These tasks go on, for so many seconds each."""
+        self._console.status(", ".join(f"{task} … {duration(seconds)}" for task, seconds in tasks.items()))

@@ -1,0 +1,201 @@
+"""run-pipeline from its inputs to its result: compile, check, prepare environments, find finished work, run."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import platform
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..action import CodeInputs
+from ..environments import Environment
+from ..errors import BadInput, Place
+from ..job import Job
+from .compiler import compile_pipeline
+from .engine import ENGINES, Artifact, Python, RunRequest, RunResult, Site
+from .metrics import CLASSIFICATION, classifications
+from .parameters import read_parameters, resolve_parameters
+from .process import Worker
+from .progress import ConsoleProgress
+from .spec import Pipeline
+
+ROLES = {"model": "system.Model", "predictions": "", "golden": ""}
+"""The artifacts that later actions ask for, and the type that is enough to know one by; "" where the name is needed."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be run.
+
+    Attributes:
+        file: of the pipeline, absolute.
+        name: of the pipeline in it, or "".
+        parameters: given inline.
+        parameters_file: absolute, or None.
+        inputs: digests of what components read beside their arguments.
+        image: that components run in at scale; part of the key.
+        engine: its name.
+        roles: artifact that was named for each role, as `name` or `task.name`; "" for none.
+        timeout: seconds, 0 for none.
+        code: the consumer's requirements and Python.
+    """
+
+    file: Path
+    name: str
+    parameters: Mapping[str, Any]
+    parameters_file: Path | None
+    inputs: Mapping[str, str]
+    image: str
+    engine: str
+    roles: Mapping[str, str]
+    timeout: float
+    code: CodeInputs
+
+
+@contextmanager
+def prepared(order: Order, job: Job) -> Iterator[tuple[RunRequest, Site]]:
+    """Compile and check the pipeline and prepare its environments; the worker lives as long as the context.
+
+    Raises:
+        BadInput: the pipeline, a parameter or a named artifact is wrong.
+        RemoteFailed: an environment cannot be prepared.
+    """
+    base = job.environment("pipelines", order.code)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        log = Path(scratch) / "worker.log"
+        try:
+            with Worker(base.python, job.root, job.child_environ(), log) as worker:
+                pipeline = compile_pipeline(worker, order.file, order.name, job.root)
+                given = read_parameters(order.parameters_file) if order.parameters_file else {}
+                place = Place(_shown(order.file, job.root))
+                given = {**given, **order.parameters}
+                parameters = resolve_parameters(pipeline.parameters, given, pipeline.name, place)
+                for role, named in order.roles.items():
+                    _check_role(pipeline, role, named, place)
+                if order.engine == "local":
+                    pipeline.require_local()
+                pythons = _pythons(pipeline, order.code, base, job)
+                key = job.key(
+                    pipeline=pipeline.digest,
+                    parameters=parameters,
+                    inputs=dict(order.inputs),
+                    image=order.image,
+                    engine=order.engine,
+                    pythons={label: python.digest for label, python in pythons.items()},
+                    roles=dict(order.roles),
+                )
+                request = RunRequest(
+                    pipeline, parameters, key, pythons, order.inputs, order.timeout, job.reuse
+                )  # fmt: skip
+                yield request, Site(worker, job.store, job.home, job.root)
+        finally:
+            job.console.debug(log.read_text(encoding="utf-8", errors="replace") if log.exists() else "")
+
+
+def execute(order: Order, request: RunRequest, site: Site, job: Job) -> RunResult:
+    """Run the prepared pipeline on its engine; see `engine.Engine.run`."""
+    job.console.say(f"Running the pipeline {request.pipeline.name}")
+    if request.pipeline.platforms and order.engine == "local":
+        names = ", ".join(request.pipeline.platforms)
+        job.console.warning(f"The pipeline has settings for {names}; the engine `local` leaves them out")
+    progress = ConsoleProgress(job.console, streaming=job.context.on_runner)
+    return ENGINES[order.engine](site).run(request, progress)
+
+
+def choose(artifacts: Sequence[Artifact], role: str, named: str) -> tuple[Artifact | None, int]:
+    """The artifact for a role, and how many there were to choose from when none was chosen.
+
+    One that was named is taken by that name; otherwise the one with the role's name, otherwise (for the model) the
+    only one of its type.
+    """
+    wanted = named or role
+    found = [a for a in artifacts if wanted in (a.name, f"{a.task}.{a.name}")]
+    kind = ROLES[role]
+    if not named and kind:
+        of_kind = [a for a in artifacts if a.type == kind]
+        found = [a for a in found if a.type == kind] or of_kind
+    return (found[0], 1) if len(found) == 1 else (None, len(found))
+
+
+def details(request: RunRequest, result: RunResult, metrics: Mapping[str, float]) -> dict[str, Any]:
+    """What a person wants to see of a run."""
+    return {
+        "pipeline": request.pipeline.name,
+        "tasks": [{"name": t.task, "state": t.state, "seconds": round(t.seconds, 3)} for t in result.tasks],
+        "edges": [list(edge) for edge in request.pipeline.edges()],
+        "parameters": dict(request.parameters),
+        "metrics": dict(metrics),
+        "classification": classifications(artifacts_of(result)),
+        "artifacts": [{"task": a.task, "name": a.name, "type": a.type, "uri": a.uri} for a in artifacts_of(result)],
+        "kfp": request.pipeline.kfp,
+        "digest": request.pipeline.digest,
+    }
+
+
+def artifacts_of(result: RunResult) -> list[Artifact]:
+    """The artifacts of all tasks."""
+    return [artifact for task in result.tasks for artifact in task.artifacts]
+
+
+def not_finite(artifacts: Sequence[Artifact]) -> list[str]:
+    """The metrics that are no numbers: NaN and the infinities, which JSON does not have."""
+    return [
+        f"{artifact.task}.{name}"
+        for artifact in artifacts
+        if artifact.type in ("system.Metrics", *CLASSIFICATION)
+        for name, value in artifact.metadata.items()
+        if value is None
+    ]
+
+
+def _check_role(pipeline: Pipeline, role: str, named: str, place: Place) -> None:
+    """Refuse a named artifact that no task makes, before anything runs. A loop's index may stand in the name."""
+    if not named:
+        return
+    names = [name for _, name, _ in pipeline.made()]
+    if named.rpartition(".")[2] not in names:
+        near = difflib.get_close_matches(named, names, n=1, cutoff=0.5)
+        raise BadInput(
+            f"`{role}-artifact`: no task of the pipeline {pipeline.name!r} makes an artifact {named!r}",
+            why=f"They make: {', '.join(dict.fromkeys(names)) or 'none'}",
+            fix=f"Did you mean `{near[0]}`?" if near else f"Correct `{role}-artifact`",
+            place=place,
+        )
+
+
+def _pythons(pipeline: Pipeline, code: CodeInputs, base: Environment, job: Job) -> dict[str, Python]:
+    """An environment for each set of packages that components ask for."""
+    made: dict[tuple[str, ...], Python] = {(): _python(base, pipeline, base)}
+    pythons = {}
+    for label, packages in pipeline.packages().items():
+        if packages not in made:
+            made[packages] = _python(job.environment("pipelines", code, packages), pipeline, base)
+        pythons[label] = made[packages]
+    return pythons
+
+
+def _python(environment: Environment, pipeline: Pipeline, base: Environment) -> Python:
+    """An environment by what is installed in it. Its kfp must be the one that this engine is made for."""
+    frozen = environment.frozen()
+    lock = [line for line in base.frozen().splitlines() if line.startswith("kfp==")]
+    ours = [line for line in frozen.splitlines() if line.startswith("kfp==")]
+    if ours != lock or not lock:
+        raise BadInput(
+            f"The pipeline {pipeline.name!r} asks for {ours[0] if ours else 'another kfp'},"
+            f" and the engine `local` is made for {lock[0] if lock else 'kfp 2.17'}",
+            fix="Leave kfp out of `packages_to_install` and `requirements`: every component has it",
+            place=Place(pipeline.file.name),
+        )
+    version = (environment.folder / "pyvenv.cfg").read_text(encoding="utf-8")
+    about = [line for line in version.splitlines() if line.startswith("version")]
+    text = "\n".join([frozen, *about, platform.system(), platform.machine()])
+    return Python(str(environment.python), hashlib.sha256(text.encode()).hexdigest())
+
+
+def _shown(file: Path, root: Path) -> str:
+    return file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)

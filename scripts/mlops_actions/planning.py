@@ -1,0 +1,192 @@
+"""What of the chain runs, and why: decided here and nowhere else."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+from .errors import BadInput
+from .github.context import Context
+
+Choice = Literal["auto", "always", "never"]
+PULL_REQUEST = "pull-request"
+"""The environment of the configuration that applies to pull requests, when it has one."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a plan is made from.
+
+    Attributes:
+        context: the event and the branch.
+        root: the consumer's folder.
+        sections: `mlops.yaml`, read.
+        pipeline, data, contract, experiment: the files that were named, or "".
+        tune, deploy: what the caller asks for.
+        environment: the configuration's section that was asked for, or "".
+        deploy_to: environments to deploy to, in order.
+        test_environments: see `tests`.
+    """
+
+    context: Context
+    root: Path
+    sections: Mapping[str, Any]
+    pipeline: str = ""
+    data: Sequence[str] = ()
+    experiment: str = ""
+    tune: Choice = "auto"
+    deploy: Choice = "auto"
+    environment: str = ""
+    deploy_to: Sequence[str] = ()
+    test_environments: Mapping[str, Any] = field(default_factory=dict)
+    model: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Whether a part of the chain runs, and the reason in words."""
+
+    runs: bool
+    why: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The parts of the chain by name, and what they share."""
+
+    run: str
+    environment: str
+    steps: Mapping[str, Step]
+    tests: Sequence[Mapping[str, str]]
+    deployments: Sequence[Mapping[str, str]]
+
+
+def make_plan(request: Request) -> Plan:
+    """Decide what runs.
+
+    A part runs when the repository has what it needs. A pull request trains and is judged, with the section
+    `pull-request` of the configuration when there is one; it registers and deploys nothing. Tuning is for everything
+    but pull requests, unless it is asked for.
+
+    Raises:
+        BadInput: there is nothing to run, or a test environment or deployment is not known.
+    """
+    context, sections = request.context, request.sections
+    pull = context.event in ("pull_request", "pull_request_target")
+    trusted = not pull and context.branch in ("", context.default_branch or context.branch)
+    environments = sections.get("environments") or {}
+    environment = request.environment or (PULL_REQUEST if pull and PULL_REQUEST in environments else "")
+    steps = {
+        "validate-data": _when(request.data, "data is named", "no `data` is named for validate-data"),
+        "materialize-features": _features(request),
+        "build-image": _image(request),
+        "run-pipeline": _pipeline(request),
+        "tune-hyperparams": _tune(request, pull),
+    }
+    steps["evaluate-model"] = Step(steps["run-pipeline"].runs, "after run-pipeline")
+    goldens = steps["run-pipeline"].runs
+    steps["test-model"] = Step(goldens, "after run-pipeline")
+    steps["register-model"] = _register(request, pull, trusted, steps["run-pipeline"].runs)
+    steps["deploy-model"] = _deploy(request, steps["register-model"])
+    steps["monitor-model"] = _monitor(request, steps["deploy-model"])
+    if not any(step.runs for step in steps.values()):
+        raise BadInput(
+            "There is nothing to run", fix="Name a pipeline with the input `pipeline`, or let `mlops init` set up"
+        )
+    return Plan(_run_name(context), environment, steps, _tests(request), _deployments(request, environments))
+
+
+def _when(found: object, yes: str, no: str) -> Step:
+    return Step(bool(found), yes if found else no)
+
+
+def _features(request: Request) -> Step:
+    section = request.sections.get("materialize-features") or {}
+    folder = section.get("repository", "features")
+    there = (request.root / folder / "feature_store.yaml").is_file()
+    return _when(
+        "materialize-features" in request.sections or there,
+        f"a Feast repository is at {folder}",
+        f"no Feast repository is at {folder}",
+    )
+
+
+def _image(request: Request) -> Step:
+    section = request.sections.get("build-image") or {}
+    there = (request.root / section.get("context", ".") / section.get("dockerfile", "Dockerfile")).is_file()
+    return _when("build-image" in request.sections or there, "there is a Dockerfile", "there is no Dockerfile")
+
+
+def _pipeline(request: Request) -> Step:
+    return _when(request.pipeline, f"the pipeline is {request.pipeline}", "no pipeline is named or found")
+
+
+def _tune(request: Request, pull: bool) -> Step:
+    if not request.experiment:
+        return Step(False, "no Experiment is named or found")
+    if request.tune != "auto":
+        return Step(request.tune == "always", f"`tune` is {request.tune}")
+    return Step(not pull, "pull requests use the parameters as they are" if pull else "an Experiment is there")
+
+
+def _register(request: Request, pull: bool, trusted: bool, trained: bool) -> Step:
+    if not trained:
+        return Step(False, "nothing is trained")
+    if not request.model:
+        return Step(False, "no `model` is named")
+    if pull:
+        return Step(False, "a pull request registers nothing")
+    default = request.context.default_branch
+    return _when(trusted, f"{request.context.event} on the default branch", f"the branch is not {default}")
+
+
+def _deploy(request: Request, register: Step) -> Step:
+    if not register.runs:
+        return Step(False, register.why)
+    if request.deploy != "auto":
+        return Step(request.deploy == "always", f"`deploy` is {request.deploy}")
+    return _when("deploy-model" in request.sections, "deploy-model is configured", "deploy-model is not configured")
+
+
+def _monitor(request: Request, deploy: Step) -> Step:
+    if not deploy.runs:
+        return Step(False, deploy.why)
+    return _when("monitor-model" in request.sections, "monitor-model is configured", "monitor-model is not configured")
+
+
+def _tests(request: Request) -> list[dict[str, str]]:
+    """The matrix of test-model: one entry an environment, all keys in each."""
+    given = request.test_environments or {"training": {}}
+    keys = ("runs-on", "python", "requirements")
+    made = []
+    for name, values in given.items():
+        values = values or {}
+        unknown = sorted(set(values) - set(keys))
+        if unknown:
+            raise BadInput(
+                f"The test environment {name!r} has the unknown key {unknown[0]!r}", fix=f"Known: {', '.join(keys)}"
+            )
+        made.append({"name": name, **{key: str(values.get(key) or "") for key in keys}})
+    return made
+
+
+def _deployments(request: Request, environments: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Where a version goes, in order: the name for GitHub, and the configuration's section."""
+    unknown = [name for name in request.deploy_to if name not in environments]
+    if unknown:
+        raise BadInput(
+            f"`deploy-to` names {unknown[0]!r}, which is not in `environments` of the configuration",
+            fix="Add it there, or correct `deploy-to`",
+        )
+    return [{"name": name, "environment": name} for name in request.deploy_to] or [
+        {"name": request.environment or "default", "environment": request.environment}
+    ]
+
+
+def _run_name(context: Context) -> str:
+    """Unique, so that two runs never share records, and sorted by time."""
+    return f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{context.run}-{secrets.token_hex(3)}"

@@ -1,0 +1,115 @@
+"""One report of a run of the chain: from the results of its jobs and the records of its actions."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markdown_it import MarkdownIt
+from pydantic import ValidationError
+
+from ..commands import NAMES
+from ..errors import BadInput
+from ..job import Record
+from .sections import render, section
+
+MARKER = "<!-- mlops-actions report -->"
+_FAILED = ("rejected", "bad-input", "failed", "cancelled")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What happened in a run.
+
+    Attributes:
+        jobs: each job's result as GitHub says it (`success`, `failure`, `cancelled`, `skipped`).
+        records: one an action (and variant), in the order of the chain.
+    """
+
+    jobs: Mapping[str, str]
+    records: Sequence[Record]
+
+    @property
+    def failed(self) -> list[Record]:
+        """The actions that did not pass."""
+        return [record for record in self.records if record.verdict in _FAILED]
+
+    @property
+    def verdict(self) -> str:
+        """`passed`, or what is worst."""
+        worst = next((verdict for verdict in reversed(_FAILED) if any(r.verdict == verdict for r in self.failed)), "")
+        broken = any(result in ("failure", "cancelled") for result in self.jobs.values())
+        return worst or ("failed" if broken else "passed")
+
+    @property
+    def headline(self) -> str:
+        """One sentence: what came of it."""
+        if self.failed:
+            first = self.failed[0]
+            return f"{first.action} {_VERBS[first.verdict]}: {first.problem.what if first.problem else first.reason}"
+        lost = [name for name, result in self.jobs.items() if result in ("failure", "cancelled")]
+        if lost:
+            return f"The job {lost[0]} ended with {self.jobs[lost[0]]} and left no record: see its log"
+        last = [r for r in self.records if r.action in ("deploy-model", "promote-model", "register-model", "evaluate-model")]
+        return last[-1].reason if last else f"{len(self.records)} actions passed"
+
+
+_VERBS = {"rejected": "says no", "bad-input": "was given bad input", "failed": "failed", "cancelled": "was cancelled"}
+
+
+def gather(needs: str, stored: Sequence[Record]) -> Report:
+    """A report from `toJSON(needs)` and the records that the store has of the run.
+
+    A record is any output of a job whose name ends with `record`. The store's win: they are whole, and of each leg
+    of a matrix.
+
+    Raises:
+        BadInput: `needs` is not what GitHub gives.
+    """
+    try:
+        jobs: dict[str, Any] = json.loads(needs or "{}")
+        results = {name: str(job["result"]) for name, job in jobs.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput("`needs` is not the JSON of a job's needs", why=str(error), fix="Give `toJSON(needs)`") from None
+    found: dict[tuple[str, str], Record] = {}
+    for job in jobs.values():
+        for name, text in (job.get("outputs") or {}).items():
+            if name.endswith("record") and text:
+                try:
+                    record = Record.model_validate_json(text)
+                except ValidationError as error:
+                    raise BadInput(f"The output {name} is no record", why=str(error).split("\n")[0]) from None
+                found[_identity(record)] = record
+    found |= {_identity(record): record for record in stored}
+    ordered = sorted(found.values(), key=lambda r: (NAMES.index(r.action) if r.action in NAMES else 99, r.started))
+    return Report(results, ordered)
+
+
+def markdown(report: Report, page_url: str = "") -> str:
+    """The report in GitHub's Markdown."""
+    sections = [(record, section(record)) for record in report.records if record.action != "plan"]
+    return render("_report.md.j2", report=report, sections=sections, page_url=page_url, marker=MARKER)
+
+
+def page(report: Report, fetch: Callable[[str], bytes]) -> str:
+    """The report as one HTML page that needs nothing else; `fetch` gives the bytes of a picture's URI."""
+    renderer = MarkdownIt("commonmark", {"html": True}).enable("table")
+    sections = []
+    for record in report.records:
+        pictures = []
+        for picture in record.details.get("pictures", []):
+            try:
+                data = base64.b64encode(fetch(picture["uri"])).decode()
+            except FileNotFoundError:
+                continue
+            pictures.append({"title": picture["title"], "data": data})
+        if record.action != "plan":
+            sections.append((record, renderer.render(section(record)), pictures))
+    return render("_page.html.j2", report=report, sections=sections)
+
+
+def _identity(record: Record) -> tuple[str, str]:
+    return record.action, str(record.details.get("variant", ""))

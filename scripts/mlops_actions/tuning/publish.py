@@ -1,0 +1,125 @@
+"""What an Experiment leaves in the store: a CSV of its trials, a picture, and the logs if they are kept."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..store import Store
+from .engine import Outcome, Trial
+from .experiment import Experiment, Parameter
+from .picture import draw
+from .space import Value
+
+_SHOWN = 50
+
+
+def publish(store: Store, folder: str, experiment: Experiment, outcome: Outcome, *, logs: bool) -> tuple[str, str]:
+    """Upload what there is.
+
+    Args:
+        store: where to.
+        folder: below which.
+        experiment, outcome: what was run, and how it ended.
+        logs: whether each trial's log is uploaded as `logs/<trial>.log`.
+
+    Returns:
+        The URIs of the CSV and of the picture.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        picture, table = Path(scratch) / "picture.png", Path(scratch) / "trials.csv"
+        table.write_text(as_csv(experiment, outcome), encoding="utf-8", newline="")
+        draw(experiment, outcome.trials, outcome.importances, picture)
+        if logs:
+            for trial in outcome.trials:
+                if trial.number in outcome.logs:
+                    store.put_file(outcome.logs[trial.number], f"{folder}/logs/{trial.name}.log")
+        return store.put_file(table, f"{folder}/trials.csv"), store.put_file(picture, f"{folder}/picture.png")
+
+
+def as_csv(experiment: Experiment, outcome: Outcome) -> str:
+    """A row a trial: `metric.<name>` and `parameter.<name>` columns beside what it was and how it ended."""
+    objective = experiment.spec.objective
+    names = [parameter.name for parameter in experiment.spec.parameters]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = [*(f"metric.{m}" for m in objective.metrics), *(f"parameter.{n}" for n in names)]
+    writer.writerow(["trial", "name", "state", *columns, "seconds", "message"])
+    for trial in outcome.trials:
+        values = [*(trial.metrics.get(m, "") for m in objective.metrics), *(trial.parameters[n] for n in names)]
+        row = [trial.number + 1, trial.name, trial.state, *values, round(trial.seconds, 3), trial.message]
+        writer.writerow(row)
+    return text.getvalue()
+
+
+def typed(experiment: Experiment, trial: Trial) -> dict[str, Value]:
+    """A trial's parameters as JSON has them; the items of a list that are numbers, as numbers."""
+    return {p.name: _typed(p, trial.parameters[p.name]) for p in experiment.spec.parameters}
+
+
+def _typed(parameter: Parameter, value: Value) -> Value:
+    if parameter.parameter_type != "discrete" or not isinstance(value, str):
+        return value
+    for read in (int, float):
+        try:
+            return read(value)
+        except ValueError:
+            continue
+    return value
+
+
+def details(experiment: Experiment, outcome: Outcome, picture: str) -> dict[str, Any]:
+    """What the report shows: the best trials first, and at most some of them."""
+    objective = experiment.spec.objective
+    succeeded = [trial for trial in outcome.trials if trial.value is not None]
+    ranked = sorted(succeeded, key=lambda t: t.value or 0.0, reverse=objective.type == "maximize")
+    failed = [trial for trial in outcome.trials if trial.failed]
+    best = outcome.best
+    return {
+        "experiment": experiment.name,
+        "algorithm": experiment.spec.algorithm.algorithm_name,
+        "settings": {s.name: s.value for s in experiment.spec.algorithm.algorithm_settings},
+        "objective": objective.objective_metric_name,
+        "type": objective.type,
+        "goal": objective.goal,
+        "end": outcome.end,
+        "seed": outcome.seed,
+        "resumed": outcome.resumed,
+        "importances": dict(outcome.importances),
+        "additional": objective.additional_metric_names,
+        "space": {p.name: _space(p) for p in experiment.spec.parameters},
+        "best": {
+            "name": best.name,
+            "value": best.value,
+            "parameters": typed(experiment, best),
+            "metrics": best.metrics,
+        },
+        "counts": {"all": len(outcome.trials), "succeeded": len(succeeded), "failed": len(failed)},
+        "trials": [_row(trial) for trial in (*ranked, *failed)][:_SHOWN],
+        "pictures": [{"title": f"Experiment {experiment.name}", "uri": picture}],
+    }
+
+
+def _row(trial: Trial) -> Mapping[str, Any]:
+    return {
+        "name": trial.name,
+        "state": trial.state,
+        "value": trial.value,
+        "metrics": dict(trial.metrics),
+        "parameters": dict(trial.parameters),
+        "seconds": round(trial.seconds, 3),
+        "message": trial.message,
+    }
+
+
+def _space(parameter: Parameter) -> str:
+    space = parameter.feasible_space
+    if space.values:
+        return f"{parameter.parameter_type} {', '.join(space.values)}"
+    step = f" step {space.step}" if space.step else ""
+    log = " (log)" if space.distribution == "logUniform" else ""
+    return f"{parameter.parameter_type} {space.min} – {space.max}{step}{log}"

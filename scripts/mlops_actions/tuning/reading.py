@@ -1,0 +1,209 @@
+"""From a YAML file to an Experiment: what is wrong with it is said with its line, one thing at a time."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path as File
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ..errors import BadInput, Place
+from .experiment import Experiment, Part, Path
+
+API_VERSION = "kubeflow.org/v1beta1"
+
+
+@dataclass(frozen=True)
+class Document:
+    """An Experiment and where its parts stand.
+
+    Attributes:
+        name: the file's name, for messages.
+        values: the YAML as it was written, without anything that was added.
+        experiment: the same, typed.
+        places: line and column of each key and item.
+    """
+
+    name: str
+    values: dict[str, Any]
+    experiment: Experiment
+    places: dict[Path, tuple[int, int]]
+
+    def place(self, path: Path) -> Place:
+        """Where a part stands; the nearest known one above it."""
+        return _place(self.name, self.places, path)
+
+
+def read(file: File, name: str) -> Document:
+    """The Experiment in a file, which may hold other documents beside it.
+
+    Args:
+        file: where it is.
+        name: what messages call it.
+
+    Raises:
+        BadInput: there is no such file, it is not YAML, it holds no or several Experiments, or a field is unknown,
+            absent or of the wrong type; with the line.
+    """
+    node = _experiment_node(name, _nodes(file, name))
+    try:
+        values: Any = _Loader("").construct_document(node)
+    except yaml.YAMLError as error:
+        raise _invalid(error, name) from None
+    places = dict(_places(node))
+    _check_kinds(name, values, places)
+    try:
+        return Document(name, values, Experiment.model_validate(values), places)
+    except ValidationError as error:
+        raise _refusal(error, name, places) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with the numbers of Kubernetes' parser: `1e-3` is a number, which PyYAML (YAML 1.1) takes for text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
+def _nodes(file: File, name: str) -> list[yaml.Node]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BadInput(f"There is no Experiment file {name}", fix="Correct `experiment`") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{name} cannot be read", why=str(error), fix="Correct `experiment`") from error
+    loader = _Loader(text)
+    found: list[yaml.Node] = []
+    try:
+        while loader.check_node():
+            if (node := loader.get_node()) is not None:
+                found.append(node)
+    except yaml.YAMLError as error:
+        raise _invalid(error, name) from None
+    finally:
+        loader.dispose()
+    return found
+
+
+def _invalid(error: yaml.YAMLError, name: str) -> BadInput:
+    mark = getattr(error, "problem_mark", None)
+    place = Place(name, mark.line + 1, mark.column + 1) if mark else Place(name)
+    why = str(getattr(error, "problem", None) or error)
+    return BadInput(f"{name} is not valid YAML", why=why, fix="Correct that line", place=place)
+
+
+def _experiment_node(name: str, nodes: list[yaml.Node]) -> yaml.Node:
+    """The one document that is an Experiment; of a single document the kind is checked later, with its line."""
+    documents = [node for node in nodes if isinstance(node, yaml.MappingNode)]
+    if not documents:
+        raise BadInput(f"{name} holds no Experiment", why="It is empty or not a mapping", place=Place(name, 1))
+    experiments = [node for node in documents if _kind(node) == "Experiment"]
+    if len(experiments) > 1:
+        line = experiments[1].start_mark.line + 1
+        raise BadInput(
+            f"{name} holds {len(experiments)} Experiments", fix="Keep one in a file", place=Place(name, line)
+        )
+    if not experiments and len(documents) > 1:
+        kinds = ", ".join(_kind(node) or "no kind" for node in documents)
+        raise BadInput(f"{name} holds no Experiment", why=f"Its documents are: {kinds}", place=Place(name, 1))
+    return (experiments or documents)[0]
+
+
+def _kind(node: yaml.MappingNode) -> str:
+    return next((str(value.value) for key, value in node.value if key.value == "kind"), "")
+
+
+def _check_kinds(name: str, values: Any, places: dict[Path, tuple[int, int]]) -> None:
+    """The kinds decide which fields there are, so they are looked at first."""
+    if values.get("kind") != "Experiment":
+        raise BadInput(
+            f"{name}: the kind is {values.get('kind')!r}, not Experiment",
+            fix="Give a Katib Experiment",
+            place=_place(name, places, ("kind",)),
+        )
+    if values.get("apiVersion") != API_VERSION:
+        raise BadInput(
+            f"{name}: `apiVersion` is {values.get('apiVersion')!r}",
+            fix=f"The local engine takes {API_VERSION}",
+            place=_place(name, places, ("apiVersion",)),
+        )
+    path: Path = ("spec", "trialTemplate", "trialSpec")
+    spec = values
+    for part in path:
+        spec = spec.get(str(part)) if isinstance(spec, dict) else None
+    if isinstance(spec, dict) and (spec.get("apiVersion"), spec.get("kind")) != ("batch/v1", "Job"):
+        raise BadInput(
+            f"{name}: a trial of kind {spec.get('kind')!r} ({spec.get('apiVersion')!r}) cannot be honoured",
+            why="The local engine runs the primary container of a batch/v1 Job as a process",
+            fix="Write the trial as a Job, or run the Experiment on Katib",
+            place=_place(name, places, (*path, "kind")),
+        )
+
+
+def _places(node: yaml.Node, path: Path = ()) -> Iterator[tuple[Path, tuple[int, int]]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*path, str(key.value))
+            yield here, (key.start_mark.line + 1, key.start_mark.column + 1)
+            yield from _places(value, here)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield (*path, index), (item.start_mark.line + 1, item.start_mark.column + 1)
+            yield from _places(item, (*path, index))
+
+
+def _place(name: str, places: dict[Path, tuple[int, int]], path: Path) -> Place:
+    while path and path not in places:
+        path = path[:-1]
+    return Place(name, *places.get(path, (1, 1)))
+
+
+def dotted(path: Path) -> str:
+    """A path as Kubernetes writes it: `spec.parameters[0].name`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+
+
+def _refusal(error: ValidationError, name: str, places: dict[Path, tuple[int, int]]) -> BadInput:
+    """The first thing that is wrong: unknown keys before all else, since a misspelt key is also a missing one."""
+    problem = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    path: Path = problem["loc"]
+    place = _place(name, places, path)
+    where, value = dotted(path), problem.get("input")
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(path[:-1])
+        near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
+        fix = f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(known)}"
+        return BadInput(f"{name}: `{where}` is unknown to Katib", fix=fix, place=place)
+    if problem["type"] == "missing":
+        return BadInput(f"{name}: `{where}` is missing", fix="Add it", place=place)
+    if problem["type"] == "string_type" and isinstance(value, int | float):
+        fix = f'Katib wants text here: write "{value}" in quotes'
+        return BadInput(f"{name}: `{where}` must be text, not {value!r}", fix=fix, place=place)
+    words = str(problem["msg"]).replace("Input should be", "must be")
+    shown = f", not {value!r}" if isinstance(value, str | int | float | bool) else ""
+    return BadInput(f"{name}: `{where}` {words[:1].lower()}{words[1:]}{shown}", fix="Correct it", place=place)
+
+
+def _fields_at(path: Path) -> list[str]:
+    """The keys that the mapping at a path may have."""
+    model: type[Part] = Experiment
+    for part in path:
+        if isinstance(part, str):
+            info = next(i for n, i in model.model_fields.items() if part in (i.alias, n))
+            model = _model_in(info.annotation) or model
+    return sorted(info.alias or name for name, info in model.model_fields.items())
+
+
+def _model_in(annotation: Any) -> type[Part] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation if issubclass(annotation, Part) else None
+    return next((found for inner in get_args(annotation) if (found := _model_in(inner))), None)

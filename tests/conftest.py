@@ -1,0 +1,64 @@
+"""What all tests share: a world of their own, and skips that CI refuses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MLOPS = ROOT / "scripts" / "mlops"
+_INHERITED = ("GITHUB_", "INPUT_", "MLOPS_", "AWS_", "RUNNER_")
+_KEPT = ("MLOPS_CACHE", "MLOPS_TEST_REQUIRES", "AWS_CA_BUNDLE")
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(autouse=True)
+def _no_ambient_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No test sees the runner's or the person's settings, or writes to their folders (environments are shared)."""
+    for name in list(os.environ):
+        if name.startswith(_INHERITED) and name not in _KEPT:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path / "home"))
+    yield
+
+
+@pytest.fixture
+def mlops(tmp_path: Path) -> Run:
+    """Call the launcher as a person does: `mlops("run-pipeline", "--json", cwd=folder, NAME="value of a variable")`."""
+
+    def call(
+        *arguments: str | Path, cwd: Path | None = None, timeout: float = 240, **environ: str
+    ) -> subprocess.CompletedProcess[str]:
+        command = [str(MLOPS), *(str(argument) for argument in arguments)]
+        return subprocess.run(
+            command,
+            cwd=cwd or tmp_path,
+            env={**os.environ, **environ},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return call
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Where CI started a server, a test that was skipped for want of it has failed.
+
+    MLOPS_TEST_REQUIRES names the servers, separated by spaces; a skip's reason begins with `no <server>`.
+    """
+    outcome: Any = yield
+    report = outcome.get_result()
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        for server in os.environ.get("MLOPS_TEST_REQUIRES", "").split():
+            if reason.startswith(f"no {server}"):
+                report.outcome = "failed"
+                report.longrepr = f"{server} was started for the tests, and yet: {reason}"

@@ -1,0 +1,148 @@
+"""`scripts/mlops`: environments by lock file, made once, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import MLOPS, ROOT, Run
+
+from mlops_actions import environments
+
+CORE = ROOT / "scripts" / "locks" / "core.txt"
+
+
+def environment_folders(cache: Path) -> list[str]:
+    return sorted(path.name for path in (cache / "environments").iterdir())
+
+
+def start(cache: Path, *arguments: str) -> subprocess.Popen[str]:
+    environ = {**os.environ, "MLOPS_CACHE": str(cache)}
+    return subprocess.Popen(
+        [str(MLOPS), *arguments], env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def test_jobs_that_make_one_environment_at_once_all_succeed(tmp_path: Path) -> None:
+    jobs = [start(tmp_path, "--version") for _ in range(3)]
+    ends = [job.communicate(timeout=180) for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0, 0], ends
+    assert all(out.startswith("mlops-actions, version") for out, _ in ends)
+    assert len(environment_folders(tmp_path)) == 1
+
+
+def test_environment_killed_halfway_is_made_anew(tmp_path: Path) -> None:
+    job = start(tmp_path, "--version")
+    for _ in range(2000):
+        if list(tmp_path.glob("environments/.part-*/bin")):
+            break
+        time.sleep(0.001)
+    os.killpg(job.pid, signal.SIGKILL)
+    job.communicate()
+    assert not any(name.startswith("core-") for name in environment_folders(tmp_path))
+    out, err = start(tmp_path, "--version").communicate(timeout=180)
+    assert out.startswith("mlops-actions, version"), err
+
+
+def test_environment_whose_python_is_gone_is_made_anew(tmp_path: Path) -> None:
+    start(tmp_path, "--version").communicate(timeout=180)
+    python = next(tmp_path.glob("environments/core-*/bin/python"))
+    python.unlink()
+    python.symlink_to(tmp_path / "no-such-python")
+    out, err = start(tmp_path, "--version").communicate(timeout=180)
+    assert out.startswith("mlops-actions, version"), err
+
+
+def test_warm_launcher_needs_neither_uv_nor_python_on_the_path(mlops: Run, tmp_path: Path) -> None:
+    assert mlops("--version").returncode == 0
+    done = mlops("--version", PATH=str(bare_path(tmp_path, without=("uv", "python3", "python"))))
+    assert done.returncode == 0, done.stderr
+
+
+def bare_path(tmp_path: Path, without: tuple[str, ...] = ()) -> Path:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for tool in ("bash", "sha256sum", "shasum", "env", "dirname", "readlink", "git"):
+        found = shutil.which(tool)
+        if found and tool not in without:
+            (folder / tool).symlink_to(found)
+    if "python3" not in without:
+        (folder / "python3").symlink_to(Path(sys.base_prefix) / "bin" / "python3")
+    return folder
+
+
+def test_no_uv_and_no_network_says_what_to_do(mlops: Run, tmp_path: Path) -> None:
+    done = mlops(
+        "--version",
+        PATH=str(bare_path(tmp_path)),
+        MLOPS_CACHE=str(tmp_path / "cache"),
+        PIP_INDEX_URL="http://127.0.0.1:9/simple",
+        PIP_RETRIES="0",
+        PIP_FIND_LINKS="",
+    )
+    assert done.returncode == 3
+    assert "uv is not installed, and installing it with pip failed" in done.stderr
+    assert "Check the network" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_uv_is_installed_when_it_is_missing(mlops: Run, tmp_path: Path) -> None:
+    done = mlops("--version", PATH=str(bare_path(tmp_path)), MLOPS_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.glob("cache/uv-*/bin/uv"))
+
+
+def test_no_network_says_what_to_do(mlops: Run, tmp_path: Path) -> None:
+    done = mlops(
+        "--version",
+        MLOPS_CACHE=str(tmp_path / "cache"),
+        UV_CACHE_DIR=str(tmp_path / "uv"),
+        UV_INDEX_URL="http://127.0.0.1:9/simple",
+        UV_DEFAULT_INDEX="http://127.0.0.1:9/simple",
+        UV_HTTP_RETRIES="0",
+    )
+    assert done.returncode == 3
+    assert "Installing the lock core failed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_old_python_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 9, 1, "final", 0))
+    monkeypatch.setattr(sys, "argv", ["environments.py", "core"])
+    assert environments.main() == 2
+    assert "Python 3.10 or newer is needed, and python3 is 3.9.1" in capsys.readouterr().err
+
+
+def test_missing_python_version_says_so(tmp_path: Path) -> None:
+    with pytest.raises(environments.EnvironmentFailed, match=r"No environment for Python '3\.99'"):
+        environments.ensure("", tmp_path, python="3.99")
+
+
+def test_layered_requirements_are_found_again_by_content(tmp_path: Path) -> None:
+    said: list[str] = []
+    file = tmp_path / "requirements.txt"
+    file.write_text("six==1.16.0\n")
+    first = environments.ensure("", tmp_path, requirements=[file], say=said.append)
+    again = environments.ensure("", tmp_path, requirements=[file], say=said.append)
+    file.write_text("six==1.17.0\n")
+    other = environments.ensure("", tmp_path, requirements=[file], say=said.append)
+    assert first == again != other
+    assert len([line for line in said if line.startswith("Preparing")]) == 2
+    assert first.frozen().strip() == "six==1.16.0"
+
+
+def test_requirements_that_conflict_with_the_lock_are_named(tmp_path: Path) -> None:
+    with pytest.raises(environments.EnvironmentFailed, match=r"pydantic.*Loosen the pins"):
+        environments.ensure("core", tmp_path, packages=["pydantic-core==2.20.0"])
+
+
+def test_package_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(environments.EnvironmentFailed, match="no-such-package-mlops"):
+        environments.ensure("", tmp_path, packages=["no-such-package-mlops==1"])

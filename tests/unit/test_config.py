@@ -1,0 +1,119 @@
+"""mlops.yaml: what is refused and where, and which value wins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from mlops_actions import config
+from mlops_actions.action import Action, CodeInputs, Lines, Outputs, Result, Values
+from mlops_actions.errors import BadInput
+
+
+class PaintInputs(CodeInputs):
+    colour: str = Field("red", description="The colour.")
+    layers: int = Field(1, description="How many.")
+    walls: Lines = Field(default=[], description="Which.")
+    mix: Values = Field(default={}, description="Of what.")
+
+
+PAINT: Action[PaintInputs, Outputs] = Action(
+    "run-pipeline", "Paint.", "core", PaintInputs, Outputs, lambda inputs, job: Result(Outputs())
+)
+
+
+def project(tmp_path: Path, text: str) -> config.Project:
+    path = tmp_path / "mlops.yaml"
+    path.write_text(text)
+    return config.read_project(path)
+
+
+def test_absent_file_is_an_empty_configuration(tmp_path: Path) -> None:
+    assert config.read_project(tmp_path / "mlops.yaml").values == {}
+
+
+def test_a_file_that_was_asked_for_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="There is no"):
+        config.read_project(tmp_path / "other.yaml", required=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("model: m\nrun-pipelin:\n  pipeline: p.py\n", 2, "Did you mean `run-pipeline`?"),
+        ("run-pipeline:\n  pipelin: p.py\n", 2, "Did you mean `pipeline`?"),
+        ("environments:\n  staging:\n    stor: s3://b\n", 3, "Did you mean `store`?"),
+        ("model: Über\n", 1, "`model`"),
+        ("run-pipeline: [a\n", 2, "not valid YAML"),
+        ("- a\n- b\n", 1, "the file"),
+    ],
+)
+def test_mistake_is_named_with_its_line(tmp_path: Path, text: str, line: int, message: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        project(tmp_path, text)
+    assert message in str(caught.value)
+    assert caught.value.place is not None
+    assert (caught.value.place.file, caught.value.place.line) == ("mlops.yaml", line)
+
+
+def test_order_is_input_then_variable_then_environment_then_section_then_top_then_default(tmp_path: Path) -> None:
+    file = project(
+        tmp_path,
+        "store: file:///top\nrequirements: top.txt\npython: '3.12'\n"
+        "run-pipeline: {requirements: section.txt}\n"
+        "environments:\n  staging:\n    requirements: staging.txt\n",
+    )
+
+    def resolved(environment: str = "", **given: str) -> config.Resolved[PaintInputs]:
+        return config.resolve(PAINT, given, {"MLOPS_STORE": "file:///variable"}, file, environment)
+
+    assert resolved(store="file:///input").inputs.store == "file:///input"
+    assert resolved().inputs.store == "file:///variable"
+    assert resolved("staging").inputs.requirements == "staging.txt"
+    assert resolved().inputs.requirements == "section.txt"
+    assert resolved().inputs.python == "3.12"
+    assert resolved().inputs.colour == "red"
+    assert resolved("staging").origins["requirements"] == "mlops.yaml:7:5"
+    assert resolved().origins["colour"] == "default"
+
+
+def test_unknown_environment_lists_the_known_ones(tmp_path: Path) -> None:
+    file = project(tmp_path, "environments: {staging: {}, production: {}}\n")
+    with pytest.raises(BadInput, match="It has: staging, production"):
+        config.resolve(PAINT, {}, {}, file, "stagin")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a=1\nb=x y\nc=[1, 2]", {"a": 1, "b": "x y", "c": [1, 2]}),
+        ("{a: 1, b: {c: 2.5}}", {"a": 1, "b": {"c": 2.5}}),
+        ("a: true\nb: null", {"a": True, "b": None}),
+        ("a=", {"a": ""}),
+    ],
+)
+def test_values_are_read_from_lines_or_yaml(text: str, expected: object) -> None:
+    assert PaintInputs(mix=text).mix == expected  # type: ignore[arg-type]
+
+
+def test_lines_are_read_from_text_or_list() -> None:
+    assert PaintInputs(walls="a\n b ,c\n").walls == ["a", "b", "c"]  # type: ignore[arg-type]
+    assert PaintInputs(walls='["a,b"]').walls == ["a,b"]  # type: ignore[arg-type]
+
+
+def test_wrong_type_names_the_input_and_the_value() -> None:
+    with pytest.raises(BadInput, match=r"layers \(input\): .*integer.*not 'two'"):
+        config.resolve(PAINT, {"layers": "two"}, {}, config.Project())
+
+
+def test_empty_input_counts_as_not_given() -> None:
+    assert config.resolve(PAINT, {"colour": ""}, {}, config.Project()).inputs.colour == "red"
+
+
+def test_schema_knows_every_action_and_no_secret() -> None:
+    text = json.dumps(config.schema())
+    assert '"run-pipeline"' in text
+    assert '"registry-password"' not in text

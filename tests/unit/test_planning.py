@@ -1,0 +1,76 @@
+"""What runs on which event, and the reason that is printed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mlops_actions.errors import BadInput
+from mlops_actions.github.context import Context
+from mlops_actions.planning import Request, make_plan
+
+PUSH = Context(repository="o/r", branch="main", default_branch="main", event="push", run="7-1")
+SECTIONS = {"deploy-model": {}, "environments": {"pull-request": {}, "staging": {}, "production": {}}}
+
+
+def request(root: Path, context: Context = PUSH, **values: object) -> Request:
+    base = Request(context, root, SECTIONS, pipeline="p.py", data=["d"], experiment="e.yaml", model="m")
+    return replace(base, **values)  # type: ignore[arg-type]
+
+
+def running(made: object) -> set[str]:
+    return {name for name, step in made.steps.items() if step.runs}  # type: ignore[attr-defined]
+
+
+def test_push_to_the_default_branch_does_everything(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").touch()
+    plan = make_plan(request(tmp_path))
+    assert running(plan) == {
+        "validate-data", "build-image", "tune-hyperparams", "run-pipeline", "evaluate-model", "test-model",
+        "register-model", "deploy-model",
+    }  # fmt: skip
+    assert plan.steps["materialize-features"].why == "no Feast repository is at features"
+
+
+def test_pull_request_trains_with_its_own_section_and_registers_nothing(tmp_path: Path) -> None:
+    context = replace(PUSH, event="pull_request", branch="change", pull_request=3)
+    plan = make_plan(request(tmp_path, context, deploy="always"))
+    assert plan.environment == "pull-request"
+    assert running(plan) == {"validate-data", "run-pipeline", "evaluate-model", "test-model"}
+    assert plan.steps["register-model"].why == "a pull request registers nothing"
+
+
+def test_other_branch_registers_nothing(tmp_path: Path) -> None:
+    plan = make_plan(request(tmp_path, replace(PUSH, branch="feature")))
+    assert plan.steps["register-model"].why == "the branch is not main"
+
+
+def test_choices_win_over_what_is_found(tmp_path: Path) -> None:
+    plan = make_plan(request(tmp_path, tune="never", deploy="never"))
+    assert not running(plan) & {"tune-hyperparams", "deploy-model"}
+    assert plan.steps["tune-hyperparams"].why == "`tune` is never"
+
+
+def test_nothing_to_run_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="nothing to run"):
+        make_plan(Request(PUSH, tmp_path, {}))
+
+
+def test_matrix_has_all_keys_and_refuses_unknown_ones(tmp_path: Path) -> None:
+    plan = make_plan(request(tmp_path, test_environments={"new": {"python": 3.12}, "same": None}))
+    assert plan.tests[0] == {"name": "new", "runs-on": "", "python": "3.12", "requirements": ""}
+    with pytest.raises(BadInput, match="unknown key 'os'"):
+        make_plan(request(tmp_path, test_environments={"new": {"os": "x"}}))
+
+
+def test_deployments_are_in_order_and_known(tmp_path: Path) -> None:
+    plan = make_plan(request(tmp_path, deploy_to=["staging", "production"]))
+    assert [d["name"] for d in plan.deployments] == ["staging", "production"]
+    with pytest.raises(BadInput, match="'live'"):
+        make_plan(request(tmp_path, deploy_to=["live"]))
+
+
+def test_two_runs_never_share_a_name(tmp_path: Path) -> None:
+    assert make_plan(request(tmp_path)).run != make_plan(request(tmp_path)).run
