@@ -7,6 +7,7 @@ PACKAGES = ["scikit-learn==1.7.2", "pandas==2.3.3", "pyarrow==21.0.0"]
 
 @dsl.component(base_image="python:3.11", packages_to_install=PACKAGES)
 def load(train: dsl.Output[dsl.Dataset], test: dsl.Output[dsl.Dataset], test_size: float, seed: int):
+    """Split the bundled data, with the same share of each class in both parts."""
     from sklearn.datasets import load_breast_cancer
     from sklearn.model_selection import train_test_split
 
@@ -19,6 +20,7 @@ def load(train: dsl.Output[dsl.Dataset], test: dsl.Output[dsl.Dataset], test_siz
 
 @dsl.component(base_image="python:3.11", packages_to_install=PACKAGES)
 def train(data: dsl.Input[dsl.Dataset], model: dsl.Output[dsl.Model], c: float, seed: int):
+    """Fit a logistic regression on standardized features."""
     from pathlib import Path
 
     import joblib
@@ -45,6 +47,7 @@ def evaluate(
     predictions: dsl.Output[dsl.Dataset],
     golden: dsl.Output[dsl.Dataset],
 ):
+    """Measure the model on the test data; keep its predictions, and twenty of them to check a copy of it by."""
     import joblib
     import pandas as pd
     from sklearn.metrics import accuracy_score, confusion_matrix, roc_auc_score, roc_curve
@@ -63,6 +66,7 @@ def evaluate(
 
 @dsl.pipeline(name="breast-cancer")
 def pipeline(c: float = 1.0, test_size: float = 0.25, seed: int = 7):
+    """Load, train, evaluate."""
     parts = load(test_size=test_size, seed=seed)
     trained = train(data=parts.outputs["train"], c=c, seed=seed)
     evaluate(model=trained.outputs["model"], data=parts.outputs["test"])

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from ..action import Action, CodeInputs, Outputs, Result, Values
 from ..job import Job
+
+if TYPE_CHECKING:
+    from ..pipelines.engine import RunRequest, RunResult
+    from ..pipelines.run import Order
 
 Engine = Literal["local"]
 
@@ -59,7 +63,8 @@ class RunPipelineInputs(CodeInputs):
     )
     golden_artifact: str = Field(
         "",
-        description="The artifact with golden predictions, as `name` or `task.name`. By default the one named `golden`.",
+        description="The artifact with golden predictions, as `name` or `task.name`."
+        " By default the one named `golden`.",
     )
     timeout: float = Field(0, ge=0, description="Seconds after which the run is ended; 0 for no limit.")
 
@@ -124,9 +129,9 @@ def run(inputs: RunPipelineInputs, job: Job) -> Result[RunPipelineOutputs]:
             return _result(order, request, execute(order, request, site, job), job)
 
 
-def _result(order: Any, request: Any, result: Any, job: Job) -> Result[RunPipelineOutputs]:
+def _result(order: Order, request: RunRequest, result: RunResult, job: Job) -> Result[RunPipelineOutputs]:
     from ..pipelines.metrics import flat_metrics
-    from ..pipelines.run import artifacts_of, choose, details, not_finite
+    from ..pipelines.run import artifacts_of, choose, described, details, headline, not_finite
 
     artifacts = artifacts_of(result)
     metrics = flat_metrics(artifacts)
@@ -144,17 +149,7 @@ def _result(order: Any, request: Any, result: Any, job: Job) -> Result[RunPipeli
         metrics=metrics,
         parameters=dict(request.parameters),
         results={**{f"{t.task}.{n}": v for t in result.tasks for n, v in t.parameters.items()}, **result.outputs},
-        artifacts=[
-            {
-                "task": a.task,
-                "name": a.name,
-                "type": a.type,
-                "uri": a.uri,
-                "digest": a.digest,
-                "metadata": dict(a.metadata),
-            }
-            for a in artifacts
-        ],
+        artifacts=[described(artifact) for artifact in artifacts],
         pipeline=request.pipeline.name,
         pipeline_digest=request.pipeline.digest,
         pipeline_key=request.key,
@@ -164,25 +159,16 @@ def _result(order: Any, request: Any, result: Any, job: Job) -> Result[RunPipeli
     return Result(
         outputs,
         details(request, result, metrics),
-        reason=_headline(result),
+        reason=headline(result),
         subject={"model": model.digest} if model else {},
         key=request.key,
     )
 
 
-def _headline(result: Any) -> str:
-    from ..reports.sections import duration
-
-    done = [task for task in result.tasks if task.state in ("succeeded", "reused")]
-    reused = sum(task.state == "reused" for task in done)
-    count = f"{len(done)} task{'' if len(done) == 1 else 's'}"
-    return f"{count} in {duration(result.seconds)}" + (f", {reused} of them reused" if reused else "")
-
-
 def _earlier(job: Job, action: str, output: str) -> str:
     """What an earlier action of this run of the chain gave."""
     record = job.previous(action)
-    return record.outputs.get(output, "") if record else ""
+    return str(record.outputs.get(output) or "") if record else ""
 
 
 ACTION = Action(

@@ -30,7 +30,7 @@ class TuneHyperparamsInputs(CodeInputs):
     max_trials: int = Field(
         0,
         ge=0,
-        description="How many trials complete the Experiment, for small runs on pull requests. 0: `maxTrialCount`.",
+        description="How many trials complete the Experiment (small on pull requests). 0: `maxTrialCount`.",
     )
     trial_timeout: float = Field(
         0, ge=0, description="Seconds that a trial may take before it counts as failed. 0: no limit."
@@ -85,7 +85,7 @@ def run(inputs: TuneHyperparamsInputs, job: Job) -> Result[TuneHyperparamsOutput
     key = job.key(**decides, parallel=parallel, max_trials=most, failures=experiment.spec.max_failed_trial_count)
     if found := job.finished(key, TuneHyperparamsOutputs):
         return found
-    job.console.notice("\n".join(notices(experiment)), document.place(()))
+    job.console.notice("\n".join(notices(experiment)), document.place(("spec", "trialTemplate", "trialSpec")))
     # Katib resumes a finished Experiment with a higher count unless its policy is Never, which is the default.
     state = key if experiment.spec.resume_policy == "Never" else job.key(**decides)
     request = Request(

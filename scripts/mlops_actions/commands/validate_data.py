@@ -13,6 +13,7 @@ from ..action import Action, Inputs, Lines, Outputs, Result
 from ..job import Job
 
 if TYPE_CHECKING:
+    from ..data.checks import Check
     from ..data.validate import Validation
 
 
@@ -103,7 +104,7 @@ def _say(found: Validation, job: Job) -> None:
         rows = [(c.column or "(table)", c.name, c.failed, c.why) for c in found.failed]
         job.console.table(["column", "check", "failed", "why"], rows, title="Checks that failed")
         if place := found.failed[0].place:
-            job.console.warning(_sentence(found.failed[0]), place=place)
+            job.console.warning(found.failed[0].sentence(), place=place)
 
 
 def _result(
@@ -113,7 +114,7 @@ def _result(
     drifted = found.drift.drifted if found.drift and inputs.drift_gate else []
     reason = f"{total - failed} of {total} checks passed"
     if failed:
-        reason = f"{failed} of {total} checks failed: {_sentence(found.failed[0])}"
+        reason = f"{failed} of {total} checks failed: {found.failed[0].sentence()}"
     elif drifted:
         reason = f"{len(drifted)} columns drifted from the reference, {drifted[0].column} most: PSI {drifted[0].psi:.3g}"
     elif not inputs.contract:
@@ -137,13 +138,7 @@ def _result(
     )
 
 
-def _sentence(check: Any) -> str:
-    name = check.column or "the table"
-    count = f" in {check.failed:,} rows" if check.examples else ""
-    return f"{name}: {check.why}{count} ({check.name})" if check.name not in check.why else f"{name}: {check.why}{count}"
-
-
-def _row(check: Any) -> dict[str, Any]:
+def _row(check: Check) -> dict[str, Any]:
     row = {"column": check.column, "check": check.name, "failed": check.failed}
     if check.failed:
         row |= {"why": check.why, "examples": check.examples, "place": str(check.place or "")}

@@ -42,6 +42,11 @@ class Check:
     examples: list[dict[str, Any]] = field(default_factory=list)
     place: Place | None = None
 
+    def sentence(self) -> str:
+        """What is wrong, for a person."""
+        what = f"{self.name} " if self.why.startswith("fails") else ""
+        return f"{self.column or 'the table'}: {what}{self.why}"
+
     def fail(self, part: Part, rows: Sequence[int], values: Sequence[object], count: int) -> None:
         """Count failing rows, and keep the first ones."""
         self.failed += count
@@ -76,6 +81,7 @@ class RowChecks:
     """
 
     def __init__(self, table: Table, contract: Contract) -> None:
+        self._rows = 0
         self._checks: list[_RowCheck] = []
         for rule, column, spec in _columns(table, contract):
             if spec.dtype is not None and not spec.dtype.check(table.schema[column]):
@@ -90,6 +96,7 @@ class RowChecks:
 
     def update(self, part: Part, start: int, batch: pl.DataFrame) -> None:
         """Check the next rows."""
+        self._rows += batch.height
         for item in self._checks:
             try:
                 passed = item.passes(batch)
@@ -107,8 +114,8 @@ class RowChecks:
     def results(self) -> list[Check]:
         """What was found."""
         for item in self._checks:
-            if item.check.failed and not item.check.why:
-                item.check.why = "null" if item.check.name == "not_nullable" else f"not {item.check.name}"
+            if item.check.failed:
+                item.check.why = f"fails in {item.check.failed:,} of {self._rows:,} rows"
         return [item.check for item in self._checks]
 
 
@@ -141,7 +148,8 @@ def structure(table: Table, contract: Contract) -> list[Check]:
         found.append(Check("", "ordered", int(wrong), "columns are in another order" if wrong else "",
                            place=contract.place("ordered")))  # fmt: skip
     for name, count, cells in unreadable(table, EXAMPLES):
-        check = Check(name, "readable", why=f"not {table.texts[name]}", place=contract.place("columns", name, "dtype"))
+        kind = table.texts[name]
+        check = Check(name, f"readable({kind})", why=f"fails in {count:,} rows", place=contract.place("columns", name, "dtype"))
         for part, row, value in cells:
             check.fail(part, [row], [value], 0)
         check.failed = count
@@ -219,7 +227,7 @@ def _count_duplicates(table: Table, names: list[str], check: Check) -> None:
     ).collect(engine="streaming")  # fmt: skip
     rows = rows.filter(pl.struct(names).is_duplicated()).sort("\0file", "\0row")
     check.failed = rows.height
-    check.why = "rows share their key" if rows.height else ""
+    check.why = f"fails: {rows.height:,} rows share their key" if rows.height else ""
     for row in rows.head(EXAMPLES).iter_rows(named=True):
         value = row[names[0]] if len(names) == 1 else ", ".join(str(shown(row[name])) for name in names)
         check.fail(files[row["\0file"]], [row["\0row"]], [value], 0)

@@ -110,6 +110,9 @@ def compare(reference: Table, current: Table, columns: Sequence[str] = (), max_p
         if not columns and before.dtype == pl.String and before.n_unique() > max(CATEGORIES, len(before) // 2):
             skipped[name] = "almost every row has its own value"
             continue
+        if not columns and _texts_are_times(before):
+            skipped[name] = "is a time"
+            continue
         found.append(compare_columns(name, before, now, max_psi))
     if not columns:
         skipped |= {name: "not in the data" for name in reference.schema if name not in current.schema}
@@ -161,6 +164,10 @@ def _family(kind: pl.DataType) -> str:
     if kind.is_temporal():
         return "time"
     return "nested value" if kind.is_nested() or kind in (pl.Binary, pl.Object) else "category"
+
+
+def _texts_are_times(values: pl.Series) -> bool:
+    return values.dtype == pl.String and bool(values.drop_nulls().head(100).str.contains(r"^\d{4}-\d\d-\d\d").all())
 
 
 def _column(table: Table, name: str, step: int) -> pl.Series:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -111,9 +111,9 @@ def validate(request: Request, say: Callable[[str], None] = lambda text: None) -
     )  # fmt: skip
 
 
-def fingerprint(sources: Sequence[Source]) -> tuple[str, int]:
-    """A table's fingerprint and number of rows."""
-    table = open_table(sources)
+def fingerprint(sources: Sequence[Source], types: Mapping[str, pl.DataType] | None = None) -> tuple[str, int]:
+    """A table's fingerprint and number of rows; `types` as of `open_table`."""
+    table = open_table(sources, types)
     taken, rows = Fingerprint(table.schema), 0
     for _, _, batch in table.batches():
         taken.update(batch)

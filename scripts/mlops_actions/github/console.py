@@ -11,7 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -46,7 +46,7 @@ class Console(Protocol):
     def failure(self, error: MlopsError) -> None:
         """How the command ended, if it failed: the only error annotation."""
 
-    def group(self, title: str) -> _Group:
+    def group(self, title: str) -> AbstractContextManager[None]:
         """Lines that belong together, with the time that they took."""
 
     def mask(self, value: str) -> None:
@@ -54,11 +54,6 @@ class Console(Protocol):
 
     def finish(self, outputs: Mapping[str, object], summary: str) -> None:
         """The command's outputs (JSON values), and its summary in Markdown."""
-
-
-class _Group(Protocol):
-    def __enter__(self) -> None: ...
-    def __exit__(self, *exc: object) -> None: ...
 
 
 class ActionsConsole:
@@ -81,7 +76,8 @@ class ActionsConsole:
 
     def debug(self, text: str) -> None:
         for line in self._masks.hide(text).splitlines():
-            self._command("debug", line) if self._debugging else None
+            if self._debugging:
+                self._command("debug", line)
 
     def status(self, text: str) -> None:
         pass
@@ -206,8 +202,8 @@ class TerminalConsole:
         if self._json:
             sys.stdout.write(json.dumps(outputs, indent=2) + "\n")
             return
-        texts = {name: as_text(value) for name, value in outputs.items() if name != "record"}
-        shown = {name: text for name, text in texts.items() if text not in ("", "[]", "{}")}
+        texts = {name: _for_people(value) for name, value in outputs.items() if name != "record"}
+        shown = {name: text for name, text in texts.items() if text}
         width = max(map(len, shown), default=0)
         for name, value in shown.items():
             sys.stdout.write(f"{name.ljust(width)}  {value}\n")
@@ -243,6 +239,16 @@ class _Masks:
 def as_text(value: object) -> str:
     """A JSON value as the text that a step's output is: strings bare, nothing as "", all else as JSON."""
     return value if isinstance(value, str) else "" if value is None else json.dumps(value, sort_keys=True)
+
+
+def _for_people(value: object) -> str:
+    """A JSON value on one line of a terminal: what is long is only counted."""
+    if isinstance(value, dict):
+        return "  ".join(f"{name}={_for_people(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        plain = not any(isinstance(item, dict | list) for item in value)
+        return ", ".join(map(str, value)) if plain else f"{len(value)} (--json lists them)"
+    return f"{value:.6g}" if isinstance(value, float) else as_text(value)
 
 
 def _tail(log: str) -> str:

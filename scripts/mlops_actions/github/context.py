@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ class Context:
         default_branch: of the repository; "" when it is not known.
         event: `push`, `pull_request`, `workflow_dispatch`, `schedule` …; "terminal" off GitHub.
         pull_request: its number, or None.
+        actor: who caused the event; on a laptop, git's user.
         fork: whether the pull request comes from another repository.
         run: name of the chain's run.
         url: page of the run.
@@ -42,6 +44,7 @@ class Context:
     default_branch: str = ""
     event: str = "terminal"
     pull_request: int | None = None
+    actor: str = ""
     fork: bool = False
     run: str = "local"
     url: str = ""
@@ -51,7 +54,7 @@ class Context:
 
     def source(self) -> dict[str, Any]:
         """What a record keeps of it."""
-        kept = ("repository", "commit", "branch", "event", "pull_request", "url")
+        kept = ("repository", "commit", "branch", "event", "pull_request", "actor", "url")
         return {name: value for name, value in asdict(self).items() if name in kept and value}
 
 
@@ -73,6 +76,7 @@ def read_context(environ: Mapping[str, str], folder: Path) -> Context:
         default_branch=(event.get("repository") or {}).get("default_branch") or "",
         event=name,
         pull_request=request.get("number"),
+        actor=environ.get("GITHUB_ACTOR", ""),
         fork=bool(request) and head.get("full_name", repository) != repository,
         run=f"{number}-{environ.get('GITHUB_RUN_ATTEMPT', '1')}",
         url=f"{server}/{repository}/actions/runs/{number}",
@@ -114,12 +118,11 @@ def _event(path: str) -> dict[str, Any]:
 
 
 def _from_git(folder: Path) -> Context:
-    found = subprocess.run(
-        ["git", "-C", str(folder), "log", "-1", "--format=%H"], capture_output=True, text=True, check=False
-    )
-    if found.returncode:
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    if not shutil.which("git"):
         return Context()
-    branch = subprocess.run(
-        ["git", "-C", str(folder), "branch", "--show-current"], capture_output=True, text=True, check=False
-    )
-    return Context(commit=found.stdout.strip(), branch=branch.stdout.strip())
+    commit = git("rev-parse", "--verify", "--quiet", "HEAD")
+    return Context(commit=commit, branch=git("branch", "--show-current"), actor=git("config", "user.name"))

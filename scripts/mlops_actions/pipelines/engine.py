@@ -1,4 +1,4 @@
-"""What runs a pipeline: the request it is given, the result it gives back, and the one place where engines are chosen."""
+"""What runs a pipeline: the request, the result, and the one place where engines are chosen."""
 
 from __future__ import annotations
 

@@ -74,7 +74,9 @@ class FinishedTasks:
             run=run,
             seconds=event["seconds"],
             parameters=event["parameters"],
-            artifacts=[self._artifact(item, folder, imported=bool(event.get("imported"))) for item in event["artifacts"]],
+            artifacts=[
+                self._artifact(item, folder, imported=bool(event.get("imported"))) for item in event["artifacts"]
+            ],
         )
         if log.is_file():
             self._store.put_file(log, f"{folder}/log.txt")

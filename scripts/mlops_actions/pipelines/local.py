@@ -38,9 +38,8 @@ class LocalEngine:
         try:
             result = run.finish()
         except MlopsError as error:
-            done = [result.task for result in run.tasks if result.state in ("succeeded", "reused")]
-            if done and (isinstance(error, Cancelled) or not run.failures):
-                progress.note(f"Finished before: {', '.join(done)}. The next run with the same inputs takes them over")
+            if run.reusable and (isinstance(error, Cancelled) or not run.failures):
+                progress.note(f"Finished before: {', '.join(run.reusable)}. The next run reuses that")
             raise
         shutil.rmtree(folder, ignore_errors=True)
         return result
@@ -58,6 +57,7 @@ class _Run:
         self._kept: dict[str, KeptTask] = {}
         self.tasks: list[TaskResult] = []
         self.failures: list[Event] = []
+        self.reusable: list[str] = []
 
     def finish(self) -> RunResult:
         """Start it and see it through."""
@@ -117,7 +117,9 @@ class _Run:
             self._running[task] = time.monotonic()
             self._progress.started(task)
         elif event["event"] == "skipped":
-            self._end(TaskResult(event["group"], "skipped"))
+            known = {result.task for result in self.tasks}
+            for name in (name for name in event["tasks"] if name not in known):
+                self._end(TaskResult(name, "skipped"))
         elif event["event"] == "ended":
             self._running.pop(task, None)
             self._ended(task, event)
@@ -131,6 +133,7 @@ class _Run:
             self._end(TaskResult(task, "failed", event["seconds"]))
         elif event["state"] == "reused":
             self._kept[task] = kept = KeptTask.model_validate(event["found"])
+            self.reusable.append(task)
             self._end(TaskResult(task, "reused", kept.seconds, kept.parameters))
         else:
             log = self._log(task)
@@ -139,6 +142,8 @@ class _Run:
 
     def _keep(self, task: str, event: Event, log: Path) -> None:
         self._kept[task] = self._finished.keep(event["key"], task, self._request.key, event, log)
+        if event["key"]:
+            self.reusable.append(task)
 
     def _end(self, result: TaskResult) -> None:
         self.tasks.append(result)
@@ -208,8 +213,12 @@ def _reason(event: Event) -> str:
 def _sweep(runs: Path) -> None:
     """Remove what failed runs left long ago."""
     for folder in runs.glob("*"):
-        try:
-            if re.fullmatch(r"[0-9a-f]{32}", folder.name) and time.time() - folder.stat().st_mtime > _LEFT_OVER:
-                shutil.rmtree(folder, ignore_errors=True)
-        except FileNotFoundError:
-            continue
+        if re.fullmatch(r"[0-9a-f]{32}", folder.name) and time.time() - _changed(folder) > _LEFT_OVER:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _changed(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:  # another process removed it
+        return time.time()

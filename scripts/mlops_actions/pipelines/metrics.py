@@ -10,7 +10,8 @@ from typing import Any
 from .engine import Artifact
 
 CLASSIFICATION = ("system.ClassificationMetrics", "system.SlicedClassificationMetrics")
-_PICTURES = ("confusionMatrix", "confidenceMetrics")
+_PICTURES = ("confusionMatrix", "confidenceMetrics", "evaluationMetrics")
+_ROC_POINTS = 60  # enough for a curve; scikit-learn may give one for each row of the test data
 
 
 def flat_metrics(artifacts: Iterable[Artifact]) -> dict[str, float]:
@@ -57,11 +58,24 @@ def classifications(artifacts: Iterable[Artifact]) -> list[dict[str, Any]]:
                     "tpr": point.get("recall", 0.0),
                     "threshold": point.get("confidenceThreshold", 0.0),
                 }
-                for point in points
+                for point in _thinned(points)
             ]
         if len(entry) > 2:
             found.append(entry)
     return found
+
+
+def logged(artifact: Artifact) -> dict[str, Any]:
+    """What was logged to an artifact, without curves and matrices, which may be too long for a step's output."""
+    return {name: value for name, value in artifact.metadata.items() if name not in _PICTURES}
+
+
+def _thinned(points: list[Any]) -> list[Any]:
+    """Points of a curve, evenly taken, with the first and the last."""
+    if len(points) <= _ROC_POINTS:
+        return points
+    step = (len(points) - 1) / (_ROC_POINTS - 1)
+    return [points[round(i * step)] for i in range(_ROC_POINTS)]
 
 
 def _is_number(value: object) -> bool:

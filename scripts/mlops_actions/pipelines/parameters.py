@@ -26,7 +26,7 @@ _WORDS = {
 }
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc,unused-ignore]
     """YAML in which `1e-3` is a number, as in YAML 1.2 and JSON, and a date is text."""
 
 
@@ -109,8 +109,7 @@ def _typed(parameter: Parameter, value: Any, place: Place | None) -> Any:
     if parameter.type == "STRING":
         fix = f'Quote it, so that it stays what you wrote: `{parameter.name}="…"`'
     raise BadInput(
-        f"The parameter {parameter.name!r} must be {_WORDS.get(parameter.type, parameter.type)},"
-        f" not {_shown(value)}",
+        f"The parameter {parameter.name!r} must be {_WORDS.get(parameter.type, parameter.type)}, not {_shown(value)}",
         fix=fix,
         place=place,
     )

@@ -38,6 +38,7 @@ class Worker:
         self._messages: queue.Queue[Message | None] = queue.Queue()
 
     def __enter__(self) -> Worker:
+        """Start it."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
         options: dict[str, Any] = {"start_new_session": True}
         if os.name == "nt":
@@ -56,6 +57,7 @@ class Worker:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        """End its process group."""
         if os.name == "nt":
             subprocess.run(["taskkill", "/F", "/T", "/PID", str(self._process.pid)], capture_output=True, check=False)
         else:

@@ -16,9 +16,10 @@ from ..action import CodeInputs
 from ..environments import Environment
 from ..errors import BadInput, Place
 from ..job import Job
+from ..reports.sections import duration
 from .compiler import compile_pipeline
 from .engine import ENGINES, Artifact, Python, RunRequest, RunResult, Site
-from .metrics import CLASSIFICATION, classifications
+from .metrics import CLASSIFICATION, classifications, logged
 from .parameters import read_parameters, resolve_parameters
 from .process import Worker
 from .progress import ConsoleProgress
@@ -89,9 +90,7 @@ def prepared(order: Order, job: Job) -> Iterator[tuple[RunRequest, Site]]:
                     pythons={label: python.digest for label, python in pythons.items()},
                     roles=dict(order.roles),
                 )
-                request = RunRequest(
-                    pipeline, parameters, key, pythons, order.inputs, order.timeout, job.reuse
-                )  # fmt: skip
+                request = RunRequest(pipeline, parameters, key, pythons, order.inputs, order.timeout, job.reuse)
                 yield request, Site(worker, job.store, job.home, job.root)
         finally:
             job.console.debug(log.read_text(encoding="utf-8", errors="replace") if log.exists() else "")
@@ -131,7 +130,6 @@ def details(request: RunRequest, result: RunResult, metrics: Mapping[str, float]
         "parameters": dict(request.parameters),
         "metrics": dict(metrics),
         "classification": classifications(artifacts_of(result)),
-        "artifacts": [{"task": a.task, "name": a.name, "type": a.type, "uri": a.uri} for a in artifacts_of(result)],
         "kfp": request.pipeline.kfp,
         "digest": request.pipeline.digest,
     }
@@ -151,6 +149,26 @@ def not_finite(artifacts: Sequence[Artifact]) -> list[str]:
         for name, value in artifact.metadata.items()
         if value is None
     ]
+
+
+def described(artifact: Artifact) -> dict[str, Any]:
+    """An artifact as an entry of the output `artifacts`."""
+    return {
+        "task": artifact.task,
+        "name": artifact.name,
+        "type": artifact.type,
+        "uri": artifact.uri,
+        "digest": artifact.digest,
+        "metadata": logged(artifact),
+    }
+
+
+def headline(result: RunResult) -> str:
+    """A run in one sentence."""
+    done = [task for task in result.tasks if task.state in ("succeeded", "reused")]
+    reused = sum(task.state == "reused" for task in done)
+    count = f"{len(done)} task{'' if len(done) == 1 else 's'}"
+    return f"{count} in {duration(result.seconds)}" + (f", {reused} of them reused" if reused else "")
 
 
 def _check_role(pipeline: Pipeline, role: str, named: str, place: Place) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -153,15 +152,23 @@ def _packages(container: Mapping[str, Any]) -> tuple[str, ...]:
     The compiler lets each component install the SDK itself (`kfp==… --no-deps …`); every environment here has it.
     """
     found: list[str] = []
-    for script in container.get("command", [])[:-2]:
-        for command in re.split(r"&&|\n|;(?=\s)", script) if "pip install" in script else []:
-            if "pip install" not in command:
-                continue
-            words = shlex.split(command.split("pip install", 1)[1])
-            options, packages = _options(words)
-            if "--no-deps" not in words:
-                found += [*options, *packages]
+    lines = [line for script in container.get("command", [])[:-2] for line in script.splitlines()]
+    for command in (part for line in lines if "pip install" in line for part in _commands(shlex.split(line))):
+        if "install" in command and "--no-deps" not in command:
+            options, packages = _options(command[command.index("install") + 1 :])
+            found += [*options, *packages]
     return tuple(dict.fromkeys(found))
+
+
+def _commands(words: list[str]) -> Iterator[list[str]]:
+    """The commands of a line of shell."""
+    command: list[str] = []
+    for word in [*words, "&&"]:
+        if word in ("&&", "||", ";"):
+            yield command
+            command = []
+        else:
+            command.append(word)
 
 
 def _options(words: list[str]) -> tuple[list[str], list[str]]:

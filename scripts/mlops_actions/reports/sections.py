@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, ChainableUndefined
 
 if TYPE_CHECKING:
     from ..job import Record
@@ -31,7 +31,7 @@ def render(template: str, **values: Any) -> str:
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
-        undefined=StrictUndefined,
+        undefined=ChainableUndefined,  # a record of an older release may lack what a template shows
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

@@ -1,0 +1,1 @@
+"""Serving a registered version by the Open Inference Protocol, and going back when it does not do what it promised."""

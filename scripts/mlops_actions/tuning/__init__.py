@@ -1,0 +1,1 @@
+"""Hyperparameter tuning: Katib Experiments, run on this machine."""

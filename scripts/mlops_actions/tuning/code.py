@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from ..store import file_digest
@@ -21,7 +22,7 @@ def code_files(words: Sequence[str], root: Path) -> list[Path]:
         root: the consumer's folder, in which the command runs.
     """
     todo = [path for word in _names(words) if (path := root / word).is_file()]
-    for flag, module in zip(words, words[1:]):
+    for flag, module in pairwise(words):
         if flag == "-m":
             todo += _module(module, [root])
     found: set[Path] = set()

@@ -6,6 +6,7 @@ input ends when the process that tells does, and then the groups that are left a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -18,10 +19,8 @@ def main() -> None:
         group = int(line[1:])
         groups.add(group) if line.startswith("+") else groups.discard(group)
     for group in groups:
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(group, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            continue
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """An Experiment's journal: what was started and what ended, so that a killed run goes on where it was.
 
 JSON, a line an event. A line is whole or it is not there: a torn last line, left by a kill in the middle of a write, is
-cut off when the journal is opened. The end of a trial is on the disk before the next trial is chosen.
+cut off when the journal is opened.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         if fresh:
             path.unlink(missing_ok=True)
+        self._unsynced = False
         events = self._read()
         self._file = path.open("ab")
         if events and events[0].get("format") == _FORMAT:
@@ -46,7 +47,7 @@ class Journal:
             self._replay(events[1:])
         else:
             self._file.truncate(0)
-            self._write({"format": _FORMAT, "seed": self.seed}, durable=True)
+            self._write({"format": _FORMAT, "seed": self.seed})
 
     def started(self, trial: Trial) -> None:
         """A trial is about to start."""
@@ -67,16 +68,22 @@ class Journal:
                 "value": trial.value,
                 "seconds": round(trial.seconds, 3),
                 "message": trial.message,
-            },
-            durable=True,
+            }
         )
 
     def gave_up(self) -> None:
         """The Experiment failed. When it is run again, the trials that failed are tried again."""
-        self._write({"event": "gave-up"}, durable=True)
+        self._write({"event": "gave-up"})
+
+    def sync(self) -> None:
+        """Have on the disk what was written: a power cut cannot take it. A kill never can."""
+        if self._unsynced:
+            os.fsync(self._file.fileno())
+            self._unsynced = False
 
     def close(self) -> None:
         """Let go of the file."""
+        self.sync()
         self._file.close()
 
     def _replay(self, events: list[dict[str, Any]]) -> None:
@@ -117,8 +124,7 @@ class Journal:
             os.truncate(self._path, whole)
         return events
 
-    def _write(self, event: Mapping[str, Any], *, durable: bool = False) -> None:
+    def _write(self, event: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(event, separators=(",", ":")).encode() + b"\n")
         self._file.flush()
-        if durable:
-            os.fsync(self._file.fileno())
+        self._unsynced = True

@@ -13,11 +13,10 @@ from pathlib import Path
 
 from ..errors import BadInput, RemoteFailed
 from .engine import End, Outcome, Request, Trial, Watcher, best_of, trial_name
-from .experiment import Experiment
 from .journal import Journal
 from .metrics import collect
 from .processes import Ended, Processes, find
-from .space import Past, Search
+from .search import Past, Search
 from .template import Command, command
 
 LOG_LINES = 40
@@ -28,15 +27,16 @@ class LocalEngine:
 
     def run(self, request: Request, watcher: Watcher) -> Outcome:
         """See `Engine.run`."""
-        if request.max_trials is None and request.experiment.spec.objective.goal is None and not request.timeout:
-            if request.experiment.spec.algorithm.algorithm_name != "grid":
-                raise BadInput(
-                    "The Experiment would never end",
-                    why="It has neither `maxTrialCount` nor a goal",
-                    fix="Give `max-trials`, or add one of them",
-                )
+        spec = request.experiment.spec
+        ends = request.max_trials or request.timeout or spec.objective.goal is not None
+        if not ends and spec.algorithm.algorithm_name != "grid":
+            raise BadInput(
+                "The Experiment would never end",
+                why="It has neither `maxTrialCount` nor a goal",
+                fix="Give `max-trials`, or add one of them",
+            )
         (request.state / "logs").mkdir(parents=True, exist_ok=True)
-        settings = {s.name: s.value for s in request.experiment.spec.algorithm.algorithm_settings}
+        settings = {s.name: s.value for s in spec.algorithm.algorithm_settings}
         given = int(settings["random_state"]) if "random_state" in settings else None
         journal = Journal(request.state / "journal.jsonl", seed=given, fresh=request.fresh)
         try:
@@ -71,6 +71,7 @@ class _Run:
             while (end := self._end()) is None:
                 while len(self._processes) < self._request.parallel and (trial := self._next()):
                     self._start(trial)
+                self._journal.sync()  # while the trials run, so that none waits for the disk
                 ended = self._processes.next(self._deadline)
                 if ended is None:
                     raise self._too_late()

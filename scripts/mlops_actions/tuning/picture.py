@@ -65,7 +65,7 @@ def _near(goal: float, values: numpy.ndarray[Any, Any]) -> bool:
 
 def _importances(axes: Any, importances: Mapping[str, float]) -> None:
     names = sorted(importances, key=lambda name: importances[name])
-    bars = axes.barh(names, [importances[name] for name in names], color=_PLAIN)
+    bars = axes.barh(names, [importances[name] for name in names], color=_PLAIN, height=0.5)
     axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=9)
     axes.set(title="Importance (PED-ANOVA)", xlim=(0, 1.12 * max(importances.values())))
     _plain(axes)
@@ -80,7 +80,7 @@ def _coordinates(figure: Any, experiment: Experiment, trials: Sequence[Trial]) -
     colours = ScalarMappable(norm, "viridis" if objective.type == "minimize" else "viridis_r")
     names = [parameter.name for parameter in experiment.spec.parameters]
     scales = [_scale(parameter, trials) for parameter in experiment.spec.parameters]
-    scale = _numeric_scale(values, objective.objective_metric_name, False)
+    scale = _numeric_scale(values, log=False)
     worst_first = sorted(trials, key=lambda t: t.value or 0.0, reverse=objective.type == "minimize")
     for trial in worst_first:
         heights = [position(trial.parameters[name]) for name, (position, _) in zip(names, scales)]
@@ -101,7 +101,13 @@ def _coordinates(figure: Any, experiment: Experiment, trials: Sequence[Trial]) -
         axes.axvline(index, color="#444444", linewidth=0.8)
         for height, text in ticks:
             axes.annotate(
-                text, (index, height), textcoords="offset points", xytext=(4, -3), fontsize=8, color="#222222"
+                text,
+                (index, height),
+                textcoords="offset points",
+                xytext=(4, -3),
+                fontsize=8,
+                color="#222222",
+                bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1},
             )
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
@@ -116,10 +122,10 @@ def _scale(parameter: Parameter, trials: Sequence[Trial]) -> tuple[Any, list[tup
         heights = {choice: index / last for index, choice in enumerate(choices)}
         return heights.__getitem__, [(height, choice[:20]) for choice, height in heights.items()][:12]
     values = [float(trial.parameters[parameter.name]) for trial in trials]
-    return _numeric_scale(values, parameter.name, parameter.feasible_space.distribution == "logUniform")
+    return _numeric_scale(values, log=parameter.feasible_space.distribution == "logUniform")
 
 
-def _numeric_scale(values: Sequence[float], name: str, log: bool) -> tuple[Any, list[tuple[float, str]]]:
+def _numeric_scale(values: Sequence[float], *, log: bool) -> tuple[Any, list[tuple[float, str]]]:
     low, high = (numpy.log(min(values)), numpy.log(max(values))) if log else (min(values), max(values))
     spread = (high - low) or 1.0
 

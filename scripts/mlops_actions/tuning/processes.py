@@ -57,15 +57,18 @@ class Processes:
         self._telling = threading.Lock()
 
     def __enter__(self) -> Processes:
+        """Itself."""
         return self
 
     def __exit__(self, *exc: object) -> None:
+        """End all that run, and the guard."""
         self.stop()
         if self._guard and self._guard.stdin:
             self._guard.stdin.close()
             self._guard.wait()
 
     def __len__(self) -> int:
+        """How many run."""
         return len(self._running)
 
     @property
@@ -76,23 +79,19 @@ class Processes:
     def start(
         self, number: int, argv: Sequence[str], *, folder: Path, environ: Mapping[str, str], log: Path, timeout: float
     ) -> None:
-        """Start a process whose output, both streams, goes to a file.
-
-        Raises:
-            OSError: it cannot be started.
-        """
+        """Start a process whose output, both streams, goes to a file."""
         now = time.monotonic()
         running = self._running[number] = _Running(now, now + timeout if timeout else float("inf"))
         command = _Command(argv, folder, environ, log)
         # In a thread, because a signal's handler raises in the main thread, and must not in the middle of a start.
         threading.Thread(target=self._run, args=(number, running, command), daemon=True).start()
-        running.ready.wait()
-        if running.error:
-            del self._running[number]
-            raise running.error
 
     def next(self, until: float = float("inf")) -> Ended | None:
-        """The next process that ends; None at the time (of `time.monotonic`) until which to wait."""
+        """The next process that ends; None at the time (of `time.monotonic`) until which to wait.
+
+        Raises:
+            OSError: a process could not be started.
+        """
         while True:
             now = time.monotonic()
             self._enforce(now)
@@ -104,6 +103,8 @@ class Processes:
                     return None
                 continue
             running = self._running.pop(number)
+            if running.error:
+                raise running.error
             assert running.process
             self._finish(running.process)
             return Ended(number, running.process.returncode, ended - running.began, running.asked)
@@ -131,10 +132,10 @@ class Processes:
             self._tell(f"+{process.pid}")
         except OSError as error:
             running.error = error
-            return
-        finally:
+        else:
             running.ready.set()
-        process.wait()
+            process.wait()
+        running.ready.set()
         self._ended.put((number, time.monotonic()))
 
     def _enforce(self, now: float) -> None:

@@ -22,7 +22,11 @@ class Progress:
         self._console, self._objective, self._total = console, experiment.spec.objective, total
         self._names = [parameter.name for parameter in experiment.spec.parameters]
         self._running = 0
-        self._widths: dict[str, int] = {}
+        # a double with five digits takes at most ten characters; a list's widest item is known
+        self._widths = {
+            p.name: len(p.name) + 1 + max(map(len, p.feasible_space.values or ["-1.2345e-05"]))
+            for p in experiment.spec.parameters
+        }
 
     def resumed(self, trials: list[Trial]) -> None:
         """Say that work of an earlier run is taken up."""

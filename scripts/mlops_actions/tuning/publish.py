@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,12 +65,12 @@ def typed(experiment: Experiment, trial: Trial) -> dict[str, Value]:
 def _typed(parameter: Parameter, value: Value) -> Value:
     if parameter.parameter_type != "discrete" or not isinstance(value, str):
         return value
-    for read in (int, float):
-        try:
-            return read(value)
-        except ValueError:
-            continue
-    return value
+    if re.fullmatch(r"[+-]?\d+", value):
+        return int(value)
+    try:
+        return float(value)
+    except ValueError:
+        return value
 
 
 def details(experiment: Experiment, outcome: Outcome, picture: str) -> dict[str, Any]:
@@ -98,7 +99,12 @@ def details(experiment: Experiment, outcome: Outcome, picture: str) -> dict[str,
             "parameters": typed(experiment, best),
             "metrics": best.metrics,
         },
-        "counts": {"all": len(outcome.trials), "succeeded": len(succeeded), "failed": len(failed)},
+        "counts": {
+            "all": len(outcome.trials),
+            "succeeded": len(succeeded),
+            "failed": len(failed),
+            "killed": len(outcome.trials) - len(succeeded) - len(failed),
+        },
         "trials": [_row(trial) for trial in (*ranked, *failed)][:_SHOWN],
         "pictures": [{"title": f"Experiment {experiment.name}", "uri": picture}],
     }

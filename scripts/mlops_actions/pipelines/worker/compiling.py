@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import linecache
 import sys
 import traceback
@@ -98,7 +99,8 @@ def _pipelines(module: ModuleType) -> list[Any]:
 def _as_dict(message: Any) -> dict[str, Any]:
     from google.protobuf import json_format
 
-    values: dict[str, Any] = json_format.MessageToDict(message)
+    # Protobuf's maps have no order; the same pipeline shall give the same text, and its tasks the same values.
+    values: dict[str, Any] = json.loads(json.dumps(json_format.MessageToDict(message), sort_keys=True))
     return values
 
 

@@ -10,6 +10,7 @@ importers, artifact classes. What is replaced, and why:
 | a loop's inputs that come from other tasks are overwritten with the loop's item | the item alone is set |
 | a loop over a task's named output is not found | the loop's own inputs are asked |
 | each task makes a virtual environment and installs its packages | one environment for each set of packages |
+| tasks that could run in any order are in a random one | by name |
 | a warning, then success, for what it cannot do | the run fails with that warning |
 """
 
@@ -20,6 +21,7 @@ import logging
 import os
 import re
 import threading
+from pathlib import Path
 from typing import Any
 
 from . import sdk
@@ -50,13 +52,14 @@ def run_pipeline(channel: Channel, plan: dict[str, Any]) -> dict[str, Any]:
     from kfp.pipeline_spec import pipeline_spec_pb2
 
     spec = json_format.ParseDict(plan["spec"], pipeline_spec_pb2.PipelineSpec())
+    workspace = Path(plan["folder"]) / ".workspace"
+    workspace.mkdir(exist_ok=True)
     local.init(
         local.SubprocessRunner(use_venv=False),
         pipeline_root=plan["folder"],
-        workspace_root=os.path.join(plan["folder"], ".workspace"),
+        workspace_root=str(workspace),
         raise_on_error=False,
     )
-    os.makedirs(os.path.join(plan["folder"], ".workspace"), exist_ok=True)
     problems = _listen()
     _replace(channel, Tasks(channel, plan, label), _tag_conditions(spec), problems)
     outputs: dict[str, Any] = {}
@@ -97,26 +100,36 @@ def label(scope: str, task: str) -> str:
     return ".".join(["/".join([*names, task]), *indices])
 
 
-def _tag_conditions(spec: Any) -> dict[str, tuple[str, str, Any]]:
-    """Replace each condition by a tag, so that the evaluator knows whose it is; (condition, task, its spec) by tag."""
+def _tag_conditions(spec: Any) -> dict[str, tuple[str, list[str], Any]]:
+    """Replace each condition by a tag, so that the evaluator knows whose it is.
+
+    Returns:
+        By tag: the condition, the tasks that depend on it, and the spec of the group that has it.
+    """
     tagged = {}
     for name, component in [("root", spec.root), *spec.components.items()]:
         for task_name, task in component.dag.tasks.items():
             if task.trigger_policy.condition:
                 tag = f"{name}/{task_name}"
-                tagged[tag] = (task.trigger_policy.condition, task_name, task)
+                tagged[tag] = (task.trigger_policy.condition, _leaves(spec, task_name, task), task)
                 task.trigger_policy.condition = tag
     return tagged
 
 
-def _replace(channel: Channel, tasks: Tasks, conditions: dict[str, tuple[str, str, Any]], problems: list[str]) -> None:
+def _leaves(spec: Any, name: str, task: Any) -> list[str]:
+    """The tasks in a group."""
+    tasks = spec.components[task.component_ref.name].dag.tasks
+    return sorted(leaf for inner, its in tasks.items() for leaf in _leaves(spec, inner, its)) if tasks else [name]
+
+
+def _replace(channel: Channel, tasks: Tasks, conditions: dict[str, tuple[str, list[str], Any]], problems: list[str]) -> None:
     """Put our parts in place of kfp.local's, where its modules look them up."""
-    from kfp.local import executor_output_utils
+    from kfp.local import executor_output_utils, graph_utils
     from kfp.local.orchestrator import enhanced_dag_orchestrator, task_executor, task_spec_utils
     from kfp.local.orchestrator.orchestrator_utils import OrchestratorUtils
 
     def holds(tag: str, io_store: Any) -> bool:
-        condition, task_name, task = conditions[tag]
+        condition, depending, task = conditions[tag]
         values = OrchestratorUtils.make_task_arguments(task.inputs, io_store)
         try:
             held = evaluate(condition, values)
@@ -124,17 +137,21 @@ def _replace(channel: Channel, tasks: Tasks, conditions: dict[str, tuple[str, st
             problems.append(str(error))
             raise
         if not held:
-            channel.tell("skipped", group=task_name)
+            channel.tell("skipped", tasks=depending)
         return held
 
     def scope(task_name: str, pipeline_resource_name: str) -> str:
         return f"{pipeline_resource_name}/{task_name}"
 
-    def nested_arguments(task_name: str, task_spec: Any, component_spec: Any, io_store: Any) -> dict[str, Any]:
+    def nested_arguments(task_spec: Any, io_store: Any, **_unused: Any) -> dict[str, Any]:
         arguments: dict[str, Any] = OrchestratorUtils.make_task_arguments(task_spec.inputs, io_store)
         return arguments
 
+    def dependencies(tasks: Any) -> dict[str, list[str]]:
+        return {name: list(tasks[name].dependent_tasks) for name in sorted(tasks)}
+
     executor_output_utils.pb2_value_to_python = _to_python
+    graph_utils.build_dependency_map = dependencies
     enhanced_dag_orchestrator.ConditionEvaluator.evaluate_condition = staticmethod(holds)
     enhanced_dag_orchestrator._run_parallel_for_task = _run_loop
     task_spec_utils.get_nested_pipeline_resource_name = scope
@@ -146,7 +163,7 @@ def _to_python(value: Any) -> Any:
     """A protobuf value; a number without a fraction is an integer, as it is for tasks on a cluster."""
     kind = value.WhichOneof("kind")
     if kind == "struct_value":
-        return {key: _to_python(item) for key, item in value.struct_value.fields.items()}
+        return {key: _to_python(item) for key, item in sorted(value.struct_value.fields.items())}
     if kind == "list_value":
         return [_to_python(item) for item in value.list_value.values]
     if kind == "number_value":

@@ -100,8 +100,8 @@ class Tasks:
             try:
                 made, described = self._outputs(component, message)
                 return ended | {"state": "succeeded", "made": made, **described}
-            except (ValueError, KeyError, OSError) as error:
-                raised = {"type": type(error).__name__, "message": str(error), "line": None, "missing": None}
+            except (ValueError, KeyError, OSError) as wrong:
+                raised = {"type": type(wrong).__name__, "message": str(wrong), "line": None, "missing": None}
                 return ended | {"state": "failed", "exit": 0, "error": raised, "source": command[-1]}
         error = json.loads(failure.read_text(encoding="utf-8")) if failure.exists() else None
         signalled = signal.Signals(-code).name if code < 0 else None

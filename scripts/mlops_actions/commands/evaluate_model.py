@@ -1,0 +1,175 @@
+"""evaluate-model: is the model good enough, and no worse than the one in use?"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from ..action import Action, Lines, ModelInputs, Outputs, Result
+from ..evaluation.gates import Allowances, Limits, numbers
+from ..job import Job
+
+if TYPE_CHECKING:
+    from ..evaluation.evaluate import Evaluation
+
+
+class EvaluateModelInputs(ModelInputs):
+    """What `evaluate-model` takes."""
+
+    predictions: str = Field(
+        "",
+        description="URI or path of the predictions on test rows: Parquet or CSV with columns for the label and the score."
+        " By default those of run-pipeline in this run.",
+    )
+    metrics: str = Field("", description="The pipeline's metrics as JSON. By default those of run-pipeline in this run.")
+    task: Literal["auto", "binary", "multiclass", "regression"] = Field(
+        "auto", description="What is predicted. By default seen from the labels."
+    )
+    label_column: str = Field("label", description="The column of true values.")
+    score_column: str = Field("score", description="The column of probabilities, or of predicted numbers.")
+    prediction_column: str = Field("prediction", description="The column of predicted classes, if there is one.")
+    id_column: str = Field("", description="The column that names a test row, to find it in the champion's predictions.")
+    thresholds: Limits = Field({}, description="Limits of metrics, such as `auc: \">= 0.65\"`, or `auc>=0.65` lines.")
+    primary_metric: str = Field(
+        "", description="The metric that the champion is compared by. By default `auc`, `f1_macro` or `rmse`."
+    )
+    baseline_gate: bool = Field(True, description="Fail unless the model beats a predictor that knows no features.")
+    champion: str = Field("champion", description="Alias of the version to compare with.")
+    max_regression: Allowances = Field(
+        {"*": 0.0},
+        description="How much worse than the champion the primary metric may be: a number, or one a metric. On the same"
+        " test rows a loss counts only when a paired bootstrap is 97.5 % sure that it is larger than this.",
+    )
+    slices: Lines = Field([], description="Columns of the predictions to break the metrics down by.")
+    slice_thresholds: Limits = Field({}, description="Limits of metrics that each slice must keep.")
+    min_slice_rows: int = Field(100, ge=1, description="Slices with fewer rows are not judged.")
+
+
+class EvaluateModelOutputs(Outputs):
+    """What `evaluate-model` gives."""
+
+    verdict: str = Field(description="`passed` or `rejected`.")
+    metrics: dict[str, float] = Field(description="All metrics, as JSON.")
+    primary_metric: str = Field(description="Name of the metric that is compared.")
+    primary_value: float = Field(description="Its value.")
+    champion_version: int | None = Field(description="The version that it was compared with; empty if there is none.")
+    gates_passed: int = Field(description="Number of gates passed.")
+    gates_failed: int = Field(description="Number of gates failed.")
+
+
+def run(inputs: EvaluateModelInputs, job: Job) -> Result[EvaluateModelOutputs]:
+    """Evaluate the model."""
+    from ..data.sources import digests, find
+    from ..evaluation.champion import find_champion
+
+    trained = job.previous("run-pipeline")
+    given = trained.outputs if trained else {}
+    uri = inputs.predictions or str(given.get("predictions-uri") or "")
+    source = find(job, [uri])[0] if uri else None
+    recorded = numbers(inputs.metrics or given.get("metrics") or {})
+    champion = find_champion(job, inputs.model, inputs.champion)
+    subject = trained.subject if trained and not inputs.predictions else {}
+    # every input but those that say where things are
+    asked = inputs.model_dump(mode="json", exclude=set(ModelInputs.model_fields) | {"predictions", "metrics"})
+    key = job.key(
+        predictions=digests([source]) if source else [],
+        recorded=recorded,
+        champion=champion and [champion.version, dict(champion.metrics), bool(champion.predictions)],
+        asked=asked,
+        subject=subject,
+    )
+    if done := job.finished(key, EvaluateModelOutputs):
+        return done
+    from ..evaluation import evaluate  # numpy, scipy and polars: not before it is known that they are needed
+
+    found = evaluate.evaluate(
+        evaluate.Request(
+            source,
+            recorded,
+            evaluate.Columns(inputs.label_column, inputs.score_column, inputs.prediction_column, inputs.id_column),
+            inputs.task,
+            inputs.primary_metric,
+            inputs.thresholds,
+            inputs.slice_thresholds,
+            inputs.slices,
+            inputs.min_slice_rows,
+            champion,
+            inputs.max_regression,
+            inputs.baseline_gate,
+        )
+    )
+    if champion is None:
+        job.console.say(f"No version is {inputs.champion!r} yet: nothing to compare with")
+    for note in found.notes:
+        job.console.warning(note)
+    rows = [(g.kind, g.metric, "–" if g.value is None else f"{g.value:.4g}", g.limit, "yes" if g.passed else "NO")
+            for g in found.gates]  # fmt: skip
+    if rows:
+        job.console.table(["gate", "metric", "value", "must be", "passed"], rows)
+    return _result(found, champion.version if champion else None, inputs, job, key, subject)
+
+
+def _result(
+    found: Evaluation, champion: int | None, inputs: EvaluateModelInputs, job: Job, key: str, subject: dict[str, str]
+) -> Result[EvaluateModelOutputs]:
+    failed, total = found.failed, len(found.gates)
+    value = found.metrics[found.primary]
+    if failed:
+        reason = f"{len(failed)} of {total} gates failed: {failed[0].sentence()}"
+    else:
+        against = f", against version {champion}" if champion else ""
+        reason = f"{found.primary} {value:.4g}; {total} of {total} gates passed{against}"
+    details: dict[str, Any] = {
+        "task": found.task,
+        "gates": [vars(gate) for gate in found.gates],
+        "baseline": found.baseline,
+        "comparisons": [vars(comparison) for comparison in found.comparisons],
+        "slices": found.slices,
+        "notes": found.notes,
+        "rows": len(found.predictions.label) if found.predictions else 0,
+        "champion": {"alias": inputs.champion, "version": champion},
+        "pictures": _pictures(found, job, key),
+    }
+    return Result(
+        EvaluateModelOutputs(
+            verdict="rejected" if failed else "passed",
+            metrics=found.metrics,
+            primary_metric=found.primary,
+            primary_value=value,
+            champion_version=champion,
+            gates_passed=total - len(failed),
+            gates_failed=len(failed),
+        ),
+        details=details,
+        passed=not failed,
+        reason=reason,
+        subject=subject,
+        key=key,
+    )
+
+
+def _pictures(found: Evaluation, job: Job, key: str) -> list[dict[str, str]]:
+    if found.predictions is None:
+        return []
+    from ..evaluation.pictures import draw
+
+    with tempfile.TemporaryDirectory() as scratch:
+        picture = draw(found.predictions, Path(scratch) / "evaluation.png")
+        if picture is None:
+            return []
+        uri = job.store.put_file(picture, f"reports/{key}/evaluation.png")
+    return [{"title": f"The {found.task} predictions on {len(found.predictions.label):,} test rows", "uri": uri}]
+
+
+ACTION = Action(
+    "evaluate-model",
+    "Ask a model's metrics the gates: thresholds, baseline, champion and slices.",
+    "data",
+    EvaluateModelInputs,
+    EvaluateModelOutputs,
+    run,
+    icon="bar-chart-2",
+)

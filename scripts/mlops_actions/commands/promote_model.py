@@ -1,0 +1,92 @@
+"""promote-model: let an alias name a version, if the evidence allows it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from ..action import Action, Lines, ModelInputs, Outputs, Result
+from ..job import Job
+
+
+class PromoteModelInputs(ModelInputs):
+    """What `promote-model` takes."""
+
+    version: str = Field(
+        "", description="The version's number, or an alias that names it. By default register-model's of this run."
+    )
+    alias: str = Field(
+        "champion",
+        description="The alias to move.",
+        pattern=r"^[a-z]([a-z0-9._-]{0,62}[a-z0-9])?$",
+    )
+    requires: Lines = Field(
+        default_factory=lambda: ["evaluate-model", "test-model"],
+        description="Actions whose last record for these very bytes must be `passed`, in every environment where they"
+        " ran. One that never ran counts as failed.",
+    )
+    policy: Path | None = Field(
+        None,
+        description="A YAML file with `requires` (which comes before the input) and `metrics`"
+        " (`auc: {min: 0.7}`), all of which must hold.",
+    )
+    reason: str = Field("", description="Why, for the alias's history.")
+
+
+class PromoteModelOutputs(Outputs):
+    """What `promote-model` gives."""
+
+    alias: str = Field(description="The alias.")
+    version: int = Field(description="The version that was asked for.")
+    previous_version: int | None = Field(description="The version that the alias named before; empty if none.")
+    changed: bool = Field(description="Whether the alias was moved.")
+
+
+def run(inputs: PromoteModelInputs, job: Job) -> Result[PromoteModelOutputs]:
+    """Judge the version, and move the alias."""
+    from ..registry.policy import Policy, judge, read_policy
+    from ..registry.promoting import move_now, name_of, registered, who
+    from ..registry.registry import Registry
+
+    registry, records = Registry(job.store), job.records()
+    name = name_of(records, inputs.model)
+    manifest = registered(registry, records, name, inputs.version)
+    policy = read_policy(job.path(inputs.policy)) if inputs.policy else Policy()
+    answers = judge(policy, inputs.requires, manifest, registry.evidence(manifest))
+    missing = [answer for answer in answers if not answer.met]
+    rows = [(answer.requirement, "yes" if answer.met else "NO", answer.found) for answer in answers]
+    job.console.table(["requirement", "met", "found"], rows)
+    before = registry.alias(name, inputs.alias)
+    previous, changed = before.version if before else None, False
+    if missing:
+        listed = "; ".join(f"{answer.requirement}: {answer.found}" for answer in missing)
+        reason = f"Version {manifest.version} of {name} may not become {inputs.alias}: {listed}"
+    else:
+        move = move_now(manifest, who(job.environ), job.run, inputs.reason)
+        now, changed = registry.move_alias(manifest, inputs.alias, move)
+        if changed:
+            previous = now.history[0].previous
+        after = f", after version {previous}" if previous else ""
+        already = f"Version {manifest.version} of {name} is the {inputs.alias}"
+        reason = already + (after if changed else " already")
+    return Result(
+        PromoteModelOutputs(
+            alias=inputs.alias, version=manifest.version, previous_version=previous, changed=changed
+        ),
+        details={"name": name, "answers": [vars(answer) for answer in answers]},
+        passed=not missing,
+        reason=reason,
+        subject={"model": manifest.digest, "name": name, "version": str(manifest.version)},
+    )
+
+
+ACTION = Action(
+    "promote-model",
+    "Let an alias name a version of a model, if the evidence that a policy requires is there.",
+    "core",
+    PromoteModelInputs,
+    PromoteModelOutputs,
+    run,
+    icon="award",
+)

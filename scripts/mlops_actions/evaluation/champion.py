@@ -1,0 +1,54 @@
+"""The version that a new model is compared with, from the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..data.sources import Source
+from ..errors import BadInput
+from ..job import Job
+from ..registry.manifest import File, Manifest
+from ..registry.registry import Registry
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The model to be compared with: its version, its metrics, and its predictions if they were kept."""
+
+    version: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    predictions: Source | None = None
+
+
+def find_champion(job: Job, model: str, alias: str) -> Champion | None:
+    """The version that an alias names, with its predictions; None when no model is named or nothing has the alias.
+
+    Raises:
+        RemoteFailed: the registry is damaged or cannot be reached.
+    """
+    registry = Registry(job.store)
+    named = registry.alias(model, alias) if model else None
+    if named is None:
+        return None
+    manifest = registry.manifest(model, named.version)
+    kept = manifest.predictions
+    return Champion(manifest.version, manifest.metrics, _fetched(job, registry, kept) if kept else None)
+
+
+def find_version(job: Job, model: str, wanted: str) -> Manifest:
+    """A version by its number or an alias.
+
+    Raises:
+        BadInput: there is none, or no model is named.
+    """
+    if not model:
+        raise BadInput("No model is named", fix="Give `model`, or set it in mlops.yaml")
+    return Registry(job.store).resolve(model, wanted)
+
+
+def _fetched(job: Job, registry: Registry, file: File) -> Source:
+    name = file.digest.partition(":")[2]
+    # the suffix tells the format
+    target = job.cache / "blobs" / name[:2] / f"{name}-{file.path.rsplit('/', 1)[-1]}"
+    return Source(file.path, registry.fetch_file(file, target))

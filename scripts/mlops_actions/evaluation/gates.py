@@ -1,0 +1,131 @@
+"""Gates: what a metric must be, in the words `>= 0.65`, and how it went."""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator
+
+_LIMIT = re.compile(r"\s*(>=|<=|>|<|==)?\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
+_LINE = re.compile(r"\s*([\w./-]+)\s*[:=]?\s*(>=|<=|>|<|==)\s*(\S+)\s*")
+_COMPARE: dict[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "==": operator.eq,
+}  # fmt: skip
+_LOSSES = ("loss", "brier", "rmse", "mae", "mse", "mape", "error", "latency")
+Kind = Literal["threshold", "baseline", "champion", "slice"]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A limit for a metric, such as `>= 0.65`."""
+
+    sign: str
+    value: float
+
+    def holds(self, value: float) -> bool:
+        """Whether a value is within it. NaN never is."""
+        return not math.isnan(value) and _COMPARE[self.sign](value, self.value)
+
+    def __str__(self) -> str:
+        return f"{self.sign} {self.value:g}"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One question and its answer.
+
+    Attributes:
+        kind: what it compares with.
+        metric: the metric, or for a slice `column=value metric`.
+        value: the model's; None when it has none.
+        limit: what it was compared with, in words.
+        passed: the answer.
+        note: how it was found, when that is not plain.
+    """
+
+    kind: Kind
+    metric: str
+    value: float | None
+    limit: str
+    passed: bool
+    note: str = ""
+
+    def sentence(self) -> str:
+        """The answer in words."""
+        value = "missing" if self.value is None else f"{self.value:.4g}"
+        return f"{self.metric} is {value}, and must be {self.limit}"
+
+
+def parse_limit(text: object, metric: str) -> Limit:
+    """A limit from text, or from a bare number: then the least that is good enough, or the most for an error.
+
+    Raises:
+        ValueError: it is none.
+    """
+    match = _LIMIT.fullmatch(str(text))
+    if not match or isinstance(text, bool):
+        raise ValueError(f"{metric}: {text!r} is no limit; write one like '>= 0.65'")
+    sign = match[1] or ("<=" if any(word in metric for word in _LOSSES) else ">=")
+    return Limit(sign, float(match[2]))
+
+
+def _parse_limits(value: object) -> object:
+    """`name >= limit` lines, `name=limit` lines, or a YAML or JSON mapping of names to limits; as text again."""
+    if isinstance(value, str):
+        items: dict[str, Any] = {}
+        for line in filter(None, (part.strip() for part in re.split(r"[\n,]", value))) if _is_lines(value) else ():
+            match = _LINE.fullmatch(line)
+            name, _, rest = (match[1], "", match[2] + " " + match[3]) if match else line.partition("=")
+            items[name.strip()] = rest
+        value = items or yaml.safe_load(value) or {}
+    if isinstance(value, Mapping):
+        return {str(name): str(parse_limit(text, str(name))) for name, text in value.items()}
+    return value
+
+
+def _is_lines(text: str) -> bool:
+    return not text.lstrip().startswith("{") and all(
+        _LINE.fullmatch(line) or re.fullmatch(r"\s*[\w./-]+=.+", line)
+        for line in re.split(r"[\n,]", text)
+        if line.strip()
+    )
+
+
+def _parse_allowances(value: object) -> object:
+    """A number for the primary metric (`*`), or a mapping of metrics to numbers."""
+    if isinstance(value, str):
+        pairs = re.findall(r"^\s*([\w./-]+)\s*=\s*(\S+)\s*$", value, re.MULTILINE)
+        value = dict(pairs) if pairs else yaml.safe_load(value)
+    return {"*": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+Limits = Annotated[dict[str, str], BeforeValidator(_parse_limits)]
+"""Limits of metrics by name."""
+Allowances = Annotated[dict[str, float], BeforeValidator(_parse_allowances)]
+"""How much worse a metric may be, by name; `*` is the primary metric."""
+
+
+def threshold_gates(limits: Mapping[str, str], values: Mapping[str, float], kind: Kind = "threshold", of: str = "") -> list[Gate]:
+    """Each limit against the metrics; a metric that is missing does not pass."""
+    gates = []
+    for metric, text in limits.items():
+        limit, value = parse_limit(text, metric), values.get(metric)
+        passed = value is not None and limit.holds(value)
+        note = "" if value is not None else f"known: {', '.join(sorted(values)) or 'none'}"
+        gates.append(Gate(kind, f"{of} {metric}".strip(), value, str(limit), passed, note))
+    return gates
+
+
+def numbers(value: object) -> dict[str, float]:
+    """The numbers of a flat JSON mapping, or of its text; booleans and the rest are left out."""
+    mapping = json.loads(value) if isinstance(value, str) and value.strip() else value
+    if not isinstance(mapping, Mapping):
+        return {}
+    return {str(k): float(v) for k, v in mapping.items() if isinstance(v, int | float) and not isinstance(v, bool)}

@@ -1,0 +1,58 @@
+"""The data that a version was trained on, found again by its fingerprint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+from pydantic import ValidationError
+
+from ..data.contract import read_contract
+from ..data.sources import Source, find
+from ..data.validate import fingerprint
+from ..errors import BadInput
+from ..job import Job, Record
+from ..registry.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The files, and the types of the contract that they were validated with."""
+
+    sources: Sequence[Source]
+    types: Mapping[str, pl.DataType] = field(default_factory=dict)
+
+
+def training_data(job: Job, manifest: Manifest) -> Reference:
+    """The files that validate-data gave the version's data fingerprint for.
+
+    Raises:
+        BadInput: the version names no data, no record has it, or the files have changed since.
+    """
+    name, wanted = f"{manifest.name} version {manifest.version}", manifest.lineage.data_fingerprint
+    fix = "Give `reference`: the files that it was trained on"
+    if not wanted:
+        raise BadInput(f"The lineage of {name} names no data", why="validate-data was not in its run", fix=fix)
+    record = _validated(job, wanted)
+    if record is None:
+        raise BadInput(f"No record of validate-data has the data of {name}", why=f"It is {wanted}", fix=fix)
+    patterns, contract = record.inputs["data"], record.inputs.get("contract")
+    job.console.say(f"{name} was trained on {', '.join(patterns)}")
+    path = job.path(contract) if contract else None
+    types = read_contract(path, str(contract)).types() if path and path.is_file() else {}
+    sources = find(job, patterns)
+    if fingerprint(sources, types)[0] != wanted:
+        raise BadInput(f"{', '.join(patterns)} is not what {name} was trained on anymore", why="It has changed", fix=fix)
+    return Reference(sources, types)
+
+
+def _validated(job: Job, wanted: str) -> Record | None:
+    for entry in job.store.list("work/validate-data/"):
+        try:
+            record = Record.model_validate(job.store.get_json(entry.path))
+        except (FileNotFoundError, ValidationError, ValueError):
+            continue
+        if record.subject.get("data") == wanted and record.inputs.get("data"):
+            return record
+    return None

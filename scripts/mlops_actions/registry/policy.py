@@ -1,0 +1,98 @@
+"""When may a version be promoted? By a policy that fails closed: what is not there has not passed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..errors import BadInput, Place
+from .manifest import Evidence, Manifest
+
+
+class Limits(BaseModel):
+    """What a metric must be: not under `min`, not over `max`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min: float | None = None
+    max: float | None = None
+
+
+class Policy(BaseModel):
+    """A policy file.
+
+    Attributes:
+        requires: actions that must have passed for these bytes, in each environment where they ran.
+        metrics: limits by metric's name; a metric that the version does not have breaks its limit.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    requires: list[str] | None = None
+    metrics: dict[str, Limits] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One requirement, whether the version meets it, and what was found."""
+
+    requirement: str
+    met: bool
+    found: str
+
+
+def read_policy(path: Path) -> Policy:
+    """Read a policy file.
+
+    Raises:
+        BadInput: there is none, or it is not a policy.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(f"There is no policy file {path}", fix="Correct `policy`") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = Place(path.name, mark.line + 1, mark.column + 1) if mark else Place(path.name)
+        why = str(error).split("\n")[0]
+        raise BadInput(f"The policy {path.name} is not valid YAML", why=why, place=place) from None
+    try:
+        return Policy.model_validate(values or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise BadInput(
+            f"The policy {path.name}: `{key}`: {first['msg']}",
+            fix="It may have `requires` (a list of actions) and `metrics` (name: {min, max})",
+            place=Place(path.name),
+        ) from None
+
+
+def judge(policy: Policy, requires: Sequence[str], manifest: Manifest, evidence: Sequence[Evidence]) -> list[Answer]:
+    """Each requirement with its answer.
+
+    Args:
+        policy: the file's; what it says under `requires` comes before `requires`.
+        requires: actions that are required when the policy names none.
+        manifest, evidence: of the version; the evidence has the last check of each action and variant.
+    """
+    answers: list[Answer] = []
+    for action in policy.requires if policy.requires is not None else requires:
+        own = [item for item in evidence if item.action == action]
+        if not own:
+            answers.append(Answer(action, False, "it was never run for these bytes"))
+        for item in own:
+            name = f"{action} ({item.variant})" if item.variant else action
+            answers.append(Answer(name, item.verdict == "passed", item.reason or item.verdict))
+    for metric, limits in policy.metrics.items():
+        value = manifest.metrics.get(metric)
+        for sign, limit in (("≥", limits.min), ("≤", limits.max)):
+            if limit is None:
+                continue
+            met = value is not None and (value >= limit if sign == "≥" else value <= limit)
+            answers.append(Answer(f"{metric} {sign} {limit:g}", met, "absent" if value is None else f"{value:.4g}"))
+    return answers

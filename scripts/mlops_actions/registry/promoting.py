@@ -1,0 +1,66 @@
+"""Which version a run means, and moves of an alias with who and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+
+from ..errors import BadInput
+from ..job import Record
+from .manifest import Manifest, Move
+from .registry import Registry
+
+
+def move_now(manifest: Manifest, by: str, run: str, reason: str) -> Move:
+    """A move of an alias to the version, at this time."""
+    at = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return Move(version=manifest.version, at=at, by=by, run=run, reason=reason)
+
+
+def who(environ: Mapping[str, str]) -> str:
+    """The person for whom this process works: GitHub's actor, or the user of the machine."""
+    return environ.get("GITHUB_ACTOR") or environ.get("USER") or environ.get("USERNAME") or ""
+
+
+def name_of(records: Sequence[Record], given: str) -> str:
+    """The model's name: the one that was given, or that of register-model in this run.
+
+    Raises:
+        BadInput: there is neither.
+    """
+    found = [record.subject["name"] for record in records if record.action == "register-model" and record.subject]
+    if given or found:
+        return given or found[-1]
+    raise BadInput("No model is named", fix="Give `model`, or set it at the top of mlops.yaml")
+
+
+def registered(registry: Registry, records: Sequence[Record], name: str, wanted: str) -> Manifest:
+    """The version that is asked for, or the one that register-model gave in this run.
+
+    Raises:
+        BadInput: there is neither.
+    """
+    if wanted:
+        return registry.resolve(name, wanted)
+    for record in reversed(records):
+        if record.action == "register-model" and record.subject.get("name") == name:
+            return registry.manifest(name, int(record.subject["version"]))
+    raise BadInput("No version is named", fix="Give `version`, or run register-model first in this run")
+
+
+def to_deploy(registry: Registry, records: Sequence[Record], name: str, wanted: str) -> tuple[Manifest, str]:
+    """The version to deploy, and why it is that one.
+
+    Without a wish it is what register-model or promote-model gave last in this run; but if that promotion was refused,
+    or neither was run, it is what the alias `champion` names.
+
+    Raises:
+        BadInput: there is no such version.
+    """
+    if wanted:
+        return registry.resolve(name, wanted), f"{wanted} was asked for"
+    about = [r for r in records if r.action in ("register-model", "promote-model") and r.subject.get("name") == name]
+    if about and about[-1].verdict == "passed":
+        last = about[-1]
+        return registry.manifest(name, int(last.subject["version"])), f"{last.action} gave it in this run"
+    return registry.resolve(name, "champion"), "it is the champion"

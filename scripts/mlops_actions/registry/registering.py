@@ -1,0 +1,219 @@
+"""A run's results as a version: which files are the model, what it came from, and what was checked."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ..errors import BadInput, RemoteFailed
+from ..job import Record
+from ..store import to_json, tree_digest
+from .card import model_card
+from .manifest import Environment, Evidence, Features, File, Lineage, Manifest, Pipeline, Source, identity
+from .registry import Registry
+
+NOT_EVIDENCE = ("register-model", "promote-model", "deploy-model")
+"""Actions whose records come after a version, and say nothing about the model itself."""
+_SEEDS = ("seed", "random_state", "random_seed", "random-seed")
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What is asked for.
+
+    Attributes:
+        name: of the model in the registry.
+        model: the model on this disk: a file or a folder.
+        predictions, golden: files that belong to it, or None.
+        records: those of the run of the chain, in the order they were started.
+        source: repository, commit and branch, as records have them.
+        run: name of the chain's run.
+        dirty: whether there were uncommitted changes; None outside git.
+        description: Markdown for the card, by a person.
+        tags: of the user's.
+    """
+
+    name: str
+    model: Path
+    predictions: Path | None = None
+    golden: Path | None = None
+    records: Sequence[Record] = ()
+    source: Mapping[str, Any] = field(default_factory=dict)
+    run: str = ""
+    dirty: bool | None = None
+    description: str = ""
+    tags: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Registered:
+    """The version, whether it was created now, and how many checks were added to one that was there."""
+
+    manifest: Manifest
+    created: bool
+    added: int = 0
+
+
+def register(registry: Registry, asked: Registration) -> Registered:
+    """Register a version, or find the one that is the same.
+
+    Checks of these bytes that are newer than the version that is found are added to it.
+
+    Raises:
+        BadInput: the model is an empty folder.
+        RemoteFailed: the model is not the one that the pipeline made; or the store cannot be used.
+    """
+    digest = tree_digest(asked.model)
+    trained = _trained(asked, digest)
+    pipeline = _pipeline(trained)
+    evidence = [
+        _evidence(registry, record)
+        for record in asked.records
+        if record.subject.get("model") == digest and record.action not in NOT_EVIDENCE
+    ]
+    draft = Manifest(
+        name=asked.name,
+        version=1,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        digest=digest,
+        identity=identity(digest, pipeline),
+        files=_files(registry, asked.model),
+        lineage=_lineage(registry, asked, trained, pipeline),
+        metrics=_metrics(asked.records, digest),
+        evidence=evidence,
+        predictions=registry.put_file(asked.predictions, asked.predictions.name) if asked.predictions else None,
+        golden=registry.put_file(asked.golden, asked.golden.name) if asked.golden else None,
+        tags=dict(asked.tags),
+    )
+    card = registry.put_bytes(model_card(draft, asked.description).encode(), "README.md")
+    manifest, created = registry.register(lambda n: draft.model_copy(update={"version": n, "card": card}))
+    return Registered(manifest, created, 0 if created else registry.add_evidence(manifest, evidence))
+
+
+def is_dirty(folder: Path) -> bool | None:
+    """Whether tracked files of the folder's repository differ from the commit; None outside git."""
+    command = ["git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return bool(found.stdout.strip()) if found.returncode == 0 else None
+
+
+def _trained(asked: Registration, digest: str) -> Record | None:
+    """The record of the pipeline run that gave the model, if the model is from this run of the chain."""
+    found = _last(asked.records, "run-pipeline")
+    if found and found.subject.get("model") == digest:
+        return found
+    return None
+
+
+def same_as_recorded(record: Record | None, uri: str, model: Path) -> None:
+    """Check that what is at the pipeline's `model-uri` still is what the pipeline wrote there.
+
+    Raises:
+        RemoteFailed: it is not.
+    """
+    if record and record.outputs.get("model-uri") == uri and record.subject.get("model") != tree_digest(model):
+        raise RemoteFailed(
+            f"The model at {uri} is not the one that the pipeline made",
+            why="Its bytes have changed since",
+            fix="Run the pipeline again with `reuse: false`",
+        )
+
+
+def _files(registry: Registry, model: Path) -> list[File]:
+    if model.is_file():
+        return [registry.put_file(model, model.name)]
+    paths = sorted(path for path in model.rglob("*") if path.is_file())
+    if not paths:
+        raise BadInput(f"The model {model.name} is an empty folder", fix="Look at the step that wrote it")
+    return [registry.put_file(path, path.relative_to(model).as_posix()) for path in paths]
+
+
+def _evidence(registry: Registry, record: Record) -> Evidence:
+    blob = registry.put_bytes(to_json(record.model_dump(mode="json")), f"{record.action}.json")
+    return Evidence(
+        action=record.action,
+        variant=str(record.details.get("variant") or ""),
+        verdict=record.verdict,
+        reason=record.reason,
+        key=record.key,
+        run=record.run,
+        started=record.started,
+        record=blob.digest,
+    )
+
+
+def _pipeline(trained: Record | None) -> Pipeline:
+    given = trained.outputs if trained else {}
+    return Pipeline(
+        name=given.get("pipeline", ""), digest=given.get("pipeline-digest", ""), key=given.get("pipeline-key", "")
+    )
+
+
+def _lineage(registry: Registry, asked: Registration, trained: Record | None, pipeline: Pipeline) -> Lineage:
+    """What the records of the run say; nothing is said of training when the model is not from this run."""
+    source = {name: asked.source[name] for name in ("repository", "commit", "branch", "url") if name in asked.source}
+    tool = asked.records[-1].tool if asked.records else ""
+    here = Source(**source, dirty=asked.dirty, run=asked.run, tool=tool)
+    if trained is None:
+        return Lineage(source=here)
+    parameters = _json(trained.outputs.get("parameters", ""), {})
+    seeds = [parameters[name] for name in _SEEDS if isinstance(parameters.get(name), int)]
+    data = _outputs(asked.records, "validate-data")
+    features = _outputs(asked.records, "materialize-features")
+    image = _outputs(asked.records, "build-image")
+    tuned = _outputs(asked.records, "tune-hyperparams")
+    packages = str(trained.details.get("packages") or "")
+    return Lineage(
+        source=here,
+        pipeline=pipeline,
+        parameters=parameters,
+        seed=seeds[0] if seeds else None,
+        data_fingerprint=trained.outputs.get("data-fingerprint") or data.get("fingerprint", ""),
+        features=Features(digest=features.get("features-digest", ""), views=_json(features.get("views", ""), [])),
+        image=image.get("digest", ""),
+        environment=Environment(
+            name=str(trained.details.get("environment") or ""),
+            packages=registry.put_bytes(packages.encode(), "packages.txt").digest if packages else "",
+        ),
+        tuning={
+            name: _json(tuned[name], tuned[name])
+            for name in ("best-parameters", "best-value", "best-trial", "trials-uri")
+            if tuned.get(name)
+        },
+    )
+
+
+def _metrics(records: Sequence[Record], digest: str) -> dict[str, float]:
+    """The pipeline's own metrics, and those that evaluate-model computed, which win where both have one."""
+    metrics: dict[str, float] = {}
+    for action in ("run-pipeline", "evaluate-model"):
+        record = _last(records, action)
+        if record and record.subject.get("model") == digest:
+            found = _json(record.outputs.get("metrics", ""), {})
+            metrics |= {k: float(v) for k, v in found.items() if isinstance(v, int | float)}
+    return metrics
+
+
+def _last(records: Sequence[Record], action: str) -> Record | None:
+    return next((record for record in reversed(records) if record.action == action), None)
+
+
+def _outputs(records: Sequence[Record], action: str) -> dict[str, str]:
+    record = _last(records, action)
+    return record.outputs if record and record.verdict in ("passed", "rejected") else {}
+
+
+def _json(text: str, default: Any) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return default
+    return value if isinstance(value, type(default)) or isinstance(default, str) else default

@@ -1,0 +1,217 @@
+"""Versions and aliases in the store: read, created once, moved by compare-and-swap."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from ..errors import BadInput, RemoteFailed
+from ..store import Store, blob_path, file_digest, to_json
+from .manifest import HISTORY, Alias, Evidence, File, Manifest, Move, newest
+
+_M = TypeVar("_M", bound=BaseModel)
+ATTEMPTS = 20
+"""Numbers that are tried for a new version when others register at the same time."""
+
+
+class Registry:
+    """The models in a store. The package's docstring has the layout."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def versions(self, name: str) -> list[int]:
+        """The numbers of a model's versions, in order."""
+        folder = f"models/{name}/versions/"
+        names = [entry.path[len(folder) :] for entry in self.store.list(folder)]
+        return sorted(int(one[:-5]) for one in names if one.endswith(".json") and one[:-5].isdigit())
+
+    def manifest(self, name: str, version: int) -> Manifest:
+        """A version's manifest.
+
+        Raises:
+            BadInput: there is no such version.
+            RemoteFailed: what is in its place is not a manifest.
+        """
+        try:
+            data = self.store.get(manifest_path(name, version))
+        except FileNotFoundError:
+            known = self.versions(name)
+            raise BadInput(
+                f"The model {name!r} has no version {version}" if known else f"There is no model {name!r}",
+                why=f"Its versions are {_listed(known)}" if known else f"The registry is in {self.store.url}",
+                fix="Correct `version`" if known else "Register it with register-model, or correct `model` or `store`",
+            ) from None
+        return self._read(Manifest, data, manifest_path(name, version))
+
+    def resolve(self, name: str, wanted: str) -> Manifest:
+        """The manifest of a version by its number or by an alias.
+
+        Raises:
+            BadInput: there is neither.
+        """
+        if wanted.isdigit():
+            return self.manifest(name, int(wanted))
+        alias = self.alias(name, wanted)
+        if alias is None:
+            known = self.versions(name)
+            raise BadInput(
+                f"The model {name!r} has no alias {wanted!r}" if known else f"There is no model {name!r}",
+                why=f"Its versions are {_listed(known)}" if known else f"The registry is in {self.store.url}",
+                fix="Give it to a version with promote-model, or name a version" if known else "Register it first",
+            )
+        return self.manifest(name, alias.version)
+
+    def register(self, make: Callable[[int], Manifest]) -> tuple[Manifest, bool]:
+        """Create the next version, unless there is one with the same identity.
+
+        Two processes that register at the same time try to create the same number; the one that comes second reads
+        what the first one wrote, and takes it if it is the same, or tries the next number.
+
+        Args:
+            make: makes the manifest for a number. What it names is in the store already.
+
+        Returns: the version's manifest, and whether it was created now.
+        """
+        draft = make(1)
+        known = self.versions(draft.name)
+        for number in reversed(known):
+            found = self.manifest(draft.name, number)
+            if found.identity == draft.identity:
+                return found, False
+        first = (known or [0])[-1] + 1
+        for number in range(first, first + ATTEMPTS):
+            manifest = make(number)
+            if self.store.create(manifest_path(manifest.name, number), to_json(manifest.model_dump(mode="json"))):
+                return manifest, True
+            found = self.manifest(manifest.name, number)
+            if found.identity == manifest.identity:
+                return found, False
+        raise RemoteFailed(f"{ATTEMPTS} others registered versions of {draft.name!r} at the same time", fix="Try again")
+
+    def evidence(self, manifest: Manifest) -> list[Evidence]:
+        """The last check of each action and variant: those of the manifest, and those that were added later."""
+        entries = list(self.store.list(f"{manifest_path(manifest.name, manifest.version)[:-5]}/evidence/"))
+        added = [self._read(Evidence, self.store.get(entry.path), entry.path) for entry in entries]
+        return newest([*manifest.evidence, *added])
+
+    def add_evidence(self, manifest: Manifest, evidence: list[Evidence]) -> int:
+        """Keep checks that were made after the version was registered; how many were new."""
+        new = [item for item in evidence if item not in manifest.evidence]
+        folder = f"{manifest_path(manifest.name, manifest.version)[:-5]}/evidence"
+        data = [to_json(item.model_dump(mode="json")) for item in new]
+        return sum(self.store.create(f"{folder}/{hashlib.sha256(one).hexdigest()}.json", one) for one in data)
+
+    def alias(self, name: str, alias: str) -> Alias | None:
+        """What an alias names, if there is one."""
+        return self._tagged_alias(name, alias)[0]
+
+    def move_alias(self, manifest: Manifest, alias: str, move: Move) -> tuple[Alias, bool]:
+        """Let an alias name a version.
+
+        `move.previous` is filled in. When somebody else moves it at the same time, it is tried once more from what
+        they made of it.
+
+        Returns: the alias as it is now, and whether this changed it.
+
+        Raises:
+            RemoteFailed: it was moved by others twice while this was trying.
+        """
+        for _ in range(2):
+            now, tag = self._tagged_alias(manifest.name, alias)
+            if now and now.version == manifest.version:
+                return now, False
+            made = move.model_copy(update={"version": manifest.version, "previous": now.version if now else None})
+            then = Alias(
+                name=manifest.name,
+                alias=alias,
+                version=manifest.version,
+                digest=manifest.digest,
+                history=[made, *(now.history if now else [])][:HISTORY],
+            )
+            path, data = alias_path(manifest.name, alias), to_json(then.model_dump(mode="json"))
+            if self.store.replace(path, data, tag) if now else self.store.create(path, data):
+                return then, True
+        raise RemoteFailed(
+            f"The alias {alias!r} of {manifest.name!r} is moved by others at the same time",
+            fix="See who does (its file has the history), then run this again",
+        )
+
+    def fetch(self, manifest: Manifest, folder: Path) -> Path:
+        """Download a version's files, and check their digests. Files that are there already are kept.
+
+        Returns: the model: its only file, or the folder.
+        """
+        for file in manifest.files:
+            self.fetch_file(file, folder / file.path)
+        return folder / manifest.files[0].path if len(manifest.files) == 1 else folder
+
+    def fetch_file(self, file: File, target: Path) -> Path:
+        """Download one file of a manifest.
+
+        Raises:
+            RemoteFailed: its blob is gone, or does not have the bytes that its name promises.
+        """
+        if target.is_file() and file_digest(target) == file.digest:
+            return target
+        path = blob_path(file.digest)
+        try:
+            self.store.get_file(path, target)
+        except FileNotFoundError:
+            raise RemoteFailed(f"{self.store.uri(path)} is gone", why=f"It is {file.path!r} of a version") from None
+        if file_digest(target) != file.digest:
+            target.unlink()
+            raise RemoteFailed(
+                f"{self.store.uri(path)} does not have the bytes that its name promises",
+                fix="The store has damaged or changed it: put the file back, or register the model again",
+            )
+        return target
+
+    def put_file(self, source: Path, path: str) -> File:
+        """Keep a file's bytes as a blob. `path` is the name that the manifest gives it."""
+        return File(path=path, digest=self.store.put_blob(source), size=source.stat().st_size)
+
+    def put_bytes(self, data: bytes, path: str) -> File:
+        """Keep bytes as a blob. `path` is the name that the manifest gives them."""
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        self.store.create(blob_path(digest), data)
+        return File(path=path, digest=digest, size=len(data))
+
+    def _tagged_alias(self, name: str, alias: str) -> tuple[Alias | None, str]:
+        path = alias_path(name, alias)
+        try:
+            data, tag = self.store.get_tagged(path)
+        except FileNotFoundError:
+            return None, ""
+        return self._read(Alias, data, path), tag
+
+    def _read(self, model: type[_M], data: bytes, path: str) -> _M:
+        try:
+            return model.model_validate_json(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise RemoteFailed(
+                f"{self.store.uri(path)} is not what the registry writes",
+                why=f"{where}: {first['msg']}",
+                fix="Update mlops-actions if a newer one wrote it",
+            ) from None
+
+
+def manifest_path(name: str, version: int) -> str:
+    """Where a version's manifest is."""
+    return f"models/{name}/versions/{version}.json"
+
+
+def alias_path(name: str, alias: str) -> str:
+    """Where an alias is."""
+    return f"models/{name}/aliases/{alias}.json"
+
+
+def _listed(versions: list[int]) -> str:
+    shown = [str(version) for version in versions[-5:]]
+    return ("…, " if len(versions) > 5 else "") + ", ".join(shown)

@@ -1,0 +1,92 @@
+"""What every serving engine does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Golden:
+    """What the server is asked before it may serve.
+
+    Attributes:
+        inputs: the rows, as tensors of the Open Inference Protocol, a column each.
+        scores: the expected score of each row.
+        tolerance: how far a score may be off, absolute or relative.
+    """
+
+    inputs: list[dict[str, Any]]
+    scores: list[float]
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Request:
+    """A version to serve.
+
+    Attributes:
+        name, version, digest: of the registered model.
+        model: its file or folder on this disk.
+        golden: what it must answer, or None when it has no golden rows.
+        python, environment: the server's interpreter, and the name of the environment that it belongs to.
+        environ: the server's variables.
+        runtime: MLServer's class for this kind of model.
+        host: address to listen on.
+        port: to listen on, or 0 for the one that this model had, or a stable one.
+        timeout: seconds until it must be ready.
+    """
+
+    name: str
+    version: int
+    digest: str
+    model: Path
+    golden: Golden | None
+    python: Path
+    environment: str
+    environ: dict[str, str]
+    runtime: str
+    host: str
+    port: int
+    timeout: float
+
+
+@dataclass(frozen=True)
+class Served:
+    """How a deployment ended.
+
+    Attributes:
+        url: of the model, to which `/infer` is added; "" when nothing serves.
+        version: that serves now.
+        previous: the version that served before, if any.
+        passed: whether the version that was asked for serves.
+        how: "started", "reloaded" (in the running server), "reused", or "rolled back".
+        reason: why it does not serve, if so.
+        rows: golden rows that were asked.
+        max_difference: of a score from the expected one.
+        seconds: until it served; median seconds of an answer to a single row.
+        latency: median seconds of an answer to one row.
+        log: the server's log file.
+    """
+
+    url: str
+    version: int | None
+    previous: int | None
+    passed: bool
+    how: str
+    reason: str = ""
+    rows: int = 0
+    max_difference: float = 0.0
+    latency: float = 0.0
+    log: str = ""
+
+
+class ServingEngine(Protocol):
+    """Where models are served."""
+
+    def deploy(self, request: Request) -> Served:
+        """Serve a version. What served before goes on until the new one has answered the golden requests."""
+
+    def stop(self, name: str) -> int | None:
+        """End what serves a model; the version that did."""

@@ -1,0 +1,173 @@
+"""The Open Inference Protocol (v2) over HTTP: asking a model server, and telling one what to load.
+
+https://github.com/kserve/open-inference-protocol · repository extension: Triton's, which MLServer has too.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import ProxyHandler, Request, build_opener
+
+from .engine import Golden
+
+_OPEN = build_opener(ProxyHandler({}))  # a proxy of the machine's has no business between it and its own server
+_SINGLE = 10  # single rows that are timed
+
+
+class Refused(Exception):
+    """The server answered with an error, or not at all. `status` is HTTP's, 0 without an answer."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The golden requests' outcome: rows asked, the largest difference, median seconds for one row."""
+
+    rows: int
+    max_difference: float
+    latency: float
+
+
+class Client:
+    """One model server.
+
+    Args:
+        url: `http://host:port`.
+        timeout: seconds for one request.
+    """
+
+    def __init__(self, url: str, timeout: float = 30.0) -> None:
+        self.url, self._timeout = url, timeout
+
+    def ready(self, model: str = "", version: int | None = None) -> bool:
+        """Whether the server, or a model of it, is ready."""
+        path = f"/v2/models/{model}" if model else "/v2/health"
+        path += f"/versions/{version}" if version is not None else ""
+        try:
+            self._call(f"{path}/ready", timeout=2.0)
+        except Refused:
+            return False
+        return True
+
+    def infer(self, model: str, inputs: Sequence[dict[str, Any]], output: str) -> list[Any]:
+        """What the model gives for the inputs, a value or a list of values a row.
+
+        Raises:
+            Refused: the server does not answer that.
+        """
+        answer = self._call(f"/v2/models/{model}/infer", body(inputs, output))
+        outputs = answer.get("outputs") if isinstance(answer, dict) else None
+        if not outputs:
+            raise Refused(200, "The answer has no outputs")
+        data, shape = outputs[0]["data"], outputs[0]["shape"]
+        width = shape[1] if len(shape) > 1 else 1
+        return [data[i : i + width] if width > 1 else data[i] for i in range(0, len(data), max(width, 1))]
+
+    def load(self, model: str) -> None:
+        """Load a model, or load it again, from the server's repository."""
+        self._call(f"/v2/repository/models/{model}/load", {})
+
+    def unload(self, model: str) -> None:
+        """Unload a model, if it is loaded."""
+        try:
+            self._call(f"/v2/repository/models/{model}/unload", {})
+        except Refused as error:
+            if error.status != 404:
+                raise
+
+    def check(self, model: str, golden: Golden) -> Answered:
+        """Ask the golden rows.
+
+        Raises:
+            Refused: the server does not answer, or a score is further off than the tolerance.
+        """
+        output = self._output(model, golden)
+        scores = [_score(row) for row in self.infer(model, golden.inputs, output)]
+        if len(scores) != len(golden.scores):
+            raise Refused(200, f"{len(golden.scores)} golden rows were asked, and {len(scores)} were answered")
+        near = {"rel_tol": golden.tolerance, "abs_tol": golden.tolerance}
+        off = [i for i, (a, b) in enumerate(zip(scores, golden.scores)) if not math.isclose(a, b, **near)]
+        if off:
+            i = max(off, key=lambda one: abs(scores[one] - golden.scores[one]))
+            raise Refused(
+                200,
+                f"{len(off)} of {len(scores)} golden predictions differ: row {i + 1} should be {golden.scores[i]:.6g}"
+                f" and is {scores[i]:.6g}",
+            )
+        return Answered(
+            len(scores),
+            max((abs(a - b) for a, b in zip(scores, golden.scores)), default=0.0),
+            self._latency(model, golden, output),
+        )
+
+    def _output(self, model: str, golden: Golden) -> str:
+        """`predict_proba` where the model has it, as classifiers do; else `predict`."""
+        try:
+            self.infer(model, rows(golden.inputs, 0, 1), "predict_proba")
+        except Refused as error:
+            if error.status == 400 and "do not support" in str(error):
+                return "predict"
+            raise
+        return "predict_proba"
+
+    def _latency(self, model: str, golden: Golden, output: str) -> float:
+        times = []
+        for i in range(min(_SINGLE, len(golden.scores))):
+            began = time.perf_counter()
+            self.infer(model, rows(golden.inputs, i, i + 1), output)
+            times.append(time.perf_counter() - began)
+        return statistics.median(times) if times else 0.0
+
+    def _call(self, path: str, value: object = None, timeout: float | None = None) -> Any:
+        data = None if value is None else json.dumps(value).encode()
+        request = Request(self.url + path, data, {"Content-Type": "application/json"})
+        try:
+            with _OPEN.open(request, timeout=timeout or self._timeout) as answer:
+                text = answer.read()
+        except HTTPError as error:
+            raise Refused(error.code, _message(error.read())) from None
+        except (URLError, OSError) as error:
+            raise Refused(0, f"{self.url} does not answer: {getattr(error, 'reason', error)}") from None
+        try:
+            return json.loads(text) if text.strip() else {}
+        except ValueError:
+            raise Refused(200, "The answer is not JSON") from None
+
+
+def body(inputs: Sequence[dict[str, Any]], output: str) -> dict[str, Any]:
+    """An inference request; `pd` says that the tensors are the columns of one table."""
+    return {"parameters": {"content_type": "pd"}, "inputs": list(inputs), "outputs": [{"name": output}]}
+
+
+def rows(inputs: Sequence[dict[str, Any]], start: int, stop: int) -> list[dict[str, Any]]:
+    """Some of the rows of inputs."""
+    parts = [(tensor, tensor["data"][start:stop]) for tensor in inputs]
+    return [{**tensor, "data": data, "shape": [len(data), 1]} for tensor, data in parts]
+
+
+def _score(value: Any) -> float:
+    """The score of a row: of two classes the second one's probability, of more the largest; else the value."""
+    if isinstance(value, list):
+        value = value[1] if len(value) == 2 else max(value)
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _message(data: bytes) -> str:
+    text = data.decode(errors="replace")
+    try:
+        return str(json.loads(text)["error"])
+    except (ValueError, KeyError, TypeError):
+        return text[:300]

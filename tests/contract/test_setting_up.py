@@ -1,0 +1,84 @@
+"""`mlops init`, `config`, `schema`, `doctor` and `--help`, as a person meets them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Run
+
+from mlops_actions import commands
+
+PIPELINE = "from kfp import dsl\n\n@dsl.pipeline\ndef train():\n    pass\n"
+
+
+def test_init_writes_a_workflow_a_configuration_and_its_schema(mlops: Run, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(PIPELINE)
+    (tmp_path / "requirements.txt").write_text("")
+    done = mlops("init", "--model", "mine")
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "mlops.yaml").read_text()
+    assert "pipeline: train.py" in text and "requirements: requirements.txt" in text and "model: mine" in text
+    assert json.loads((tmp_path / "mlops.schema.json").read_text())["title"] == "mlops.yaml"
+    workflow = (tmp_path / ".github" / "workflows" / "mlops.yml").read_text()
+    assert "mlops-actions/mlops-actions/.github/workflows/mlops.yml@v1" in workflow
+    again = mlops("init")
+    assert again.returncode == 2 and "Nothing was written" in again.stderr
+    shown = mlops("config", "run-pipeline")
+    assert "train.py" in shown.stdout and "(mlops.yaml:6:3)" in shown.stdout, shown.stdout
+
+
+def test_init_says_when_there_is_no_or_more_than_one_pipeline(mlops: Run, tmp_path: Path) -> None:
+    none = mlops("init")
+    assert none.returncode == 2 and "has a @dsl.pipeline" in none.stderr
+    (tmp_path / "a.py").write_text(PIPELINE)
+    (tmp_path / "b.py").write_text(PIPELINE)
+    several = mlops("init")
+    assert several.returncode == 2 and "a.py, b.py" in several.stderr
+    assert not (tmp_path / "mlops.yaml").exists()
+
+
+def test_help_lists_the_actions_in_the_order_of_the_chain(mlops: Run) -> None:
+    text = mlops("--help").stdout
+    places = [text.index(f"  {name}  ") for name in commands.NAMES]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("name", commands.NAMES)
+def test_help_of_each_action_names_its_inputs(mlops: Run, name: str) -> None:
+    done = mlops(name, "--help")
+    assert done.returncode == 0, done.stderr
+    for field in commands.load(name).inputs.model_fields:
+        assert "--" + field.replace("_", "-") in done.stdout
+
+
+def test_unknown_option_and_command_are_bad_input_with_the_nearest_name(mlops: Run) -> None:
+    done = mlops("run-pipelin")
+    assert done.returncode == 2 and "Did you mean 'run-pipeline'?" in done.stderr
+    done = mlops("doctor", "--stor", "x")
+    assert done.returncode == 2 and "--store" in done.stderr
+
+
+def test_mistake_in_the_configuration_is_placed(mlops: Run, tmp_path: Path) -> None:
+    (tmp_path / "mlops.yaml").write_text("model: m\nrun-pipeline:\n  pipelin: p.py\n")
+    done = mlops("doctor")
+    assert done.returncode == 2
+    assert "mlops.yaml:3:3" in done.stderr and "Did you mean `pipeline`?" in done.stderr
+
+
+def test_doctor_names_what_is_missing_and_the_remedy(mlops: Run, tmp_path: Path) -> None:
+    (tmp_path / "mlops.yaml").write_text("run-pipeline: {pipeline: gone.py}\n")
+    done = mlops("doctor", "--json")
+    assert done.returncode == 1
+    outputs = json.loads(done.stdout)
+    assert outputs["missing"] == ["run-pipeline: pipeline"] and outputs["ready"] is False
+    assert "Write it, or correct `pipeline`" in done.stderr
+    (tmp_path / "gone.py").touch()
+    assert mlops("doctor").returncode == 0
+
+
+def test_doctor_says_when_the_store_cannot_be_reached(mlops: Run) -> None:
+    done = mlops("doctor", "--store", "s3://b/p", "--store-endpoint", "http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "store" in done.stderr and "store-endpoint" in done.stderr

@@ -1,0 +1,284 @@
+"""`mlops tune-hyperparams` as a user and a runner call it: results, reuse, kill and resume, cancel, errors."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+KATIB = ROOT / "tests" / "data" / "katib"
+TRAIN = """
+import os, sys, time
+from noise import noise
+values = dict(word[2:].split("=") for word in sys.argv[1:] if "=" in word)
+with open("started.txt", "a") as file:
+    file.write(os.environ["KATIB_TRIAL_NAME"] + "\\n")
+time.sleep(float(values.get("seconds", 0)))
+print("2026-01-02T03:04:05Z INFO epoch 1 loss=%r" % (float(values["lr"]) + float(values["momentum"]) + noise))
+print("accuracy=0.5")
+with open("ended.txt", "a") as file:
+    file.write(os.environ["KATIB_TRIAL_NAME"] + "\\n")
+"""
+
+
+class Consumer:
+    """A repository with Katib's example, whose image's training is replaced by a program of its own."""
+
+    def __init__(self, folder: Path, example: str = "random") -> None:
+        self.folder = folder / "repository"
+        self.folder.mkdir()
+        self.home = folder / "home"
+        (self.folder / "train.py").write_text(TRAIN)
+        (self.folder / "noise.py").write_text("noise = 0\n")
+        self.document: dict[str, Any] = yaml.safe_load((KATIB / f"example-{example}.yaml").read_text())
+        self.spec = self.document["spec"]
+        self.spec["objective"] = {
+            "type": "minimize",
+            "objectiveMetricName": "loss",
+            "additionalMetricNames": ["accuracy"],
+        }
+        self.spec["algorithm"]["algorithmSettings"] = [{"name": "random_state", "value": "3"}]
+        self.command("python3", "train.py")
+
+    def command(self, *words: str) -> None:
+        template = self.spec["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]
+        given = ["--lr=${trialParameters.learningRate}", "--momentum=${trialParameters.momentum}"]
+        template["containers"][0]["command"] = [*words, *given]
+
+    def call(self, *options: str, environ: Mapping[str, str] | None = None) -> list[str]:
+        (self.folder / "experiment.yaml").write_text(yaml.safe_dump(self.document, sort_keys=False))
+        return [str(ROOT / "scripts" / "mlops"), "tune-hyperparams", *options]
+
+    def environ(self, **more: str) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("GITHUB_", "INPUT_", "MLOPS_STORE", "AWS_"))}
+        return {**kept, "MLOPS_HOME": str(self.home), **more}
+
+    def run(self, *options: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.call(*options), cwd=self.folder, env=self.environ(**more), capture_output=True, text=True, timeout=120
+        )
+
+    def outputs(self, *options: str) -> dict[str, Any]:
+        done = self.run("--json", *options)
+        assert done.returncode == 0, done.stderr
+        values: dict[str, Any] = json.loads(done.stdout)
+        return values
+
+    def start(self, *options: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.call(*options),
+            cwd=self.folder,
+            env=self.environ(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def lines(self, name: str) -> list[str]:
+        file = self.folder / name
+        return file.read_text().split() if file.exists() else []
+
+    def wait_for(self, name: str, count: int) -> None:
+        for _ in range(600):
+            if len(self.lines(name)) >= count:
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"{name} has {self.lines(name)} after 30 s")
+
+    def trials(self) -> list[str]:
+        """The processes of trials that run in this repository."""
+        listed = subprocess.run(["ps", "-eo", "stat=,args="], capture_output=True, text=True, check=True).stdout
+        mark = f"--here={self.folder}"
+        return [line for line in listed.splitlines() if mark in line and not line.startswith("Z")]
+
+    def trials_end(self) -> bool:
+        """Whether no trial runs any more within three seconds."""
+        for _ in range(60):
+            if not self.trials():
+                return True
+            time.sleep(0.05)
+        return False
+
+    def slow(self, seconds: float) -> None:
+        self.command("python3", "train.py", f"--seconds={seconds}", f"--here={self.folder}")
+
+
+@pytest.fixture
+def consumer(tmp_path: Path) -> Consumer:
+    return Consumer(tmp_path)
+
+
+def local(uri: str) -> Path:
+    return Path(url2pathname(urlsplit(uri).path))
+
+
+def rows(uri: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(local(uri).read_text().splitlines()))
+
+
+def test_best_of_all_trials_is_the_output_and_all_are_in_the_table(consumer: Consumer) -> None:
+    found = consumer.outputs("--keep-logs")
+    table = rows(found["trials-uri"])
+    assert len(table) == found["trials"] == found["succeeded"] == 12
+    assert found["failed"] == 0
+    best = min(table, key=lambda row: float(row["metric.loss"]))
+    assert found["best-trial"] == best["name"]
+    assert found["best-value"] == float(best["metric.loss"]) == found["metrics"]["loss"]
+    assert found["metrics"]["accuracy"] == 0.5
+    assert found["best-parameters"] == {n: float(best[f"parameter.{n}"]) for n in ("lr", "momentum")}
+    assert found["best-value"] == pytest.approx(sum(found["best-parameters"].values()))
+    assert local(found["picture-uri"]).read_bytes().startswith(b"\x89PNG\r\n")
+    log = local(found["trials-uri"]).parent / "logs" / f"{best['name']}.log"
+    assert f"loss={best['metric.loss']}" in log.read_text()
+    record = json.loads((consumer.home / "store/runs/local/tune-hyperparams.json").read_text())
+    assert record["verdict"] == "passed"
+    assert record["details"]["counts"] == {"all": 12, "succeeded": 12, "failed": 0, "killed": 0}
+
+
+def test_same_work_is_reused_until_something_that_decides_it_changes(consumer: Consumer) -> None:
+    small = ("--max-trials", "2")
+    first = consumer.outputs(*small)
+    assert consumer.outputs(*small)["trials-uri"] == first["trials-uri"]
+    consumer.document["metadata"]["labels"] = {"of": "no consequence"}
+    consumer.outputs(*small)
+    assert len(consumer.lines("started.txt")) == 2
+    (consumer.folder / "noise.py").write_text("noise = 1\n")  # imported by train.py
+    assert consumer.outputs(*small)["best-value"] == pytest.approx(first["best-value"] + 1)
+    consumer.outputs(*small, "--data-fingerprint", "sha256:1")
+    (consumer.folder / "conf.txt").write_text("1")
+    consumer.outputs(*small, "--code", "conf.txt")
+    assert len(consumer.lines("started.txt")) == 8
+    consumer.outputs(*small, "--code", "conf.txt", "--no-reuse")
+    assert len(consumer.lines("started.txt")) == 10
+    local(first["picture-uri"]).unlink()
+    (consumer.folder / "noise.py").write_text("noise = 0\n")
+    assert consumer.outputs(*small)["trials-uri"] == first["trials-uri"]
+    assert local(first["picture-uri"]).exists()
+    assert len(consumer.lines("started.txt")) == 10  # the trials are in the journal
+
+
+def test_killed_run_leaves_nothing_and_goes_on_where_it_was(consumer: Consumer) -> None:
+    consumer.slow(0.3)
+    consumer.spec |= {"parallelTrialCount": 2, "maxTrialCount": 8}
+    process = consumer.start()
+    consumer.wait_for("ended.txt", 3)
+    assert consumer.trials()
+    process.kill()
+    process.communicate()
+    assert consumer.trials_end()
+    ended = consumer.lines("ended.txt")
+    assert len(ended) < 8
+    done = consumer.run("--json")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"Going on from \d finished trials", done.stderr)
+    names = [f"random-{n:04d}" for n in range(1, 9)]
+    assert sorted(set(consumer.lines("ended.txt"))) == names
+    journal = next(consumer.home.glob("tuning/*/journal.jsonl")).read_text().splitlines()
+    events = [json.loads(line) for line in journal[1:]]
+    assert sorted(e["trial"] for e in events if e["event"] == "finished") == list(range(8))
+    straight = (
+        Consumer(consumer.folder.parent / "other") if (consumer.folder.parent / "other").mkdir() is None else None
+    )
+    assert straight
+    straight.spec |= {"parallelTrialCount": 2, "maxTrialCount": 8}
+    mine, theirs = json.loads(done.stdout), straight.outputs()
+    keys = ("name", "parameter.lr", "parameter.momentum", "metric.loss")
+    assert [[r[k] for k in keys] for r in rows(mine["trials-uri"])] == [
+        [r[k] for k in keys] for r in rows(theirs["trials-uri"])
+    ]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_cancel_ends_the_trials_says_the_best_so_far_and_can_be_resumed(
+    number: signal.Signals, code: int, consumer: Consumer
+) -> None:
+    stubborn = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); sys.argv = sys.argv[1:];"
+    text = stubborn + "exec(open('train.py').read())"
+    consumer.command("python3", "-c", text, "train.py", "--seconds=0.2", f"--here={consumer.folder}")
+    consumer.spec |= {"parallelTrialCount": 2, "maxTrialCount": 12}
+    process = consumer.start()
+    consumer.wait_for("ended.txt", 2)
+    text = text.replace("train.py", "train.py")
+    began = time.monotonic()
+    process.send_signal(number)
+    _, said = process.communicate(timeout=20)
+    assert time.monotonic() - began < 4
+    assert process.returncode == code, said
+    assert not consumer.trials()
+    assert re.search(r"Stopped after \d+ trials\. Best so far: loss=[\d.]+ with lr=", said)
+    assert "Traceback" not in said
+    before = len(consumer.lines("ended.txt"))
+    assert before < 12
+    consumer.outputs()
+    assert sorted(set(consumer.lines("ended.txt"))) == [f"random-{n:04d}" for n in range(1, 13)]
+    assert consumer.lines("started.txt").count("random-0001") == 1
+
+
+def test_failing_trials_fail_the_step_with_the_log_of_the_last(consumer: Consumer) -> None:
+    (consumer.folder / "noise.py").write_text("print('reading data')\nraise RuntimeError('no data')\n")
+    done = consumer.run("--parallel", "1", GITHUB_ACTIONS="true")
+    assert done.returncode == 3
+    error = next(line for line in done.stdout.splitlines() if line.startswith("::error "))
+    assert "4 trials failed, and `maxFailedTrialCount` is 3" in error
+    assert "reading data%0A" in error and "RuntimeError: no data" in error
+    assert len([line for line in done.stdout.splitlines() if "exit code 1" in line and line.startswith(" ")]) == 4
+    (consumer.folder / "noise.py").write_text("noise = 0\n")
+    assert consumer.outputs()["succeeded"] == 12
+
+
+def test_wrong_experiment_is_an_annotation_on_its_line(consumer: Consumer) -> None:
+    consumer.spec["algorithm"]["algorithmName"] = "hyperband"
+    done = consumer.run(GITHUB_ACTIONS="true")
+    lines = (consumer.folder / "experiment.yaml").read_text().splitlines()
+    line = next(n for n, text in enumerate(lines, 1) if "hyperband" in text)
+    assert done.returncode == 2
+    assert f"::error title=Bad input,file=experiment.yaml,line={line},col=5::" in done.stdout
+    assert "cannot be honoured by the local engine" in done.stdout
+    assert consumer.lines("started.txt") == []
+
+
+def test_runner_gets_outputs_and_a_summary(consumer: Consumer, tmp_path: Path) -> None:
+    output, summary = tmp_path / "output", tmp_path / "summary"
+    done = consumer.run(
+        GITHUB_ACTIONS="true", GITHUB_OUTPUT=str(output), GITHUB_STEP_SUMMARY=str(summary), INPUT_MAX_TRIALS="3"
+    )
+    assert done.returncode == 0, done.stdout
+    assert "::notice file=experiment.yaml,line=" in done.stdout
+    assert re.search(r"^best-trial<<(\S+)\nrandom-000\d\n\1$", output.read_text(), re.MULTILINE)
+    text = summary.read_text()
+    assert "Best of 3 trials: loss" in text
+    assert text.count("| random-000") == 3
+    assert "`random` by `random`: all trials were run. 3 of 3 trials succeeded. Seed 3." in text
+
+
+def test_trials_run_in_the_consumers_environment(consumer: Consumer) -> None:
+    (consumer.folder / "requirements.txt").write_text("iniconfig==2.1.0\n")
+    (consumer.folder / "noise.py").write_text(
+        "import sys, importlib.metadata as m, importlib.util as u\n"
+        "assert m.version('iniconfig') == '2.1.0', 'not the consumer\\'s environment'\n"
+        "assert not u.find_spec('optuna') and not u.find_spec('pydantic'), 'the action\\'s own packages'\n"
+        "noise = 0\n"
+    )
+    assert consumer.outputs("--requirements", "requirements.txt", "--max-trials", "2")["succeeded"] == 2
+    assert consumer.run("--max-trials", "2").returncode == 3  # without them
+
+
+def test_resume_policy_lets_a_higher_count_go_on(consumer: Consumer) -> None:
+    consumer.spec["resumePolicy"] = "LongRunning"
+    consumer.outputs("--max-trials", "2")
+    assert consumer.outputs("--max-trials", "4")["trials"] == 4
+    assert sorted(consumer.lines("started.txt")) == [f"random-{n:04d}" for n in range(1, 5)]
+    consumer.spec["resumePolicy"] = "Never"
+    consumer.outputs("--max-trials", "4")
+    assert len(consumer.lines("started.txt")) == 8

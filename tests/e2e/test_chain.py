@@ -1,0 +1,138 @@
+"""The reusable workflow under act, for a consumer with one workflow and one pipeline file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from act import make_consumer, plain
+from conftest import ROOT
+
+STEPS = {"run-pipeline", "evaluate-model", "test-model@training", "register-model"}
+
+
+def test_push_goes_through_the_chain_and_a_second_push_reuses_it(tmp_path: Path) -> None:
+    consumer = make_consumer(tmp_path, "minimal")
+    code, log = consumer.run()
+    assert code == 0, log
+    (records,) = consumer.records()
+    assert set(records) == STEPS
+    assert records["register-model"]["outputs"]["version"] == 1
+    assert records["run-pipeline"]["source"]["repository"] == "example/consumer"
+    report = next(consumer.store.glob("reports/*/report.md")).read_text()
+    assert "run-pipeline" in report and "register-model" in report
+
+    code, log = consumer.run()
+    assert code == 0, log
+    again = consumer.records()[1]
+    assert again["run-pipeline"]["reused"]
+    assert again["register-model"]["outputs"]["version"] == 1
+    assert again["register-model"]["outputs"]["created"] is False
+    assert len(list(consumer.store.glob("models/*/versions/*.json"))) == 1
+
+
+def test_pull_request_trains_and_registers_nothing(tmp_path: Path) -> None:
+    consumer = make_consumer(tmp_path, "minimal")
+    code, log = consumer.run("pull_request")
+    assert code == 0, log
+    assert set(consumer.records()[0]) == STEPS - {"register-model"}
+    assert "a pull request registers nothing" in log
+    assert not (consumer.store / "models").exists()
+
+
+def test_failure_is_said_once_where_it_is_and_reported(tmp_path: Path) -> None:
+    source = (ROOT / "examples" / "minimal" / "pipeline.py").read_text()
+    marker = "import pandas"
+    assert marker in source
+    broken = source.replace(marker, "raise ZeroDivisionError('on purpose')  # noqa\n    import pandas", 1)
+    consumer = make_consumer(tmp_path, "minimal", **{"pipeline.py": broken})
+    code, log = consumer.run()
+    assert code == 1
+    errors = [line for line in log.splitlines() if "::error " in line]
+    assert len(errors) == 1, errors
+    assert "ZeroDivisionError" in errors[0] and "file=pipeline.py" in errors[0]
+    record = consumer.records()[0]["run-pipeline"]
+    assert record["verdict"] == "failed" and "on purpose" in str(record["problem"])
+    report = next(consumer.store.glob("reports/*/report.md")).read_text()
+    assert "run-pipeline failed" in report and "on purpose" in report
+    assert "Traceback" not in "\n".join(errors)
+
+
+def test_dispatch_by_hand_takes_typed_inputs(tmp_path: Path) -> None:
+    consumer = make_consumer(tmp_path, "minimal")
+    workflow = consumer.folder / ".github" / "workflows" / "mlops.yml"
+    workflow.write_text((consumer.actions / ".github" / "workflows" / "mlops.yml").read_text())
+    (consumer.folder / "mlops.yaml").write_text("model: by-hand\n")
+    consumer.commit()
+    code, log = consumer.run(
+        "workflow_dispatch", **{"working-directory": ".", "deploy": "never", "store": consumer.store.as_uri()}
+    )
+    assert code == 0, log
+    assert "`deploy` is never" in log
+    assert (consumer.store / "models" / "by-hand" / "versions" / "1.json").exists()
+
+
+def test_choice_that_does_not_exist_is_bad_input(tmp_path: Path) -> None:
+    consumer = make_consumer(tmp_path, "minimal")
+    workflow = consumer.folder / ".github" / "workflows" / "mlops.yml"
+    workflow.write_text((consumer.actions / ".github" / "workflows" / "mlops.yml").read_text())
+    consumer.commit()
+    code, log = consumer.run("workflow_dispatch", **{"working-directory": ".", "tune": "sometimes"})
+    assert code == 1
+    assert "title=Bad input" in log and "'auto', 'always' or 'never', not 'sometimes'" in log
+
+
+def test_two_runs_at_once_make_one_version(tmp_path: Path) -> None:
+    consumer = make_consumer(tmp_path, "minimal")
+    runs = [
+        subprocess.Popen(
+            consumer.command("push"), cwd=consumer.folder, env=consumer.environ(), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    logs = [run.communicate(timeout=400)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], plain("\n".join(logs))
+    versions = [records["register-model"]["outputs"]["version"] for records in consumer.records()]
+    assert versions == [1, 1]
+
+
+def test_cancelled_run_leaves_no_process_and_the_next_one_succeeds(tmp_path: Path) -> None:
+    source = (ROOT / "examples" / "minimal" / "pipeline.py").read_text()
+    mark = tmp_path / "started"
+    slow = source.replace(
+        "import pandas", f"import time; open({str(mark)!r}, 'w').close(); time.sleep(600)\n    import pandas", 1
+    )
+    consumer = make_consumer(tmp_path, "minimal", **{"pipeline.py": slow})
+    run = subprocess.Popen(
+        consumer.command("push"), cwd=consumer.folder, env=consumer.environ(), text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    for _ in range(1200):
+        if mark.exists():
+            break
+        time.sleep(0.1)
+    assert mark.exists(), "the pipeline never began"
+    run.send_signal(signal.SIGINT)
+    run.communicate(timeout=60)
+    assert run.returncode != 0
+    for _ in range(100):
+        left = processes_of(tmp_path)
+        if not left:
+            break
+        time.sleep(0.1)
+    assert not left, left
+    (consumer.folder / "pipeline.py").write_text(source)
+    consumer.commit()
+    code, log = consumer.run()
+    assert code == 0, log
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Processes that work in, or were given, a folder."""
+    listed = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    own = str(os.getpid())
+    return [line for line in listed.splitlines() if str(folder) in line and not line.split()[0] == own]

@@ -1,0 +1,99 @@
+"""Reports: what is gathered, what is said first, and that foreign text stays text."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mlops_actions.errors import BadInput
+from mlops_actions.job import Problem, Record
+from mlops_actions.reports.report import MARKER, gather, markdown, page
+from mlops_actions.reports.sections import cell, code, duration, number, section
+
+DONE = Record(action="run-pipeline", started="2026-01-01T00:00:00+00:00", seconds=75.2, reason="Trained: auc 0.7")
+BAD = Record(
+    action="validate-data",
+    verdict="bad-input",
+    started="2026-01-01T00:00:00+00:00",
+    seconds=0.4,
+    problem=Problem(exit_code=2, what="No <file> | here", why="`gone`", fix="Bring it", log="line ~~~~~ 1\nline 2"),
+)
+
+
+def needs(**jobs: object) -> str:
+    return json.dumps(jobs)
+
+
+def test_records_come_from_outputs_and_store_in_chain_order() -> None:
+    outputs = {"pipeline-record": DONE.model_dump_json(), "metrics": "{}"}
+    report = gather(needs(train={"result": "success", "outputs": outputs}, deploy={"result": "skipped"}), [BAD])
+    assert [record.action for record in report.records] == ["validate-data", "run-pipeline"]
+    assert report.jobs == {"train": "success", "deploy": "skipped"}
+
+
+def test_jobs_without_outputs_are_null_under_act() -> None:
+    assert gather(needs(a={"result": "success", "outputs": None}), []).records == []
+
+
+def test_headline_names_the_first_action_that_failed() -> None:
+    report = gather("", [DONE, BAD])
+    assert report.verdict == "bad-input"
+    assert report.headline == "validate-data was given bad input: No <file> | here"
+
+
+def test_job_that_died_without_a_record_is_not_passed_over() -> None:
+    report = gather(needs(train={"result": "failure"}), [])
+    assert report.verdict == "failed" and "train" in report.headline
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", '{"a": 1}', '{"a": {}}'])
+def test_what_is_not_needs_is_bad_input(text: str) -> None:
+    with pytest.raises(BadInput, match="needs"):
+        gather(text, [])
+
+
+def test_markdown_has_marker_problem_and_time() -> None:
+    text = markdown(gather("", [DONE, BAD]))
+    assert text.startswith(MARKER)
+    assert "No &lt;file&gt; \\| here" in text
+    assert "1 min 15 s" in text
+    assert "line ~~~~ 1" in text  # a fence inside the log cannot end the log's fence
+
+
+def test_page_embeds_pictures_and_leaves_out_those_that_are_gone() -> None:
+    pictures = [{"title": "ROC <b>", "uri": "s3://b/roc.png"}, {"title": "gone", "uri": "s3://b/no.png"}]
+    record = DONE.model_copy(update={"details": {"pictures": pictures}, "action": "doctor", "verdict": "failed"})
+
+    def fetch(uri: str) -> bytes:
+        if "no.png" in uri:
+            raise FileNotFoundError
+        return b"\x89PNG"
+
+    text = page(gather("", [record]), fetch)
+    assert "data:image/png;base64,iVBORw==" in text and "ROC &lt;b&gt;" in text and "gone" not in text
+
+
+def test_page_does_not_run_foreign_script() -> None:
+    evil = BAD.model_copy(update={"problem": Problem(exit_code=2, what="<script>alert(1)</script>")})
+    assert "<script>alert" not in page(gather("", [evil]), lambda uri: b"")
+
+
+@pytest.mark.parametrize("text", ["a|b", "*a*", "`a`", "<b>", "#1", "[x](y)", "a\nb", "@octocat"])
+def test_cell_has_no_markup(text: str) -> None:
+    from markdown_it import MarkdownIt
+
+    made = MarkdownIt("commonmark").enable("table").render(f"| a |\n| --- |\n| {cell(text)} |\n")
+    assert made.count("<td>") == 1
+    assert not any(tag in made for tag in ("<em>", "<code>", "<b>", "<a ", "<h1>"))
+    assert "@octocat" not in made
+
+
+def test_words_for_numbers() -> None:
+    assert [duration(s) for s in (0.04, 12.4, 75.2, 7500)] == ["0.0 s", "12 s", "1 min 15 s", "2 h 5 min"]
+    assert [number(n) for n in (1234567, 0.123456, True, "x")] == ["1,234,567", "0.1235", "True", "x"]
+    assert code("a`b") == "`` a`b ``"
+
+
+def test_each_action_has_a_section_of_its_own_for_a_failure() -> None:
+    assert "What to do: Bring it" in section(BAD)

@@ -1,0 +1,224 @@
+"""Katib's Experiments are taken as they are; what is wrong or cannot be honoured is said with its line."""
+
+from pathlib import Path
+
+import pytest
+from mlops_actions.errors import BadInput
+from mlops_actions.tuning.checks import check, notices
+from mlops_actions.tuning.reading import Document, read
+
+KATIB = Path(__file__).resolve().parents[1] / "data" / "katib"
+RANDOM = (KATIB / "example-random.yaml").read_text()
+GRID = (KATIB / "example-grid.yaml").read_text()
+
+
+def load(folder: Path, text: str) -> Document:
+    file = folder / "experiment.yaml"
+    file.write_text(text)
+    document = read(file, "experiment.yaml")
+    check(document)
+    return document
+
+
+@pytest.mark.parametrize("name", ["random", "grid", "tpe"])
+def test_katibs_own_examples_are_taken_unchanged(name: str) -> None:
+    document = read(KATIB / f"example-{name}.yaml", f"example-{name}.yaml")
+    check(document)
+    spec = document.experiment.spec
+    assert document.experiment.name == name
+    assert spec.algorithm.algorithm_name == name
+    assert (spec.parallel_trial_count, spec.max_trial_count, spec.max_failed_trial_count) == (3, 12, 3)
+    assert spec.objective.goal == 0.001
+    assert document.experiment.primary[1].command[0] == "python3"
+
+
+def test_katibs_early_stopping_example_is_refused_by_name() -> None:
+    document = read(KATIB / "example-median-stop.yaml", "median.yaml")
+    with pytest.raises(BadInput, match=r"`spec.earlyStopping` cannot be honoured") as refused:
+        check(document)
+    assert refused.value.place and refused.value.place.line == 16
+
+
+def test_experiment_among_other_documents_is_found_with_its_lines(tmp_path: Path) -> None:
+    other = "apiVersion: v1\nkind: Namespace\nmetadata: {name: kubeflow}\n"
+    assert load(tmp_path, other + RANDOM).experiment.name == "random"
+    with pytest.raises(BadInput) as refused:
+        load(tmp_path, other + RANDOM.replace("minimize", "minimise"))
+    lines = (tmp_path / "experiment.yaml").read_text().splitlines()
+    assert refused.value.place and "minimise" in lines[(refused.value.place.line or 0) - 1]
+
+
+def test_defaults_are_katibs(tmp_path: Path) -> None:
+    text = RANDOM.replace("  parallelTrialCount: 3\n", "").replace("  maxFailedTrialCount: 3\n", "")
+    spec = load(tmp_path, text).experiment.spec
+    assert spec.parallel_trial_count == 3
+    assert spec.max_failed_trial_count is None
+    assert spec.resume_policy == "Never"
+    assert spec.metrics_collector_spec.collector.kind == "StdOut"
+    assert spec.objective.strategy("loss") == "min"
+
+
+def test_default_conditions_of_a_job_are_taken(tmp_path: Path) -> None:
+    given = """    successCondition: status.conditions.#(type=="Complete")#|#(status=="True")#\n    trialParameters:"""
+    assert load(tmp_path, RANDOM.replace("    trialParameters:", given)).experiment.name == "random"
+
+
+def test_what_a_process_has_not_is_noticed(tmp_path: Path) -> None:
+    found = notices(load(tmp_path, RANDOM).experiment)
+    assert found[0].startswith("The image ghcr.io/kubeflow/katib/pytorch-mnist-cpu:latest is not used")
+    assert any(".resources` is ignored" in text for text in found)
+
+
+SPACE = '        min: "0.01"\n        max: "0.05"\n'
+SPEC = "            containers:\n"
+WRONG = {
+    "not YAML": ("spec:\n", "spec: [\n", "is not valid YAML", None),
+    "kind": ("kind: Experiment", "kind: Trial", "the kind is 'Trial'", "kind: Trial"),
+    "version": ("beta1\nkind", "alpha3\nkind", "`apiVersion` is 'kubeflow.org/v1alpha3'", "v1alpha3"),
+    "name": ("  name: random", "  name: Random_1", "'Random_1' is not a name", "name: Random_1"),
+    "no name": ("  name: random\n", "", "`metadata.name` is missing", "metadata:"),
+    "unknown field": ("maxTrialCount", "maxTrialCounts", "`spec.maxTrialCounts` is unknown", "maxTrialCounts"),
+    "unknown deep": ("          spec:\n", "          spec:\n            restartPolice: x\n", "restartPolice", "restartPolice"),
+    "objective": (RANDOM[RANDOM.index("  objective:") : RANDOM.index("  algorithm:")], "", "`spec.objective` is missing", "spec:"),
+    "objective type": ("minimize", "minimise", "must be 'minimize' or 'maximize'", "minimise"),
+    "goal text": ("goal: 0.001", 'goal: "0.001"', "`spec.objective.goal`", "goal:"),
+    "number for text": ('min: "0.01"', "min: 0.01", 'write "0.01" in quotes', "min: 0.01"),
+    "count text": ("maxTrialCount: 12", "maxTrialCount: many", "`spec.maxTrialCount`", "maxTrialCount"),
+    "count zero": ("maxTrialCount: 12", "maxTrialCount: 0", "greater than 0", "maxTrialCount"),
+    "parallel over max": ("parallelTrialCount: 3", "parallelTrialCount: 13", "more than `spec.maxTrialCount`", "parallel"),
+    "failed over max": ("maxFailedTrialCount: 3", "maxFailedTrialCount: 13", "more than `spec.maxTrialCount`", "maxFailed"),
+    "metric twice": (
+        "objectiveMetricName: loss\n",
+        "objectiveMetricName: loss\n    additionalMetricNames: [loss]\n",
+        "has the objective 'loss', too",
+        "additionalMetricNames",
+    ),
+    "strategy": (
+        "objectiveMetricName: loss\n",
+        "objectiveMetricName: loss\n    metricStrategies: [{name: los, value: max}]\n",
+        "'los', which is no metric",
+        "metricStrategies",
+    ),
+    "algorithm of Katib": ("Name: random", "Name: cmaes", "'cmaes' cannot be honoured by the local engine", "cmaes"),
+    "algorithm": ("Name: random", "Name: rndom", "'rndom' is unknown to Katib.*Did you mean 'random'", "rndom"),
+    "setting": (
+        "algorithmName: random\n",
+        'algorithmName: random\n    algorithmSettings: [{name: gamma, value: "0.2"}]\n',
+        "random has no setting 'gamma'",
+        "gamma",
+    ),
+    "setting value": (
+        "algorithmName: random\n",
+        'algorithmName: tpe\n    algorithmSettings: [{name: gamma, value: "2"}]\n',
+        "`gamma` must be a number between 0 and 1, not '2'",
+        "gamma",
+    ),
+    "min over max": ('min: "0.01"', 'min: "0.1"', "`min` of 'lr' is 0.1, above its `max`, 0.05", 'min: "0.1"'),
+    "no max": ('        max: "0.05"\n', "", "`max` of 'lr' is missing", "feasibleSpace"),
+    "not a number": ('min: "0.01"', 'min: "abc"', "`min` of 'lr' must be a number, not 'abc'", "abc"),
+    "not an integer": ("parameterType: double", "parameterType: int", "must be an integer, not '0.01'", "0.01"),
+    "infinite": ('max: "0.05"', 'max: "inf"', "must be a number, not 'inf'", "inf"),
+    "parameter type": ("parameterType: double", "parameterType: float", "'double', 'int', 'discrete' or 'categorical'", "float"),
+    "empty list": (f"double\n      feasibleSpace:\n{SPACE}", "discrete\n      feasibleSpace:\n        list: []\n", "`list` of 'lr' is empty", "list: []"),
+    "list of a double": (SPACE, SPACE + '        list: ["1"]\n', "`list` means nothing for 'lr'", "list:"),
+    "repeated item": (
+        f"double\n      feasibleSpace:\n{SPACE}",
+        'categorical\n      feasibleSpace:\n        list: ["a", "a"]\n',
+        "'a' is in `list` twice",
+        "list:",
+    ),
+    "log of zero": (SPACE, '        min: "0"\n        max: "1"\n        distribution: logUniform\n', "logarithm needs more than 0", 'min: "0"'),
+    "log with step": (SPACE, SPACE + '        step: "0.01"\n        distribution: logUniform\n', "cannot have a `step`", "step"),
+    "normal": (SPACE, SPACE + "        distribution: normal\n", "the distribution normal of 'lr' cannot be honoured", "normal"),
+    "step of 0": (SPACE, SPACE + '        step: "0"\n', "`step` of 'lr' must be above 0", "step"),
+    "parameter twice": ("- name: momentum\n      parameterType", "- name: lr\n      parameterType", "'lr' is in `parameters` twice", "- name: lr"),
+    "reference": ("reference: lr", "reference: lrr", "refers to 'lrr', which is not defined.*Did you mean 'lr'", "lrr"),
+    "unused": (
+        "      - name: momentum\n        description: Momentum for the training model\n        reference: momentum\n",
+        "",
+        "the parameter 'momentum' is not used",
+        "- name: momentum",
+    ),
+    "unknown placeholder": ("${trialParameters.learningRate}", "${trialParameters.learningrate}", "learningrate.*Did you mean 'learningRate'", "--lr"),
+    "unused placeholder": ("--lr=${trialParameters.learningRate}", "--lr=1", "'learningRate' is not in the template", "learningRate"),
+    "primary": ("primaryContainerName: training-container", "primaryContainerName: train", "there is no container 'train'", "primaryC"),
+    "kind of trial": ("kind: Job", "kind: TFJob", "a trial of kind 'TFJob'", "TFJob"),
+    "sidecar": ("            restartPolicy", "              - {name: proxy, image: envoy}\n            restartPolicy", "container 'proxy' beside the primary", "proxy"),
+    "volumes": (SPEC, "            volumes: []\n" + SPEC, "volumes` cannot be honoured", "volumes"),
+    "value from": (
+        "                resources:",
+        "                env: [{name: KEY, valueFrom: {secretKeyRef: {name: a, key: b}}}]\n                resources:",
+        "valueFrom` cannot be honoured by the local engine",
+        "valueFrom",
+    ),
+    "collector": (
+        "  parameters:\n",
+        "  metricsCollectorSpec:\n    collector:\n      kind: TensorFlowEvent\n  parameters:\n",
+        "the metrics collector TensorFlowEvent cannot be honoured",
+        "TensorFlowEvent",
+    ),
+    "format": (
+        "  parameters:\n",
+        "  metricsCollectorSpec:\n    source:\n      filter:\n        metricsFormat: ['(loss']\n  parameters:\n",
+        "is not a regular expression",
+        "metricsFormat",
+    ),
+    "format's groups": (
+        "  parameters:\n",
+        "  metricsCollectorSpec:\n    source:\n      filter:\n        metricsFormat: ['loss (.*)']\n  parameters:\n",
+        "needs two groups",
+        "metricsFormat",
+    ),
+    "condition": ("    trialParameters:", "    successCondition: status.phase\n    trialParameters:", "`spec.trialTemplate.successCondition`", "successC"),
+    "nas": ("  parameters:\n", "  nasConfig: {}\n  parameters:\n", "`spec.nasConfig` cannot be honoured", "nasConfig"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_one_error_with_its_line(case: str, tmp_path: Path) -> None:
+    old, new, message, line = WRONG[case]
+    text = RANDOM.replace(old, new, 1)
+    assert text != RANDOM, "the test changes nothing"
+    with pytest.raises(BadInput, match=message) as refused:
+        load(tmp_path, text)
+    error = refused.value
+    assert error.exit_code == 2
+    assert error.fix
+    assert error.place and error.place.file == "experiment.yaml" and error.place.line
+    if line:
+        assert line in text.splitlines()[error.place.line - 1]
+
+
+def test_grid_needs_a_step_of_each_double(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="'lr' has no `step`, and a grid needs one"):
+        load(tmp_path, GRID.replace('        step: "0.005"\n', ""))
+
+
+def test_grid_without_an_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"the grid has [\d,]+ combinations"):
+        load(tmp_path, GRID.replace('step: "0.005"', 'step: "0.00000005"'))
+
+
+def test_numbers_are_read_as_kubernetes_reads_them(tmp_path: Path) -> None:
+    assert load(tmp_path, RANDOM.replace("goal: 0.001", "goal: 1e-3")).experiment.spec.objective.goal == 0.001
+    with pytest.raises(BadInput, match="in quotes"):
+        load(tmp_path, RANDOM.replace('min: "0.01"', "min: 1e-2"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no Experiment"),
+        ("- a\n", "holds no Experiment"),
+        (f"{RANDOM}\n{RANDOM}", "holds 2 Experiments"),
+        ("kind: Namespace\n---\nkind: Pod\n", "Its documents are: Namespace, Pod"),
+    ],
+)
+def test_a_file_has_exactly_one_experiment(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=message):
+        load(tmp_path, text)
+
+
+def test_absent_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"There is no Experiment file gone\.yaml"):
+        read(tmp_path / "gone.yaml", "gone.yaml")

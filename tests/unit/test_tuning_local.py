@@ -1,0 +1,243 @@
+"""The local engine runs Experiments as processes: how they end, what is kept, what is run again."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlops_actions.errors import BadInput, RemoteFailed
+from mlops_actions.tuning.engine import Outcome, Request, Trial
+from mlops_actions.tuning.experiment import Experiment
+from mlops_actions.tuning.local import LocalEngine
+from mlops_actions.tuning.publish import as_csv, typed
+
+KATIB = Path(__file__).resolve().parents[1] / "data" / "katib"
+ADD = "import sys; print('loss=%r' % sum(float(a.split('=')[1]) for a in sys.argv[1:]))"
+
+
+class Recorder:
+    """A watcher that remembers."""
+
+    def __init__(self) -> None:
+        self.recalled: list[str] = []
+        self.begun: list[str] = []
+        self.ended: list[tuple[str, str]] = []
+        self.most = 0
+        self.stopped_with: list[str | None] = []
+
+    def resumed(self, trials: list[Trial]) -> None:
+        self.recalled = [trial.name for trial in trials]
+
+    def started(self, trial: Trial, running: int) -> None:
+        self.begun.append(trial.name)
+        self.most = max(self.most, running)
+
+    def finished(self, trial: Trial, best: Trial | None, done: int) -> None:
+        self.ended.append((trial.name, best.name if best else ""))
+
+    def interrupted(self, best: Trial | None, done: int) -> None:
+        self.stopped_with.append(best.name if best else None)
+
+
+def experiment(program: str = ADD, *, example: str = "random", goal: float | None = None, **spec: Any) -> Experiment:
+    """Katib's example with a program of this machine for the training in the image."""
+    values = yaml.safe_load((KATIB / f"example-{example}.yaml").read_text())
+    values["spec"]["algorithm"].setdefault("algorithmSettings", [{"name": "random_state", "value": "11"}])
+    values["spec"]["objective"].pop("goal")
+    if goal is not None:
+        values["spec"]["objective"]["goal"] = goal
+    values["spec"] |= spec
+    container = values["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"][0]
+    container["command"] = [sys.executable, "-S", "-c", program, *container["command"][-2:]]
+    return Experiment.model_validate(values)
+
+
+def run(given: Experiment, folder: Path, watcher: Recorder | None = None, **request: Any) -> Outcome:
+    spec = given.spec
+    asked = {"parallel": spec.parallel_trial_count, "max_trials": spec.max_trial_count, "environ": dict(os.environ)}
+    made = Request(given, folder=folder, state=folder / "state", **(asked | request))
+    return LocalEngine().run(made, watcher or Recorder())
+
+
+@pytest.mark.parametrize("example", ["random", "tpe"])
+def test_all_trials_run_and_the_best_is_the_best(example: str, tmp_path: Path) -> None:
+    watcher = Recorder()
+    outcome = run(experiment(example=example), tmp_path, watcher)
+    assert outcome.end == "MaxTrialsReached"
+    assert [trial.name for trial in outcome.trials] == [f"{example}-{n:04d}" for n in range(1, 13)]
+    assert watcher.most == 3
+    values = [trial.value for trial in outcome.trials if trial.value is not None]
+    assert len(values) == 12
+    assert outcome.value == outcome.best.value == min(values)
+    for trial in outcome.trials:
+        assert trial.value == pytest.approx(float(trial.parameters["lr"]) + float(trial.parameters["momentum"]))
+
+
+def test_grid_ends_when_every_combination_was_tried(tmp_path: Path) -> None:
+    outcome = run(experiment(example="grid"), tmp_path, max_trials=100, parallel=4)
+    assert outcome.end == "SearchSpaceExhausted"
+    assert len({tuple(trial.parameters.values()) for trial in outcome.trials}) == 45
+    assert outcome.best.parameters == {"lr": 0.01, "momentum": 0.5}
+
+
+def test_goal_ends_the_experiment_and_the_trials_that_still_run(tmp_path: Path) -> None:
+    program = "import sys, time; first = sys.argv[1] == '{}'; time.sleep(0 if first else 60); print('loss=0')"
+    first = run(experiment(), tmp_path / "look", max_trials=1).trials[0]
+    began = time.monotonic()
+    slow = experiment(program.format(f"--lr={first.parameters['lr']}"), goal=0.5)
+    outcome = run(slow, tmp_path)
+    assert outcome.end == "GoalReached"
+    assert time.monotonic() - began < 5
+    assert [trial.state for trial in outcome.trials] == ["Succeeded", "Killed", "Killed"]
+    assert "random-0002,Killed," in as_csv(slow, outcome)
+
+
+def test_same_seed_same_parameters_however_many_run_at_a_time(tmp_path: Path) -> None:
+    one, three = (run(experiment(), tmp_path / str(n), parallel=n) for n in (1, 3))
+    assert [trial.parameters for trial in one.trials] == [trial.parameters for trial in three.trials]
+    assert one.seed == 11
+
+
+def test_without_a_seed_one_is_chosen_and_kept(tmp_path: Path) -> None:
+    free = experiment(algorithm={"algorithmName": "random"})
+    first, other = run(free, tmp_path / "a", max_trials=2), run(free, tmp_path / "b", max_trials=2)
+    assert first.seed != other.seed
+    more = run(free, tmp_path / "a", max_trials=3)
+    assert more.seed == first.seed
+    assert [trial.parameters for trial in more.trials[:2]] == [trial.parameters for trial in first.trials]
+
+
+def test_too_many_failures_end_it_with_the_last_ones_log(tmp_path: Path) -> None:
+    watcher = Recorder()
+    broken = experiment("import sys; print('about to break'); sys.exit(7)", maxFailedTrialCount=2)
+    with pytest.raises(RemoteFailed, match=r"3 trials failed, and `maxFailedTrialCount` is 2") as failed:
+        run(broken, tmp_path, watcher, parallel=1)
+    assert "random-0003 with lr=" in failed.value.why
+    assert "it ended with exit code 7" in failed.value.why
+    assert failed.value.log == "about to break"
+    assert watcher.stopped_with == [None]
+
+
+def test_failures_are_allowed_up_to_the_count(tmp_path: Path) -> None:
+    program = "import sys; lr = float(sys.argv[1][5:]); sys.exit(1) if lr > 0.03 else print('loss=%r' % lr)"
+    outcome = run(experiment(program, maxFailedTrialCount=12), tmp_path)
+    failed = [trial for trial in outcome.trials if trial.failed]
+    assert 0 < len(failed) < 12
+    assert all(float(trial.parameters["lr"]) > 0.03 for trial in failed)
+    assert outcome.end == "MaxTrialsReached"
+    assert not outcome.best.failed
+
+
+def test_experiment_whose_every_trial_fails_has_no_best(tmp_path: Path) -> None:
+    with pytest.raises(RemoteFailed, match="No trial succeeded"):
+        run(experiment("raise SystemExit(1)", maxFailedTrialCount=None), tmp_path)
+
+
+def test_metric_that_was_never_printed_is_told_with_what_was(tmp_path: Path) -> None:
+    silent = experiment("print('Loss: 0.3')", maxFailedTrialCount=0)
+    with pytest.raises(RemoteFailed) as failed:
+        run(silent, tmp_path, parallel=1)
+    assert "it never reported 'loss' as loss=<number>" in failed.value.why
+    assert failed.value.log == "Loss: 0.3"
+    assert "Print the metric in that form" in failed.value.fix
+    with pytest.raises(RemoteFailed, match="it printed nothing"):
+        run(experiment("pass", maxFailedTrialCount=0), tmp_path / "nothing", parallel=1)
+
+
+def test_custom_format_and_additional_metrics_are_collected(tmp_path: Path) -> None:
+    program = "print('loss: 3'); print('loss: 2', 'auc: 0.7'); print('auc: 0.9')"
+    given = experiment(
+        program,
+        objective={
+            "type": "minimize",
+            "objectiveMetricName": "loss",
+            "additionalMetricNames": ["auc", "never"],
+            "metricStrategies": [{"name": "auc", "value": "latest"}],
+        },
+        metricsCollectorSpec={"source": {"filter": {"metricsFormat": [r"(\w+): ([\d.]+)"]}}},
+    )
+    outcome = run(given, tmp_path, max_trials=1)
+    assert outcome.best.metrics == {"loss": 2.0, "auc": 0.9}
+    assert outcome.value == 2.0
+
+
+def test_trial_that_takes_too_long_fails_with_all_that_it_started(tmp_path: Path) -> None:
+    program = (
+        "import signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "p = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(60)']);"
+        "open('child', 'w').write(str(p.pid)); time.sleep(60)"
+    )
+    with pytest.raises(RemoteFailed, match=r"it ran longer than 0\.5 s"):
+        run(experiment(program, maxFailedTrialCount=0), tmp_path, parallel=1, trial_timeout=0.5)
+    assert gone(int((tmp_path / "child").read_text()))
+
+
+def test_time_for_all_is_up_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    slow = experiment("import time; time.sleep(0.4); print('loss=1')")
+    with pytest.raises(RemoteFailed, match=r"did not end within 1 s.*goes on from there"):
+        run(slow, tmp_path, timeout=1.0, parallel=1, max_trials=4)
+    watcher = Recorder()
+    outcome = run(slow, tmp_path, watcher, parallel=1, max_trials=4)
+    assert watcher.recalled == ["random-0001", "random-0002"]
+    assert watcher.begun == ["random-0003", "random-0004"]
+    assert outcome.resumed == 2
+
+
+def test_more_trials_are_added_to_those_that_are_there(tmp_path: Path) -> None:
+    run(experiment(), tmp_path, max_trials=4)
+    watcher = Recorder()
+    more = run(experiment(), tmp_path, watcher, max_trials=6)
+    assert sorted(watcher.begun) == ["random-0005", "random-0006"]
+    assert [t.parameters for t in more.trials] == [
+        t.parameters for t in run(experiment(), tmp_path / "all", max_trials=6).trials
+    ]
+    anew = Recorder()
+    run(experiment(), tmp_path, anew, max_trials=2, fresh=True)
+    assert anew.begun == ["random-0001", "random-0002"]
+
+
+def test_what_a_trial_leaves_behind_ends_with_it(tmp_path: Path) -> None:
+    program = (
+        "import subprocess, sys;"
+        "p = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(60)'], stdout=subprocess.DEVNULL);"
+        "open('child', 'w').write(str(p.pid)); print('loss=1')"
+    )
+    run(experiment(program), tmp_path, max_trials=1)
+    assert gone(int((tmp_path / "child").read_text()))
+
+
+def test_program_that_is_not_there_is_named(tmp_path: Path) -> None:
+    given = experiment()
+    given.primary[1].command[0] = "no-such-program"
+    with pytest.raises(BadInput, match="'no-such-program' is not on this machine"):
+        run(given, tmp_path)
+
+
+def test_experiment_without_an_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="would never end"):
+        run(experiment(), tmp_path, max_trials=None)
+
+
+def test_best_parameters_have_their_types() -> None:
+    space = [
+        {"name": "n", "parameterType": "int", "feasibleSpace": {"min": "1", "max": "2"}},
+        {"name": "b", "parameterType": "discrete", "feasibleSpace": {"list": ["16", "0.5", "x"]}},
+        {"name": "c", "parameterType": "categorical", "feasibleSpace": {"list": ["1"]}},
+    ]
+    given = experiment(parameters=space)
+    assert typed(given, Trial(0, "t", {"n": 1, "b": "16", "c": "1"})) == {"n": 1, "b": 16, "c": "1"}
+    assert typed(given, Trial(0, "t", {"n": 1, "b": "0.5", "c": "1"}))["b"] == 0.5
+
+
+def gone(process: int) -> bool:
+    """Whether a process ends within two seconds. One that nobody waits for may stay as a zombie."""
+    for _ in range(50):
+        state = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True).stdout
+        if state.strip()[:1] in ("", "Z"):
+            return True
+        time.sleep(0.04)
+    return False
