@@ -31,7 +31,10 @@ function report(name, range, message) {
 }
 
 function reportAll(name, context) {
-  for (const error of context.errors.getErrors()) report(name, error.range, error.rawMessage);
+  for (const error of context.errors.getErrors()) {
+    const elsewhere = error.prefix && !error.prefix.startsWith(name); // a workflow that it calls
+    if (!elsewhere) report(name, error.range, error.rawMessage.split("\n")[0].replace(/:$/, ""));
+  }
 }
 
 /** The path in this repository that a `uses:` names, or undefined for what is not ours. */
@@ -46,21 +49,31 @@ function action(name) {
   return { context: parsed.context, template };
 }
 
+/** The value of a key of a mapping token. */
+function valueOf(mapping, name) {
+  for (const { key, value } of mapping ?? []) if (key.value === name) return value;
+}
+
+function* steps(workflow) {
+  for (const { value: job } of valueOf(workflow, "jobs") ?? []) yield* valueOf(job, "steps") ?? [];
+}
+
 /** What GitHub only warns of, or fails on when the step has begun: inputs of own actions unknown or missing. */
 function checkStep(name, step) {
-  const path = step.uses && ownPath(step.uses.value);
+  const uses = valueOf(step, "uses");
+  const path = uses && ownPath(uses.value);
   if (path === undefined) return;
   const file = `${path}/action.yml`;
-  if (!existsSync(file)) return report(name, step.uses.range, `there is no ${file}`);
+  if (!existsSync(file)) return report(name, uses.range, `there is no ${file}`);
   const inputs = new Map((action(file).template?.inputs ?? []).map((input) => [input.id, input]));
   const given = new Set();
-  for (const { key } of step.with ?? []) {
+  for (const { key } of valueOf(step, "with") ?? []) {
     given.add(key.value);
     if (!inputs.has(key.value)) report(name, key.range, `${path} has no input ${key.value}`);
   }
   for (const [id, input] of inputs) {
     if (input.required && input.default === undefined && !given.has(id))
-      report(name, step.uses.range, `${path} needs the input ${id}`);
+      report(name, uses.range, `${path} needs the input ${id}`);
   }
 }
 
@@ -76,8 +89,8 @@ const provider = {
 async function workflow(name) {
   const { context, value } = parseWorkflow({ name, content: readFileSync(name, "utf8") }, trace);
   if (value) {
-    const parsed = await convertWorkflowTemplate(context, value, provider, { fetchReusableWorkflowDepth: 1 });
-    for (const job of parsed.jobs ?? []) for (const step of job.steps ?? []) checkStep(name, step);
+    await convertWorkflowTemplate(context, value, provider, { fetchReusableWorkflowDepth: 1 });
+    if (!context.errors.count) for (const step of steps(value)) checkStep(name, step);
   }
   reportAll(name, context);
 }

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
+from .documents import load_yaml
+
 if TYPE_CHECKING:
     from .job import Job
 
@@ -32,7 +34,7 @@ def _parse_lines(value: object) -> object:
         return value
     text = value.strip()
     if text.startswith("["):
-        return yaml.safe_load(text)
+        return load_yaml(text)
     return [item.strip() for item in re.split(r"[\n,]", text) if item.strip()]
 
 
@@ -43,9 +45,9 @@ def _parse_values(value: object) -> object:
     lines = [line for line in value.splitlines() if line.strip()]
     if lines and all(re.match(r"\s*[\w.-]+=", line) for line in lines):
         pairs = (line.strip().split("=", 1) for line in lines)
-        return {name: yaml.safe_load(text) if text else "" for name, text in pairs}
+        return {name: load_yaml(text) if text else "" for name, text in pairs}
     try:
-        return yaml.safe_load(value) or {}
+        return load_yaml(value) or {}
     except yaml.YAMLError as error:
         raise ValueError(f"neither name=value lines nor a YAML mapping: {error}") from None
 
@@ -78,7 +80,7 @@ class Inputs(BaseModel):
     run: str = Field(
         "",
         description="Name of the run of the chain that this is a part of. Actions of one run find each other's results"
-        " in the store. By default the GitHub run, or `local` in a terminal.",
+        " in the store. By default the GitHub run, or one for the folder in a terminal.",
     )
     reuse: bool = Field(True, description="Take the result of the same work when it was done before.")
 

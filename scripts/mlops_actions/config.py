@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, c
 
 from . import commands
 from .action import Action, CodeInputs, Inputs, ModelInputs, Outputs, kebab
+from .documents import Loader, load_yaml
 from .errors import BadInput, Place
 from .store import StoreOptions
 
@@ -82,8 +83,8 @@ def read_project(path: Path, *, required: bool = False) -> Project:
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read", why=str(error)) from error
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
+        node = yaml.compose(text, Loader=Loader)
+        values = load_yaml(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = Place(path.name, mark.line + 1, mark.column + 1) if mark else Place(path.name)

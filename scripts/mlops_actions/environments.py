@@ -170,8 +170,9 @@ def _install(command: list[str], what: str) -> None:
     done = _run(command)
     if done.returncode:
         lines = [re.sub(r"^[\s×│╰├─▶]+", "", line) for line in done.stderr.splitlines() if line.strip()]
+        text = re.sub(r"://[^/@\s]+@", "://***@", f"Installing {what} failed: {' '.join(lines)[:600]}")
         raise EnvironmentFailed(
-            f"Installing {what} failed: {' '.join(lines)[:600]}. Check the requirements, or the network if it says so."
+            f"{text}. Check the requirements, or the network if it says so."
         )
 
 
@@ -215,8 +216,16 @@ def _requirements_text(path: Path) -> str:
         text = path.read_text()
     except OSError as error:
         raise EnvironmentFailed(f"The requirements file {path} cannot be read: {error.strerror}.") from error
+    for local in re.findall(r"^\s*(?:-e\s+|--editable[ =])?(\.{1,2}(?:/\S*)?|/\S+)", text, re.MULTILINE):
+        text += _sources(path.parent / local.split("[")[0])
     included = re.findall(r"^\s*(?:-r|--requirement|-c|--constraint)[ =]+(\S+)", text, re.MULTILINE)
     return text + "".join(_requirements_text(path.parent / name) for name in included)
+
+
+def _sources(folder: Path) -> str:
+    """What a package of the consumer's own is made from, so that its environment changes with it."""
+    files = sorted([*folder.rglob("*.py"), *folder.glob("pyproject.toml"), *folder.glob("setup.cfg")])
+    return "".join(f"{file.relative_to(folder)} {_digest(file.read_bytes())}\n" for file in files)
 
 
 def _rename(part: Path, folder: Path) -> None:

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,25 @@ class MlopsError(Exception):
         fix: what to do about it.
         place: where, in the consumer's repository.
         log: the last lines of the failing step's own log, newline separated.
+        details: what was found so far, for the report.
     """
 
     exit_code = 3
     title = "Failed"
 
     def __init__(
-        self, what: str, *, why: str = "", fix: str = "", place: Place | None = None, log: str = ""
+        self,
+        what: str,
+        *,
+        why: str = "",
+        fix: str = "",
+        place: Place | None = None,
+        log: str = "",
+        details: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(what)
         self.what, self.why, self.fix, self.place, self.log = what, why, fix, place, log
+        self.details = details or {}
 
     def __str__(self) -> str:
         """What, why and what to do, as one paragraph."""

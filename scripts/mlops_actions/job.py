@@ -29,6 +29,7 @@ from .store import Store, StoreOptions
 
 O = TypeVar("O", bound=Outputs)  # noqa: E741
 Verdict = Literal["passed", "rejected", "bad-input", "failed", "cancelled"]
+_LONG = 4096  # characters of an input that a record keeps
 _VERDICTS: dict[int, Verdict] = {0: "passed", 1: "rejected", 2: "bad-input", 3: "failed", 130: "cancelled"}
 
 
@@ -135,6 +136,11 @@ class Job:
         found = [record for record in self.records() if record.action == action]
         return next((r for r in reversed(found) if subject.items() <= r.subject.items()), None)
 
+    def earlier(self, action: str, output: str) -> Any:
+        """What an earlier action of this run of the chain gave as an output; "" when there is none."""
+        record = self.previous(action)
+        return (record.outputs.get(output) if record else None) or ""
+
     def records(self) -> list[Record]:
         """The records of this run of the chain, in the order they were started."""
         found = []
@@ -231,7 +237,7 @@ def execute(
         subject=result.subject if result else {},
         inputs=_public(inputs),
         outputs=result.outputs.model_dump(mode="json", by_alias=True) if result else {},
-        details=result.details if result else {},
+        details=result.details if result else error.details if error else {},
         problem=_problem(error) if error else None,
     )
     unkept = _keep(record, job)
@@ -308,7 +314,7 @@ def _public(inputs: Inputs | None) -> dict[str, Any]:
         return {}
     hidden = {name for name, info in type(inputs).model_fields.items() if is_secret(info.annotation)}
     values = inputs.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=hidden)
-    return values
+    return {name: value if len(str(value)) < _LONG else f"{str(value)[:_LONG]}…" for name, value in values.items()}
 
 
 def _problem(error: MlopsError) -> Problem:

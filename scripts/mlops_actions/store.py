@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -35,6 +36,12 @@ from obstore.store import from_url
 from .errors import BadInput, MlopsError, RemoteFailed
 
 CHUNK = 8 * 1024 * 1024
+LONGEST = timedelta(hours=6)
+"""For one request as a whole, which obstore wants a limit for."""
+CONNECTING = 3.0
+"""Seconds for one connection; with `RETRYING` it is known within ten seconds that nothing is there."""
+RETRYING = timedelta(seconds=6)
+"""After this time since the first request no other one is tried."""
 SCHEMES = ("file", "s3", "gs", "az")
 
 
@@ -46,13 +53,13 @@ class StoreOptions:
         endpoint: URL of an S3 server that is not AWS.
         region: of S3.
         credentials: obstore's own option names (`aws_access_key_id`, …) with their values.
-        timeout: seconds for one request.
+        timeout: seconds to wait for an answer, or for the next bytes of one. Large objects may take longer.
     """
 
     endpoint: str = ""
     region: str = "us-east-1"
     credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
-    timeout: float = 60.0
+    timeout: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -212,8 +219,9 @@ class Store:
         options = self._options
         config: dict[str, Any] = dict(options.credentials)
         client: dict[str, Any] = {
-            "timeout": timedelta(seconds=options.timeout),
-            "connect_timeout": timedelta(seconds=min(5.0, options.timeout)),
+            "timeout": LONGEST,
+            "read_timeout": timedelta(seconds=options.timeout),
+            "connect_timeout": timedelta(seconds=min(CONNECTING, options.timeout)),
         }
         if self._scheme == "s3":
             config["aws_region"] = options.region
@@ -221,7 +229,7 @@ class Store:
                 config["aws_endpoint"] = options.endpoint
                 config["aws_virtual_hosted_style_request"] = "false"
                 client["allow_http"] = options.endpoint.startswith("http://")
-        retry: Any = {"max_retries": 4, "retry_timeout": timedelta(seconds=options.timeout)}
+        retry: Any = {"max_retries": 4, "retry_timeout": RETRYING}
         return from_url(self.url, config=cast(Any, config), client_options=cast(Any, client), retry_config=retry)
 
     @contextmanager
@@ -232,11 +240,7 @@ class Store:
             yield
         except (NotFoundError, FileNotFoundError) as error:
             if "NoSuchBucket" in str(error) or "bucket does not exist" in str(error):
-                bucket = urlsplit(self.url).netloc
-                raise RemoteFailed(
-                    f"There is no bucket {bucket!r} in {where}",
-                    fix=f"Create it (`aws s3 mb s3://{bucket}`), or correct `store`",
-                ) from error
+                raise self._no_bucket(where) from error
             raise FileNotFoundError(self.uri(path)) from error
         except (AlreadyExistsError, FileExistsError) as error:
             raise FileExistsError(self.uri(path)) from error
@@ -257,6 +261,8 @@ class Store:
 
     def _failure(self, error: Exception, where: str) -> RemoteFailed:
         text = str(error)
+        if "NoSuchBucket" in text:
+            return self._no_bucket(where)
         if "No space left" in text or "StorageFull" in text:
             return RemoteFailed(f"No space is left in {where}", fix="Free some, then run this again: it goes on")
         if "InvalidAccessKeyId" in text or "SignatureDoesNotMatch" in text or "AccessDenied" in text:
@@ -265,8 +271,21 @@ class Store:
                 why=_reason(error),
                 fix="Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
             )
+        if "169.254.169.254" in text:  # without keys, the cloud's metadata service is asked for some
+            return RemoteFailed(
+                f"There are no keys for {where}", fix="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
+        if "kind: Connect" in text or "tcp connect error" in text or "dns error" in text:
+            return RemoteFailed(f"Nothing answers for {where}", why=_reason(error), fix="Check `store-endpoint`")
         return RemoteFailed(
             f"No use can be made of {where}", why=_reason(error), fix="Check `store` and `store-endpoint`"
+        )
+
+    def _no_bucket(self, where: str) -> RemoteFailed:
+        bucket = urlsplit(self.url).netloc
+        return RemoteFailed(
+            f"There is no bucket {bucket!r} in {where}",
+            fix=f"Create it (`aws s3 mb s3://{bucket}`), or correct `store`",
         )
 
 
@@ -339,11 +358,17 @@ def _content_tag(data: bytes) -> str:
 
 def _reason(error: Exception) -> str:
     """The most telling part of obstore's nested, many-line message."""
-    first = str(error).split("\n\n")[0]
-    for mark in ("<Message>", "source: "):
-        if mark in str(error):
-            return str(error).split(mark)[-1].split("</Message>")[0].split("\n")[0].strip(' "}){')[:300]
-    return first.split("\n")[0][:300]
+    text = str(error)
+    if found := re.search(r"<Message>(.*?)</Message>", text, re.DOTALL):
+        return found[1].strip()[:300]
+    if found := re.search(r'(?:message|error): "([^"]+)"', text):  # the operating system's own words
+        return found[1][:300]
+    if "kind: TimedOut" in text or "kind: Timeout" in text or re.search(r"^\s*TimedOut", text, re.MULTILINE):
+        return "The time for an answer is over"
+    if found := re.search(r"status code: (\d+ [\w ]+)", text):  # an answer without a body
+        return f"It answers {found[1].strip()}"
+    first = text.split("\n")[0]
+    return first.split("  - ")[-1].split("source: ")[-1].strip()[:300]
 
 
 def _normal(url: str) -> str:

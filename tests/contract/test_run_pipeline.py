@@ -25,7 +25,9 @@ from kfp.dsl import ClassificationMetrics, Dataset, Input, Metrics, Model, Outpu
 component = dsl.component(base_image="python:3.11")
 
 """
-TRAINING = HEAD + '''
+TRAINING = (
+    HEAD
+    + """
 @component
 def load(rows: int, out: Output[Dataset]):
     print("loading", rows)
@@ -70,7 +72,8 @@ def training(rows: int = 3, rate: float = 0.5):
     loaded = load(rows=rows)
     trained = train(data=loaded.outputs["out"], rate=rate)
     evaluate(model=trained.outputs["model"])
-'''
+"""
+)
 
 
 @pytest.fixture
@@ -158,7 +161,9 @@ def test_fingerprints_come_from_the_earlier_actions_of_the_run(run: Callable[...
     assert made["data-fingerprint"] == "sha256:data"
 
 
-CONTROL = HEAD + '''
+CONTROL = (
+    HEAD
+    + """
 @component
 def echo(v: str) -> str:
     return v
@@ -238,7 +243,8 @@ def control(
     with dsl.ParallelFor([{"a": 1, "b": 2}, {"a": 3, "b": 4}]) as item:
         scaled(item=item.a, by=item.b)
     return inner(q=n).output
-'''
+"""
+)
 
 
 def test_control_flow_and_types_are_right_where_kfp_local_is_not(run: Callable[..., Any]) -> None:
@@ -259,7 +265,9 @@ def test_control_flow_and_types_are_right_where_kfp_local_is_not(run: Callable[.
     assert len(skipped) == 3 and all(name.startswith("echo") for name in skipped)
 
 
-FAILING = HEAD + '''
+FAILING = (
+    HEAD
+    + '''
 @component
 def fine() -> int:
     return 1
@@ -282,9 +290,10 @@ def helped():
 
 
 @component
-def flaky(counter: str):
+def flaky(counter: str, out: Output[Dataset]):
     import os
 
+    os.mkdir(out.path)
     number = len(os.listdir(counter))
     open(os.path.join(counter, str(number)), "w").close()
     if number < 2:
@@ -316,6 +325,7 @@ def missing():
 def retrying(counter: str):
     flaky(counter=counter).set_retry(3, backoff_duration="0s")
 '''
+)
 
 
 def test_a_failing_task_is_one_annotation_at_its_line_with_its_own_log(run: Callable[..., Any]) -> None:
@@ -366,18 +376,26 @@ def test_an_import_of_the_repository_in_a_component_is_explained(run: Callable[.
     assert "not `helpers` of the repository" in done.stderr
 
 
-EMPTY = HEAD + """
+EMPTY = (
+    HEAD
+    + """
 @component
 def step():
     pass
 
 """
-ONE = EMPTY + """
+)
+ONE = (
+    EMPTY
+    + """
 @dsl.pipeline(name="one")
 def one(count: int, name: str = "x", rates: List[float] = [0.1]):
     step()
 """
-BOXED = EMPTY + """
+)
+BOXED = (
+    EMPTY
+    + """
 @dsl.container_component
 def boxed():
     return dsl.ContainerSpec(image="alpine", command=["true"])
@@ -387,6 +405,7 @@ def boxed():
 def with_box():
     boxed()
 """
+)
 
 
 @pytest.mark.parametrize(
@@ -406,7 +425,11 @@ def with_box():
         (ONE, ["--parameters", "{count: 1, name: 1.10}"], ["'name' must be text, not 1.1", "Quote it"]),
         (ONE, ["--parameters", "{count: 1, rates: 3}"], ["'rates' must be a list, not 3"]),
         (ONE, ["--parameters-file", "absent.yaml"], ["There is no parameters file absent.yaml"]),
-        (EMPTY + "@dsl.pipeline(name='p')\ndef p():\n    step()\n", ["--model-artifact", "m"], ["makes an artifact 'm'"]),
+        (
+            EMPTY + "@dsl.pipeline(name='p')\ndef p():\n    step()\n",
+            ["--model-artifact", "m"],
+            ["makes an artifact 'm'"],
+        ),
         (ONE, ["--engine", "cloud"], ["Invalid value for '--engine'"]),
     ],
     ids=str,
@@ -484,7 +507,9 @@ def test_packages_are_installed_once_for_all_tasks_that_ask_for_them(run: Callab
     assert all(task["seconds"] < 3 for task in tasks), "a task has the cost of an installation"
 
 
-SLEEPING = HEAD + '''
+SLEEPING = (
+    HEAD
+    + """
 @component
 def fine() -> int:
     return 1
@@ -505,7 +530,8 @@ def sleep(n: int, mark: str):
 @dsl.pipeline(name="sleeping")
 def sleeping(mark: str):
     sleep(n=60, mark=mark).after(fine())
-'''
+"""
+)
 
 
 def _started(tmp_path: Path) -> tuple[subprocess.Popen[str], list[int]]:

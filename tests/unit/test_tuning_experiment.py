@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from mlops_actions.errors import BadInput
 from mlops_actions.tuning.checks import check, notices
 from mlops_actions.tuning.reading import Document, read
@@ -71,6 +72,8 @@ def test_what_a_process_has_not_is_noticed(tmp_path: Path) -> None:
 
 SPACE = '        min: "0.01"\n        max: "0.05"\n'
 SPEC = "            containers:\n"
+# fmt: off
+# ruff: noqa: E501 — a case a line reads best
 WRONG = {
     "not YAML": ("spec:\n", "spec: [\n", "is not valid YAML", None),
     "kind": ("kind: Experiment", "kind: Trial", "the kind is 'Trial'", "kind: Trial"),
@@ -171,7 +174,8 @@ WRONG = {
     ),
     "condition": ("    trialParameters:", "    successCondition: status.phase\n    trialParameters:", "`spec.trialTemplate.successCondition`", "successC"),
     "nas": ("  parameters:\n", "  nasConfig: {}\n  parameters:\n", "`spec.nasConfig` cannot be honoured", "nasConfig"),
-}  # fmt: skip
+}
+# fmt: on
 
 
 @pytest.mark.parametrize("case", WRONG)

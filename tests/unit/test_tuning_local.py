@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from mlops_actions.errors import BadInput, RemoteFailed
 from mlops_actions.tuning.engine import Outcome, Request, Trial
 from mlops_actions.tuning.experiment import Experiment

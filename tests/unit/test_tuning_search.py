@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from mlops_actions.tuning.engine import Trial
 from mlops_actions.tuning.experiment import Parameter
 from mlops_actions.tuning.journal import Journal

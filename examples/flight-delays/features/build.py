@@ -30,7 +30,7 @@ LATE = 15
 """Minutes after the scheduled arrival from which a flight is late."""
 PRIOR_FLIGHTS = 20
 """A share is pulled to that of all flights as if by this many flights, so that one late flight is not 100 %."""
-CARIBBEAN = {"SJU": "America/Puerto_Rico", "BQN": "America/Puerto_Rico", "PSE": "America/Puerto_Rico", "STT": "America/St_Thomas"}
+CARIBBEAN = dict.fromkeys(("BQN", "PSE", "SJU"), "America/Puerto_Rico") | {"STT": "America/St_Thomas"}
 """Destinations that the table of airports lacks."""
 
 
@@ -91,14 +91,14 @@ def delays(arrived: pd.DataFrame, entity: str) -> pd.DataFrame:
 
 
 def weather(observations: pd.DataFrame) -> pd.DataFrame:
-    """The observations by airport, each known when its hour is over."""
+    """The observations by airport, each known when its hour is over; a value that is missing is the one before it."""
     table = observations.sort_values(["origin", "time_hour"], ignore_index=True)
     hours = table.set_index("time_hour").groupby("origin")["precip"].rolling("6h").sum()
     table["precip_6h"] = hours.to_numpy()
     table["wind_gust"] = table["wind_gust"].fillna(table["wind_speed"])
     table["event_timestamp"] = table["time_hour"] + pd.Timedelta(hours=1)
     names = ["temp", "humid", "wind_speed", "wind_gust", "precip", "precip_6h", "pressure", "visib"]
-    table[names] = table[names].astype("float32")
+    table[names] = table.groupby("origin")[names].ffill().astype("float32")
     return table[["event_timestamp", "origin", *names]]
 
 

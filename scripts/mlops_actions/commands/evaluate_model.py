@@ -21,18 +21,18 @@ class EvaluateModelInputs(ModelInputs):
 
     predictions: str = Field(
         "",
-        description="URI or path of the predictions on test rows: Parquet or CSV with columns for the label and the score."
+        description="URI or path of the predictions on test rows: Parquet or CSV with columns of labels and scores."
         " By default those of run-pipeline in this run.",
     )
-    metrics: str = Field("", description="The pipeline's metrics as JSON. By default those of run-pipeline in this run.")
+    metrics: str = Field("", description="Recorded metrics as JSON. By default those of run-pipeline in this run.")
     task: Literal["auto", "binary", "multiclass", "regression"] = Field(
         "auto", description="What is predicted. By default seen from the labels."
     )
     label_column: str = Field("label", description="The column of true values.")
     score_column: str = Field("score", description="The column of probabilities, or of predicted numbers.")
     prediction_column: str = Field("prediction", description="The column of predicted classes, if there is one.")
-    id_column: str = Field("", description="The column that names a test row, to find it in the champion's predictions.")
-    thresholds: Limits = Field({}, description="Limits of metrics, such as `auc: \">= 0.65\"`, or `auc>=0.65` lines.")
+    id_column: str = Field("", description="The column that names a test row, to find it in other predictions.")
+    thresholds: Limits = Field({}, description='Limits of metrics, such as `auc: ">= 0.65"`, or `auc>=0.65` lines.')
     primary_metric: str = Field(
         "", description="The metric that the champion is compared by. By default `auc`, `f1_macro` or `rmse`."
     )

@@ -28,9 +28,7 @@ class MonitorModelInputs(ModelInputs):
         " validate-data has seen.",
     )
     columns: Lines = Field([], description="Columns to compare. By default all that can be.")
-    max_psi: float = Field(
-        0.2, gt=0, description="A column whose population stability index is over this has drifted."
-    )
+    max_psi: float = Field(0.2, gt=0, description="A column whose population stability index is over this has drifted.")
     min_drifted_share: float = Field(
         0.0, ge=0, le=1, description="The least share of columns that must have drifted. At 0 one is enough."
     )
@@ -45,8 +43,8 @@ class MonitorModelInputs(ModelInputs):
     max_regression: float = Field(0.05, ge=0, description="How much worse than registered that metric may be.")
     retrain: Values = Field(
         {},
-        description="Parameters that a retraining is started with, over the version's own. `{files}`, `{fingerprint}`,"
-        " `{version}` and `{as_of}` are filled in.",
+        description="Parameters that a retraining is started with, over the version's own. `$files`, `$fingerprint`,"
+        " `$version` and `$as_of` are filled in.",
     )
     on_drift: Literal["fail", "report"] = Field("fail", description="Whether drift fails the step (exit code 1).")
 
@@ -76,13 +74,14 @@ def run(inputs: MonitorModelInputs, job: Job) -> Result[MonitorModelOutputs]:
     given = find(job, inputs.reference) if inputs.reference else []
     live = find(job, [inputs.predictions])[0] if inputs.predictions else None
     as_of = inputs.as_of or datetime.now(timezone.utc)
+    elsewhere = set(ModelInputs.model_fields) | {"version", "as_of", "predictions"}
     key = job.key(
         version=[manifest.name, manifest.version, manifest.digest],
         data=digests(sources),
         reference=digests(given),
         predictions=digests([live]) if live else [],
-        as_of=f"{as_of:%Y-%m-%dT%H}" if inputs.time_column or "{as_of}" in str(inputs.retrain) else "",
-        asked=inputs.model_dump(mode="json", exclude=set(ModelInputs.model_fields) | {"version", "as_of", "predictions"}),
+        as_of=f"{as_of:%Y-%m-%dT%H}" if inputs.time_column or "as_of" in str(inputs.retrain) else "",
+        asked=inputs.model_dump(mode="json", exclude=elsewhere),
     )
     if done := job.finished(key, MonitorModelOutputs):
         return done
@@ -95,6 +94,13 @@ def run(inputs: MonitorModelInputs, job: Job) -> Result[MonitorModelOutputs]:
         max_age = parse_duration(inputs.max_age) if inputs.max_age else None
     except ValueError as error:
         raise BadInput(f"max-age: {error}, not {inputs.max_age!r}", fix="Correct it") from None
+    facts = {
+        "files": ",".join(source.name for source in sources),
+        "version": str(manifest.version),
+        "as_of": as_of.date().isoformat(),
+        "fingerprint": "",
+    }
+    monitor.retrain_parameters(inputs.retrain, {}, facts)  # a wrong template is said before the work is done
     reference = Reference(given) if given else training_data(job, manifest)
     found = monitor.observe(
         monitor.Request(
@@ -114,12 +120,7 @@ def run(inputs: MonitorModelInputs, job: Job) -> Result[MonitorModelOutputs]:
             max_regression=inputs.max_regression,
         )
     )
-    facts = {
-        "files": ",".join(source.name for source in sources),
-        "fingerprint": found.fingerprint,
-        "version": str(manifest.version),
-        "as_of": as_of.date().isoformat(),
-    }
+    facts["fingerprint"] = found.fingerprint
     parameters = monitor.retrain_parameters(inputs.retrain, manifest.lineage.parameters, facts)
     job.console.table(
         ["column", "PSI", "by chance under", "drifted"],
@@ -176,7 +177,8 @@ def _pictures(found: Observation, job: Job, key: str) -> list[dict[str, str]]:
         picture = write_picture(found.drift, Path(scratch) / "drift.png", before="training data", now="now")
         if picture is None:
             return []
-        return [{"title": "The columns that moved most", "uri": job.store.put_file(picture, f"reports/{key}/drift.png")}]
+        uri = job.store.put_file(picture, f"reports/{key}/drift.png")
+    return [{"title": "The columns that moved most", "uri": uri}]
 
 
 ACTION = Action(

@@ -35,6 +35,11 @@ class RunPipelineInputs(CodeInputs):
     parameters_file: str = Field(
         "", description="A YAML or JSON file with parameters. What `parameters` says wins over it."
     )
+    tuned_parameters: Values = Field(
+        default_factory=dict,
+        description="The best parameters of a tuning. Those that the pipeline has win over `parameters-file`, and"
+        " `parameters` wins over them. By default the ones that tune-hyperparams gave in this run.",
+    )
     data_fingerprint: str = Field(
         "",
         description="Fingerprint of the data that components read. A changed one makes tasks run again."
@@ -91,6 +96,10 @@ class RunPipelineOutputs(Outputs):
         default_factory=list,
         description="Every artifact: `task`, `name`, `type`, `uri`, `digest` and `metadata`.",
     )
+    packages: list[str] = Field(
+        default_factory=list,
+        description="What the component that made the model installs: test-model and deploy-model use it.",
+    )
     pipeline: str = Field("", description="The pipeline's name.")
     pipeline_digest: str = Field("", description="Digest of the compiled pipeline.")
     pipeline_key: str = Field("", description="Hash of all that decided the run's result.")
@@ -106,9 +115,10 @@ def run(inputs: RunPipelineInputs, job: Job) -> Result[RunPipelineOutputs]:
         name=inputs.pipeline_name,
         parameters=inputs.parameters,
         parameters_file=job.path(inputs.parameters_file) if inputs.parameters_file else None,
+        tuned=inputs.tuned_parameters or job.earlier("tune-hyperparams", "best-parameters") or {},
         inputs={
-            "data-fingerprint": inputs.data_fingerprint or _earlier(job, "validate-data", "fingerprint"),
-            "features-digest": inputs.features_digest or _earlier(job, "materialize-features", "features-digest"),
+            "data-fingerprint": inputs.data_fingerprint or job.earlier("validate-data", "fingerprint"),
+            "features-digest": inputs.features_digest or job.earlier("materialize-features", "features-digest"),
         },
         image=inputs.image,
         engine=inputs.engine,
@@ -144,31 +154,26 @@ def _result(order: Order, request: RunRequest, result: RunResult, job: Job) -> R
             job.console.warning(
                 f"{number} artifacts could be the {role}, so `{role}-uri` is empty: name one with `{role}-artifact`"
             )
+    model = chosen["model"]
     outputs = RunPipelineOutputs(
         **{f"{role}_uri": artifact.uri if artifact else "" for role, artifact in chosen.items()},
         metrics=metrics,
         parameters=dict(request.parameters),
         results={**{f"{t.task}.{n}": v for t in result.tasks for n, v in t.parameters.items()}, **result.outputs},
         artifacts=[described(artifact) for artifact in artifacts],
+        packages=list(request.pipeline.packages().get(request.pipeline.executor_of(model.task), ())) if model else [],
         pipeline=request.pipeline.name,
         pipeline_digest=request.pipeline.digest,
         pipeline_key=request.key,
         data_fingerprint=order.inputs["data-fingerprint"],
     )
-    model = chosen["model"]
     return Result(
         outputs,
-        details(request, result, metrics),
-        reason=headline(result),
+        details(request, result, metrics, model),
+        reason=headline(result, metrics),
         subject={"model": model.digest} if model else {},
         key=request.key,
     )
-
-
-def _earlier(job: Job, action: str, output: str) -> str:
-    """What an earlier action of this run of the chain gave."""
-    record = job.previous(action)
-    return str(record.outputs.get(output) or "") if record else ""
 
 
 ACTION = Action(

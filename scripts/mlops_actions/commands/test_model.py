@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from ..action import Action, CodeInputs, Outputs, Result
+from ..action import Action, CodeInputs, Lines, Outputs, Result
 from ..job import Job
 
 if TYPE_CHECKING:
@@ -28,8 +28,13 @@ class TestModelInputs(CodeInputs):
     )
     variant: str = Field(
         "",
-        description="Name of the environment under test, such as `py3.11-sklearn-1.7`. By default the Python version and"
-        " the requirements file's name.",
+        description="Name of the environment under test, such as `py3.11-sklearn-1.7`. By default the Python version"
+        " and the requirements file's name.",
+    )
+    packages: Lines = Field(
+        default_factory=list,
+        description="Packages of the environment, beside `requirements`. By default, without `requirements`, those that"
+        " the component that made the model installs.",
     )
     predict: str = Field(
         "",
@@ -38,7 +43,9 @@ class TestModelInputs(CodeInputs):
     )
     score_column: str = Field("score", description="The golden file's column of expected scores.")
     absolute_tolerance: float = Field(1e-6, ge=0, description="How far a score may be from the expected one.")
-    relative_tolerance: float = Field(1e-5, ge=0, description="The same, as a share of the expected score; both add up.")
+    relative_tolerance: float = Field(
+        1e-5, ge=0, description="The same, as a share of the expected score. Both add up."
+    )
     max_latency_ms: float | None = Field(
         None, gt=0, description="Limit of the 95th percentile of single-row predictions, in milliseconds."
     )
@@ -77,7 +84,8 @@ def run(inputs: TestModelInputs, job: Job) -> Result[TestModelOutputs]:
         if not value:
             raise BadInput(f"No `{name}` is given, and run-pipeline gave none in this run", fix=f"Give `{name}`")
     hook = _hook(inputs.predict, job)
-    environment = job.environment("", inputs)
+    trained_with = [] if inputs.requirements else given.get("packages") or []
+    environment = job.environment("", inputs, inputs.packages or trained_with)
     with tempfile.TemporaryDirectory(prefix="mlops-model-") as scratch:
         model = fetch(_uri(model_uri, job), Path(scratch) / Path(model_uri).name, job.store_options)
         rows = fetch(_uri(golden_uri, job), Path(scratch) / "golden" / Path(golden_uri).name, job.store_options)
@@ -109,8 +117,9 @@ def run(inputs: TestModelInputs, job: Job) -> Result[TestModelOutputs]:
             found = golden.test(request)
         except golden.DoesNotWork as error:
             return _does_not_work(error, inputs, job, subject)
-    for text in found.warnings[:3]:
-        job.console.warning(text)
+    if found.warnings:
+        more = f" ({len(found.warnings) - 1} more in the record)" if len(found.warnings) > 1 else ""
+        job.console.warning(found.warnings[0].split("\n")[0] + more)
     return _result(found, inputs, key, subject)
 
 
@@ -140,19 +149,17 @@ def _hook(text: str, job: Job) -> str:
         return ""
     file, _, name = text.rpartition(":")
     if not file or not name.isidentifier() or not job.path(file).is_file():
-        raise BadInput(f"`predict` is {text!r}", why="It must be file.py:function of an existing file", fix="Correct it")
+        raise BadInput(f"`predict` is {text!r}", why="It must be file.py:function", fix="Correct it")
     return f"{job.path(file)}:{name}"
 
 
-def _result(
-    found: Tested, inputs: TestModelInputs, key: str, subject: dict[str, str]
-) -> Result[TestModelOutputs]:
+def _result(found: Tested, inputs: TestModelInputs, key: str, subject: dict[str, str]) -> Result[TestModelOutputs]:
     wrong, slow = len(found.mismatches), inputs.max_latency_ms is not None and found.p95 > inputs.max_latency_ms
     limits = f"{inputs.absolute_tolerance:g} + {inputs.relative_tolerance:g}·|expected|"
     if wrong:
         reason = f"{wrong} of {found.rows} golden predictions differ, by {found.worst:.3g} at worst (allowed: {limits})"
     elif slow:
-        reason = f"The 95th percentile of latency is {found.p95:.3g} ms; at most {inputs.max_latency_ms:g} ms is allowed"
+        reason = f"The 95th percentile of latency is {found.p95:.3g} ms, over {inputs.max_latency_ms:g} ms"
     else:
         reason = f"{found.rows} of {found.rows} golden predictions agree; {found.p95:.3g} ms a row (p95)"
     variant = inputs.variant or _variant(inputs, found.facts)

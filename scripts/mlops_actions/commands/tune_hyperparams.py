@@ -40,8 +40,8 @@ class TuneHyperparamsInputs(CodeInputs):
     )
     code: Lines = Field(
         default_factory=list,
-        description="Files (paths or globs) beside those that the trials' command names and the modules that these import:"
-        " when one of them changes, the trials are run again.",
+        description="Files (paths or globs) beside those that the trials' command names and the modules that these"
+        " import: when one of them changes, the trials are run again.",
     )
     data_fingerprint: str = Field(
         "", description="Fingerprint of the data that trials read. By default that of `validate-data` in this run."
@@ -82,12 +82,14 @@ def run(inputs: TuneHyperparamsInputs, job: Job) -> Result[TuneHyperparamsOutput
     most = inputs.max_trials or experiment.spec.max_trial_count
     parallel = min(inputs.parallel or experiment.spec.parallel_trial_count, most or 10_000)
     decides = _decides(inputs, job, document, environment)
-    key = job.key(**decides, parallel=parallel, max_trials=most, failures=experiment.spec.max_failed_trial_count)
+    limits = {"parallel": parallel, "max_trials": most, "failures": experiment.spec.max_failed_trial_count}
+    key = job.key(**decides, **limits, logs=inputs.keep_logs)
     if found := job.finished(key, TuneHyperparamsOutputs):
         return found
-    job.console.notice("\n".join(notices(experiment)), document.place(("spec", "trialTemplate", "trialSpec")))
+    if ignored := notices(experiment):
+        job.console.notice("\n".join(ignored), document.place(("spec", "trialTemplate", "trialSpec")))
     # Katib resumes a finished Experiment with a higher count unless its policy is Never, which is the default.
-    state = key if experiment.spec.resume_policy == "Never" else job.key(**decides)
+    state = job.key(**decides, **(limits if experiment.spec.resume_policy == "Never" else {}))
     request = Request(
         experiment,
         parallel,
@@ -137,16 +139,20 @@ def _decides(inputs: TuneHyperparamsInputs, job: Job, document: Document, enviro
         spec["spec"].pop(count)
     files = [*code_files(words(document.experiment.primary[1]), job.root)]
     files += [source.path.resolve() for source in find(job, inputs.code)]
-    data, features = job.previous("validate-data"), job.previous("materialize-features")
     return {
-        "experiment": {"name": document.experiment.name, **spec},
+        "experiment": {"name": document.experiment.name, "namespace": document.experiment.metadata.namespace, **spec},
         "engine": inputs.engine,
         "environment": environment.name,
         "code": digest(set(files), job.root),
-        "data": inputs.data_fingerprint or (data.outputs.get("fingerprint", "") if data else ""),
-        "features": inputs.features_digest or (features.outputs.get("features-digest", "") if features else ""),
+        "data": inputs.data_fingerprint or _previous(job, "validate-data", "fingerprint"),
+        "features": inputs.features_digest or _previous(job, "materialize-features", "features-digest"),
         "trial_timeout": inputs.trial_timeout,
     }
+
+
+def _previous(job: Job, action: str, output: str) -> str:
+    record = job.previous(action)
+    return str(record.outputs.get(output, "")) if record else ""
 
 
 def _environ(job: Job, environment: Environment) -> dict[str, str]:

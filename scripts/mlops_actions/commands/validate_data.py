@@ -26,19 +26,18 @@ class ValidateDataInputs(Inputs):
         " by extension; several files are one table.",
     )
     contract: Path | None = Field(
-        None, description="The data contract: pandera's YAML of a polars schema, and the table's own rules under `table`."
+        None, description="The data contract: pandera's YAML of a polars schema, and rules of the table under `table`."
     )
     as_of: datetime | None = Field(
         None, description="The time that freshness is measured against, such as `2013-07-01`. By default now."
     )
     personal_data: Literal["fail", "warn", "off"] = Field(
-        "fail", description="What a column means that looks personal and is not in the contract's `personal-data.allow`."
+        "fail",
+        description="What a column that looks personal means, unless the contract's `personal-data.allow` has it.",
     )
     reference: Lines = Field([], description="Files of a table to compare distributions with.")
     columns: Lines = Field([], description="Columns to compare with the reference. By default all that can be.")
-    max_psi: float = Field(
-        0.2, gt=0, description="A column whose population stability index is over this has drifted."
-    )
+    max_psi: float = Field(0.2, gt=0, description="A column whose population stability index is over this has drifted.")
     drift_gate: bool = Field(False, description="Fail when a column has drifted from the reference.")
 
 
@@ -116,7 +115,7 @@ def _result(
     if failed:
         reason = f"{failed} of {total} checks failed: {found.failed[0].sentence()}"
     elif drifted:
-        reason = f"{len(drifted)} columns drifted from the reference, {drifted[0].column} most: PSI {drifted[0].psi:.3g}"
+        reason = f"{len(drifted)} columns have drifted, {drifted[0].column} most (PSI {drifted[0].psi:.3g})"
     elif not inputs.contract:
         reason = f"{found.rows:,} rows; no contract says what they must be"
     details: dict[str, Any] = {

@@ -69,7 +69,8 @@ class _RowCheck:
             present = values.is_not_null()
             return present & values.is_not_nan().fill_null(False) if values.dtype.is_float() else present
         output = self.pandera(batch.lazy(), self.column).check_output
-        return output.collect().to_series()
+        passed: pl.Series = output.collect().to_series()
+        return passed
 
 
 class RowChecks:
@@ -125,7 +126,7 @@ def structure(table: Table, contract: Contract) -> list[Check]:
     if len(table.parts) > 1:
         check = Check("", "files_agree", len(table.differences), "; ".join(table.differences[:5]))
         found.append(check)
-    matched = {rule: [] for rule in schema.columns} | {rule: [] for rule, _, _ in _columns(table, contract)}
+    matched: dict[str, list[str]] = {rule: [] for rule in schema.columns}
     for rule, column, spec in _columns(table, contract):
         matched[rule].append(column)
         if spec.dtype is not None:
@@ -149,7 +150,8 @@ def structure(table: Table, contract: Contract) -> list[Check]:
                            place=contract.place("ordered")))  # fmt: skip
     for name, count, cells in unreadable(table, EXAMPLES):
         kind = table.texts[name]
-        check = Check(name, f"readable({kind})", why=f"fails in {count:,} rows", place=contract.place("columns", name, "dtype"))
+        place = contract.place("columns", name, "dtype")
+        check = Check(name, f"readable({kind})", why=f"fails in {count:,} rows", place=place)
         for part, row, value in cells:
             check.fail(part, [row], [value], 0)
         check.failed = count
@@ -161,9 +163,8 @@ def whole(table: Table, contract: Contract, rows: int, as_of: datetime) -> list[
     """The checks that need all rows: unique keys, sets of values, number of rows, freshness, forbidden columns."""
     found = list(_unique(table, contract))
     for rule, column, spec in _columns(table, contract):
-        for test in spec.checks:
-            if test.name == "unique_values_eq":
-                found.append(_values_equal(table, column, test, _check_place(contract, rule, "unique_values_eq")))
+        place = _check_place(contract, rule, "unique_values_eq")
+        found += [_values_equal(table, column, t, place) for t in spec.checks if t.name == "unique_values_eq"]
     rules = contract.rules
     few, many = rows < rules.rows.min, rules.rows.max is not None and rows > rules.rows.max
     if contract.name:
@@ -175,7 +176,8 @@ def whole(table: Table, contract: Contract, rows: int, as_of: datetime) -> list[
     for index, pattern in enumerate(rules.forbidden):
         hits = [c for c in table.schema if fnmatch.fnmatchcase(c.lower(), pattern.lower())]
         why = f"there is {', '.join(hits)}" if hits else ""
-        found.append(Check("", f"forbidden({pattern})", len(hits), why, place=contract.place("table", "forbidden", index)))
+        place = contract.place("table", "forbidden", index)
+        found.append(Check("", f"forbidden({pattern})", len(hits), why, place=place))
     return found
 
 
@@ -263,7 +265,7 @@ def age_of(table: Table, column: str, as_of: datetime) -> timedelta | None:
     kind = table.schema.get(column)
     if kind is None or (kind not in (pl.String, pl.Date) and not isinstance(kind, pl.Datetime)):
         return None
-    newest = table.frame.select(pl.col(column).max()).collect(engine="streaming").item()
+    newest: Any = table.frame.select(pl.col(column).max()).collect(engine="streaming").item()
     if isinstance(newest, str):
         try:
             newest = datetime.fromisoformat(newest.replace("Z", "+00:00"))
@@ -273,7 +275,8 @@ def age_of(table: Table, column: str, as_of: datetime) -> timedelta | None:
         return None
     if isinstance(newest, date) and not isinstance(newest, datetime):
         newest = datetime(newest.year, newest.month, newest.day)
-    return as_of - (newest if newest.tzinfo else newest.replace(tzinfo=timezone.utc))
+    aware: datetime = newest if newest.tzinfo else newest.replace(tzinfo=timezone.utc)
+    return as_of - aware
 
 
 def _check_name(test: PanderaCheck) -> str:

@@ -50,6 +50,7 @@ _COLUMN = ("title", "description", "dtype", "nullable", "required", "regex", "un
 _CHANGES = ("coerce", "default", "drop_invalid_rows", "add_missing_columns")
 """Keys of pandera's that change data. A contract only looks."""
 _IGNORED = ("report_duplicates", "unique_column_names", "index", "dtype")
+_OF_LISTS = {"isin", "notin", "unique_values_eq"}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(m|min|h|d|w)")
 _SECONDS = {"m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -157,7 +158,8 @@ def read_contract(path: Path, name: str) -> Contract:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = Place(name, mark.line + 1, mark.column + 1) if mark else Place(name)
-        raise BadInput(f"The contract {name} is not valid YAML", why=getattr(error, "problem", ""), place=place) from None
+        why = getattr(error, "problem", None) or ""
+        raise BadInput(f"The contract {name} is not valid YAML", why=why, place=place) from None
     if not isinstance(values, dict):
         raise BadInput(f"The contract {name} is not a mapping", fix="Start with `columns:`", place=Place(name, 1))
     lines = dict(_lines(node))
@@ -180,7 +182,8 @@ def _check_keys(values: Mapping[str, Any], draft: Contract) -> None:
         raise BadInput("`columns` is not a mapping of names", place=draft.place("columns"))
     for column, rules in columns.items():
         if not isinstance(rules, Mapping):
-            raise BadInput(f"The column {column} has no rules", fix="Write `{}` for none", place=draft.place("columns", column))
+            place = draft.place("columns", column)
+            raise BadInput(f"The column {column} has no rules", fix="Write `{}` for none", place=place)
         _known(rules, (*_COLUMN, *_IGNORED, *CHECKS), ("columns", column), draft)
         if isinstance(rules.get("checks"), Mapping):
             _known(rules["checks"], CHECKS, ("columns", column, "checks"), draft)
@@ -194,7 +197,7 @@ def _known(values: Mapping[str, Any], known: Sequence[str], path: Path_, draft: 
         if key in _CHANGES:
             raise BadInput(f"`{key}` changes data, and a contract only looks at it", fix="Take it out", place=place)
         near = difflib.get_close_matches(str(key), known, n=1)
-        fix = f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(k for k in known if k not in _IGNORED)}"
+        fix = f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(known)}"
         raise BadInput(f"The contract has the unknown key `{'.'.join(map(str, (*path, key)))}`", fix=fix, place=place)
 
 
@@ -221,10 +224,13 @@ def _schema(values: dict[str, Any], draft: Contract) -> DataFrameSchema:
     columns = {}
     for name, rules in given.items():
         try:
-            column = polars_io.deserialize_schema({"columns": {name: bare[name]}}).columns[name]
+            column = _deserialize({"columns": {name: bare[name]}}).columns[name]
             kind = column.dtype.type if column.dtype is not None else None
+            for check in _OF_LISTS & rules.keys():
+                if not isinstance(rules[check], list | dict):
+                    raise ValueError(f"{check} takes a list")
             checks = {k: _limits(v, kind) for k, v in rules.items() if k in CHECKS or k == "checks"}
-            column.checks = polars_io.deserialize_schema({"columns": {name: checks}}).columns[name].checks
+            column.checks = _deserialize({"columns": {name: checks}}).columns[name].checks
         except (TypeError, ValueError, AttributeError, SchemaDefinitionError) as error:
             raise BadInput(
                 f"The contract's column {name} cannot be understood", why=str(error).split("\n")[0][:300],
@@ -239,6 +245,11 @@ def _schema(values: dict[str, Any], draft: Contract) -> DataFrameSchema:
         unique=[unique] if isinstance(unique, str) else unique,
         name=values.get("name"),
     )
+
+
+def _deserialize(values: dict[str, Any]) -> DataFrameSchema:
+    schema: DataFrameSchema = polars_io.deserialize_schema(values)  # type: ignore[no-untyped-call]
+    return schema
 
 
 def _limits(value: Any, kind: Any) -> Any:

@@ -2,7 +2,8 @@
 
 PSI = Σ (p - q)·ln(p / q) over bins, p and q the shares of rows in a bin now and in the reference. Rule of thumb: under
 0.1 no change, over 0.2 a marked one. Numbers are put into bins at the reference's deciles, nulls into a bin of their
-own; other values are their own bins. For equal distributions PSI / (1/n + 1/m) follows chi-square with (bins - 1)
+own; other values are their own bins. Half a row is added to each bin, so that an empty one has a logarithm and a few
+rows do not make a large index of it. For equal distributions PSI / (1/n + 1/m) follows chi-square with (bins - 1)
 degrees of freedom (B. Yurdakul, "Statistical Properties of Population Stability Index", 2018), so that with few rows
 a large PSI may be chance: a column has drifted only if its PSI is over the limit and over what chance gives once in
 a thousand.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,13 +25,13 @@ from .tables import Table, reading
 
 BINS = 10
 FEW_VALUES = 20
-"""Integers with at most this many distinct values in the reference are categories: months, weekdays, flags."""
+"""Numbers with at most this many distinct values in the reference are categories: months, weekdays, flags."""
+_REPEATED = 5  # … if each is there so many times on average: a short column of measurements is none
 CATEGORIES = 50
 """The reference's most frequent categories; the rest are one bin."""
 SAMPLE = 1_000_000
 """Values of a column that are looked at: every k-th row, so that the answer is the same each time."""
 CHANCE = 0.001
-_FLOOR = 1e-4  # a share of an empty bin, so that the logarithm is finite
 _REST = "(other)"
 _NULL = "(null)"
 
@@ -130,16 +132,15 @@ def compare_columns(name: str, before: pl.Series, now: pl.Series, max_psi: float
         labels, counts = _category_bins(before, now)
         kind, ks, p = "categorical", None, None
     q, share = counts[0] / len(before), counts[1] / len(now)
-    index = psi(q, share)
+    index = psi(*((count + 0.5) / (count.sum() + 0.5 * len(count)) for count in counts))
     chance = float(stats.chi2.ppf(1 - CHANCE, max(1, len(labels) - 1))) * (1 / len(before) + 1 / len(now))
     drifted = index > max_psi and index > chance
     return ColumnDrift(name, kind, index, chance, drifted, ks, p, labels, q.tolist(), share.tolist())
 
 
 def psi(reference: np.ndarray[Any, Any], current: np.ndarray[Any, Any]) -> float:
-    """The population stability index of two arrays of shares; an empty bin counts as one in ten thousand."""
-    q, p = (np.maximum(shares, _FLOOR) for shares in (reference, current))
-    return float(np.sum((p - q) * np.log(p / q)))
+    """The population stability index of two arrays of shares, none of which is 0."""
+    return float(np.sum((current - reference) * np.log(current / reference)))
 
 
 def _rows(table: Table) -> int:
@@ -171,19 +172,25 @@ def _texts_are_times(values: pl.Series) -> bool:
 
 
 def _column(table: Table, name: str, step: int) -> pl.Series:
-    values = table.frame.select(pl.col(name).gather_every(step)).collect(engine="streaming").to_series()
+    values: pl.Series = table.frame.select(pl.col(name).gather_every(step)).collect(engine="streaming").to_series()
     if values.dtype.is_temporal():
-        return values.to_physical().cast(pl.Float64)
-    return values if values.dtype.is_numeric() else values.cast(pl.String)
+        values = values.to_physical().cast(pl.Float64)
+    elif not values.dtype.is_numeric():
+        values = values.cast(pl.String)
+    return values
 
 
 def _is_numeric(values: pl.Series) -> bool:
-    return values.dtype.is_numeric() and not (values.dtype.is_integer() and values.n_unique() <= FEW_VALUES)
+    if not values.dtype.is_numeric():
+        return False
+    distinct = values.n_unique()
+    return distinct > FEW_VALUES or distinct * _REPEATED > len(values)
 
 
 def _finite(values: pl.Series) -> np.ndarray[Any, Any]:
-    numbers = values.drop_nulls().cast(pl.Float64).to_numpy()
-    return numbers[np.isfinite(numbers)]
+    numbers: np.ndarray[Any, Any] = values.drop_nulls().cast(pl.Float64).to_numpy()
+    finite: np.ndarray[Any, Any] = numbers[np.isfinite(numbers)]
+    return finite
 
 
 def _numeric_bins(before: pl.Series, now: pl.Series) -> tuple[list[str], list[np.ndarray[Any, Any]]]:
@@ -196,7 +203,7 @@ def _numeric_bins(before: pl.Series, now: pl.Series) -> tuple[list[str], list[np
         inside = np.bincount(np.searchsorted(edges, numbers, side="right"), minlength=len(edges) + 1)
         counts.append(np.append(inside, len(values) - len(numbers)).astype(float))
     texts = [f"{edge:.4g}" for edge in edges]
-    labels = ["all"] if not texts else [f"< {texts[0]}", *(f"{a} – {b}" for a, b in zip(texts, texts[1:])),
+    labels = ["all"] if not texts else [f"< {texts[0]}", *(f"{a} – {b}" for a, b in pairwise(texts)),
                                         f"≥ {texts[-1]}"]  # fmt: skip
     return _without_empty([*labels, _NULL], counts)
 
@@ -207,6 +214,8 @@ def _category_bins(before: pl.Series, now: pl.Series) -> tuple[list[str], list[n
     # what is new is seen one by one too, as far as it goes
     new = sorted((k for k in tables[1] if k not in tables[0]), key=lambda k: (-tables[1][k], k))[:CATEGORIES]
     labels = [*common, *(k for k in new if k != _NULL)]
+    if before.dtype.is_numeric() and now.dtype.is_numeric():
+        labels.sort(key=float)
     counts = []
     for table in tables:
         own = [table.get(label, 0) for label in labels]

@@ -87,10 +87,7 @@ def _by_values(values: pl.Series) -> str:
     tested = (("payment card numbers", _CARD, luhn, _MOST), ("bank account numbers", _IBAN, iban, _MOST))
     for what, pattern, check, least in (*tests, *tested):
         matching = values.filter(values.str.contains(pattern))
-        if check is not None:
-            count = sum(check(text) for text in matching)
-        else:
-            count = len(matching)
+        count = sum(check(text) for text in matching) if check else len(matching)
         share = count / len(values)
         if count and share >= least:
             return f"{share:.0%} of its values look like {what}"

@@ -11,6 +11,7 @@ matplotlib.use("Agg")  # before pyplot: there is no screen on a runner
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 
 from .drift import ColumnDrift
 
@@ -40,7 +41,7 @@ def draw_drift(columns: Sequence[ColumnDrift], path: Path, *, before: str = "ref
     return path
 
 
-def _panel(axis: plt.Axes, column: ColumnDrift, before: str, now: str) -> None:
+def _panel(axis: Axes, column: ColumnDrift, before: str, now: str) -> None:
     kept = range(len(column.bins))
     if len(column.bins) > _SHOWN:  # those that moved most, in their order
         moved = sorted(kept, key=lambda i: -abs(column.current[i] - column.reference[i]))[:_SHOWN]
@@ -49,9 +50,10 @@ def _panel(axis: plt.Axes, column: ColumnDrift, before: str, now: str) -> None:
     axis.bar(x - 0.2, [column.reference[i] for i in kept], 0.4, color=REFERENCE_COLOR, label=before)
     axis.bar(x + 0.2, [column.current[i] for i in kept], 0.4, color=CURRENT_COLOR, label=now)
     labels = [column.bins[i] for i in kept]
-    long = max(map(len, labels)) > 4
-    axis.set_xticks(x, labels, rotation=40 if long else 0, ha="right" if long else "center", fontsize=8)
-    axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axis.set_xticks(x, labels, fontsize=8)
+    if max(map(len, labels)) > 4:
+        plt.setp(axis.get_xticklabels(), rotation=35, ha="right", rotation_mode="anchor")
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value * 100:.3g} %")
     axis.tick_params(axis="y", labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)
     color = DRIFT_COLOR if column.drifted else "black"

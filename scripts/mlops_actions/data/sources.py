@@ -47,7 +47,9 @@ def _is_remote(pattern: str) -> bool:
 
 
 def _local(root: Path, pattern: str) -> list[Source]:
-    names = sorted(glob.glob(pattern, root_dir=root, recursive=True)) if glob.has_magic(pattern) else [pattern]
+    # Path.glob knows no absolute patterns
+    matching = glob.glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207
+    names = sorted(matching) if glob.has_magic(pattern) else [pattern]
     files = [Source(name, root / name) for name in names if (root / name).is_file()]
     folders = [root / name for name in names if (root / name).is_dir()]
     inside = sorted(file for folder in folders for file in folder.rglob("*") if file.is_file())

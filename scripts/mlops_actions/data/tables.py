@@ -24,6 +24,7 @@ _FORMATS = {
     ".feather": "arrow",
     ".ipc": "arrow",
 }
+_MARKS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"{": "jsonl"}
 _BOOLEANS = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
 
 
@@ -88,7 +89,7 @@ def open_table(sources: Sequence[Source], types: Mapping[str, pl.DataType] | Non
         raw = _scan(source, types or {})
         with reading(source.name):
             columns = raw.collect_schema()
-            own = {n: kind for n, kind in (types or {}).items() if n in columns and _format(source.name) == "csv"}
+            own = {n: kind for n, kind in (types or {}).items() if n in columns and _format(source) == "csv"}
             frame = raw.with_columns(_parsed(name, kind) for name, kind in own.items()) if own else raw
             schemas.append(dict(frame.collect_schema()))
         raws.append(raw)
@@ -156,17 +157,23 @@ def unreadable(table: Table, limit: int) -> Iterator[tuple[str, int, list[tuple[
             yield name, count, found[name][:limit]
 
 
-def _format(name: str) -> str:
-    bare = name.lower().removesuffix(".gz")
-    kind = _FORMATS.get(PurePath(bare).suffix)
-    if kind is None or (bare != name.lower() and kind != "csv"):
+def _format(source: Source) -> str:
+    """By the name's ending; by the first bytes where it has none, as a pipeline's artifacts."""
+    bare = source.name.lower().removesuffix(".gz")
+    suffix = PurePath(bare).suffix
+    if not PurePath(source.name).suffix:
+        with reading(source.name), source.path.open("rb") as file:
+            start = file.read(6)
+        return next((kind for mark, kind in _MARKS.items() if start.startswith(mark)), "csv")
+    kind = _FORMATS.get(suffix)
+    if kind is None or (bare != source.name.lower() and kind != "csv"):
         known = ", ".join(_FORMATS)
-        raise BadInput(f"The data file {name} is of no known format", fix=f"Use one of {known}, .csv.gz")
+        raise BadInput(f"The data file {source.name} is of no known format", fix=f"Use one of {known}, .csv.gz")
     return kind
 
 
 def _scan(source: Source, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
-    kind = _format(source.name)
+    kind = _format(source)
     if source.path.stat().st_size == 0:
         raise BadInput(f"The data file {source.name} is empty", fix="Look at the step that wrote it")
     with reading(source.name):

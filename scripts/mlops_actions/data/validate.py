@@ -72,7 +72,7 @@ class Validation:
         return [check for check in self.checks if check.failed]
 
 
-def validate(request: Request, say: Callable[[str], None] = lambda text: None) -> Validation:
+def validate(request: Request, say: Callable[[str], None] = lambda _: None) -> Validation:
     """Make every check; the data is read in batches, and nothing stops at the first failure.
 
     Raises:

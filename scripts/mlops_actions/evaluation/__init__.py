@@ -1,0 +1,1 @@
+"""Models: metrics and gates, and golden predictions in other environments."""

@@ -17,7 +17,7 @@ from . import metrics
 from .metrics import Task
 
 DRAWS = 1_000
-ROWS = 20_000
+ROWS = 5_000
 """Rows that are drawn of at most; with more, an evenly spaced part of them stands for all."""
 SEED = 20_130_101
 
@@ -92,7 +92,7 @@ def paired(
         return Comparison(metric, new, old, gain, rows=len(label), note="the interval is not defined on these rows")
     # a part of the rows has a wider interval than all of them: it is drawn in around the full gain
     shrink = np.sqrt(len(pool) / len(label))
-    low, high = (gain + (float(q) - float(known.mean())) * shrink for q in np.percentile(known, [2.5, 97.5]))
+    low, high = (float(gain + (q - known.mean()) * shrink) for q in np.percentile(known, [2.5, 97.5]))
     return Comparison(metric, new, old, gain, low, high, float(np.mean(known < 0)), len(label))
 
 

@@ -119,7 +119,7 @@ def evaluate(request: Request) -> Evaluation:
         BadInput: the predictions cannot be read as asked, or there is nothing to evaluate.
     """
     if request.predictions is None and not request.recorded:
-        raise BadInput("There is nothing to evaluate", fix="Give `predictions` or `metrics`, or run run-pipeline before")
+        raise BadInput("There is nothing to evaluate", fix="Give `predictions` or `metrics`")
     read = read_predictions(request.predictions, request.columns, request.task) if request.predictions else None
     computed = metrics.compute(read.task, read.label, read.score, read.prediction) if read else {}
     values = {**request.recorded, **computed}
@@ -141,7 +141,8 @@ def evaluate(request: Request) -> Evaluation:
     gates += [_champion_gate(c, request, primary) for c in comparisons]
     slices = list(_slices(read, request)) if read else []
     for part in slices:
-        gates += threshold_gates(request.slice_thresholds, part["metrics"], "slice", f"{part['column']}={part['value']}")
+        name = f"{part['column']}={part['value']}"
+        gates += threshold_gates(request.slice_thresholds, part["metrics"], "slice", name)
     task = read.task if read else ""
     return Evaluation(task, values, gates, primary, base, comparisons, slices, notes, read)
 
@@ -272,7 +273,7 @@ def _slices(read: Predictions, request: Request) -> Iterator[dict[str, Any]]:
     for column in request.slices:
         if column not in read.frame.columns:
             known = ", ".join(read.frame.columns)
-            raise BadInput(f"The predictions have no column {column!r}", why=f"They have: {known}", fix="Correct `slices`")
+            raise BadInput(f"The predictions have no column {column!r}", why=f"They have: {known}", fix="Correct it")
         for value, rows in _groups(read.frame.get_column(column)):
             part = _take(read, rows)
             if len(rows) >= request.min_rows:
@@ -287,7 +288,7 @@ def _groups(values: pl.Series) -> Iterator[tuple[str, pl.Series]]:
         numbers = values.cast(pl.Float64)
         edges = np.unique(np.quantile(numbers.drop_nulls().to_numpy(), [0.25, 0.5, 0.75]))
         keys = numbers.cut(edges.tolist()).cast(pl.String)
-    frame = pl.DataFrame({"key": keys.fill_null("(null)")}).with_row_index("row")
-    grouped = frame.group_by("key", maintain_order=True).agg("row").sort("key")
-    for key, rows in grouped.iter_rows():
+    frame = pl.DataFrame({"key": keys.fill_null("(null)"), "value": values}).with_row_index("row")
+    grouped = frame.group_by("key").agg(pl.col("value").min(), pl.col("row").sort()).sort("value", nulls_last=True)
+    for key, _, rows in grouped.iter_rows():
         yield str(key), pl.Series(rows)

@@ -112,7 +112,9 @@ Allowances = Annotated[dict[str, float], BeforeValidator(_parse_allowances)]
 """How much worse a metric may be, by name; `*` is the primary metric."""
 
 
-def threshold_gates(limits: Mapping[str, str], values: Mapping[str, float], kind: Kind = "threshold", of: str = "") -> list[Gate]:
+def threshold_gates(
+    limits: Mapping[str, str], values: Mapping[str, float], kind: Kind = "threshold", of: str = ""
+) -> list[Gate]:
     """Each limit against the metrics; a metric that is missing does not pass."""
     gates = []
     for metric, text in limits.items():

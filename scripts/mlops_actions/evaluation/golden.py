@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -179,7 +180,8 @@ def _call(command: list[str], request: Request, log: Path) -> int:
             return process.wait(request.timeout)
         except subprocess.TimeoutExpired:
             text = log.read_text(encoding="utf-8", errors="replace")
-            raise Rejected(f"The model did not finish within {request.timeout:g} s", fix="Raise `timeout`", log=text) from None
+            what = f"The model did not finish within {request.timeout:g} s"
+            raise Rejected(what, fix="Raise `timeout`", log=text) from None
         finally:
             if process.poll() is None:
                 _end(process)
@@ -189,19 +191,16 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     if os.name == "nt":
         subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], capture_output=True, check=False)
         return
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
             process.wait(_PATIENCE)
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
+        os.killpg(process.pid, signal.SIGKILL)  # also what it started itself
 
 
 def _explain(result: dict[str, Any], request: Request) -> MlopsError:
     error, facts = result["error"], result["facts"]
-    stage, why = error["stage"], f"{error['type']}: {error['message']}".rstrip(": ")
+    stage, why = error["stage"], f"{error['type']}: {error['message']}".split("\n")[0].rstrip(": ")
     fix = ""
     missing = error["type"] in ("ModuleNotFoundError", "ImportError")
     if missing:

@@ -20,8 +20,9 @@ import sys
 import time
 import traceback
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 SUFFIXES = (".joblib", ".pkl", ".pickle")
 WARM_UP = 5

@@ -67,7 +67,8 @@ def precision_recall_f1(label: NDArray[Any], prediction: NDArray[Any], positive:
     """Precision, recall and their harmonic mean for one class; 0 where there is nothing to divide by."""
     hit = float(np.sum((label == positive) & (prediction == positive)))
     said, there = float(np.sum(prediction == positive)), float(np.sum(label == positive))
-    return (hit / said if said else 0.0, hit / there if there else 0.0, 2 * hit / (said + there) if said + there else 0.0)
+    f1 = 2 * hit / (said + there) if said + there else 0.0
+    return hit / said if said else 0.0, hit / there if there else 0.0, f1
 
 
 def f1_macro(label: NDArray[Any], prediction: NDArray[Any]) -> float:

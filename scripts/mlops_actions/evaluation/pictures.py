@@ -78,7 +78,9 @@ def _scores(axis: Axes, label: metrics.Array, score: metrics.Array) -> None:
     edges = np.linspace(float(score.min()), float(score.max()) or 1.0, 41)
     for value, name, color in ((0, "negative", GREY), (1, "positive", RED)):
         part = score[label == value]
-        axis.hist(part, edges, weights=np.full(len(part), 1 / len(part)), color=color, alpha=0.6, label=name)
+        axis.hist(
+            part.tolist(), edges.tolist(), weights=np.full(len(part), 1 / len(part)), color=color, alpha=0.6, label=name
+        )
     axis.legend(frameon=False, fontsize=9)
     _finish(axis, "Scores by label", "score", "share of rows")
 
@@ -89,7 +91,8 @@ def _confusion(axis: Axes, label: NDArray[np.object_], prediction: NDArray[np.ob
     shares = np.array([[np.mean(prediction[label == row] == column) for column in names] for row in names])
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), share in np.ndenumerate(shares):
-        axis.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=8, color="white" if share > 0.5 else "black")
+        color = "white" if share > 0.5 else "black"
+        axis.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=8, color=color)
     axis.set_xticks(range(len(names)), [str(name) for name in names], rotation=40, ha="right", fontsize=8)
     axis.set_yticks(range(len(names)), [str(name) for name in names], fontsize=8)
     axis.set(title="Share of each class predicted as", xlabel="predicted", ylabel="actual")
@@ -101,7 +104,7 @@ def _residuals(left: Axes, right: Axes, label: metrics.Array, score: metrics.Arr
     left.plot(ends, ends, color=GREY, linestyle=":", linewidth=1)
     left.scatter(label[kept], score[kept], s=6, alpha=0.3, color=BLUE, linewidths=0)
     _finish(left, "Predicted against actual", "actual", "predicted")
-    right.hist((score - label)[kept], 40, color=BLUE)
+    right.hist((score - label)[kept].tolist(), 40, color=BLUE)
     _finish(right, "Errors", "predicted - actual", "rows")
 
 

@@ -5,6 +5,7 @@ Variables: https://docs.github.com/actions/reference/variables-reference
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -31,7 +32,7 @@ class Context:
         pull_request: its number, or None.
         actor: who caused the event; on a laptop, git's user.
         fork: whether the pull request comes from another repository.
-        run: name of the chain's run.
+        run: name of the chain's run; on a laptop one for each consumer's folder.
         url: page of the run.
         on_runner: whether this is a step of a workflow.
         server: GitHub's web address.
@@ -119,10 +120,11 @@ def _event(path: str) -> dict[str, Any]:
 
 def _from_git(folder: Path) -> Context:
     def git(*arguments: str) -> str:
+        if not shutil.which("git"):
+            return ""
         done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
         return done.stdout.strip() if done.returncode == 0 else ""
 
-    if not shutil.which("git"):
-        return Context()
     commit = git("rev-parse", "--verify", "--quiet", "HEAD")
-    return Context(commit=commit, branch=git("branch", "--show-current"), actor=git("config", "user.name"))
+    run = f"local-{folder.resolve().name}-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:6]}"
+    return Context(run=run, commit=commit, branch=git("branch", "--show-current"), actor=git("config", "user.name"))

@@ -1,0 +1,1 @@
+"""Container images: the Docker engine by its SDK, BuildKit by the docker command, registries by their HTTP API."""

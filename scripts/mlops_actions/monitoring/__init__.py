@@ -1,0 +1,1 @@
+"""Models in use: drift, freshness and live quality."""

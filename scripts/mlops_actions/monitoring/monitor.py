@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from string import Template
 from typing import Any
 
 import polars as pl
@@ -46,7 +47,7 @@ class Request:
     time_column: str = ""
     max_age: timedelta | None = None
     predictions: Source | None = None
-    prediction_columns: Columns = Columns()
+    prediction_columns: Columns = field(default_factory=Columns)
     registered: Mapping[str, float] = field(default_factory=dict)
     metric: str = ""
     max_regression: float = 0.05
@@ -112,11 +113,13 @@ def observe(request: Request) -> Observation:
     return Observation(found, digest, rows, reasons, age, quality)
 
 
-def retrain_parameters(template: Mapping[str, Any], known: Mapping[str, Any], facts: Mapping[str, str]) -> dict[str, Any]:
+def retrain_parameters(
+    template: Mapping[str, Any], known: Mapping[str, Any], facts: Mapping[str, str]
+) -> dict[str, Any]:
     """What a retraining is started with: the version's own parameters with those of the template over them.
 
     Args:
-        template: parameters; `{name}` in a text is replaced by a fact.
+        template: parameters; `$name` in a text is replaced by a fact.
         known: the version's parameters.
         facts: `files`, `fingerprint`, `version`, `as_of`.
 
@@ -128,9 +131,9 @@ def retrain_parameters(template: Mapping[str, Any], known: Mapping[str, Any], fa
         if not isinstance(value, str):
             return value
         try:
-            return value.format_map(dict(facts))
-        except (KeyError, ValueError, IndexError) as error:
-            fix = f"Known: {', '.join('{' + name + '}' for name in facts)}"
+            return Template(value).substitute(facts)
+        except (KeyError, ValueError) as error:
+            fix = f"Known: {', '.join('$' + name for name in facts)}; write $$ for a dollar"
             raise BadInput(f"`retrain` has a placeholder that cannot be filled: {error}", fix=fix) from None
 
     return {**known, **{name: fill(value) for name, value in template.items()}}

@@ -22,10 +22,12 @@ class Python:
     Attributes:
         executable: its interpreter.
         digest: of everything that is installed in it, and of the interpreter's version.
+        installed: what that is, as `name==version` lines.
     """
 
     executable: str
     digest: str
+    installed: str = ""
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,10 @@ class LocalEngine:
         try:
             result = run.finish()
         except MlopsError as error:
+            error.details = {
+                "pipeline": request.pipeline.name,
+                "tasks": [{"name": t.task, "state": t.state, "seconds": round(t.seconds, 3)} for t in run.tasks],
+            }
             if run.reusable and (isinstance(error, Cancelled) or not run.failures):
                 progress.note(f"Finished before: {', '.join(run.reusable)}. The next run reuses that")
             raise

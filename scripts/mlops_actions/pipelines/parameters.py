@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from ..documents import load_yaml
 from ..errors import BadInput, Place
 from .spec import Parameter
 
@@ -26,19 +27,6 @@ _WORDS = {
 }
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc,unused-ignore]
-    """YAML in which `1e-3` is a number, as in YAML 1.2 and JSON, and a date is text."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
-
-
 def read_parameters(path: Path) -> dict[str, Any]:
     """The parameters in a YAML or JSON file.
 
@@ -47,7 +35,7 @@ def read_parameters(path: Path) -> dict[str, Any]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else yaml.load(text, _Loader)
+        values = json.loads(text) if path.suffix == ".json" else load_yaml(text)
     except FileNotFoundError:
         raise BadInput(f"There is no parameters file {path.name}", fix="Correct `parameters-file`") from None
     except json.JSONDecodeError as error:

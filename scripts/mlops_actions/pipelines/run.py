@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import platform
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,18 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from ..action import CodeInputs
-from ..environments import Environment
+from ..environments import Environment, lock_of
 from ..errors import BadInput, Place
 from ..job import Job
-from ..reports.sections import duration
+from ..reports.sections import duration, number
 from .compiler import compile_pipeline
 from .engine import ENGINES, Artifact, Python, RunRequest, RunResult, Site
+from .files import named_files
 from .metrics import CLASSIFICATION, classifications, logged
 from .parameters import read_parameters, resolve_parameters
 from .process import Worker
 from .progress import ConsoleProgress
 from .spec import Pipeline
 
+_HEADLINE_METRICS = 3
 ROLES = {"model": "system.Model", "predictions": "", "golden": ""}
 """The artifacts that later actions ask for, and the type that is enough to know one by; "" where the name is needed."""
 
@@ -38,6 +41,7 @@ class Order:
         name: of the pipeline in it, or "".
         parameters: given inline.
         parameters_file: absolute, or None.
+        tuned: the best parameters of an earlier tuning; those that the pipeline has are taken.
         inputs: digests of what components read beside their arguments.
         image: that components run in at scale; part of the key.
         engine: its name.
@@ -50,6 +54,7 @@ class Order:
     name: str
     parameters: Mapping[str, Any]
     parameters_file: Path | None
+    tuned: Mapping[str, Any]
     inputs: Mapping[str, str]
     image: str
     engine: str
@@ -74,7 +79,8 @@ def prepared(order: Order, job: Job) -> Iterator[tuple[RunRequest, Site]]:
                 pipeline = compile_pipeline(worker, order.file, order.name, job.root)
                 given = read_parameters(order.parameters_file) if order.parameters_file else {}
                 place = Place(_shown(order.file, job.root))
-                given = {**given, **order.parameters}
+                tuned = {name: value for name, value in order.tuned.items() if name in pipeline.parameters}
+                given = {**given, **tuned, **order.parameters}
                 parameters = resolve_parameters(pipeline.parameters, given, pipeline.name, place)
                 for role, named in order.roles.items():
                     _check_role(pipeline, role, named, place)
@@ -85,6 +91,7 @@ def prepared(order: Order, job: Job) -> Iterator[tuple[RunRequest, Site]]:
                     pipeline=pipeline.digest,
                     parameters=parameters,
                     inputs=dict(order.inputs),
+                    files=named_files([parameters, pipeline.imports()], job.root),
                     image=order.image,
                     engine=order.engine,
                     pythons={label: python.digest for label, python in pythons.items()},
@@ -121,8 +128,11 @@ def choose(artifacts: Sequence[Artifact], role: str, named: str) -> tuple[Artifa
     return (found[0], 1) if len(found) == 1 else (None, len(found))
 
 
-def details(request: RunRequest, result: RunResult, metrics: Mapping[str, float]) -> dict[str, Any]:
-    """What a person wants to see of a run."""
+def details(
+    request: RunRequest, result: RunResult, metrics: Mapping[str, float], model: Artifact | None
+) -> dict[str, Any]:
+    """What a person wants to see of a run, and the environment that the model was made in."""
+    python = request.pythons.get(request.pipeline.executor_of(model.task)) if model else None
     return {
         "pipeline": request.pipeline.name,
         "tasks": [{"name": t.task, "state": t.state, "seconds": round(t.seconds, 3)} for t in result.tasks],
@@ -132,6 +142,8 @@ def details(request: RunRequest, result: RunResult, metrics: Mapping[str, float]
         "classification": classifications(artifacts_of(result)),
         "kfp": request.pipeline.kfp,
         "digest": request.pipeline.digest,
+        "environment": python.digest if python else "",
+        "packages": python.installed if python else "",
     }
 
 
@@ -163,12 +175,17 @@ def described(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def headline(result: RunResult) -> str:
-    """A run in one sentence."""
+def headline(result: RunResult, metrics: Mapping[str, float]) -> str:
+    """A run in one sentence, with its first metrics."""
     done = [task for task in result.tasks if task.state in ("succeeded", "reused")]
     reused = sum(task.state == "reused" for task in done)
     count = f"{len(done)} task{'' if len(done) == 1 else 's'}"
-    return f"{count} in {duration(result.seconds)}" + (f", {reused} of them reused" if reused else "")
+    shown = ", ".join(f"{name} {number(value)}" for name, value in list(metrics.items())[:_HEADLINE_METRICS])
+    return (
+        f"{count} in {duration(result.seconds)}"
+        + (f", {reused} of them reused" if reused else "")
+        + (f": {shown}" if shown else "")
+    )
 
 
 def _check_role(pipeline: Pipeline, role: str, named: str, place: Place) -> None:
@@ -188,31 +205,38 @@ def _check_role(pipeline: Pipeline, role: str, named: str, place: Place) -> None
 
 def _pythons(pipeline: Pipeline, code: CodeInputs, base: Environment, job: Job) -> dict[str, Python]:
     """An environment for each set of packages that components ask for."""
-    made: dict[tuple[str, ...], Python] = {(): _python(base, pipeline, base)}
+    made: dict[tuple[str, ...], Python] = {(): python_of(base, pipeline)}
     pythons = {}
     for label, packages in pipeline.packages().items():
         if packages not in made:
-            made[packages] = _python(job.environment("pipelines", code, packages), pipeline, base)
+            made[packages] = python_of(job.environment("pipelines", code, packages), pipeline)
         pythons[label] = made[packages]
     return pythons
 
 
-def _python(environment: Environment, pipeline: Pipeline, base: Environment) -> Python:
-    """An environment by what is installed in it. Its kfp must be the one that this engine is made for."""
+def python_of(environment: Environment, pipeline: Pipeline) -> Python:
+    """An environment by what is installed in it.
+
+    Raises:
+        BadInput: its kfp is not the one of the lock, for which the local engine is made.
+    """
     frozen = environment.frozen()
-    lock = [line for line in base.frozen().splitlines() if line.startswith("kfp==")]
-    ours = [line for line in frozen.splitlines() if line.startswith("kfp==")]
-    if ours != lock or not lock:
+    pinned, installed = (re.search(r"^kfp==[^\s;]+", text, re.MULTILINE) for text in (_lock(), frozen))
+    if not pinned or not installed or pinned[0] != installed[0]:
         raise BadInput(
-            f"The pipeline {pipeline.name!r} asks for {ours[0] if ours else 'another kfp'},"
-            f" and the engine `local` is made for {lock[0] if lock else 'kfp 2.17'}",
+            f"The pipeline {pipeline.name!r} asks for {installed[0] if installed else 'another kfp'},"
+            f" and the engine `local` is made for {pinned[0] if pinned else 'none'}",
             fix="Leave kfp out of `packages_to_install` and `requirements`: every component has it",
             place=Place(pipeline.file.name),
         )
-    version = (environment.folder / "pyvenv.cfg").read_text(encoding="utf-8")
-    about = [line for line in version.splitlines() if line.startswith("version")]
+    configuration = (environment.folder / "pyvenv.cfg").read_text(encoding="utf-8")
+    about = [line for line in configuration.splitlines() if line.startswith("version")]
     text = "\n".join([frozen, *about, platform.system(), platform.machine()])
-    return Python(str(environment.python), hashlib.sha256(text.encode()).hexdigest())
+    return Python(str(environment.python), hashlib.sha256(text.encode()).hexdigest(), frozen)
+
+
+def _lock() -> str:
+    return lock_of("pipelines").read_text(encoding="utf-8")
 
 
 def _shown(file: Path, root: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -81,6 +82,16 @@ class Pipeline:
         """What each Python component installs, by its executor's label: options and requirements for pip or uv."""
         containers = {label: e["container"] for label, e in self.executors.items() if "container" in e}
         return {label: _packages(container) for label, container in containers.items()}
+
+    def executor_of(self, task: str) -> str:
+        """The label of a task's executor; the task's own label is as in `engine.TaskResult`."""
+        bare = re.sub(r"\[.*?\]", "", task).rpartition("/")[2]
+        return next((str(c.get("executorLabel", "")) for name, _, c in self.tasks() if name == bare), "")
+
+    def imports(self) -> list[str]:
+        """The URIs that importers have in the spec itself."""
+        importers = [executor["importer"] for executor in self.executors.values() if "importer" in executor]
+        return [str(i.get("artifactUri", {}).get("constant", "")) for i in importers]
 
     def tasks(self) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
         """Every task that is not a group: (name, the task, its component)."""

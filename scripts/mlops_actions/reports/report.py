@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from ..job import Record
 from .sections import render, section
 
 MARKER = "<!-- mlops-actions report -->"
+_MERMAID = re.compile(r"^```mermaid\n.*?^```\n", re.MULTILINE | re.DOTALL)
 _FAILED = ("rejected", "bad-input", "failed", "cancelled")
 
 
@@ -77,7 +79,8 @@ def gather(needs: str, stored: Sequence[Record]) -> Report:
     found: dict[tuple[str, str], Record] = {}
     for job in jobs.values():
         for name, text in (job.get("outputs") or {}).items():
-            if name.endswith("record") and text:
+            # act gives the outputs of a job that was skipped as they are written, not evaluated
+            if name.endswith("record") and text and not text.startswith("${{"):
                 try:
                     record = Record.model_validate_json(text)
                 except ValidationError as error:
@@ -107,7 +110,8 @@ def page(report: Report, fetch: Callable[[str], bytes]) -> str:
                 continue
             pictures.append({"title": picture["title"], "data": data})
         if record.action != "plan":
-            sections.append((record, renderer.render(section(record)), pictures))
+            text = _MERMAID.sub("", section(record))  # GitHub draws it; here it would be source text
+            sections.append((record, renderer.render(text), pictures))
     return render("_page.html.j2", report=report, sections=sections)
 
 

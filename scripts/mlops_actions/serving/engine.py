@@ -65,9 +65,9 @@ class Served:
         reason: why it does not serve, if so.
         rows: golden rows that were asked.
         max_difference: of a score from the expected one.
-        seconds: until it served; median seconds of an answer to a single row.
         latency: median seconds of an answer to one row.
-        log: the server's log file.
+        output: the model's output that was asked for: `predict_proba` or `predict`.
+        log: the last lines of the server's log, when it failed.
     """
 
     url: str
@@ -79,6 +79,7 @@ class Served:
     rows: int = 0
     max_difference: float = 0.0
     latency: float = 0.0
+    output: str = "predict"
     log: str = ""
 
 

@@ -1,69 +1,35 @@
 """MLServer on this machine: one detached process a model, which stays when the job ends.
 
-A version that goes with the running server's environment is loaded into it beside the one that serves, under another
-name, asked the golden rows, and only then loaded under the model's own name: callers see one version or the other.
-When the environment differs, a second server is tried on another port first, and then takes the first one's place.
-
 `<home>/serving/<name>/`: `current.json` (what serves, written when it does), `stable/` and `trial/` (folders of
-servers), `versions/<n>/` (files of models). All under one lock a model, so that nobody else changes them meanwhile.
+servers), `versions/<n>/` (files of models).
 """
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
 import sys
-import tempfile
-import time
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import BadInput, RemoteFailed
 from .engine import Request, Served
-from .process import Process, free_port, is_free, running, start, wait_until
+from .process import free_port, is_free, running
 from .protocol import Answered, Client, Refused
+from .rollout import CURRENT, Current, Rollout, read_current, write_current
 
-_CANDIDATE = "--candidate"
 _PORTS = range(21000, 31000)
-_UNASKED = Answered(0, 0.0, 0.0)
-
-
-class Current(BaseModel):
-    """What serves a model: enough to ask it, to end it, and to start it again."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    version: int
-    digest: str
-    model: str
-    host: str
-    port: int
-    runtime: str
-    environment: str
-    python: str
-    environ: dict[str, str] = {}
-
-    @property
-    def url(self) -> str:
-        """Of the server."""
-        return address(self.host, self.port)
 
 
 class LocalServing:
-    """MLServer processes of this machine.
+    """MLServer processes of this machine. The caller holds the model's lock.
 
     Args:
         home: the folder of the servers' state.
         say: is told what is done.
     """
 
-    def __init__(self, home: Path, say: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(self, home: Path, say: Callable[[str], None]) -> None:
         self._home, self._say = home, say
 
     def folder(self, name: str) -> Path:
@@ -71,7 +37,9 @@ class LocalServing:
         return self._home / "serving" / name
 
     def deploy(self, request: Request) -> Served:
-        """Serve a version; see `ServingEngine`. The caller holds the model's lock.
+        """Serve a version; see `ServingEngine`.
+
+        What an earlier, killed deployment left half done is ended first.
 
         Raises:
             BadInput: the port is somebody else's.
@@ -79,15 +47,99 @@ class LocalServing:
         """
         if sys.platform == "win32":
             raise RemoteFailed("MLServer does not run on Windows", fix="Use Linux, macOS or WSL")
-        return _Deployment(self.folder(request.name), request, self._say).run()
+        folder = self.folder(request.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        before = read_current(folder)
+        rollout = Rollout(folder, request, before, self._say)
+        serving = rollout.clean_up()
+        wanted = self._wanted(request, before, serving)
+        if serving and before == wanted:
+            try:
+                return self._served(wanted, before, "reused", rollout.check(Client(wanted.url), request.name))
+            except Refused as error:
+                self._say(f"Version {wanted.version} serves, but {error}: loading it again")
+        try:
+            if serving and before and before.goes_with(wanted):
+                answered, how = rollout.reload(wanted), "reloaded"
+            else:
+                answered, how = rollout.replace(wanted), "started"
+        except Refused as error:
+            return self._rolled_back(rollout, before, str(error))
+        except BaseException:
+            rollout.restore(wait=False)
+            raise
+        write_current(folder, wanted)
+        self._sweep(folder, {wanted.version, *({before.version} if before else ())})
+        return self._served(wanted, before, how, answered)
 
     def stop(self, name: str) -> int | None:
         """End what serves a model; the version that did, or None when nothing served."""
         folder = self.folder(name)
-        current = read_current(folder)
-        served = running(folder / "stable")
+        current, served = read_current(folder), running(folder / "stable")
         for part in ("trial", "stable"):
             if process := running(folder / part):
                 process.end()
-        (folder / "current.json").unlink(missing_ok=True)
+        (folder / CURRENT).unlink(missing_ok=True)
         return current.version if current and served else None
+
+    def _wanted(self, request: Request, before: Current | None, serving: bool) -> Current:
+        own = before.port if before and before.host == request.host else 0
+        port = request.port or own or _stable_port(request.name)
+        if not (serving and port == own) and not is_free(request.host, port):
+            if request.port:
+                raise BadInput(
+                    f"The port {port} of {request.host} is taken by another process",
+                    fix="Choose another `port`, or 0 for any",
+                )
+            port = free_port(request.host)
+            self._say(f"The usual port is taken by another process: {port} it is")
+        return Current(
+            name=request.name,
+            version=request.version,
+            digest=request.digest,
+            model=str(request.model),
+            host=request.host,
+            port=port,
+            runtime=request.runtime,
+            environment=request.environment,
+            python=str(request.python),
+        )
+
+    def _rolled_back(self, rollout: Rollout, before: Current | None, reason: str) -> Served:
+        log = rollout.log()
+        back = rollout.restore()
+        version = before.version if before and back else None
+        if before and back:
+            self._say(f"Version {before.version} serves as before")
+        return Served(
+            url=before.infer_url if before and back else "",
+            version=version,
+            previous=before.version if before else None,
+            passed=False,
+            how="rolled back" if back else "failed",
+            reason=reason,
+            log=log,
+        )
+
+    def _served(self, wanted: Current, before: Current | None, how: str, answered: Answered) -> Served:
+        return Served(
+            url=wanted.infer_url,
+            version=wanted.version,
+            previous=before.version if before else None,
+            passed=True,
+            how=how,
+            rows=answered.rows,
+            max_difference=answered.max_difference,
+            latency=answered.latency,
+            output=answered.output,
+        )
+
+    def _sweep(self, folder: Path, kept: set[int]) -> None:
+        for path in (folder / "versions").glob("*"):
+            if path.name not in {str(version) for version in kept}:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _stable_port(name: str) -> int:
+    """The port that a model has unless it is taken: by its name, so that its address stays."""
+    return _PORTS[zlib.crc32(name.encode()) % len(_PORTS)]

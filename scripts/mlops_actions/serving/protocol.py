@@ -31,11 +31,12 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Answered:
-    """The golden requests' outcome: rows asked, the largest difference, median seconds for one row."""
+    """The golden requests' outcome: rows asked, the largest difference, median seconds for one row, which output."""
 
-    rows: int
-    max_difference: float
-    latency: float
+    rows: int = 0
+    max_difference: float = 0.0
+    latency: float = 0.0
+    output: str = "predict"
 
 
 class Client:
@@ -108,6 +109,7 @@ class Client:
             len(scores),
             max((abs(a - b) for a, b in zip(scores, golden.scores)), default=0.0),
             self._latency(model, golden, output),
+            output,
         )
 
     def _output(self, model: str, golden: Golden) -> str:

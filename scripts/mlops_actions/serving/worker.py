@@ -11,9 +11,6 @@ import os
 import sys
 from pathlib import Path
 
-# The folder of this file would let MLServer import the modules beside it by their bare names.
-sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
-
 
 def start_time(pid: int) -> str:
     """When a process was started, in the words of its system; "" if there is none. With the pid it names a process."""
@@ -37,6 +34,9 @@ def main() -> None:
     part.write_text(json.dumps({"pid": os.getpid(), "started": start_time(os.getpid())}))
     part.replace(folder / "process.json")
 
+    # By this entry MLServer would find the modules beside this file by their bare names.
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != here]
     from mlserver.cli.main import main as serve
 
     sys.argv = ["mlserver", "start", str(folder)]

@@ -11,28 +11,22 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from .engine import Trial
+from .engine import Outcome, Trial
 from .experiment import Experiment, Parameter
 
 _BEST, _PLAIN, _FAILED, _GOAL = "#d1495b", "#30638e", "#9aa0a6", "#3c8d53"
 
 
-def draw(experiment: Experiment, trials: Sequence[Trial], importances: Mapping[str, float], target: Path) -> None:
-    """Write a PNG of the trials that succeeded, of which there is at least one.
-
-    Args:
-        experiment: whose.
-        trials: by number.
-        importances: share of each parameter; without any there is no panel for them.
-        target: the file.
-    """
+def draw(experiment: Experiment, outcome: Outcome, target: Path) -> None:
+    """Write a PNG of the trials that succeeded. Without importances there is no panel for them."""
+    importances = outcome.importances
     figure = Figure(figsize=(11, 8), layout="constrained", dpi=110)
     above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.1))[:, 0]
     axes = above.subplots(1, 2 if importances else 1, width_ratios=(2, 1) if importances else (1,), squeeze=False)[0]
-    _history(axes[0], experiment, trials)
+    _history(axes[0], experiment, outcome.trials)
     if importances:
         _importances(axes[1], importances)
-    _coordinates(below, experiment, [trial for trial in trials if trial.value is not None])
+    _coordinates(below, experiment, [t for t in outcome.trials if t.value is not None], outcome.best)
     figure.suptitle(f"Experiment {experiment.name}", fontsize=13, fontweight="bold")
     figure.savefig(target, format="png")
 
@@ -71,7 +65,7 @@ def _importances(axes: Any, importances: Mapping[str, float]) -> None:
     _plain(axes)
 
 
-def _coordinates(figure: Any, experiment: Experiment, trials: Sequence[Trial]) -> None:
+def _coordinates(figure: Any, experiment: Experiment, trials: Sequence[Trial], best: Trial) -> None:
     """Each trial as a line through its parameters to its objective, the better the darker and on top."""
     objective = experiment.spec.objective
     axes = figure.subplots()
@@ -82,10 +76,10 @@ def _coordinates(figure: Any, experiment: Experiment, trials: Sequence[Trial]) -
     scales = [_scale(parameter, trials) for parameter in experiment.spec.parameters]
     scale = _numeric_scale(values, log=False)
     worst_first = sorted(trials, key=lambda t: t.value or 0.0, reverse=objective.type == "minimize")
-    for trial in worst_first:
+    for trial in sorted(worst_first, key=lambda t: t.number == best.number):
         heights = [position(trial.parameters[name]) for name, (position, _) in zip(names, scales)]
         heights.append(scale[0](trial.value))
-        top = trial is worst_first[-1]
+        top = trial.number == best.number
         axes.plot(
             heights,
             color=_BEST if top else colours.to_rgba(numpy.array(trial.value)),

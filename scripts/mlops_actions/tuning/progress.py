@@ -52,9 +52,8 @@ class Progress:
             result += f": {trial.message}"
         elif best and best.value is not None:
             result += f"  (best {short(best.value)})"
-        self._console.say(
-            f"{done:>{width}}{of}  {parameters}  {self._column('', result)}  {trial.seconds:.1f} s".rstrip()
-        )
+        row = [f"{done:>{width}}{of}", trial.name, parameters, self._column("", result), f"{trial.seconds:.1f} s"]
+        self._console.say("  ".join(row))
         if self._running > 0:
             self._console.status(f"{self._running} running")
 

@@ -34,7 +34,7 @@ def publish(store: Store, folder: str, experiment: Experiment, outcome: Outcome,
     with tempfile.TemporaryDirectory() as scratch:
         picture, table = Path(scratch) / "picture.png", Path(scratch) / "trials.csv"
         table.write_text(as_csv(experiment, outcome), encoding="utf-8", newline="")
-        draw(experiment, outcome.trials, outcome.importances, picture)
+        draw(experiment, outcome, picture)
         if logs:
             for trial in outcome.trials:
                 if trial.number in outcome.logs:

@@ -30,6 +30,7 @@ from .conditions import ConditionError, evaluate
 from .tasks import Tasks
 
 _GROUP = re.compile(r"(condition|condition-branches|exit-handler)-\d+$")
+Conditions = dict[str, tuple[str, list[str], Any]]
 _ITERATION = re.compile(r"for-loop-\d+-iteration-(\d+)$")
 
 
@@ -100,7 +101,7 @@ def label(scope: str, task: str) -> str:
     return ".".join(["/".join([*names, task]), *indices])
 
 
-def _tag_conditions(spec: Any) -> dict[str, tuple[str, list[str], Any]]:
+def _tag_conditions(spec: Any) -> Conditions:
     """Replace each condition by a tag, so that the evaluator knows whose it is.
 
     Returns:
@@ -122,7 +123,7 @@ def _leaves(spec: Any, name: str, task: Any) -> list[str]:
     return sorted(leaf for inner, its in tasks.items() for leaf in _leaves(spec, inner, its)) if tasks else [name]
 
 
-def _replace(channel: Channel, tasks: Tasks, conditions: dict[str, tuple[str, list[str], Any]], problems: list[str]) -> None:
+def _replace(channel: Channel, tasks: Tasks, conditions: Conditions, problems: list[str]) -> None:
     """Put our parts in place of kfp.local's, where its modules look them up."""
     from kfp.local import executor_output_utils, graph_utils
     from kfp.local.orchestrator import enhanced_dag_orchestrator, task_executor, task_spec_utils

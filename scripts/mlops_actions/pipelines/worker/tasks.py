@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -13,12 +14,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..files import named_files, tree_digest
 from ..source import stable
 from .channel import Channel
 
 _RUNNER = Path(__file__).with_name("task.py")
 _VOLATILE = ("{{$.pipeline_job", "{{$.pipeline_task", "{{$.pipeline_root", "{{$.workspace_path", "/kfp-workspace")
 """Placeholders whose values differ from run to run: a task that has one is never reused."""
+_LOG = ".log.txt"
 _LINGER = 2.0  # seconds that output is read after a task's end, from what it left running
 
 Outputs = dict[str, Any]
@@ -82,10 +85,8 @@ class Tasks:
     def _run(self, name: str, task_name: str, component: Any, executor: Any, arguments: Outputs) -> dict[str, Any]:
         """One attempt: what the event of its end says, and under `made` the outputs as kfp.local wants them."""
         began = time.monotonic()
-        folder = Path(self._plan["folder"]) / name
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = _empty(Path(self._plan["folder"]) / name)
         failure = folder / ".failure.json"
-        failure.unlink(missing_ok=True)
         message = self._message(task_name, component, arguments, folder)
         command = list(executor.container.command)
         source = folder / "ephemeral_component.py"
@@ -94,7 +95,7 @@ class Tasks:
         (folder / ".task.json").write_text(json.dumps(order), encoding="utf-8")
         python = self._plan["pythons"][component.executor_label]["executable"]
         environ = {variable.name: variable.value for variable in executor.container.env}
-        code = self._process(name, [python, str(_RUNNER), str(folder / ".task.json")], environ, folder / ".log.txt")
+        code = self._process(name, [python, str(_RUNNER), str(folder / ".task.json")], environ, folder / _LOG)
         ended: dict[str, Any] = {"seconds": round(time.monotonic() - began, 3)}
         if code == 0:
             try:
@@ -154,7 +155,6 @@ class Tasks:
             },
             "outputFile": str(folder / "executor_output.json"),
         }
-        (folder / "executor_output.json").unlink(missing_ok=True)
         message = {"inputs": {"parameterValues": parameters, "artifacts": artifacts}, "outputs": outputs}
         resolved: dict[str, Any] = placeholder_utils.resolve_self_references_in_executor_input(
             executor_input_dict=message,
@@ -261,6 +261,7 @@ class Tasks:
                 for name in component.input_definitions.artifacts
                 if arguments.get(name) is not None
             },
+            "files": named_files(values, Path(self._plan["root"])),
             "inputs": self._plan["inputs"],
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -274,23 +275,15 @@ class Tasks:
         return self._digests[artifact.uri] or str(artifact.uri)
 
 
-def tree_digest(path: Path) -> str:
-    """The digest of a file or folder, as `mlops_actions.store.tree_digest` makes it; "" when nothing is there."""
-    if path.is_file():
-        return f"sha256:{_file_hash(path)}"
-    if not path.is_dir():
-        return ""
-    files = sorted(item for item in path.rglob("*") if item.is_file())
-    lines = "".join(f"sha256:{_file_hash(file)} {file.relative_to(path).as_posix()}\n" for file in files)
-    return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
-
-
-def _file_hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(8 * 1024 * 1024):
-            digest.update(chunk)
-    return digest.hexdigest()
+def _empty(folder: Path) -> Path:
+    """A task's folder, without what an earlier attempt made; its log goes on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for item in folder.iterdir():
+        if item.is_dir():
+            shutil.rmtree(item)
+        elif item.name != _LOG:
+            item.unlink()
+    return folder
 
 
 def _given(component: Any, arguments: Outputs) -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,169 @@
+"""build-image: build, test, tag and push a container image; an unchanged one is not built again."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, SecretStr
+
+from ..action import Action, Inputs, Lines, Outputs, Result
+from ..errors import BadInput
+from ..images.arguments import BuildArgs
+
+if TYPE_CHECKING:
+    from ..images.build import BuiltImage, ImageRequest
+    from ..job import Job
+
+
+class BuildImageInputs(Inputs):
+    """What `build-image` takes."""
+
+    context: str = Field(".", description="The folder that is sent to the builder, less what `.dockerignore` names.")
+    dockerfile: str = Field("", description="The Dockerfile. By default `Dockerfile` in the context.")
+    image: str = Field(
+        "",
+        description="Name of the image, such as `ghcr.io/owner/name`, without tag. By default the repository's or"
+        " folder's name; to push it must be given.",
+    )
+    tags: Lines = Field(
+        [],
+        description="Tags. By default the commit's first 12 digits, the branch or `pr-<number>`, and `latest` on the"
+        " default branch.",
+    )
+    platforms: Lines = Field(
+        [],
+        description="Platforms such as `linux/amd64, linux/arm64`; needs buildx. Several are built only when the image"
+        " is pushed. By default the engine's own.",
+    )
+    build_args: BuildArgs = Field(
+        {}, description="Values of the Dockerfile's `ARG`s. They can be read from the image: no secrets."
+    )
+    target: str = Field("", description="The stage of the Dockerfile to build. By default the last one.")
+    network: Literal["default", "host", "none"] = Field(
+        "default", description="Network of `RUN` steps and of the test."
+    )
+    test: str = Field(
+        "",
+        description="A command that must succeed in the image before it is tagged and pushed: for its shell, or a JSON"
+        " list of words.",
+    )
+    push: bool = Field(False, description="Push the image to its registry.")
+    registry_username: str = Field("", description="User of the registry. By default what `docker login` left.")
+    registry_password: SecretStr | None = Field(None, description="Password or token of that user.")
+    if_unavailable: Literal["fail", "skip"] = Field(
+        "fail", description="What to do when no Docker engine answers: fail, or go on without an image."
+    )
+
+
+class BuildImageOutputs(Outputs):
+    """What `build-image` gives."""
+
+    image: str = Field("", description="Name and first tag.")
+    digest: str = Field("", description="The manifest's digest when pushed; else the image's id in the engine.")
+    image_ref: str = Field(
+        "", description="`name@digest` when pushed, which names this very image for ever; else its id."
+    )
+    tags: list[str] = Field([], description="Every name and tag.")
+    size: int = Field(0, description="Bytes: compressed in the registry when pushed, else unpacked in the engine.")
+    key: str = Field("", description="Hash of all that decides what is in the image.")
+    skipped: bool = Field(False, description="Whether there is no image because no engine answered.")
+
+
+def run(inputs: BuildImageInputs, job: Job) -> Result[BuildImageOutputs]:
+    """Build the image that is asked for, or find it."""
+    from ..images.build import EngineUnavailable, build_image
+
+    request = _request(inputs, job)
+    try:
+        built = build_image(request, job.environ, job.console.say)
+    except EngineUnavailable as error:
+        if inputs.if_unavailable == "fail":
+            raise
+        why = f"{error.what}: {error.why}" if error.why else error.what
+        job.console.notice(f"build-image is skipped. {why}")
+        return Result(BuildImageOutputs(skipped=True), {"skipped": why}, reason=f"Skipped: {why}")
+    return _result(request, built)
+
+
+def _request(inputs: BuildImageInputs, job: Job) -> ImageRequest:
+    from ..images import names
+    from ..images.build import Credentials, ImageRequest, Source, commit_time
+
+    context = job.path(inputs.context).resolve()
+    dockerfile = job.path(inputs.dockerfile).resolve() if inputs.dockerfile else context / "Dockerfile"
+    where = job.context
+    image = names.parse_name(inputs.image or names.default_name(where.repository, job.root.name))
+    if inputs.push and not image.is_explicit:
+        raise BadInput(
+            "To push, `image` must say where to", fix="Give `image`, for example `ghcr.io/owner/name`, or `push: false`"
+        )
+    tags = inputs.tags or names.default_tags(where.commit, where.branch, where.default_branch, where.pull_request)
+    password = inputs.registry_password.get_secret_value() if inputs.registry_password else ""
+    known = inputs.registry_username and password
+    return ImageRequest(
+        context=context,
+        dockerfile=dockerfile,
+        shown=os.path.relpath(dockerfile, job.root).replace(os.sep, "/"),
+        image=image,
+        tags=names.check_tags(tags),
+        build_args=inputs.build_args,
+        target=inputs.target,
+        platforms=inputs.platforms,
+        network=inputs.network,
+        test=inputs.test,
+        push=inputs.push,
+        credentials=Credentials(inputs.registry_username, password) if known else None,
+        source=Source(
+            commit=where.commit,
+            url=f"{where.server}/{where.repository}" if where.repository else "",
+            made=commit_time(job.root),
+        ),
+        reuse=inputs.reuse,
+    )
+
+
+def _result(request: ImageRequest, built: BuiltImage) -> Result[BuildImageOutputs]:
+    name = request.image.name
+    outputs = BuildImageOutputs(
+        image=f"{name}:{request.tags[0]}",
+        digest=built.digest,
+        image_ref=f"{name}@{built.digest}" if request.push else built.digest,
+        tags=[f"{name}:{tag}" for tag in request.tags],
+        size=built.size,
+        key=built.key,
+    )
+    done = "pushed" if request.push else "built"
+    details = {
+        "found": built.found,
+        "steps": built.steps,
+        "cached": built.cached,
+        "platforms": list(built.platforms),
+        "bases": dict(built.bases),
+        "test": request.test,
+        "pushed": request.push,
+    }
+    reason = f"{outputs.image} {done}" + (
+        f", {built.cached} of {built.steps} steps from the cache" if built.steps else ""
+    )
+    if built.found:
+        reason = f"{outputs.image}: this content was in the {built.found} already"
+    return Result(
+        outputs,
+        details,
+        reason=reason,
+        subject={"image": built.digest},
+        key=built.key,
+        reused=bool(built.found),
+    )
+
+
+ACTION = Action(
+    "build-image",
+    "Build, test, tag and push a container image; skip when nothing changed.",
+    "images",
+    BuildImageInputs,
+    BuildImageOutputs,
+    run,
+    icon="package",
+)

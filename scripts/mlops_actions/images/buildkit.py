@@ -1,0 +1,214 @@
+"""BuildKit, through the docker command: the SDK has none. By buildx, or by an older docker with BuildKit built in."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import BadInput, MlopsError, Place, RemoteFailed
+from .dockerfile import Instruction
+from .engine import EngineUnavailable, Say
+from .progress import Failure, Progress
+
+_BUILT_IN = range(18, 23)
+"""Major versions of the docker command that have BuildKit without buildx."""
+
+
+@dataclass(frozen=True)
+class Builder:
+    """A docker command that can build with BuildKit.
+
+    Attributes:
+        command: its path.
+        buildx: whether it has buildx, and with it several platforms and other builders.
+    """
+
+    command: str
+    buildx: bool
+
+
+@dataclass(frozen=True)
+class Build:
+    """What one call of BuildKit is asked for.
+
+    Attributes:
+        context, dockerfile: absolute paths.
+        tags: full references.
+        build_args: values of `ARG`.
+        labels: of the image.
+        target: the stage; "" for the last.
+        platforms: none for the builder's own.
+        network: of `RUN`: `default`, `host` or `none`.
+        push: send it to the registry as a part of the build, as several platforms need it.
+        cache: whether earlier results may be taken.
+        epoch: seconds since 1970 that the image says it was made at; None for now.
+    """
+
+    context: Path
+    dockerfile: Path
+    tags: Sequence[str]
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
+    platforms: Sequence[str] = ()
+    network: str = "default"
+    push: bool = False
+    cache: bool = True
+    epoch: int | None = None
+
+
+def find_builder(environ: Mapping[str, str]) -> Builder:
+    """The first docker command on the PATH that can build with BuildKit; one with buildx is preferred.
+
+    Raises:
+        EngineUnavailable: there is none; says what is missing.
+    """
+    commands = _commands(environ)
+    for command in commands:
+        if _says(environ, command, "buildx", "version"):
+            return Builder(command, buildx=True)
+    for command in commands:
+        version = re.match(r"Docker version (\d+)\.", _says(environ, command, "--version"))
+        if version and int(version[1]) in _BUILT_IN:
+            return Builder(command, buildx=False)
+    fix = "`if-unavailable: skip` goes on without an image"
+    if not commands:
+        raise EngineUnavailable("There is no docker command", fix=f"Install Docker; {fix}")
+    raise EngineUnavailable(
+        f"{commands[0]} cannot build with BuildKit",
+        why="It has no buildx",
+        fix=f"Install buildx (Debian and Ubuntu: `docker-buildx-plugin` or `docker-buildx`); {fix}",
+    )
+
+
+def build(
+    builder: Builder, order: Build, environ: Mapping[str, str], parsed: Sequence[Instruction], shown: str, say: Say
+) -> tuple[Progress, str]:
+    """Build; the engine has the image afterwards, or the registry if it was pushed.
+
+    Args:
+        builder: who builds.
+        order: what.
+        environ: variables for the docker command.
+        parsed: the Dockerfile's instructions, to find the failing one.
+        shown: the Dockerfile's name, for messages.
+        say: told each line of progress.
+
+    Returns:
+        The steps, and the digest of what was pushed ("" if nothing was).
+
+    Raises:
+        BadInput: the Dockerfile is wrong, or one of its steps failed.
+        RemoteFailed: a base image cannot be had, or the engine failed.
+    """
+    progress = Progress()
+    with tempfile.TemporaryDirectory(prefix="docker-build-") as scratch:
+        metadata = Path(scratch) / "metadata.json"
+        settings = dict(environ)
+        if builder.buildx:
+            if order.epoch is not None:
+                settings["SOURCE_DATE_EPOCH"] = str(order.epoch)
+        else:
+            settings["DOCKER_BUILDKIT"] = "1"
+        code = _run(_arguments(builder, order, metadata), settings, progress, say)
+        if code == 0:
+            return progress, _pushed_digest(metadata) if order.push else ""
+    raise _failed(progress.failure(parsed), shown)
+
+
+def _arguments(builder: Builder, order: Build, metadata: Path) -> list[str]:
+    listed = [builder.command, "buildx", "build"] if builder.buildx else [builder.command, "build"]
+    listed += ["--progress=plain", "--file", str(order.dockerfile)]
+    for tag in order.tags:
+        listed += ["--tag", tag]
+    for name, value in order.build_args.items():
+        listed += ["--build-arg", f"{name}={value}"]
+    for name, value in order.labels.items():
+        listed += ["--label", f"{name}={value}"]
+    if order.target:
+        listed += ["--target", order.target]
+    if order.platforms:
+        listed += ["--platform", ",".join(order.platforms)]
+    if order.network != "default":
+        listed += ["--network", order.network]
+    if not order.cache:
+        listed.append("--no-cache")
+    if builder.buildx:
+        listed += ["--push", "--metadata-file", str(metadata)] if order.push else ["--load"]
+    return [*listed, str(order.context)]
+
+
+def _run(command: list[str], environ: Mapping[str, str], progress: Progress, say: Say) -> int:
+    """Run to the end. Whatever interrupts us ends the build too: docker cancels it when it gets SIGINT."""
+    process = subprocess.Popen(
+        command,
+        env=dict(environ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    )
+    assert process.stdout
+    try:
+        for line in process.stdout:
+            shown = progress.read(line)
+            if shown:
+                say(shown)
+        return process.wait()
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT if os.name != "nt" else signal.SIGTERM)
+            try:
+                process.wait(3)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        process.stdout.close()
+
+
+def _failed(failure: Failure, shown: str) -> MlopsError:
+    low = failure.why.lower()
+    place = Place(shown, failure.line)
+    if any(word in low for word in ("failed to do request", "failed to resolve", "pull access denied", "429")):
+        return RemoteFailed(
+            "A base image cannot be had",
+            why=failure.why,
+            fix="Check its name in the Dockerfile, that its registry can be reached, and the login if it is private",
+            place=place,
+        )
+    if failure.step:
+        fix = "The log shows why" if failure.log else "Correct that line; `.dockerignore` may hide what it needs"
+        return BadInput(f"The step `{failure.step}` failed", why=failure.why, fix=fix, place=place, log=failure.log)
+    if "parse error" in low or "dockerfile" in low:
+        return BadInput(f"{shown} is not valid", why=failure.why, fix="Correct that line", place=place)
+    return RemoteFailed("The image could not be built", why=failure.why, place=place)
+
+
+def _pushed_digest(metadata: Path) -> str:
+    found = re.search(r'"containerimage\.digest":\s*"(sha256:[0-9a-f]{64})"', metadata.read_text(encoding="utf-8"))
+    return found[1] if found else ""
+
+
+def _commands(environ: Mapping[str, str]) -> list[str]:
+    folders = environ.get("PATH", os.defpath).split(os.pathsep)
+    found = (shutil.which("docker", path=folder) for folder in folders if folder)
+    return list(dict.fromkeys(command for command in found if command))
+
+
+def _says(environ: Mapping[str, str], *command: str) -> str:
+    """What a command prints if it succeeds."""
+    try:
+        asked = subprocess.run(
+            command, env=dict(environ), capture_output=True, text=True, errors="replace", check=False, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return asked.stdout if asked.returncode == 0 else ""

@@ -1,0 +1,273 @@
+"""The Docker engine, through its SDK: which images it has, their tags, a command run in one, a push."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import docker
+import docker.errors
+import requests
+from docker.models.images import Image
+
+from ..errors import BadInput, Rejected, RemoteFailed
+from .login import Credentials
+from .names import HUB, KEY_TAG, ImageName
+
+KEY_LABEL = "io.mlops-actions.key"
+Say = Callable[[str], None]
+
+_START = "Start Docker (on Linux `sudo systemctl start docker`, elsewhere Docker Desktop, colima or Rancher Desktop)"
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v7"}
+_PUSH_WAITS = (5.0, 15.0, 45.0)
+"""Seconds before another try when a registry has told the engine that it asks too often: no number reaches us."""
+
+
+class EngineUnavailable(RemoteFailed):
+    """No Docker engine answers, or no docker command can build with BuildKit."""
+
+
+class Engine:
+    """A Docker engine that answers.
+
+    Args:
+        environ: variables that name it (DOCKER_HOST and its like), as docker reads them.
+        command: the docker command, asked for the current context if DOCKER_HOST is not set; "" if there is none.
+
+    Raises:
+        EngineUnavailable: none answers.
+    """
+
+    def __init__(self, environ: Mapping[str, str], command: str = "") -> None:
+        self.host = environ.get("DOCKER_HOST") or _context_host(environ, command)
+        settings = {**environ, **({"DOCKER_HOST": self.host} if self.host else {})}
+        try:
+            self._client = docker.from_env(environment=settings, timeout=600, use_ssh_client=True)
+            self._info = cast("dict[str, Any]", self._client.info())
+        except (docker.errors.DockerException, requests.RequestException) as error:
+            where = f" at {self.host}" if self.host else ""
+            raise EngineUnavailable(
+                f"No Docker engine answers{where}",
+                why=_reason(error),
+                fix=f"{_START}, or name it by DOCKER_HOST; `if-unavailable: skip` goes on without an image",
+            ) from error
+
+    @property
+    def platform(self) -> str:
+        """What the engine runs, such as `linux/amd64`."""
+        machine = str(self._info["Architecture"])
+        return f"{self._info['OSType']}/{_ARCHITECTURES.get(machine, machine)}"
+
+    def allows_http(self, registry: str) -> bool:
+        """Whether the engine may speak to a registry without TLS: it is this machine's own, or so configured."""
+        host = registry.rpartition(":")[0] or registry
+        if host in ("localhost", "[::1]") or host.startswith("127."):
+            return True
+        known = self._info.get("RegistryConfig", {}).get("IndexConfigs", {}).get(registry, {})
+        return not known.get("Secure", True)
+
+    def image_id(self, reference: str) -> str:
+        """The identity of an image that the engine has; "" if it has not."""
+        image = self._image(reference)
+        return str(image.id) if image else ""
+
+    def find(self, key: str) -> str:
+        """The identity of an image that was built of this content and passed its test; "" if there is none."""
+        for image in self._client.images.list(filters={"label": f"{KEY_LABEL}={key}"}):
+            if any(tag.endswith(f":{KEY_TAG}{key}") for tag in image.tags):
+                return str(image.id)
+        return ""
+
+    def size(self, reference: str) -> int:
+        """Bytes of an image, unpacked; 0 if the engine does not have it."""
+        image = self._image(reference)
+        return int(image.attrs["Size"]) if image else 0
+
+    def tag(self, reference: str, name: str, tag: str) -> None:
+        """Give an image one more name."""
+        image = self._image(reference)
+        if image is None or not image.tag(name, tag=tag):
+            raise RemoteFailed(f"The engine could not tag {reference} as {name}:{tag}")
+
+    def untag(self, reference: str) -> None:
+        """Take a name away; the image goes too if it was the last one."""
+        try:
+            self._client.images.remove(reference)
+        except docker.errors.APIError:
+            pass  # it is gone already, or in use
+
+    def test(self, reference: str, command: str, network: str, say: Say) -> None:
+        """Run a command in an image, by its shell, or as it is if it is a JSON list. Its output is shown.
+
+        Raises:
+            Rejected: it ended with another code than 0; with the last lines of its output.
+            BadInput: it cannot be started.
+        """
+        entrypoint, arguments = _command(command)
+        try:
+            container = self._client.containers.create(
+                reference,
+                command=arguments,
+                entrypoint=entrypoint,
+                network_mode=None if network == "default" else network,
+                labels={"io.mlops-actions.test": "true"},
+            )
+        except docker.errors.APIError as error:
+            raise RemoteFailed("The test cannot be run in the image", why=_reason(error)) from error
+        lines: list[str] = []
+        try:
+            container.start()
+            rest = ""
+            for chunk in container.logs(stream=True, follow=True):
+                *whole, rest = (rest + chunk.decode(errors="replace")).split("\n")
+                for line in whole:
+                    lines = [*lines[-199:], line.rstrip("\r")]
+                    say(lines[-1])
+            if rest:
+                lines.append(rest)
+                say(rest)
+            code = int(container.wait()["StatusCode"])
+        except docker.errors.APIError as error:
+            raise BadInput(
+                f"The test `{command}` cannot be started in the image",
+                why=_reason(error),
+                fix="Give `test` a command that the image has; without a shell in it, as a JSON list of words",
+            ) from error
+        finally:
+            container.remove(force=True)
+        if code:
+            raise Rejected(
+                f"The test `{command}` failed in the image, with exit code {code}",
+                fix="Nothing was tagged or pushed. The log shows why",
+                log="\n".join(lines),
+            )
+
+    def check_login(self, registry: str, credentials: Credentials) -> None:
+        """Let the engine try the credentials, before there is work that they could waste.
+
+        Raises:
+            RemoteFailed: they are refused, or the registry cannot be reached.
+        """
+        try:
+            self._client.api.login(
+                credentials.username,
+                credentials.password,
+                registry="https://index.docker.io/v1/" if registry == HUB else registry,
+                reauth=True,
+            )
+        except docker.errors.APIError as error:
+            raise push_failure(registry, _reason(error)) from error
+
+    def push(
+        self,
+        image: ImageName,
+        tag: str,
+        credentials: Credentials | None,
+        say: Say,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> str:
+        """Push one tag; the manifest's digest.
+
+        Raises:
+            RemoteFailed: the registry refused, cannot be reached, or asks to be left alone for longer than we wait.
+        """
+        for seconds in (*_PUSH_WAITS, None):
+            try:
+                return self._push(image, tag, credentials)
+            except RemoteFailed as error:
+                if seconds is None or not isinstance(error, TooManyRequests):
+                    raise
+                say(f"{image.registry} gets too many requests: another try in {seconds:.0f} s")
+                wait(seconds)
+        raise AssertionError("unreachable")
+
+    def _push(self, image: ImageName, tag: str, credentials: Credentials | None) -> str:
+        auth = {"username": credentials.username, "password": credentials.password} if credentials else None
+        digest = ""
+        try:
+            for event in self._client.api.push(image.name, tag, stream=True, decode=True, auth_config=auth):
+                if "error" in event:
+                    raise push_failure(image.registry, str(event["error"]))
+                digest = (event.get("aux") or {}).get("Digest") or digest
+        except docker.errors.APIError as error:
+            raise push_failure(image.registry, _reason(error)) from error
+        return digest
+
+    def _image(self, reference: str) -> Image | None:
+        try:
+            return self._client.images.get(reference)
+        except (docker.errors.ImageNotFound, docker.errors.NullResource):
+            return None
+        except docker.errors.APIError as error:
+            raise RemoteFailed(f"The engine cannot say whether it has {reference}", why=_reason(error)) from error
+
+
+class TooManyRequests(RemoteFailed):
+    """A registry asks to be left alone for a while."""
+
+
+def push_failure(registry: str, text: str) -> RemoteFailed:
+    """What a registry's refusal, in the engine's words, means for the user."""
+    low = text.lower()
+    if any(word in low for word in ("toomanyrequests", "too many requests", "429")):
+        return TooManyRequests(
+            f"{registry} gets too many requests", why=text, fix="Wait, or log in: known users may ask more often"
+        )
+    if any(
+        word in low for word in ("unauthorized", "denied", "authentication required", "no basic auth", "401", "403")
+    ):
+        return RemoteFailed(
+            f"{registry} refused the login",
+            why=text,
+            fix="Check `registry-username` and `registry-password`, and that this user may write there",
+        )
+    if any(word in low for word in ("refused", "no such host", "timeout", "unreachable", "eof", "http response")):
+        return RemoteFailed(
+            f"The registry {registry} cannot be reached", why=text, fix="Check `image` and that the registry is up"
+        )
+    return RemoteFailed(f"{registry} did not take the image", why=text)
+
+
+def _command(command: str) -> tuple[list[str], list[str]]:
+    """The entry point and arguments for a command."""
+    if command.lstrip().startswith("["):
+        try:
+            words = json.loads(command)
+        except ValueError:
+            words = None
+        if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
+            return words[:1], words[1:]
+        raise BadInput(
+            f"`test` is no JSON list of words: {command}", fix=f"For example {json.dumps(shlex.split('a b'))}"
+        )
+    return ["/bin/sh", "-c"], [command]
+
+
+def _context_host(environ: Mapping[str, str], command: str) -> str:
+    """The engine of the docker command's current context; "" for the SDK's own default."""
+    if not command:
+        return ""
+    asked = subprocess.run(
+        [command, "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"],
+        env=dict(environ),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    return asked.stdout.strip() if asked.returncode == 0 else ""
+
+
+def _reason(error: Exception) -> str:
+    """An error of the SDK in its last, plainest words."""
+    explanation = getattr(error, "explanation", None)
+    if explanation:
+        return str(explanation)
+    cause: BaseException = error
+    while cause.__cause__ or cause.__context__:
+        cause = cause.__cause__ or cause.__context__ or cause
+    return str(cause) or type(cause).__name__

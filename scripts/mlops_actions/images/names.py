@@ -1,0 +1,111 @@
+"""Names of images: what a reference may look like, which registry it means, and the tags an image gets by default.
+
+Grammar: https://github.com/distribution/reference/blob/main/reference.go
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ..errors import BadInput
+
+HUB = "docker.io"
+KEY_TAG = "key-"
+"""A tag `key-<content key>` is set when all else is done: it says that this content was built and passed its test."""
+
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_PATH = re.compile(rf"{_PART}(?:/{_PART})*")
+_HOST = re.compile(r"(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+
+
+@dataclass(frozen=True)
+class ImageName:
+    """The name of an image without a tag.
+
+    Attributes:
+        name: as it was given, such as `ghcr.io/owner/name`.
+        registry: the host, and port if any; `docker.io` when the name gives none.
+        path: in the registry; Docker Hub's own images are under `library/`.
+    """
+
+    name: str
+    registry: str
+    path: str
+
+    @property
+    def is_explicit(self) -> bool:
+        """Whether the name says where to push: a registry, or at least an owner."""
+        return "/" in self.name
+
+
+def parse_name(name: str) -> ImageName:
+    """Take an image's name apart.
+
+    Raises:
+        BadInput: it is no name of an image, or it has a tag or digest.
+    """
+    first, _, rest = name.partition("/")
+    has_host = bool(rest) and ("." in first or ":" in first or first == "localhost" or first != first.lower())
+    registry, path = (first, rest) if has_host else (HUB, name)
+    if registry == "index.docker.io":
+        registry = HUB
+    if not _PATH.fullmatch(path) or not _HOST.fullmatch(registry):
+        tagged = re.fullmatch(r"(.+?)(?::[\w.-]+|@sha256:.*)", path)
+        why = (
+            "It has a tag" if tagged else "A name is lower-case letters, digits, `.`, `_`, `-`, with `/` between parts"
+        )
+        fix = "Give the tag in `tags`" if tagged else "Correct `image`, for example `ghcr.io/owner/name`"
+        raise BadInput(f"{name!r} is not the name of an image", why=why, fix=fix)
+    if registry == HUB and "/" not in path:
+        path = f"library/{path}"
+    return ImageName(name, registry, path)
+
+
+def check_tags(tags: list[str]) -> list[str]:
+    """The tags without repetitions.
+
+    Raises:
+        BadInput: one cannot be a tag, or is of the kind that marks content keys.
+    """
+    for tag in tags:
+        if not _TAG.fullmatch(tag):
+            raise BadInput(
+                f"{tag!r} is not a tag",
+                why="A tag is at most 128 letters, digits, `.`, `_`, `-`, and begins with none of the last two",
+                fix="Correct `tags`: tags only, without the image's name",
+            )
+        if tag.startswith(KEY_TAG):
+            raise BadInput(f"{tag!r} is a tag of the kind that marks content keys", fix="Choose another in `tags`")
+    return list(dict.fromkeys(tags))
+
+
+def default_name(repository: str, folder: str) -> str:
+    """The name for an image that was given none: that of the repository, else of the folder."""
+    text = (repository.rpartition("/")[2] or folder).lower()
+    parts = re.findall(r"[a-z0-9]+", text)
+    return "-".join(parts) or "image"
+
+
+def default_tags(commit: str, branch: str, default_branch: str, pull_request: int | None) -> list[str]:
+    """The tags for an image that was given none.
+
+    The commit's first 12 digits; then `pr-<number>` or the branch; `latest` only on the default branch.
+    """
+    tags = [commit[:12]] if commit else []
+    if pull_request is not None:
+        tags.append(f"pr-{pull_request}")
+    elif branch:
+        tags.append(branch_tag(branch))
+        if branch == default_branch:
+            tags.append("latest")
+    return tags or ["local"]
+
+
+def branch_tag(branch: str) -> str:
+    """A branch's name as a tag. It is never one that means something else: `latest`, or a content key."""
+    text = re.sub(r"[^A-Za-z0-9._-]+", "-", branch).lstrip(".-")[:128]
+    if not text or text == "latest" or text.startswith(KEY_TAG):
+        return f"branch-{text}"[:128]
+    return text

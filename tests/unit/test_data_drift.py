@@ -1,0 +1,101 @@
+"""Drift: known values of the index, and what must and must not count as drift."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from mlops_actions.data.drift import Drift, compare, compare_columns, psi
+from mlops_actions.data.pictures import draw_drift
+from mlops_actions.data.sources import Source
+from mlops_actions.data.tables import Table, open_table
+from mlops_actions.errors import BadInput
+
+RANDOM = np.random.default_rng(1)
+
+
+def series(values: object, dtype: type[pl.DataType] | None = None) -> pl.Series:
+    return pl.Series("c", values, dtype=dtype)  # type: ignore[arg-type]
+
+
+def table(folder: Path, name: str, **columns: object) -> Table:
+    pl.DataFrame(columns).write_parquet(folder / name)
+    return open_table([Source(name, folder / name)])
+
+
+def test_psi_of_known_shares() -> None:
+    # by hand: (0.4 - 0.5) ln(0.4 / 0.5) + (0.6 - 0.5) ln(0.6 / 0.5)
+    expected = 0.1 * math.log(0.5 / 0.4) + 0.1 * math.log(0.6 / 0.5)
+    assert psi(np.array([0.5, 0.5]), np.array([0.4, 0.6])) == pytest.approx(expected)
+    assert psi(np.array([0.3, 0.7]), np.array([0.3, 0.7])) == 0
+
+
+def test_categories_are_compared_by_their_shares() -> None:
+    found = compare_columns("c", series(["a", "b"] * 5000), series(["a"] * 4000 + ["b"] * 6000))
+    assert found.psi == pytest.approx(0.1 * math.log(0.5 / 0.4) + 0.1 * math.log(0.6 / 0.5), rel=1e-3)
+    assert dict(zip(found.bins, found.current)) == {"a": 0.4, "b": 0.6}
+    assert not found.drifted
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "drifted"),
+    [
+        (RANDOM.normal(size=5000), RANDOM.normal(size=5000), False),
+        (RANDOM.normal(size=5000), RANDOM.normal(1.0, size=5000), True),
+        (RANDOM.normal(size=5000), RANDOM.normal(0, 3.0, size=5000), True),
+        ([0.0] * 900 + [1.0] * 100, [0.0] * 500 + [1.0] * 500, True),
+        ([5.0] * 100, [5.0] * 100, False),
+        ([5.0] * 100, [7.0] * 100, True),
+        ([1.0, 2.0, 3.0, 4.0] * 50, [1.0, 2.0, None, None] * 50, True),
+        (["a", "b"] * 100, ["a", "c"] * 100, True),
+        (["a", "b"] * 100, ["b", "a"] * 100, False),
+        ([1, 2, 3] * 100, [1, 2, 4] * 100, True),
+        ([True, False] * 100, [True] * 200, True),
+        ([None] * 100, [None] * 100, False),
+    ],
+    ids=["same normal", "mean", "spread", "shares of two numbers", "same constant", "other constant", "nulls", "new value",
+         "other order", "new small integer", "booleans", "all null"],
+)  # fmt: skip
+def test_what_is_drift(before: object, now: object, drifted: bool) -> None:
+    assert compare_columns("c", series(before), series(now)).drifted is drifted
+
+
+def test_few_rows_of_the_same_distribution_are_not_drift_although_their_psi_is_large() -> None:
+    random = np.random.default_rng(3)
+    reference = series(random.normal(size=20_000))
+    found = [compare_columns("c", reference, series(random.normal(size=25))) for _ in range(200)]
+    assert sum(one.psi > 0.2 for one in found) > 100
+    assert sum(one.drifted for one in found) <= 3
+
+
+def test_ks_agrees_with_scipys_definition() -> None:
+    found = compare_columns("c", series([1.0, 2.0, 3.0, 4.0]), series([3.0, 4.0, 5.0, 6.0]))
+    assert found.ks == pytest.approx(0.5)
+    assert found.p is not None and 0 < found.p <= 1
+
+
+def test_a_table_is_compared_worst_first_and_says_what_it_leaves_out(tmp_path: Path) -> None:
+    n = 1000
+    random = np.random.default_rng(5)
+    same = {"id": [f"k{i}" for i in range(n)], "when": ["2013-01-01T00:00:00Z"] * n, "list": [[1]] * n}
+    before = table(tmp_path, "a.parquet", **same, x=random.normal(size=n), k=["a"] * n, gone=[1] * n)
+    now = table(tmp_path, "b.parquet", **same, x=random.normal(3, size=n), k=["a"] * n, new=[1] * n)
+    found = compare(before, now)
+    assert [one.column for one in found.columns] == ["x", "k"]
+    assert [one.column for one in found.drifted] == ["x"]
+    assert found.share == 0.5
+    assert set(found.skipped) == {"id", "when", "list", "gone"}
+    assert compare(before, now, ["k"]).drifted == []
+    with pytest.raises(BadInput, match="no column 'gone' in the data"):
+        compare(before, now, ["gone"])
+
+
+def test_a_picture_is_drawn(tmp_path: Path) -> None:
+    many = compare_columns("k", series([f"v{i}" for i in range(40)] * 5), series([f"w{i}" for i in range(40)] * 5))
+    found = Drift([compare_columns("x", series(RANDOM.normal(size=100)), series(RANDOM.normal(size=100))), many], {})
+    data = draw_drift(found.columns, tmp_path / "drift.png").read_bytes()
+    assert data.startswith(b"\x89PNG") and len(data) > 5_000

@@ -1,0 +1,112 @@
+"""The fingerprint of data: what it depends on, and the published algorithm."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from mlops_actions.data.sources import Source
+from mlops_actions.data.validate import fingerprint
+
+FRAME = pl.DataFrame(
+    {
+        "id": pl.Series([1, 2, None, 4], dtype=pl.Int64),
+        "x": [0.5, None, -0.0, float("nan")],
+        "name": ["ab", "", None, "ü"],
+        "ok": [True, None, False, True],
+        "day": [dt.date(1970, 1, 2), None, dt.date(2013, 1, 1), dt.date(2013, 1, 2)],
+    }
+)
+
+
+def of(path: Path) -> str:
+    return fingerprint([Source(path.name, path)])[0]
+
+
+def parquet(folder: Path, frame: pl.DataFrame, name: str = "a.parquet", **options: Any) -> Path:
+    frame.write_parquet(folder / name, **options)
+    return folder / name
+
+
+def by_hand() -> str:
+    """The algorithm as its documentation has it, with nothing but the standard library."""
+
+    def sha(data: bytes) -> str:
+        return hashlib.sha256(data).hexdigest()
+
+    nan = struct.pack("<Q", 0x7FF8000000000000)
+    columns = [
+        ["id", "int64", b"\1\1\0\1", struct.pack("<4q", 1, 2, 0, 4), b""],
+        ["x", "float64", b"\1\0\1\1", struct.pack("<3d", 0.5, 0.0, 0.0) + nan, b""],
+        ["name", "string", b"\1\1\0\1", "abü".encode(), struct.pack("<4Q", 2, 0, 0, 2)],
+        ["ok", "boolean", b"\1\0\1\1", b"\1\0\0\1", b""],
+        ["day", "date", b"\1\0\1\1", struct.pack("<4i", 1, 0, 15706, 15707), b""],
+    ]
+    listed = [[name, kind, *(sha(stream) for stream in streams)] for name, kind, *streams in columns]
+    return "sha256:" + sha(json.dumps([1, 4, listed], separators=(",", ":")).encode())
+
+
+def test_it_is_what_the_documentation_says(tmp_path: Path) -> None:
+    assert of(parquet(tmp_path, FRAME)) == by_hand()
+
+
+def test_the_layout_in_files_does_not_matter(tmp_path: Path) -> None:
+    frame = pl.concat([FRAME] * 500)
+    whole = of(parquet(tmp_path, frame, row_group_size=17, compression="zstd"))
+    assert of(parquet(tmp_path, frame, "b.parquet", compression="uncompressed", statistics=False)) == whole
+    frame.write_ipc(tmp_path / "c.arrow")
+    assert of(tmp_path / "c.arrow") == whole
+    halves = [parquet(tmp_path, frame[:701], "d1.parquet"), parquet(tmp_path, frame[701:], "d2.parquet")]
+    assert fingerprint([Source(path.name, path) for path in halves]) == (whole, 2000)
+    categories = frame.with_columns(pl.col("name").cast(pl.Categorical))
+    assert of(parquet(tmp_path, categories, "e.parquet")) == whole
+
+
+def test_a_csv_with_the_contracts_types_is_the_same_data(tmp_path: Path) -> None:
+    frame = FRAME.select("id", "ok", "day")
+    frame.write_csv(tmp_path / "a.csv")
+    types: dict[str, pl.DataType] = {"id": pl.Int64(), "ok": pl.Boolean(), "day": pl.Date()}
+    assert fingerprint([Source("a.csv", tmp_path / "a.csv")], types)[0] == of(parquet(tmp_path, frame))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda f: f.reverse(),
+        lambda f: f.select("x", "id", "name", "ok", "day"),
+        lambda f: f.rename({"x": "y"}),
+        lambda f: f.with_columns(pl.col("id").cast(pl.Int32)),
+        lambda f: f.with_columns(pl.col("id").fill_null(0)),
+        lambda f: f.with_columns(pl.col("x").fill_nan(None)),
+        lambda f: f.with_columns(name=pl.Series(["a", "b", None, "ü"])),
+        lambda f: f[:3],
+    ],
+    ids=["row order", "column order", "name", "type", "null is not zero", "NaN is not null", "split text", "fewer rows"],
+)
+def test_content_matters(tmp_path: Path, change: Any) -> None:
+    assert of(parquet(tmp_path, change(FRAME), "changed.parquet")) != of(parquet(tmp_path, FRAME))
+
+
+def test_nested_decimal_and_binary_columns_have_one_too(tmp_path: Path) -> None:
+    frame = pl.DataFrame(
+        {
+            "list": [[1, 2], None, []],
+            "struct": [{"a": 1}, {"a": None}, None],
+            "money": pl.Series(["1.50", None, "2.25"]).cast(pl.Decimal(10, 2)),
+            "raw": [b"ab", None, b"c"],
+            "when": pl.Series([0, None, 10**15]).cast(pl.Datetime("us", "UTC")),
+            "nothing": pl.Series([None, None, None], dtype=pl.Null),
+        }
+    )
+    first = of(parquet(tmp_path, frame))
+    assert of(parquet(tmp_path, frame, "b.parquet", row_group_size=1)) == first
+    for name in ("list", "struct", "money", "raw", "when"):
+        other = frame.with_columns(pl.col(name).shift(1))
+        assert of(parquet(tmp_path, other, f"{name}.parquet")) != first

@@ -1,0 +1,176 @@
+"""Gates: limits in words, and an evaluation's verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from mlops_actions.data.sources import Source
+from mlops_actions.errors import BadInput
+from mlops_actions.evaluation.champion import Champion
+from mlops_actions.evaluation.evaluate import Columns, Evaluation, Request, evaluate, read_predictions
+from mlops_actions.evaluation.gates import Allowances, Limits, numbers, parse_limit
+
+
+class Model(BaseModel):
+    limits: Limits = {}
+    allowed: Allowances = {}
+
+
+@pytest.mark.parametrize(
+    ("given", "limits"),
+    [
+        ("auc>=0.65", {"auc": ">= 0.65"}),
+        ("auc >= 0.65\nbrier<0.2", {"auc": ">= 0.65", "brier": "< 0.2"}),
+        ("auc=>= 0.65", {"auc": ">= 0.65"}),
+        ("auc=0.65, log_loss=0.5", {"auc": ">= 0.65", "log_loss": "<= 0.5"}),
+        ("auc: '>= 0.65'", {"auc": ">= 0.65"}),
+        ('{"evaluate.auc": ">= 1e-2"}', {"evaluate.auc": ">= 0.01"}),
+        ({"auc": ">= 0.65", "rmse": 12}, {"auc": ">= 0.65", "rmse": "<= 12"}),
+        ("", {}),
+    ],
+)
+def test_limits_are_read(given: object, limits: dict[str, str]) -> None:
+    assert Model.model_validate({"limits": given}).limits == limits
+
+
+@pytest.mark.parametrize("given", ["auc>=high", "auc", {"auc": "=> 1"}, {"auc": True}])
+def test_what_is_no_limit_is_refused(given: object) -> None:
+    with pytest.raises(ValidationError):
+        Model.model_validate({"limits": given})
+
+
+@pytest.mark.parametrize(
+    ("given", "allowed"),
+    [("0.01", {"*": 0.01}), (0.01, {"*": 0.01}), ("auc=0.01\nrmse=2", {"auc": 0.01, "rmse": 2}), ({"auc": 1}, {"auc": 1})],
+)
+def test_allowances_are_read(given: object, allowed: dict[str, float]) -> None:
+    assert Model.model_validate({"allowed": given}).allowed == allowed
+
+
+def test_nan_is_within_no_limit() -> None:
+    assert not any(parse_limit(f"{sign} 0", "x").holds(float("nan")) for sign in (">=", "<=", ">", "<", "=="))
+
+
+def test_numbers_of_json() -> None:
+    assert numbers('{"auc": 0.7, "n": 3, "ok": true, "name": "x"}') == {"auc": 0.7, "n": 3.0}
+    assert numbers("") == {}
+
+
+def predictions(folder: Path, name: str = "p.parquet", noise: float = 1.0, **more: Any) -> Source:
+    random = np.random.default_rng(7)
+    truth = random.normal(size=1000)
+    label = (truth + random.normal(size=1000) > 0).astype(int)
+    score = 1 / (1 + np.exp(-np.clip(truth + noise * random.normal(size=1000), -50, 50)))
+    part = np.where(np.arange(1000) < 950, "big", "small")
+    frame = pl.DataFrame({"id": np.arange(1000), "label": label, "score": score, "part": part, **more})
+    frame.write_parquet(folder / name)
+    return Source(name, folder / name)
+
+
+def verdicts(found: Evaluation) -> dict[tuple[str, str], bool]:
+    return {(gate.kind, gate.metric): gate.passed for gate in found.gates}
+
+
+def test_thresholds_baseline_and_slices(tmp_path: Path) -> None:
+    found = evaluate(
+        Request(
+            predictions(tmp_path), {"train_seconds": 9.0}, thresholds={"auc": ">= 0.99", "train_seconds": "< 10", "no": "> 0"},
+            slices=["part"], slice_thresholds={"auc": ">= 0.6"}, min_rows=100,
+        )
+    )  # fmt: skip
+    assert verdicts(found) == {
+        ("threshold", "auc"): False,
+        ("threshold", "train_seconds"): True,
+        ("threshold", "no"): False,
+        ("baseline", "auc"): True,
+        ("slice", "part=big auc"): True,  # the small one has too few rows to be judged
+    }
+    assert found.failed[0].sentence().startswith("auc is 0.") and "must be >= 0.99" in found.failed[0].sentence()
+
+
+def test_a_model_that_knows_nothing_does_not_beat_the_baseline(tmp_path: Path) -> None:
+    found = evaluate(Request(predictions(tmp_path, noise=1e6), {}, primary="log_loss"))
+    assert verdicts(found) == {("baseline", "log_loss"): False}
+    assert evaluate(Request(predictions(tmp_path, noise=1e6), {}, primary="log_loss", beat_baseline=False)).gates == []
+
+
+def test_a_metric_that_the_pipeline_overstates_is_noted_and_the_computed_one_counts(tmp_path: Path) -> None:
+    found = evaluate(Request(predictions(tmp_path), {"auc": 0.999}, thresholds={"auc": ">= 0.9"}))
+    assert not verdicts(found)["threshold", "auc"]
+    assert found.notes == [f"The pipeline says auc 0.999, its predictions give {found.metrics['auc']:.6g}"]
+
+
+def test_a_challenger_that_is_worse_on_the_same_rows_is_refused(tmp_path: Path) -> None:
+    champion = Champion(3, {}, predictions(tmp_path, "champion.parquet", noise=0.1))
+    worse = predictions(tmp_path, noise=3.0)
+    found = evaluate(Request(worse, {}, champion=champion))
+    assert verdicts(found)["champion", "auc"] is False
+    assert found.comparisons[0].rows == 1000
+    allowed = evaluate(Request(worse, {}, champion=champion, max_regression={"auc": 0.5, "brier": 0.0}))
+    assert verdicts(allowed)["champion", "auc"] is True
+    assert verdicts(allowed)["champion", "brier"] is False
+
+
+def test_rows_are_matched_by_their_id(tmp_path: Path) -> None:
+    ours = predictions(tmp_path)
+    shuffled = pl.read_parquet(ours.path).sample(900, shuffle=True, seed=1)
+    shuffled.write_parquet(tmp_path / "champion.parquet")
+    champion = Champion(1, {"auc": 0.5}, Source("champion.parquet", tmp_path / "champion.parquet"))
+    found = evaluate(Request(ours, {}, Columns(id="id"), champion=champion))
+    assert (found.comparisons[0].rows, found.comparisons[0].gain) == (900, 0.0)
+    by_position = evaluate(Request(ours, {}, champion=champion)).comparisons[0]
+    assert by_position.champion == 0.5 and "not measured on the same rows" in by_position.note
+
+
+def test_without_the_champions_predictions_its_recorded_metric_decides(tmp_path: Path) -> None:
+    found = evaluate(Request(predictions(tmp_path), {}, champion=Champion(1, {"auc": 0.99})))
+    assert verdicts(found)["champion", "auc"] is False
+    none = evaluate(Request(predictions(tmp_path), {}, champion=Champion(1, {})))
+    assert none.comparisons == [] and none.notes == ["Version 1 has no auc to compare with"]
+
+
+def test_recorded_metrics_alone_can_be_gated() -> None:
+    found = evaluate(Request(None, {"rmse": 3.0}, thresholds={"rmse": "<= 2"}, primary="rmse"))
+    assert verdicts(found) == {("threshold", "rmse"): False}
+    with pytest.raises(BadInput, match="nothing to evaluate"):
+        evaluate(Request(None, {}))
+
+
+@pytest.mark.parametrize(
+    ("columns", "task"),
+    [
+        ({"label": [0, 1, 1], "score": [0.1, 0.9, 0.5]}, "binary"),
+        ({"label": [True, False, True], "score": [0.1, 0.9, 0.5]}, "binary"),
+        ({"label": ["a", "b", "c"], "prediction": ["a", "b", "b"]}, "multiclass"),
+        ({"label": [0, 1, 2], "prediction": [0, 1, 1]}, "multiclass"),
+        ({"label": [0.5, 1.5, 9.0], "score": [1.0, 2.0, 8.0]}, "regression"),
+        ({"label": [10, 20, 35], "score": [1.0, 2.0, 8.0]}, "regression"),
+        ({"label": [0.5, 1.5, 9.0], "prediction": [1.0, 2.0, 8.0]}, "regression"),
+    ],
+)
+def test_the_task_is_seen_from_the_labels(tmp_path: Path, columns: dict[str, Any], task: str) -> None:
+    pl.DataFrame(columns).write_csv(tmp_path / "p.csv")
+    found = evaluate(Request(Source("p.csv", tmp_path / "p.csv"), {}))
+    assert found.task == task and found.primary in found.metrics
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"y": [1], "score": [0.5]}, "no column label"),
+        ({"label": [1]}, "no column score or prediction"),
+        ({"label": [1, None], "score": [0.5, 0.5]}, "1 rows without label"),
+        ({"label": [1, 0], "score": [0.5, float("nan")]}, "not finite"),
+        ({"label": [1, 0], "score": ["a", "b"]}, "not a number"),
+    ],
+)
+def test_predictions_that_cannot_be_used_are_bad_input(tmp_path: Path, columns: dict[str, Any], words: str) -> None:
+    pl.DataFrame(columns).write_parquet(tmp_path / "p.parquet")
+    with pytest.raises(BadInput, match=words):
+        read_predictions(Source("p.parquet", tmp_path / "p.parquet"), Columns())
