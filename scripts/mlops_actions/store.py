@@ -132,12 +132,15 @@ class Store:
         return True
 
     def replace(self, path: str, data: bytes, tag: str) -> bool:
-        """Write the object if it still is the one that had `tag` when it was read; False if it changed."""
+        """Write the object if it still is the one that had `tag` when it was read; False if it changed or is gone."""
         if self._root:
             lock = self._root / (path + ".lock")
             lock.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(lock):
-                if self.get_tagged(path)[1] != tag:
+                try:
+                    if self.get_tagged(path)[1] != tag:
+                        return False
+                except FileNotFoundError:
                     return False
                 self.put(path, data)
                 return True

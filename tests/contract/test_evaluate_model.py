@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from conftest import Run
 
+from conftest import Run
 from mlops_actions.job import Record
 from mlops_actions.registry.manifest import File, Manifest, Move
 from mlops_actions.registry.registry import Registry
@@ -22,7 +22,9 @@ def predictions(path: Path, noise: float) -> Path:
     random = np.random.default_rng(7)
     truth = random.normal(size=2000)
     label = (truth + random.normal(size=2000) > 0).astype(int)
-    pl.DataFrame({"label": label, "score": 1 / (1 + np.exp(-truth - noise * random.normal(size=2000)))}).write_parquet(path)
+    pl.DataFrame({"label": label, "score": 1 / (1 + np.exp(-truth - noise * random.normal(size=2000)))}).write_parquet(
+        path
+    )
     return path
 
 
@@ -30,10 +32,10 @@ def trained(store: Store, path: Path, **metrics: float) -> None:
     """What run-pipeline leaves in the store for the actions after it."""
     uri = store.put_file(path, "artifacts/k/evaluate/predictions")
     record = Record(
-        action="run-pipeline", run="local", started="2013-01-01T00:00:00+00:00", seconds=1, subject={"model": DIGEST},
+        action="run-pipeline", run="r", started="2013-01-01T00:00:00+00:00", seconds=1, subject={"model": DIGEST},
         outputs={"predictions-uri": uri, "metrics": metrics},
     )  # fmt: skip
-    store.put_json("runs/local/run-pipeline.json", record.model_dump(mode="json"))
+    store.put_json("runs/r/run-pipeline.json", record.model_dump(mode="json"))
 
 
 def champion(store: Store, path: Path) -> None:
@@ -57,7 +59,18 @@ def test_the_runs_model_is_judged_by_thresholds_and_has_a_picture(tmp_path: Path
     path = predictions(tmp_path / "predictions.parquet", 0.5)
     path.rename(tmp_path / "predictions")  # as artifacts are named: without a suffix
     trained(store, tmp_path / "predictions", seconds=3.0)
-    call = ("evaluate-model", "--json", "--store", store.url, "--thresholds", "seconds<10", "--thresholds", "auc>=0.6")
+    call = (
+        "evaluate-model",
+        "--json",
+        "--run",
+        "r",
+        "--store",
+        store.url,
+        "--thresholds",
+        "seconds<10",
+        "--thresholds",
+        "auc>=0.6",
+    )
     done = mlops(*call)
     assert done.returncode == 0, done.stderr
     found = outputs(done.stdout)

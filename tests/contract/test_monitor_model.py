@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from conftest import Run
 
+from conftest import Run
 from mlops_actions.registry.manifest import Lineage, Manifest, Move
 from mlops_actions.registry.registry import Registry
 from mlops_actions.store import Store

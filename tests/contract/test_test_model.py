@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 from conftest import Run
-
 from mlops_actions import environments
 from mlops_actions.job import Record
 from mlops_actions.store import Store
@@ -35,7 +35,7 @@ def outputs(text: str) -> dict[str, Any]:
 
 
 def record(store: Store, name: str) -> Record:
-    return Record.model_validate(store.get_json(f"runs/local/{name}.json"))
+    return Record.model_validate(store.get_json(f"runs/r/{name}.json"))
 
 
 def consumer(folder: Path) -> Store:
@@ -45,7 +45,18 @@ def consumer(folder: Path) -> Store:
     return Store((folder / "store").as_uri())
 
 
-CALL = ("test-model", "--json", "--model-uri", "model.json", "--golden", "golden.csv", "--predict", "hooks.py:load")
+CALL = (
+    "test-model",
+    "--run",
+    "r",
+    "--json",
+    "--model-uri",
+    "model.json",
+    "--golden",
+    "golden.csv",
+    "--predict",
+    "hooks.py:load",
+)
 
 
 def test_each_variant_has_its_own_record_and_is_found_again(tmp_path: Path, mlops: Run) -> None:
@@ -69,13 +80,14 @@ def test_each_variant_has_its_own_record_and_is_found_again(tmp_path: Path, mlop
 def test_a_model_that_does_not_load_fails_its_variant_with_the_exception(tmp_path: Path, mlops: Run) -> None:
     store = consumer(tmp_path)
     (tmp_path / "model.pkl").write_bytes(b"\x80\x04cgone_module\nGone\n.")
-    call = ("test-model", "--store", store.url, "--model-uri", "model.pkl", "--golden", "golden.csv", "--variant", "bare")
+    where = ("--run", "r", "--store", store.url, "--variant", "bare")
+    call = ("test-model", *where, "--model-uri", "model.pkl", "--golden", "golden.csv")
     summary = tmp_path / "summary.md"
     done = mlops(*call, GITHUB_ACTIONS="true", GITHUB_STEP_SUMMARY=str(summary))
     assert done.returncode == 1
     assert "does not load in this environment. ModuleNotFoundError: No module named 'gone_module'" in done.stdout
     assert "This environment has Python 3" in done.stdout
-    found = record(store, "test-model@" + ("bare" if store.exists("runs/local/test-model@bare.json") else "missing"))
+    found = record(store, "test-model@bare")
     assert found.verdict == "rejected" and found.details["facts"]["python"]
     assert "No module named 'gone_module'" in summary.read_text()
 
@@ -92,8 +104,6 @@ def test_a_scikit_learn_model_agrees_where_it_was_trained(tmp_path: Path, mlops:
     made = environments.ensure(
         "", environments.cache_folder(), requirements=[tmp_path / "requirements-new.txt"], python=""
     )
-    import subprocess
-
     subprocess.run([str(made.python), "-c", TRAIN], cwd=tmp_path, check=True)
     call = ("--model-uri", "model.joblib", "--golden", "golden.csv", "--requirements", "requirements-new.txt")
     done = mlops("test-model", "--json", *call)

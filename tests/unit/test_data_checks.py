@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from mlops_actions.data import tables
+from mlops_actions.data import checks, tables
 from mlops_actions.data.checks import Check
 from mlops_actions.data.contract import Contract, read_contract
 from mlops_actions.data.personal import iban, luhn
@@ -211,3 +211,11 @@ def test_summary_has_what_each_column_holds(tmp_path: Path) -> None:
         "column": "x", "type": "Float64", "nulls": 1, "distinct": 3, "min": 0.0, "max": 10.0, "mean": 5.0,
     }  # fmt: skip
     assert (columns["part"]["min"], columns["part"]["max"]) == ("a", "b")
+
+
+def test_very_many_duplicates_are_counted_without_being_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "_LOOKED_AT", 10)
+    frame = pl.DataFrame({"id": [*range(100), *range(60)], "part": ["a"] * 160, "x": [1.0] * 160})
+    duplicates = failures(check(tmp_path, frame, frame.head(1)))["id, part", "unique"]
+    assert duplicates.failed == 121
+    assert len(duplicates.examples) == 20

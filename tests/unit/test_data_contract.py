@@ -7,10 +7,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import ROOT
 from pandera.io import polars_io
 from pandera.polars import Check, Column, DataFrameSchema
 
+from conftest import ROOT
 from mlops_actions.data.contract import Contract, parse_duration, read_contract
 from mlops_actions.errors import BadInput
 

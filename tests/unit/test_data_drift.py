@@ -57,8 +57,8 @@ def test_categories_are_compared_by_their_shares() -> None:
         ([True, False] * 100, [True] * 200, True),
         ([None] * 100, [None] * 100, False),
     ],
-    ids=["same normal", "mean", "spread", "shares of two numbers", "same constant", "other constant", "nulls", "new value",
-         "other order", "new small integer", "booleans", "all null"],
+    ids=["same normal", "mean", "spread", "shares of two numbers", "same constant", "other constant", "nulls",
+         "new value", "other order", "new small integer", "booleans", "all null"],
 )  # fmt: skip
 def test_what_is_drift(before: object, now: object, drifted: bool) -> None:
     assert compare_columns("c", series(before), series(now)).drifted is drifted

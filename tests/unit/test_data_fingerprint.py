@@ -88,7 +88,16 @@ def test_a_csv_with_the_contracts_types_is_the_same_data(tmp_path: Path) -> None
         lambda f: f.with_columns(name=pl.Series(["a", "b", None, "ü"])),
         lambda f: f[:3],
     ],
-    ids=["row order", "column order", "name", "type", "null is not zero", "NaN is not null", "split text", "fewer rows"],
+    ids=[
+        "row order",
+        "column order",
+        "name",
+        "type",
+        "null is not zero",
+        "NaN is not null",
+        "split text",
+        "fewer rows",
+    ],
 )
 def test_content_matters(tmp_path: Path, change: Any) -> None:
     assert of(parquet(tmp_path, change(FRAME), "changed.parquet")) != of(parquet(tmp_path, FRAME))

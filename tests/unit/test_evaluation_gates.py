@@ -47,7 +47,13 @@ def test_what_is_no_limit_is_refused(given: object) -> None:
 
 @pytest.mark.parametrize(
     ("given", "allowed"),
-    [("0.01", {"*": 0.01}), (0.01, {"*": 0.01}), ("auc=0.01\nrmse=2", {"auc": 0.01, "rmse": 2}), ({"auc": 1}, {"auc": 1})],
+    [
+        ("0.01", {"*": 0.01}),
+        ("1e-3", {"*": 0.001}),
+        (0.01, {"*": 0.01}),
+        ("auc=0.01\nrmse=2", {"auc": 0.01, "rmse": 2}),
+        ({"auc": 1}, {"auc": 1}),
+    ],
 )
 def test_allowances_are_read(given: object, allowed: dict[str, float]) -> None:
     assert Model.model_validate({"allowed": given}).allowed == allowed
@@ -80,7 +86,8 @@ def verdicts(found: Evaluation) -> dict[tuple[str, str], bool]:
 def test_thresholds_baseline_and_slices(tmp_path: Path) -> None:
     found = evaluate(
         Request(
-            predictions(tmp_path), {"train_seconds": 9.0}, thresholds={"auc": ">= 0.99", "train_seconds": "< 10", "no": "> 0"},
+            predictions(tmp_path), {"train_seconds": 9.0},
+            thresholds={"auc": ">= 0.99", "train_seconds": "< 10", "no": "> 0"},
             slices=["part"], slice_thresholds={"auc": ">= 0.6"}, min_rows=100,
         )
     )  # fmt: skip

@@ -44,7 +44,8 @@ def folder(tmp_path: Path) -> Path:
 
 def request(folder: Path, **changes: Any) -> golden.Request:
     values: dict[str, Any] = {
-        "python": Path(sys.executable), "model": folder / "model.json", "golden": folder / "golden.csv", "score": "score",
+        "python": Path(sys.executable), "model": folder / "model.json", "golden": folder / "golden.csv",
+        "score": "score",
         "hook": f"{folder / 'hooks.py'}:load", "root": folder, "environ": dict(os.environ), "absolute": 1e-6,
         "relative": 1e-5, "repeats": 20, "timeout": 60.0,
     }  # fmt: skip
@@ -93,9 +94,9 @@ def test_the_version_that_a_scikit_learn_model_was_saved_with_is_told(folder: Pa
 @pytest.mark.parametrize(
     ("code", "kind", "words"),
     [
-        ("def load(path): raise ValueError('bad bytes')", golden.DoesNotWork, "does not load in this environment. ValueError"),
-        ("def load(path): return lambda rows: 1 / 0", golden.DoesNotWork, "cannot predict in this environment. ZeroDivision"),
-        ("def load(path): return lambda rows: [1.0]", Rejected, "1 predictions for 3 golden rows"),
+        ("def load(path): raise ValueError('bad bytes')", golden.DoesNotWork, "does not load .* ValueError"),
+        ("def load(path): return lambda rows: 1 / 0", golden.DoesNotWork, "cannot predict .* ZeroDivision"),
+        ("def load(path): return lambda rows: [1.0]", golden.DoesNotWork, "1 predictions for 3 golden rows"),
         ("import os\ndef load(path): os._exit(9)", RemoteFailed, "exit code 9"),
         ("import sys\ndef load(path): sys.exit('no licence')", golden.DoesNotWork, "no licence"),
     ],

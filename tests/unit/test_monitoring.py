@@ -75,7 +75,9 @@ def test_nothing_to_compare_is_bad_input(tmp_path: Path) -> None:
 
 def test_retraining_is_started_with_the_versions_parameters_and_the_new_data() -> None:
     facts = {"files": "a,b", "fingerprint": "sha256:1"}
-    found = retrain_parameters({"data": "$files", "depth": 3, "note": "$$5 ${fingerprint}"}, {"depth": 2, "seed": 1}, facts)
+    found = retrain_parameters(
+        {"data": "$files", "depth": 3, "note": "$$5 ${fingerprint}"}, {"depth": 2, "seed": 1}, facts
+    )
     assert found == {"data": "a,b", "depth": 3, "seed": 1, "note": "$5 sha256:1"}
     with pytest.raises(BadInput, match=r"Known: \$files"):
         retrain_parameters({"data": "$fils"}, {}, facts)

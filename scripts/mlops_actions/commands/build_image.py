@@ -59,15 +59,15 @@ class BuildImageInputs(Inputs):
 class BuildImageOutputs(Outputs):
     """What `build-image` gives."""
 
-    image: str = Field("", description="Name and first tag.")
-    digest: str = Field("", description="The manifest's digest when pushed; else the image's id in the engine.")
+    image: str = Field(default="", description="Name and first tag.")
+    digest: str = Field(default="", description="The manifest's digest when pushed; else the image's id in the engine.")
     image_ref: str = Field(
-        "", description="`name@digest` when pushed, which names this very image for ever; else its id."
+        default="", description="`name@digest` when pushed, which names this very image for ever; else its id."
     )
-    tags: list[str] = Field([], description="Every name and tag.")
-    size: int = Field(0, description="Bytes: compressed in the registry when pushed, else unpacked in the engine.")
-    key: str = Field("", description="Hash of all that decides what is in the image.")
-    skipped: bool = Field(False, description="Whether there is no image because no engine answered.")
+    tags: list[str] = Field(default=[], description="Every name and tag.")
+    size: int = Field(default=0, description="Bytes: compressed when pushed, else unpacked in the engine.")
+    key: str = Field(default="", description="Hash of all that decides what is in the image.")
+    skipped: bool = Field(default=False, description="Whether there is no image because no engine answered.")
 
 
 def run(inputs: BuildImageInputs, job: Job) -> Result[BuildImageOutputs]:

@@ -46,7 +46,7 @@ class PromoteModelOutputs(Outputs):
 def run(inputs: PromoteModelInputs, job: Job) -> Result[PromoteModelOutputs]:
     """Judge the version, and move the alias."""
     from ..registry.policy import Policy, judge, read_policy
-    from ..registry.promoting import move_now, name_of, registered, who
+    from ..registry.promoting import move_now, name_of, registered
     from ..registry.registry import Registry
 
     registry, records = Registry(job.store), job.records()
@@ -56,14 +56,15 @@ def run(inputs: PromoteModelInputs, job: Job) -> Result[PromoteModelOutputs]:
     answers = judge(policy, inputs.requires, manifest, registry.evidence(manifest))
     missing = [answer for answer in answers if not answer.met]
     rows = [(answer.requirement, "yes" if answer.met else "NO", answer.found) for answer in answers]
-    job.console.table(["requirement", "met", "found"], rows)
+    if rows:
+        job.console.table(["requirement", "met", "found"], rows)
     before = registry.alias(name, inputs.alias)
     previous, changed = before.version if before else None, False
     if missing:
         listed = "; ".join(f"{answer.requirement}: {answer.found}" for answer in missing)
         reason = f"Version {manifest.version} of {name} may not become {inputs.alias}: {listed}"
     else:
-        move = move_now(manifest, who(job.environ), job.run, inputs.reason)
+        move = move_now(manifest, job.context.actor, job.run, inputs.reason)
         now, changed = registry.move_alias(manifest, inputs.alias, move)
         if changed:
             previous = now.history[0].previous

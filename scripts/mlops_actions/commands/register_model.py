@@ -98,7 +98,7 @@ def run(inputs: RegisterModelInputs, job: Job) -> Result[RegisterModelOutputs]:
 
 
 def _given(record: Record | None, output: str) -> str:
-    return record.outputs.get(output, "") if record else ""
+    return str(record.outputs.get(output) or "") if record else ""
 
 
 def _fetch(job: Job, uri: str, folder: Path) -> Path:
@@ -117,12 +117,12 @@ def _text(path: Path) -> str:
 
 
 def _move_aliases(registry: Registry, done: Registered, inputs: RegisterModelInputs, job: Job) -> list[str]:
-    from ..registry.promoting import move_now, who
+    from ..registry.promoting import move_now
 
     moved = []
     for alias in inputs.aliases:
         _, changed = registry.move_alias(
-            done.manifest, alias, move_now(done.manifest, who(job.environ), job.run, "register-model")
+            done.manifest, alias, move_now(done.manifest, job.context.actor, job.run, "register-model")
         )
         moved += [alias] if changed else []
     return moved

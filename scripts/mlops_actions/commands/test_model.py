@@ -72,7 +72,7 @@ def run(inputs: TestModelInputs, job: Job) -> Result[TestModelOutputs]:
     """Test the model."""
     import platform
 
-    from ..errors import BadInput
+    from ..errors import BadInput, MlopsError
     from ..evaluation import golden
     from ..store import fetch, file_digest, tree_digest
 
@@ -117,6 +117,9 @@ def run(inputs: TestModelInputs, job: Job) -> Result[TestModelOutputs]:
             found = golden.test(request)
         except golden.DoesNotWork as error:
             return _does_not_work(error, inputs, job, subject)
+        except MlopsError as error:
+            error.details |= {"variant": _variant(inputs, {})}  # each leg of the matrix has its own record
+            raise
     if found.warnings:
         more = f" ({len(found.warnings) - 1} more in the record)" if len(found.warnings) > 1 else ""
         job.console.warning(found.warnings[0].split("\n")[0] + more)
@@ -128,7 +131,7 @@ def _does_not_work(
 ) -> Result[TestModelOutputs]:
     """A result, not an exception: each leg of the matrix has a record under its own name."""
     job.console.say(error.log)
-    variant = inputs.variant or _variant(inputs, error.facts)
+    variant = _variant(inputs, error.facts)
     outputs = TestModelOutputs(
         verdict="rejected", variant=variant, rows=0, mismatches=0, worst_difference=None, latency_p50_ms=None,
         latency_p95_ms=None, throughput=None,
@@ -162,7 +165,7 @@ def _result(found: Tested, inputs: TestModelInputs, key: str, subject: dict[str,
         reason = f"The 95th percentile of latency is {found.p95:.3g} ms, over {inputs.max_latency_ms:g} ms"
     else:
         reason = f"{found.rows} of {found.rows} golden predictions agree; {found.p95:.3g} ms a row (p95)"
-    variant = inputs.variant or _variant(inputs, found.facts)
+    variant = _variant(inputs, found.facts)
     worst = found.worst if found.worst != float("inf") else None
     details: dict[str, Any] = {
         "variant": variant,
@@ -194,7 +197,10 @@ def _result(found: Tested, inputs: TestModelInputs, key: str, subject: dict[str,
 
 
 def _variant(inputs: TestModelInputs, facts: dict[str, Any]) -> str:
-    name = "py" + ".".join(str(facts["python"]).split(".")[:2])
+    if inputs.variant:
+        return inputs.variant
+    version = str(facts.get("python") or inputs.python)
+    name = "py" + ".".join(version.split(".")[:2])
     stem = Path(inputs.requirements).stem if inputs.requirements else ""
     return f"{name}-{stem}" if stem not in ("", "requirements") else name
 

@@ -19,6 +19,7 @@ from .tables import Part, Table, unreadable
 
 EXAMPLES = 20
 """Failing rows that are shown of each check."""
+_LOOKED_AT = 100_000  # rows with suspicious keys that are compared by the keys themselves
 _FUTURE = timedelta(days=1)  # clocks and time zones differ by less
 
 
@@ -215,24 +216,35 @@ def _unique(table: Table, contract: Contract) -> Iterator[Check]:
 
 
 def _count_duplicates(table: Table, names: list[str], check: Check) -> None:
-    # A hash of the key, not the key, is grouped by: 16 bytes a row. Equal hashes are looked at again below.
-    hashed = table.frame.select(pl.struct(names).hash(seed=0).alias("key"))
-    again = hashed.group_by("key").len().filter(pl.col("len") > 1).select("key").collect(engine="streaming")
-    if again.is_empty():
+    """Count the rows that share their key.
+
+    A 64-bit hash of the key, not the key, is grouped by: 16 bytes a row. Rows whose hashes are equal are looked at
+    again, so that the count is exact, unless there are very many of them: then a hash in 2^64 that is shared by
+    chance makes no difference.
+    """
+    key = pl.struct(names).hash(seed=0)
+    again = table.frame.select(key.alias("key")).group_by("key").len().filter(pl.col("len") > 1)
+    suspects = again.collect(engine="streaming")
+    if suspects.is_empty():
         return
-    suspects = again.get_column("key").implode()
-    files: dict[int, Part] = dict(enumerate(table.parts))
-    rows = pl.concat(
-        part.frame.select(names).with_row_index("\0row").with_columns(pl.lit(number).alias("\0file"))
-        .filter(pl.struct(names).hash(seed=0).is_in(suspects))
-        for number, part in files.items()
-    ).collect(engine="streaming")  # fmt: skip
-    rows = rows.filter(pl.struct(names).is_duplicated()).sort("\0file", "\0row")
-    check.failed = rows.height
-    check.why = f"fails: {rows.height:,} rows share their key" if rows.height else ""
-    for row in rows.head(EXAMPLES).iter_rows(named=True):
+    many = int(suspects.get_column("len").sum())
+    wanted = suspects.get_column("key").head(_LOOKED_AT).implode()
+    parts = [
+        part.frame.select(names)
+        .with_row_index("\0row")
+        .filter(key.is_in(wanted))
+        .with_columns(pl.lit(n).alias("\0file"))
+        for n, part in enumerate(table.parts)
+    ]
+    few = parts if many <= _LOOKED_AT else [part.head(EXAMPLES) for part in parts]
+    rows = pl.concat(few).collect(engine="streaming")
+    if many <= _LOOKED_AT:
+        rows = rows.filter(pl.struct(names).is_duplicated())
+        many = rows.height
+    check.failed, check.why = many, f"fails: {many:,} rows share their key" if many else ""
+    for row in rows.sort("\0file", "\0row").head(EXAMPLES).iter_rows(named=True):
         value = row[names[0]] if len(names) == 1 else ", ".join(str(shown(row[name])) for name in names)
-        check.fail(files[row["\0file"]], [row["\0row"]], [value], 0)
+        check.fail(table.parts[row["\0file"]], [row["\0row"]], [value], 0)
 
 
 def _values_equal(table: Table, column: str, test: PanderaCheck, place: Place | None) -> Check:

@@ -37,6 +37,7 @@ from pandera.polars import DataFrameSchema
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ..action import kebab
+from ..documents import Loader, load_yaml
 from ..errors import BadInput, Place
 
 CHECKS = (
@@ -149,8 +150,8 @@ def read_contract(path: Path, name: str) -> Contract:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
+        node = yaml.compose(text, Loader=Loader)
+        values = load_yaml(text)
     except FileNotFoundError:
         raise BadInput(f"There is no contract {name}", fix="Correct `contract`, or `mlops init` writes one") from None
     except (OSError, UnicodeDecodeError) as error:

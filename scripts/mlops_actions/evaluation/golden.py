@@ -83,9 +83,9 @@ class Tested:
 
 
 class DoesNotWork(Rejected):
-    """The model does not load or predict in the environment, whose `facts` are known."""
+    """The model does not load or predict in the environment, whose `facts` are told unless it never came so far."""
 
-    def __init__(self, what: str, facts: dict[str, Any], *, why: str, fix: str, log: str) -> None:
+    def __init__(self, what: str, facts: dict[str, Any], *, why: str = "", fix: str = "", log: str = "") -> None:
         super().__init__(what, why=why, fix=fix, log=log)
         self.facts = facts
 
@@ -95,8 +95,7 @@ def test(request: Request) -> Tested:
 
     Raises:
         BadInput: the golden file cannot be used.
-        DoesNotWork: the model does not load or predict there.
-        Rejected: it takes too long, or gives another number of predictions.
+        DoesNotWork: the model does not load there, takes too long, or does not predict each row.
         RemoteFailed: the process died.
     """
     result = _run(request)
@@ -104,7 +103,8 @@ def test(request: Request) -> Tested:
         raise _explain(result, request)
     expected, got = result["expected"], result["predictions"]
     if len(expected) != len(got):
-        raise Rejected(f"The model gives {len(got)} predictions for {len(expected)} golden rows")
+        what = f"The model gives {len(got)} predictions for {len(expected)} golden rows"
+        raise DoesNotWork(what, result["facts"], fix="Look at `predict`")
     if not expected:
         raise BadInput("The golden file has no rows", fix="Look at the step that wrote it")
     differences = [difference(e, g) for e, g in zip(expected, got)]
@@ -181,7 +181,7 @@ def _call(command: list[str], request: Request, log: Path) -> int:
         except subprocess.TimeoutExpired:
             text = log.read_text(encoding="utf-8", errors="replace")
             what = f"The model did not finish within {request.timeout:g} s"
-            raise Rejected(what, fix="Raise `timeout`", log=text) from None
+            raise DoesNotWork(what, {}, fix="Raise `timeout`", log=text) from None
         finally:
             if process.poll() is None:
                 _end(process)

@@ -116,18 +116,24 @@ def golden(file: Path, score: str, features: list[str] | None) -> tuple[Any, lis
     try:
         import pandas
     except ImportError:
-        if file.suffix != ".csv":
+        if parquet(file):
             raise
         with file.open(newline="", encoding="utf-8") as stream:
             listed = list(csv.DictReader(stream))
         return listed, [float(row.pop(score)) for row in listed]
-    table = pandas.read_csv(file) if file.suffix == ".csv" else pandas.read_parquet(file)
+    table = pandas.read_parquet(file) if parquet(file) else pandas.read_csv(file)
     if score not in table.columns:
         raise KeyError(f"the golden file has no column {score!r}; it has {', '.join(map(str, table.columns))}")
     expected = plain(table[score])
     known = [name for name in features or [] if name in table.columns]
     rows = table[known] if known and len(known) == len(features or []) else table.drop(columns=[score])
     return rows, expected
+
+
+def parquet(file: Path) -> bool:
+    """Whether it is Parquet, by its first bytes: a pipeline's artifacts have no extension."""
+    with file.open("rb") as stream:
+        return stream.read(4) == b"PAR1"
 
 
 def timed(predict: Predict, rows: Any, count: int, repeats: int, seconds: float) -> dict[str, Any]:

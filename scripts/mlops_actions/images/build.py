@@ -1,7 +1,7 @@
 """From a folder with a Dockerfile to an image with its tags, tested, and in the registry if that is wanted.
 
-What was done before is found again by the content key (see `content`): an image of the engine, or a tag of the registry.
-Nothing gets a tag before the test has passed, and the tag that marks the key comes last.
+What was done before is found again by the content key (see `content`): an image of the engine, or a tag of the
+registry. Nothing gets a tag before the test has passed, and the tag that marks the key comes last.
 """
 
 from __future__ import annotations
@@ -256,7 +256,7 @@ class _Work:
         return replace(self._result(digest), steps=counted[0], cached=counted[1])
 
     def _platforms(self) -> tuple[str, ...]:
-        """The platforms of this build: an image of several lives only in a registry, so without a push it is for one."""
+        """The platforms of this build. An image of several lives only in a registry: without a push it is for one."""
         wanted = tuple(dict.fromkeys(self.request.platforms))
         if wanted and not self.builder.buildx:
             raise BadInput(

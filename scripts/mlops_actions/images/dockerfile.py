@@ -101,7 +101,8 @@ def _instructions(lines: list[str]) -> Iterator[Instruction]:
     escape = _escape(lines)
     at = 0
     while at < len(lines):
-        begin, parts = at, []
+        begin = at
+        parts: list[str] = []
         while at < len(lines):
             line = lines[at]
             at += 1

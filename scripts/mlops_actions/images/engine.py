@@ -6,7 +6,7 @@ import json
 import shlex
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import docker
@@ -168,22 +168,30 @@ class Engine:
         tag: str,
         credentials: Credentials | None,
         say: Say,
+        *,
+        waits: Sequence[float] = _PUSH_WAITS,
         wait: Callable[[float], None] = time.sleep,
     ) -> str:
         """Push one tag; the manifest's digest.
 
+        Args:
+            image, tag: what.
+            credentials: None for what the engine's client knows by itself.
+            say: told why we wait.
+            waits: seconds before each further try when the registry gets too many requests.
+            wait: sleeps for a number of seconds.
+
         Raises:
-            RemoteFailed: the registry refused, cannot be reached, or asks to be left alone for longer than we wait.
+            RemoteFailed: the registry refused, or cannot be reached.
         """
-        for seconds in (*_PUSH_WAITS, None):
-            try:
-                return self._push(image, tag, credentials)
-            except RemoteFailed as error:
-                if seconds is None or not isinstance(error, TooManyRequests):
-                    raise
-                say(f"{image.registry} gets too many requests: another try in {seconds:.0f} s")
-                wait(seconds)
-        raise AssertionError("unreachable")
+        try:
+            return self._push(image, tag, credentials)
+        except TooManyRequests:
+            if not waits:
+                raise
+            say(f"{image.registry} gets too many requests: another try in {waits[0]:.0f} s")
+            wait(waits[0])
+        return self.push(image, tag, credentials, say, waits=waits[1:], wait=wait)
 
     def _push(self, image: ImageName, tag: str, credentials: Credentials | None) -> str:
         auth = {"username": credentials.username, "password": credentials.password} if credentials else None

@@ -12,6 +12,10 @@ _LINE = re.compile(r"^#(\d+) (.*)$")
 _LOG = re.compile(r"^\d+\.\d+ (.*)$")
 _NOISE = re.compile(r"^(sha256:[0-9a-f]{64}$|sha256:\S+ .*/ .*|transferring |\[internal\] |\.\.\.$|resolve \S+ )")
 _AT_LINE = re.compile(r"(?:parse error (?:on )?line|^\S*[Dd]ockerfile\S*:)\s*(\d+)")
+_WAY = re.compile(
+    r"^(?:(?:ERROR|failed to (?:build|solve(?: with frontend \S+)?|create LLB definition|compute cache key)"
+    r"|rpc error: code = \w+ desc =):? )+"
+)
 _KEPT = 200
 
 
@@ -101,6 +105,4 @@ def _plain(text: str) -> str:
     ended = re.search(r"\bexit code: (\d+)$", text)
     if ended:
         return f"It ended with exit code {ended[1]}"
-    return re.sub(
-        r"^(ERROR: |failed to (build|solve( with frontend \S+)?|create LLB definition|compute cache key): )+", "", text
-    )
+    return _WAY.sub("", text)

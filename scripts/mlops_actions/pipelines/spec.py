@@ -85,7 +85,7 @@ class Pipeline:
 
     def executor_of(self, task: str) -> str:
         """The label of a task's executor; the task's own label is as in `engine.TaskResult`."""
-        bare = re.sub(r"\[.*?\]", "", task).rpartition("/")[2]
+        bare = re.sub(r"(\.\d+)+$", "", task.rpartition("/")[2])
         return next((str(c.get("executorLabel", "")) for name, _, c in self.tasks() if name == bare), "")
 
     def imports(self) -> list[str]:

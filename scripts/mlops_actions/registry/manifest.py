@@ -150,8 +150,8 @@ def identity(digest: str, pipeline: Pipeline) -> str:
 
 
 def newest(evidence: list[Evidence]) -> list[Evidence]:
-    """The last check of each action and variant: a later one takes the place of an earlier one."""
+    """The last check of each action and variant. Of two that were started at the same time, one that failed counts."""
     last: dict[tuple[str, str], Evidence] = {}
-    for item in sorted(evidence, key=lambda one: one.started):
+    for item in sorted(evidence, key=lambda one: (one.started, one.verdict != "passed")):
         last[item.action, item.variant] = item
     return [last[key] for key in sorted(last)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from ..errors import BadInput
@@ -15,11 +15,6 @@ def move_now(manifest: Manifest, by: str, run: str, reason: str) -> Move:
     """A move of an alias to the version, at this time."""
     at = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return Move(version=manifest.version, at=at, by=by, run=run, reason=reason)
-
-
-def who(environ: Mapping[str, str]) -> str:
-    """The person for whom this process works: GitHub's actor, or the user of the machine."""
-    return environ.get("GITHUB_ACTOR") or environ.get("USER") or environ.get("USERNAME") or ""
 
 
 def name_of(records: Sequence[Record], given: str) -> str:

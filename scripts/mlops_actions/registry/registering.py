@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -164,7 +163,7 @@ def _lineage(registry: Registry, asked: Registration, trained: Record | None, pi
     here = Source(**source, dirty=asked.dirty, run=asked.run, tool=tool)
     if trained is None:
         return Lineage(source=here)
-    parameters = _json(trained.outputs.get("parameters", ""), {})
+    parameters = trained.outputs.get("parameters") or {}
     seeds = [parameters[name] for name in _SEEDS if isinstance(parameters.get(name), int)]
     data = _outputs(asked.records, "validate-data")
     features = _outputs(asked.records, "materialize-features")
@@ -176,17 +175,17 @@ def _lineage(registry: Registry, asked: Registration, trained: Record | None, pi
         pipeline=pipeline,
         parameters=parameters,
         seed=seeds[0] if seeds else None,
-        data_fingerprint=trained.outputs.get("data-fingerprint") or data.get("fingerprint", ""),
-        features=Features(digest=features.get("features-digest", ""), views=_json(features.get("views", ""), [])),
-        image=image.get("digest", ""),
+        data_fingerprint=trained.outputs.get("data-fingerprint") or data.get("fingerprint") or "",
+        features=Features(digest=features.get("features-digest") or "", views=features.get("views") or []),
+        image=image.get("digest") or "",
         environment=Environment(
             name=str(trained.details.get("environment") or ""),
             packages=registry.put_bytes(packages.encode(), "packages.txt").digest if packages else "",
         ),
         tuning={
-            name: _json(tuned[name], tuned[name])
+            name: tuned[name]
             for name in ("best-parameters", "best-value", "best-trial", "trials-uri")
-            if tuned.get(name)
+            if tuned.get(name) not in (None, "")
         },
     )
 
@@ -197,8 +196,8 @@ def _metrics(records: Sequence[Record], digest: str) -> dict[str, float]:
     for action in ("run-pipeline", "evaluate-model"):
         record = _last(records, action)
         if record and record.subject.get("model") == digest:
-            found = _json(record.outputs.get("metrics", ""), {})
-            metrics |= {k: float(v) for k, v in found.items() if isinstance(v, int | float)}
+            found = record.outputs.get("metrics") or {}
+            metrics |= {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
     return metrics
 
 
@@ -206,14 +205,6 @@ def _last(records: Sequence[Record], action: str) -> Record | None:
     return next((record for record in reversed(records) if record.action == action), None)
 
 
-def _outputs(records: Sequence[Record], action: str) -> dict[str, str]:
+def _outputs(records: Sequence[Record], action: str) -> dict[str, Any]:
     record = _last(records, action)
     return record.outputs if record and record.verdict in ("passed", "rejected") else {}
-
-
-def _json(text: str, default: Any) -> Any:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return default
-    return value if isinstance(value, type(default)) or isinstance(default, str) else default

@@ -19,6 +19,15 @@ from .sections import render, section
 
 MARKER = "<!-- mlops-actions report -->"
 _MERMAID = re.compile(r"^```mermaid\n.*?^```\n", re.MULTILINE | re.DOTALL)
+# In the page, signs that every font has.
+_PLAIN = {
+    "✅": ("good", "✓"),
+    "❌": ("bad", "✗"),
+    "⚠️": ("bad", "!"),
+    "⏹️": ("bad", "■"),
+    "➖": ("soft", "–"),
+    "❔": ("soft", "?"),
+}
 _FAILED = ("rejected", "bad-input", "failed", "cancelled")
 
 
@@ -112,7 +121,10 @@ def page(report: Report, fetch: Callable[[str], bytes]) -> str:
         if record.action != "plan":
             text = _MERMAID.sub("", section(record))  # GitHub draws it; here it would be source text
             sections.append((record, renderer.render(text), pictures))
-    return render("_page.html.j2", report=report, sections=sections)
+    text = render("_page.html.j2", report=report, sections=sections)
+    for emoji, (kind, plain) in _PLAIN.items():
+        text = text.replace(emoji, f'<span class="{kind}">{plain}</span>')
+    return text
 
 
 def _identity(record: Record) -> tuple[str, str]:

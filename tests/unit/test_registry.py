@@ -1,0 +1,342 @@
+"""Manifests, evidence and policies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from mlops_actions.errors import BadInput, RemoteFailed
+from mlops_actions.job import Record
+from mlops_actions.registry.card import model_card
+from mlops_actions.registry.manifest import Evidence, File, Lineage, Manifest, Pipeline, Source, identity, newest
+from mlops_actions.registry.policy import Policy, judge, read_policy
+from mlops_actions.registry.promoting import move_now, name_of, registered, to_deploy
+from mlops_actions.registry.registering import Registration, register, same_as_recorded
+from mlops_actions.registry.registry import Registry, alias_path, manifest_path
+from mlops_actions.store import Store, blob_path, tree_digest
+
+DIGEST = "sha256:" + "a" * 64
+Verdict = Literal["passed", "rejected"]
+
+
+def evidence(action: str, verdict: Verdict = "passed", variant: str = "", started: str = "2026-01-01") -> Evidence:
+    return Evidence(action=action, variant=variant, verdict=verdict, started=started, record=DIGEST, reason="because")
+
+
+def manifest(**given: Any) -> Manifest:
+    values: dict[str, Any] = {
+        "name": "m",
+        "version": 1,
+        "created": "2026-01-01T00:00:00+00:00",
+        "digest": DIGEST,
+        "identity": "i",
+        "files": [File(path="model.joblib", digest=DIGEST, size=1)],
+    }
+    return Manifest(**{**values, **given})
+
+
+def record(action: str, subject: dict[str, str] | None = None, **given: Any) -> Record:
+    values: dict[str, Any] = {"started": "2026-01-01T00:00:00", "seconds": 1.0, "subject": subject or {}}
+    return Record(action=action, **{**values, **given})
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(Store((tmp_path / "store").as_uri()))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model.joblib"
+    path.write_bytes(b"model one")
+    return path
+
+
+def trained(model: Path, **outputs: Any) -> Record:
+    given = {"model-uri": "store", "pipeline": "train", "pipeline-digest": "sha256:p", "pipeline-key": "k1", **outputs}
+    return record("run-pipeline", {"model": tree_digest(model)}, outputs=given)
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../up", "a/../../b", "", "C:\\x", "c:/x"])
+def test_a_manifest_cannot_name_a_file_outside_its_folder(path: str) -> None:
+    with pytest.raises(ValidationError, match="not a path inside"):
+        File(path=path, digest=DIGEST, size=1)
+
+
+def test_identity_is_of_bytes_and_pipeline_run() -> None:
+    one = identity(DIGEST, Pipeline(key="k"))
+    assert identity(DIGEST, Pipeline(key="k", name="other")) == one
+    assert identity(DIGEST, Pipeline(key="k2")) != one
+    assert identity("sha256:" + "b" * 64, Pipeline(key="k")) != one
+
+
+def test_the_newest_check_of_each_environment_counts() -> None:
+    found = newest([
+        evidence("test-model", "passed", "py3.12", "2026-01-02"),
+        evidence("test-model", "rejected", "py3.12", "2026-01-03"),
+        evidence("test-model", "passed", "py3.10", "2026-01-01"),
+    ])  # fmt: skip
+    assert [(item.variant, item.verdict) for item in found] == [("py3.10", "passed"), ("py3.12", "rejected")]
+
+
+def test_what_was_never_checked_has_not_passed() -> None:
+    answers = judge(Policy(), ["evaluate-model", "test-model"], manifest(), [evidence("evaluate-model")])
+    assert [(a.requirement, a.met) for a in answers] == [("evaluate-model", True), ("test-model", False)]
+    assert answers[1].found == "it was never run for these bytes"
+
+
+def test_one_environment_that_failed_is_enough() -> None:
+    checks = [evidence("test-model", variant="py3.10"), evidence("test-model", "rejected", "py3.12")]
+    answers = judge(Policy(), ["test-model"], manifest(), checks)
+    assert [(a.requirement, a.met) for a in answers] == [("test-model (py3.10)", True), ("test-model (py3.12)", False)]
+
+
+def test_limits_of_metrics_include_their_bounds_and_an_absent_metric_breaks_them() -> None:
+    policy = Policy.model_validate({"metrics": {"auc": {"min": 0.7}, "rmse": {"max": 2}, "f1": {"min": 0, "max": 1}}})
+    answers = judge(policy, [], manifest(metrics={"auc": 0.7, "rmse": 2.5}), [])
+    assert [(a.requirement, a.met, a.found) for a in answers] == [
+        ("auc ≥ 0.7", True, "0.7"),
+        ("rmse ≤ 2", False, "2.5"),
+        ("f1 ≥ 0", False, "absent"),
+        ("f1 ≤ 1", False, "absent"),
+    ]
+
+
+def test_requires_of_the_policy_come_before_those_of_the_input() -> None:
+    assert [a.requirement for a in judge(Policy(requires=["a"]), ["b"], manifest(), [])] == ["a"]
+    assert judge(Policy(requires=[]), ["b"], manifest(), []) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("requires: [a", "is not valid YAML"),
+        ("require: [a]", r"`require`: Extra inputs"),
+        ("metrics: {auc: {minimum: 1}}", r"`metrics.auc.minimum`"),
+        ("metrics: {auc: {min: high}}", r"`metrics.auc.min`: Input should be a valid number"),
+        ("- a", "the file"),
+    ],
+)
+def test_policy_that_cannot_be_read(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "policy.yaml").write_text(text)
+    with pytest.raises(BadInput, match=said) as raised:
+        read_policy(tmp_path / "policy.yaml")
+    assert raised.value.place and raised.value.place.file == "policy.yaml"
+
+
+def test_policy_that_is_absent(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="There is no policy file"):
+        read_policy(tmp_path / "policy.yaml")
+
+
+def test_registering_keeps_lineage_and_evidence(registry: Registry, model: Path) -> None:
+    digest = tree_digest(model)
+    records = [
+        record("validate-data", {"data": "sha256:d"}, outputs={"fingerprint": "sha256:d"}),
+        record("materialize-features", outputs={"features-digest": "sha256:f", "views": [{"name": "weather", "rows": 3}]}),
+        record("build-image", outputs={"digest": "sha256:i"}),
+        record("tune-hyperparams", outputs={"best-parameters": {"lr": 0.1}, "best-value": 0.9}),
+        trained(model, metrics={"auc": 0.8}, parameters={"seed": 7, "lr": 0.1}),
+        record("evaluate-model", {"model": digest}, outputs={"metrics": {"auc": 0.81, "f1": 0.5}}),
+        record("test-model", {"model": digest}, details={"variant": "py3.12"}, verdict="rejected"),
+        record("test-model", {"model": DIGEST}, details={"variant": "another model's"}),
+    ]  # fmt: skip
+    source = {"repository": "o/r", "commit": "c" * 40, "branch": "main", "event": "push"}
+    done = register(registry, Registration("m", model, records=records, source=source, run="7-1", dirty=False))
+    found = registry.manifest("m", 1)
+    assert done.created and done.manifest == found
+    lineage = found.lineage
+    assert (lineage.source.commit, lineage.source.dirty, lineage.source.run) == ("c" * 40, False, "7-1")
+    assert (lineage.pipeline.name, lineage.pipeline.key, lineage.seed) == ("train", "k1", 7)
+    assert (lineage.data_fingerprint, lineage.features.digest, lineage.image) == ("sha256:d", "sha256:f", "sha256:i")
+    assert lineage.tuning == {"best-parameters": {"lr": 0.1}, "best-value": 0.9}
+    assert found.metrics == {"auc": 0.81, "f1": 0.5}
+    assert [(e.action, e.variant, e.verdict) for e in found.evidence] == [
+        ("run-pipeline", "", "passed"),
+        ("evaluate-model", "", "passed"),
+        ("test-model", "py3.12", "rejected"),
+    ]
+    kept = Record.model_validate(registry.store.get_json(blob_path(found.evidence[2].record)))
+    assert kept == records[6]
+
+
+def test_a_model_of_another_origin_gets_no_lineage_of_this_run(registry: Registry, model: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.joblib"
+    other.write_bytes(b"by hand")
+    found = register(registry, Registration("m", other, records=[trained(model, metrics={"auc": 1})])).manifest
+    assert found.lineage.pipeline == Pipeline() and found.metrics == {} and found.evidence == []
+
+
+def test_second_register_of_same_bytes_reuses_version(registry: Registry, model: Path) -> None:
+    first = register(registry, Registration("m", model, records=[trained(model)]))
+    again = register(registry, Registration("m", model, records=[trained(model)], tags={"new": "tag"}))
+    assert first.created and not again.created
+    assert again.manifest == first.manifest
+    assert registry.versions("m") == [1]
+
+
+def test_same_bytes_of_another_pipeline_run_are_another_version(registry: Registry, model: Path) -> None:
+    register(registry, Registration("m", model, records=[trained(model)]))
+    other = register(registry, Registration("m", model, records=[trained(model, **{"pipeline-key": "k2"})]))
+    assert (other.created, other.manifest.version) == (True, 2)
+    assert len([entry for entry in registry.store.list("blobs/") if entry.size == len(b"model one")]) == 1
+
+
+def test_checks_made_later_are_added_once(registry: Registry, model: Path) -> None:
+    digest = tree_digest(model)
+    register(registry, Registration("m", model, records=[trained(model)]))
+    late = record("test-model", {"model": digest}, started="2026-02-01T00:00:00", reason="all equal")
+    again = register(registry, Registration("m", model, records=[trained(model), late]))
+    assert (again.created, again.added) == (False, 1)
+    assert register(registry, Registration("m", model, records=[trained(model), late])).added == 0
+    assert [e.action for e in registry.evidence(again.manifest)] == ["run-pipeline", "test-model"]
+    assert registry.versions("m") == [1]
+
+
+def test_folder_model_comes_back_as_it_was(registry: Registry, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "model.joblib").write_bytes(b"1")
+    (folder / "deep" / "vocabulary.txt").write_bytes(b"2")
+    found = register(registry, Registration("m", folder)).manifest
+    got = registry.fetch(found, tmp_path / "got")
+    assert tree_digest(got) == found.digest == tree_digest(folder)
+
+
+def test_empty_folder_is_no_model(registry: Registry, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    with pytest.raises(BadInput, match="is an empty folder"):
+        register(registry, Registration("m", tmp_path / "model"))
+
+
+def test_damaged_blob_is_found_out(registry: Registry, model: Path, tmp_path: Path) -> None:
+    found = register(registry, Registration("m", model)).manifest
+    registry.store.put(blob_path(found.files[0].digest), b"something else")
+    with pytest.raises(RemoteFailed, match="does not have the bytes that its name promises"):
+        registry.fetch(found, tmp_path / "got")
+    assert not (tmp_path / "got" / "model.joblib").exists()
+    registry.store.delete(blob_path(found.files[0].digest))
+    with pytest.raises(RemoteFailed, match="is gone"):
+        registry.fetch(found, tmp_path / "got")
+
+
+def test_model_that_changed_after_the_pipeline_is_refused(model: Path) -> None:
+    run = trained(model)
+    same_as_recorded(run, "store", model)
+    model.write_bytes(b"tampered")
+    same_as_recorded(run, "elsewhere", model)
+    with pytest.raises(RemoteFailed, match="is not the one that the pipeline made"):
+        same_as_recorded(run, "store", model)
+
+
+def test_what_is_absent_is_named_with_what_there_is(registry: Registry, model: Path) -> None:
+    with pytest.raises(BadInput, match="There is no model 'm'"):
+        registry.manifest("m", 1)
+    with pytest.raises(BadInput, match="There is no model 'm'"):
+        registry.resolve("m", "champion")
+    register(registry, Registration("m", model))
+    with pytest.raises(BadInput, match=r"no version 4\. Its versions are 1\."):
+        registry.resolve("m", "4")
+    with pytest.raises(BadInput, match="no alias 'champion'"):
+        registry.resolve("m", "champion")
+
+
+def test_manifest_of_a_newer_tool_is_not_guessed_at(registry: Registry) -> None:
+    registry.store.put(manifest_path("m", 1), b'{"schema_version": 2}')
+    with pytest.raises(RemoteFailed, match="Update mlops-actions"):
+        registry.manifest("m", 1)
+
+
+def test_alias_keeps_its_history(registry: Registry, model: Path) -> None:
+    one = register(registry, Registration("m", model)).manifest
+    model.write_bytes(b"model two")
+    two = register(registry, Registration("m", model)).manifest
+    assert registry.move_alias(one, "champion", move_now(one, "ann", "1-1", "first"))[1]
+    assert registry.move_alias(two, "champion", move_now(two, "bob", "2-1", "better"))[1]
+    alias, changed = registry.move_alias(two, "champion", move_now(two, "bob", "2-1", "again"))
+    assert not changed
+    assert alias.version == 2 and alias.digest == two.digest
+    assert [(m.version, m.previous, m.by, m.reason) for m in alias.history] == [
+        (2, 1, "bob", "better"),
+        (1, None, "ann", "first"),
+    ]
+    assert registry.resolve("m", "champion") == two
+
+
+class _Contended(Store):
+    """A store in which somebody else moves an alias just before each of the first `races` writes of it."""
+
+    races = 0
+
+    def replace(self, path: str, data: bytes, tag: str) -> bool:
+        if self.races:
+            self.races -= 1
+            self.put(path, self.get(path) + b" ")
+        return super().replace(path, data, tag)
+
+
+def test_lost_race_is_tried_once_more(tmp_path: Path, model: Path) -> None:
+    store = _Contended((tmp_path / "store").as_uri())
+    registry = Registry(store)
+    one = register(registry, Registration("m", model)).manifest
+    model.write_bytes(b"model two")
+    two = register(registry, Registration("m", model)).manifest
+    registry.move_alias(one, "champion", move_now(one, "", "", ""))
+    store.races = 1
+    assert registry.move_alias(two, "champion", move_now(two, "", "", ""))[0].version == 2
+    store.races = 2
+    with pytest.raises(RemoteFailed, match="is moved by others at the same time"):
+        registry.move_alias(one, "champion", move_now(one, "", "", ""))
+    found = registry.alias("m", "champion")
+    assert found and found.version == 2 and store.exists(alias_path("m", "champion"))
+
+
+def about(action: str, version: int, verdict: Verdict = "passed") -> Record:
+    return record(action, {"name": "m", "version": str(version), "model": DIGEST}, verdict=verdict)
+
+
+def test_which_version_a_run_means(registry: Registry, model: Path) -> None:
+    for content in (b"1", b"2", b"3"):
+        model.write_bytes(content)
+        latest = register(registry, Registration("m", model)).manifest
+    first = registry.manifest("m", 1)
+    registry.move_alias(first, "champion", move_now(first, "", "", ""))
+    registered_2, promoted_2, refused_2 = about("register-model", 2), about("promote-model", 2), about(
+        "promote-model", 2, "rejected"
+    )  # fmt: skip
+
+    def deployed(*records: Record, wanted: str = "") -> int:
+        return to_deploy(registry, records, "m", wanted)[0].version
+
+    assert deployed(registered_2) == 2
+    assert deployed(registered_2, promoted_2) == 2
+    assert deployed(registered_2, refused_2) == 1, "what was refused is not deployed behind the policy's back"
+    assert deployed() == 1
+    assert deployed(registered_2, refused_2, wanted="3") == latest.version == 3
+    assert registered(registry, [registered_2], "m", "").version == 2
+    with pytest.raises(BadInput, match="No version is named"):
+        registered(registry, [about("register-model", 2)], "another", "")
+    assert name_of([registered_2], "") == "m" and name_of([registered_2], "given") == "given"
+    with pytest.raises(BadInput, match="No model is named"):
+        name_of([], "")
+
+
+def test_card_has_front_matter_that_yaml_reads_whatever_the_tags_say() -> None:
+    given = manifest(
+        tags={"license": "apache-2.0", "language": "en", "owner": "a: b\n---\n# c"},
+        metrics={"auc": 0.81, "f1": 0.5},
+        evidence=[evidence("test-model", "rejected", "py3.12")],
+        lineage=Lineage(source=Source(commit="c" * 40, dirty=True), pipeline=Pipeline(name="t|rain", digest="d"), parameters={"p": "|"}),
+    )  # fmt: skip
+    card = model_card(given, "For **pilots**.")
+    values = yaml.safe_load(card[4 : card.index("\n---\n\n# m")])
+    assert (values["license"], values["language"], values["library_name"]) == ("apache-2.0", "en", "sklearn")
+    assert values["tags"] == ["owner:a: b\n---\n# c"]
+    assert values["model-index"][0]["results"][0]["metrics"][0] == {"type": "auc", "value": 0.81, "name": "auc"}
+    assert "For **pilots**." in card and "with uncommitted changes" in card
+    assert "| test-model (py3.12) | ❌ rejected | because |" in card
+    assert "t\\|rain" in card
