@@ -90,10 +90,11 @@ def start_store() -> str:
     chosen = [f"{name}={port}" for name, port in zip(names, ports)]
     command = [BIN / "weed", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", "-s3", "-filer"]
     grpc = [f"-{name}.port.grpc={port}" for name, port in zip(("master", "volume", "filer", "s3"), free_ports(4))]
+    quiet = ["-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.iam=false", f"-filer.localSocket={STATE / 'filer.sock'}"]
     limits = ["-master.telemetry=false", "-master.volumeSizeLimitMB=256", "-volume.max=0", f"-s3.config={keys}"]
     log = (STATE / "store.log").open("ab")
     process = subprocess.Popen(
-        [*command, *chosen, *grpc, *limits], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+        [*command, *chosen, *grpc, *quiet, *limits], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
     )
     write_pid("store", process.pid)
     (STATE / "store.port").write_text(str(ports[3]))

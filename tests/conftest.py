@@ -59,6 +59,6 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if report.skipped and isinstance(report.longrepr, tuple):
         reason = report.longrepr[2].removeprefix("Skipped: ")
         for server in os.environ.get("MLOPS_TEST_REQUIRES", "").split():
-            if reason.startswith(f"no {server}"):
+            if reason.lower().startswith(f"no {server}"):
                 report.outcome = "failed"
                 report.longrepr = f"{server} was started for the tests, and yet: {reason}"

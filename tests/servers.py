@@ -25,7 +25,8 @@ from pathlib import Path
 import pytest
 from minio import Minio
 
-from mlops_actions.store import StoreOptions
+from mlops_actions.errors import RemoteFailed
+from mlops_actions.store import Store, StoreOptions
 
 _ACCESS, _SECRET = "test-access-key", "test-secret-key"
 _OPEN = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -123,7 +124,8 @@ def _start_seaweedfs() -> S3 | None:
 
 
 _WEED_PORTS = (
-    "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc", "s3.port.grpc",
+    "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc",
+    "s3.port.grpc",
 )  # fmt: skip
 
 
@@ -140,7 +142,7 @@ def _start_minio() -> S3 | None:
     folder = _scratch("minio")
     port = free_port()
     command = [server, "server", "--quiet", "--address", f"127.0.0.1:{port}", str(folder / "data")]
-    environ = {"MINIO_ROOT_USER": _ACCESS, "MINIO_ROOT_PASSWORD": _SECRET, "MINIO_UPDATE": "off", "MINIO_BROWSER": "off"}
+    environ = {"MINIO_ROOT_USER": _ACCESS, "MINIO_ROOT_PASSWORD": _SECRET, "MINIO_UPDATE": "off"}
     _start(command, folder / "log", environ)
     found = S3("MinIO", f"http://127.0.0.1:{port}", _ACCESS, _SECRET)
     _wait_for_writes(found, folder / "log")
@@ -173,24 +175,32 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _wait_for_writes(server: S3, log: Path) -> None:
     """Until an object can be written: SeaweedFS makes buckets before it has a volume for objects."""
     deadline = time.monotonic() + 60
-    while True:
-        try:
-            _OPEN.open(server.endpoint, timeout=2).close()
-        except urllib.error.HTTPError:
-            break  # it wants keys, so it is there
-        except OSError:
-            pass
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{server.name} does not answer:\n{log.read_text()[-2000:]}")
-        time.sleep(0.1)
-    from mlops_actions.store import Store
-
+    while not _answers(server.endpoint):
+        _pause(server, deadline, log)
     store = Store(server.new_store(), server.options(timeout=10.0))
-    while True:
-        try:
-            store.put("ready", b"yes")
-            return
-        except Exception:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
+    while not _writable(store):
+        _pause(server, deadline, log)
+
+
+def _pause(server: S3, deadline: float, log: Path) -> None:
+    if time.monotonic() > deadline:
+        raise TimeoutError(f"{server.name} is not ready:\n{log.read_text()[-2000:]}")
+    time.sleep(0.1)
+
+
+def _answers(endpoint: str) -> bool:
+    try:
+        _OPEN.open(endpoint, timeout=2).close()
+    except urllib.error.HTTPError:
+        return True  # it wants keys, so it is there
+    except OSError:
+        return False
+    return True
+
+
+def _writable(store: Store) -> bool:
+    try:
+        store.put("ready", b"yes")
+    except RemoteFailed:
+        return False
+    return True

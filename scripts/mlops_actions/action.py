@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from .documents import load_yaml
+from .errors import Place
 
 if TYPE_CHECKING:
     from .job import Job
@@ -126,6 +127,7 @@ class Result(Generic[O]):
         subject: what this result speaks of, such as {"model": "sha256:…"}; evidence is matched by it.
         key: hash of all that decides the result; the same key finds it again.
         reused: the result was found, not made.
+        place: where the annotation stands when the answer is no.
     """
 
     outputs: O
@@ -135,6 +137,7 @@ class Result(Generic[O]):
     subject: dict[str, str] = field(default_factory=dict)
     key: str = ""
     reused: bool = False
+    place: Place | None = None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 from . import __version__, config, environments
 from .action import Action, CodeInputs, Inputs, Outputs, Result, is_secret, kebab
 from .environments import Environment, EnvironmentFailed
-from .errors import BadInput, Cancelled, MlopsError, RemoteFailed
+from .errors import BadInput, Cancelled, MlopsError, Rejected, RemoteFailed
 from .github.console import Console
 from .github.context import Context, child_environment
 from .store import Store, StoreOptions
@@ -237,7 +237,7 @@ def execute(
         subject=result.subject if result else {},
         inputs=_public(inputs),
         outputs=result.outputs.model_dump(mode="json", by_alias=True) if result else {},
-        details=result.details if result else error.details if error else {},
+        details=_json(result.details if result else error.details if error else {}),
         problem=_problem(error) if error else None,
     )
     unkept = _keep(record, job)
@@ -249,7 +249,7 @@ def execute(
     if error:
         console.failure(error)
     elif code:
-        console.failure(_no(record))
+        console.failure(Rejected(record.reason or f"{record.action} says no", place=result.place if result else None))
     return code
 
 
@@ -328,10 +328,14 @@ def _problem(error: MlopsError) -> Problem:
     )
 
 
-def _no(record: Record) -> MlopsError:
-    from .errors import Rejected
+def _json(details: dict[str, Any]) -> dict[str, Any]:
+    """The details as JSON has them: numbers of numpy as numbers, what JSON does not know as text."""
 
-    return Rejected(record.reason or f"{record.action} says no")
+    def plain(value: Any) -> Any:
+        return value.item() if hasattr(value, "item") else str(value)
+
+    made: dict[str, Any] = json.loads(json.dumps(details, default=plain))
+    return made
 
 
 def _as_ours(raised: BaseException) -> MlopsError:

@@ -275,9 +275,7 @@ class Store:
                 fix="Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
             )
         if "169.254.169.254" in text:  # without keys, the cloud's metadata service is asked for some
-            return RemoteFailed(
-                f"There are no keys for {where}", fix="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-            )
+            return RemoteFailed(f"There are no keys for {where}", fix="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
         if "kind: Connect" in text or "tcp connect error" in text or "dns error" in text:
             return RemoteFailed(f"Nothing answers for {where}", why=_reason(error), fix="Check `store-endpoint`")
         return RemoteFailed(

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import servers
 from conftest import MLOPS, Run
-
 from mlops_actions.job import Record
 from mlops_actions.registry.registry import Registry
 from mlops_actions.store import Store, blob_path, file_digest, tree_digest
@@ -55,9 +55,7 @@ def outputs(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return values
 
 
-def test_the_runs_model_becomes_a_version_once(
-    world: tuple[Store, dict[str, str]], mlops: Run, tmp_path: Path
-) -> None:
+def test_the_runs_model_becomes_a_version_once(world: tuple[Store, dict[str, str]], mlops: Run, tmp_path: Path) -> None:
     store, environ = world
     model = tmp_path / "model.joblib"
     model.write_bytes(b"weights")
@@ -155,8 +153,9 @@ def test_aliases_and_description(folder: tuple[Store, dict[str, str]], mlops: Ru
     (tmp_path / "model.joblib").write_bytes(b"1")
     (tmp_path / "card.md").write_text("For *dispatchers*.")
     done = outputs(mlops(
-        "register-model", "--model", "m", "--model-uri", "model.joblib", "--aliases", "candidate", "--aliases", "shadow",
-        "--description", "card.md", "--tags", "license=mit", "--json", **environ,
+        "register-model", "--model", "m", "--model-uri", "model.joblib",
+        "--aliases", "candidate", "--aliases", "shadow", "--description", "card.md", "--tags", "license=mit", "--json",
+        **environ,
     ))  # fmt: skip
     found = Registry(store).alias("m", "shadow")
     assert found and found.version == 1 and Registry(store).alias("m", "candidate")

@@ -12,14 +12,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import servers
 
+import servers
 from mlops_actions.errors import BadInput, RemoteFailed
 from mlops_actions.store import Store, StoreOptions, blob_path, fetch, tree_digest
 
@@ -238,12 +238,14 @@ def test_host_that_does_not_exist() -> None:
 
 def test_wrong_keys(s3: servers.S3) -> None:
     url = s3.new_store()
+    acts: list[Callable[[Store], object]] = [
+        lambda store: store.get("x"), lambda store: store.put("x", b""), lambda store: list(store.list()),
+        lambda store: store.exists("x"), lambda store: store.create("x", b""),
+    ]  # fmt: skip
     for keys in (replace(s3, secret_key="wrong-secret"), replace(s3, access_key="nobody")):
-        store = Store(url, keys.options())
-        for act in (lambda: store.get("x"), lambda: store.put("x", b""), lambda: list(store.list()),
-                    lambda: store.exists("x"), lambda: store.create("x", b"")):  # fmt: skip
+        for act in acts:
             with pytest.raises(RemoteFailed) as raised:
-                act()
+                act(Store(url, keys.options()))
             assert raised.value.what == f"Access to the store {url} at {s3.endpoint} is refused"
             assert "AWS_SECRET_ACCESS_KEY" in raised.value.fix
             assert "{" not in raised.value.why and "\n" not in raised.value.why and len(raised.value.why) > 10

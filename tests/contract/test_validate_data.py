@@ -62,9 +62,9 @@ def test_unsound_data_is_refused_on_the_contracts_line(tmp_path: Path, mlops: Ru
     out, summary = tmp_path / "out", tmp_path / "summary.md"
     done = mlops(*ARGUMENTS, GITHUB_ACTIONS="true", GITHUB_OUTPUT=str(out), GITHUB_STEP_SUMMARY=str(summary))
     assert done.returncode == 1
-    assert "::warning file=contract.yaml,line=3::id: not_nullable fails in 1 of 1,002 rows" in done.stdout
     errors = [line for line in done.stdout.splitlines() if line.startswith("::error")]
     assert len(errors) == 1 and "3 of" in errors[0]
+    assert "file=contract.yaml,line=3" in errors[0] and "id: not_nullable fails in 1 of 1,002 rows" in errors[0]
     text = summary.read_text()
     assert "| kind | `isin(['a', 'b'])` | 1 |" in text
     assert "`x` <sub>data/3.parquet row 2</sub>" in text

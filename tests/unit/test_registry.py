@@ -137,7 +137,7 @@ def test_registering_keeps_lineage_and_evidence(registry: Registry, model: Path)
     digest = tree_digest(model)
     records = [
         record("validate-data", {"data": "sha256:d"}, outputs={"fingerprint": "sha256:d"}),
-        record("materialize-features", outputs={"features-digest": "sha256:f", "views": [{"name": "weather", "rows": 3}]}),
+        record("materialize-features", outputs={"features-digest": "sha256:f", "views": [{"name": "w", "rows": 3}]}),
         record("build-image", outputs={"digest": "sha256:i"}),
         record("tune-hyperparams", outputs={"best-parameters": {"lr": 0.1}, "best-value": 0.9}),
         trained(model, metrics={"auc": 0.8}, parameters={"seed": 7, "lr": 0.1}),
@@ -330,8 +330,12 @@ def test_card_has_front_matter_that_yaml_reads_whatever_the_tags_say() -> None:
         tags={"license": "apache-2.0", "language": "en", "owner": "a: b\n---\n# c"},
         metrics={"auc": 0.81, "f1": 0.5},
         evidence=[evidence("test-model", "rejected", "py3.12")],
-        lineage=Lineage(source=Source(commit="c" * 40, dirty=True), pipeline=Pipeline(name="t|rain", digest="d"), parameters={"p": "|"}),
-    )  # fmt: skip
+        lineage=Lineage(
+            source=Source(commit="c" * 40, dirty=True),
+            pipeline=Pipeline(name="t|rain", digest="d"),
+            parameters={"p": "|"},
+        ),
+    )
     card = model_card(given, "For **pilots**.")
     values = yaml.safe_load(card[4 : card.index("\n---\n\n# m")])
     assert (values["license"], values["language"], values["library_name"]) == ("apache-2.0", "en", "sklearn")

@@ -21,7 +21,12 @@ origin = Entity(name="origin", value_type=ValueType.STRING, description="Airport
 
 def source(name: str) -> FileSource:
     """A table that build.py made."""
-    return FileSource(name=name, path=f"{STORE}/features/{name}.parquet", timestamp_field="event_timestamp")
+    return FileSource(
+        name=name,
+        path=f"{STORE}/features/{name}.parquet",
+        timestamp_field="event_timestamp",
+        s3_endpoint_override=os.environ.get("MLOPS_STORE_ENDPOINT", ""),
+    )
 
 
 def delays(entity: Entity) -> FeatureView:

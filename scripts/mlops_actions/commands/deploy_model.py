@@ -39,7 +39,9 @@ class DeployModelInputs(ModelInputs, CodeInputs):
         description="URI or path of rows with the features and the `score` that the model must give."
         " By default the version's own.",
     )
-    tolerance: float = Field(1e-6, ge=0, description="How far a score may be off, absolute or relative.")
+    tolerance: float = Field(
+        1e-6, ge=0, description="How far a score may be off: absolute, relative for scores over 1."
+    )
     runtime: str = Field(
         "mlserver_sklearn.SKLearnModel",
         description="MLServer's class for this kind of model. Its package must be among `requirements`, unless it is"
@@ -125,9 +127,7 @@ def _one_file(model: Path) -> Path:
     return found[0] if len(found) == 1 else model
 
 
-def _golden(
-    inputs: DeployModelInputs, job: Job, registry: Registry, manifest: Manifest, folder: Path
-) -> Golden | None:
+def _golden(inputs: DeployModelInputs, job: Job, registry: Registry, manifest: Manifest, folder: Path) -> Golden | None:
     from ..serving.golden import read_golden
     from ..store import fetch
 
@@ -159,9 +159,7 @@ def _stopped(name: str, version: int | None) -> Result[DeployModelOutputs]:
     return Result(outputs, details={"name": name, "how": "stopped"}, reason=reason)
 
 
-def _result(
-    manifest: Manifest, served: Served, curl: str, inputs: DeployModelInputs
-) -> Result[DeployModelOutputs]:
+def _result(manifest: Manifest, served: Served, curl: str, inputs: DeployModelInputs) -> Result[DeployModelOutputs]:
     title = f"Version {manifest.version} of {manifest.name}"
     if not served.passed:
         after = f"; version {served.version} serves as before" if served.version else "; nothing serves"

@@ -72,9 +72,7 @@ def run(inputs: PromoteModelInputs, job: Job) -> Result[PromoteModelOutputs]:
         already = f"Version {manifest.version} of {name} is the {inputs.alias}"
         reason = already + (after if changed else " already")
     return Result(
-        PromoteModelOutputs(
-            alias=inputs.alias, version=manifest.version, previous_version=previous, changed=changed
-        ),
+        PromoteModelOutputs(alias=inputs.alias, version=manifest.version, previous_version=previous, changed=changed),
         details={"name": name, "answers": [vars(answer) for answer in answers]},
         passed=not missing,
         reason=reason,

@@ -102,8 +102,6 @@ def _say(found: Validation, job: Job) -> None:
     if found.failed:
         rows = [(c.column or "(table)", c.name, c.failed, c.why) for c in found.failed]
         job.console.table(["column", "check", "failed", "why"], rows, title="Checks that failed")
-        if place := found.failed[0].place:
-            job.console.warning(found.failed[0].sentence(), place=place)
 
 
 def _result(
@@ -134,6 +132,7 @@ def _result(
         reason=reason,
         subject={"data": found.fingerprint},
         key=key,
+        place=found.failed[0].place if found.failed else None,
     )
 
 

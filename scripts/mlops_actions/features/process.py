@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,10 +13,13 @@ from typing import Any
 _PATIENCE = 2.0  # seconds between asking a group to end and ending it
 
 
-def run(
+@contextmanager
+def lines_of(
     command: Sequence[str], folder: Path, environ: Mapping[str, str], log: Path, given: bytes = b""
-) -> Iterator[str]:
-    """Run a command and give each line of its standard output; standard error is added to `log`.
+) -> Iterator[Iterator[str]]:
+    """Run a command; the block gets the lines of its standard output. Standard error is added to `log`.
+
+    When the block is left, by an exception or a signal too, the process and all that it started are ended.
 
     Args:
         command: the program and its arguments.
@@ -26,12 +28,9 @@ def run(
         log: file for its standard error.
         given: its standard input.
 
-    Returns:
-        An iterator; when it is left early, by an exception or a signal too, the process group is ended.
-
     Raises:
         OSError: there is no such program.
-        subprocess.CalledProcessError: it ended with another exit code than 0.
+        subprocess.CalledProcessError: after the last line, when it ended with another exit code than 0.
     """
     with log.open("ab") as errors:
         process = subprocess.Popen(
@@ -43,15 +42,21 @@ def run(
             stderr=errors,
             **_own_group(),
         )
-    with _ended(process):
-        assert process.stdin and process.stdout
-        with suppress(BrokenPipeError):
-            process.stdin.write(given)
-            process.stdin.close()
-        for line in process.stdout:
-            yield line.decode(errors="replace").rstrip("\r\n")
-        if code := process.wait():
-            raise subprocess.CalledProcessError(code, list(command))
+    try:
+        yield _lines(process, given)
+    finally:
+        _end(process)
+
+
+def _lines(process: subprocess.Popen[bytes], given: bytes) -> Iterator[str]:
+    assert process.stdin and process.stdout
+    with suppress(BrokenPipeError):
+        process.stdin.write(given)
+        process.stdin.close()
+    for line in process.stdout:
+        yield line.decode(errors="replace").rstrip("\r\n")
+    if code := process.wait():
+        raise subprocess.CalledProcessError(code, process.args)
 
 
 def _own_group() -> dict[str, Any]:
@@ -60,22 +65,17 @@ def _own_group() -> dict[str, Any]:
     return {"start_new_session": True}
 
 
-@contextmanager
-def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """End the process, and all that it started, when the block is left."""
-    try:
-        yield
-    finally:
-        if os.name == "nt":
-            stop = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
-            subprocess.run(stop, capture_output=True, check=False)
-        else:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGTERM)
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if os.name == "nt":
+        subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], capture_output=True, check=False)
+    else:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_PATIENCE)
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if process.stdout:
-            threading.Thread(target=process.stdout.close, daemon=True).start()
+            os.killpg(process.pid, signal.SIGKILL)  # also what it started itself
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe:
+            with suppress(OSError):
+                pipe.close()

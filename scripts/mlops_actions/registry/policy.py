@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..documents import load_yaml
 from ..errors import BadInput, Place
 from .manifest import Evidence, Manifest
 
@@ -52,7 +53,7 @@ def read_policy(path: Path) -> Policy:
         BadInput: there is none, or it is not a policy.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(f"There is no policy file {path}", fix="Correct `policy`") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

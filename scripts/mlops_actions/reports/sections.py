@@ -18,7 +18,7 @@ _SIGNS = {"passed": "✅", "rejected": "❌", "bad-input": "⚠️", "failed": "
 def section(record: Record) -> str:
     """Markdown for one record: a heading with its verdict, then what its action has to show."""
     own = f"{record.action}.md.j2"
-    name = own if record.verdict in ("passed", "rejected") and (_TEMPLATES / own).exists() else "_problem.md.j2"
+    name = own if record.problem is None and (_TEMPLATES / own).exists() else "_problem.md.j2"
     return render(name, record=record, outputs=record.outputs, details=record.details)
 
 

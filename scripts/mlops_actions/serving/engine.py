@@ -13,12 +13,12 @@ class Golden:
 
     Attributes:
         inputs: the rows, as tensors of the Open Inference Protocol, a column each.
-        scores: the expected score of each row.
+        scores: the expected score of each row: a number, or a class by name.
         tolerance: how far a score may be off, absolute or relative.
     """
 
     inputs: list[dict[str, Any]]
-    scores: list[float]
+    scores: list[float] | list[str]
     tolerance: float
 
 

@@ -27,6 +27,7 @@ _TYPES = {
     pl.Float64: "FP64",
     pl.Boolean: "BOOL",
 }
+_TEXTS = (pl.String, pl.Categorical, pl.Enum)
 
 
 def read_golden(path: Path, tolerance: float, score: str = "score") -> Golden:
@@ -47,7 +48,7 @@ def read_golden(path: Path, tolerance: float, score: str = "score") -> Golden:
             why=f"It has: {', '.join(frame.columns)}",
             fix="Write the model's features and its `score` for each row to it",
         )
-    scores = frame[score].cast(pl.Float64)
+    scores = frame[score].cast(pl.String if frame[score].dtype in _TEXTS else pl.Float64)
     if not frame.height or scores.null_count():
         raise BadInput(f"The golden file {path.name} has {'rows without a score' if frame.height else 'no rows'}")
     columns = [frame[name] for name in frame.columns if name != score]
@@ -70,7 +71,7 @@ def _tensor(column: pl.Series) -> dict[str, Any]:
     if isinstance(column.dtype, pl.Datetime | pl.Date):
         text = column.cast(pl.Datetime).dt.to_string("iso:strict").to_list()
         return {**tensor, "datatype": "BYTES", "parameters": {"content_type": "datetime"}, "data": text}
-    if column.dtype in (pl.String, pl.Categorical, pl.Enum):
+    if column.dtype in _TEXTS:
         data = column.cast(pl.String).to_list()
         return {**tensor, "datatype": "BYTES", "parameters": {"content_type": "str"}, "data": data}
     if isinstance(column.dtype, pl.Decimal):

@@ -96,31 +96,32 @@ class Client:
         scores = [_score(row) for row in self.infer(model, golden.inputs, output)]
         if len(scores) != len(golden.scores):
             raise Refused(200, f"{len(golden.scores)} golden rows were asked, and {len(scores)} were answered")
-        near = {"rel_tol": golden.tolerance, "abs_tol": golden.tolerance}
-        off = [i for i, (a, b) in enumerate(zip(scores, golden.scores)) if not math.isclose(a, b, **near)]
+        expected: list[float | str] = [*golden.scores]
+        differences = [_difference(*pair) for pair in zip(scores, expected)]
+        off = [i for i, far in enumerate(differences) if far > _allowed(expected[i], golden.tolerance)]
         if off:
-            i = max(off, key=lambda one: abs(scores[one] - golden.scores[one]))
+            i = max(off, key=differences.__getitem__)
             raise Refused(
                 200,
-                f"{len(off)} of {len(scores)} golden predictions differ: row {i + 1} should be {golden.scores[i]:.6g}"
-                f" and is {scores[i]:.6g}",
+                f"{len(off)} of {len(scores)} golden predictions differ: row {i + 1} should be"
+                f" {_short(expected[i])} and is {_short(scores[i])}",
             )
         return Answered(
             len(scores),
-            max((abs(a - b) for a, b in zip(scores, golden.scores)), default=0.0),
+            max(differences),
             self._latency(model, golden, output),
             output,
         )
 
     def _output(self, model: str, golden: Golden) -> str:
-        """`predict_proba` where the model has it, as classifiers do; else `predict`."""
+        """The output that has the score: `predict_proba` of a classifier of two classes; else `predict`."""
         try:
-            self.infer(model, rows(golden.inputs, 0, 1), "predict_proba")
+            first = self.infer(model, rows(golden.inputs, 0, 1), "predict_proba")[0]
         except Refused as error:
             if error.status == 400 and "do not support" in str(error):
                 return "predict"
             raise
-        return "predict_proba"
+        return "predict_proba" if isinstance(first, list) and len(first) == 2 else "predict"
 
     def _latency(self, model: str, golden: Golden, output: str) -> float:
         times = []
@@ -157,14 +158,24 @@ def rows(inputs: Sequence[dict[str, Any]], start: int, stop: int) -> list[dict[s
     return [{**tensor, "data": data, "shape": [len(data), 1]} for tensor, data in parts]
 
 
-def _score(value: Any) -> float:
-    """The score of a row: of two classes the second one's probability, of more the largest; else the value."""
-    if isinstance(value, list):
-        value = value[1] if len(value) == 2 else max(value)
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return math.nan
+def _score(value: Any) -> Any:
+    """The score of a row: the second class's probability of two, or what the model predicts."""
+    return value[-1] if isinstance(value, list) and value else value
+
+
+def _difference(found: Any, expected: float | str) -> float:
+    """How far a score is off; of classes by name, and where there is no number, infinitely if at all."""
+    if isinstance(found, int | float) and isinstance(expected, int | float) and not math.isnan(found):
+        return abs(found - expected)
+    return 0.0 if found == expected else math.inf
+
+
+def _allowed(expected: float | str, tolerance: float) -> float:
+    return tolerance * max(1.0, abs(expected)) if isinstance(expected, int | float) else 0.0
+
+
+def _short(score: Any) -> str:
+    return f"{score:.6g}" if isinstance(score, float) else str(score)
 
 
 def _message(data: bytes) -> str:

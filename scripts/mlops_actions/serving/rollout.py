@@ -266,9 +266,7 @@ def _write_server(folder: Path, wanted: Current) -> None:
 
 def _write_model(folder: Path, name: str, wanted: Current) -> None:
     parameters = {"uri": wanted.model, "version": str(wanted.version)}
-    _write(
-        _model_settings(folder, name), {"name": name, "implementation": wanted.runtime, "parameters": parameters}
-    )
+    _write(_model_settings(folder, name), {"name": name, "implementation": wanted.runtime, "parameters": parameters})
 
 
 def _model_settings(folder: Path, name: str) -> Path:

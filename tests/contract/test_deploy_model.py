@@ -1,0 +1,275 @@
+"""deploy-model on a real MLServer: what serves goes on serving until the next one has proved itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import MLOPS
+from mlops_actions import environments
+from mlops_actions.environments import EnvironmentFailed
+from mlops_actions.registry.registering import Registration, register
+from mlops_actions.registry.registry import Registry
+from mlops_actions.serving.process import Process, running, wait_until
+from mlops_actions.store import Store
+from servers import free_port
+
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32" or sys.version_info >= (3, 13), reason="MLServer runs on Linux and macOS, up to Python 3.12"
+)
+OPEN = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+TRAIN = """
+import sys, joblib, numpy, pandas
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+folder, r = sys.argv[1], numpy.random.default_rng(0)
+hours, wind = r.integers(0, 24, 200), r.normal(size=200)
+x = pandas.DataFrame({"carrier": r.choice(["UA", "AA"], 200), "hour": hours, "wind": wind})
+y = (x.hour / 24 + r.random(200) > 1).astype(int)
+columns = make_column_transformer((OneHotEncoder(), ["carrier"]), ("passthrough", ["hour", "wind"]))
+for version, strength in ((1, 1.0), (2, 0.01)):
+    model = make_pipeline(columns, LogisticRegression(C=strength, max_iter=500)).fit(x, y)
+    joblib.dump(model, f"{folder}/{version}.joblib")
+    x.head(8).assign(score=model.predict_proba(x.head(8))[:, 1]).to_csv(f"{folder}/{version}.csv", index=False)
+model = make_pipeline(columns, LinearRegression()).fit(x, x.hour * 2.0)
+joblib.dump(model, f"{folder}/regression.joblib")
+x.head(8).assign(score=model.predict(x.head(8))).to_csv(f"{folder}/regression.csv", index=False)
+names = numpy.array(["early", "on time", "late"])
+model = make_pipeline(columns, LogisticRegression(max_iter=500)).fit(x, names[x.hour % 3])
+joblib.dump(model, f"{folder}/classes.joblib")
+x.head(8).assign(score=model.predict(x.head(8))).to_csv(f"{folder}/classes.csv", index=False)
+"""
+
+
+@dataclass
+class World:
+    """A registry with versions: 1 and 2 are good, 3 is no model, 4 has another model's golden scores, 5 is a regression,
+    6 tells three classes by name."""
+
+    folder: Path
+    environ: dict[str, str] = field(default_factory=dict)
+
+    def deploy(self, *arguments: str) -> tuple[int, dict[str, Any], str]:
+        """Call the action: exit code, outputs, log."""
+        done = self.start(*arguments)
+        out, err = done.communicate(timeout=120)
+        return done.returncode, json.loads(out or "{}"), err
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        command = [str(MLOPS), "deploy-model", "--model", "flights", "--json", *arguments]
+        return subprocess.Popen(
+            command, env=self.environ, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def process(self, part: str = "stable") -> Process | None:
+        return running(self.folder / "home" / "serving" / "flights" / part)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("deploy")
+    try:
+        serving = environments.ensure("serving", environments.cache_folder())
+    except EnvironmentFailed as error:
+        pytest.skip(f"no MLServer: {error}")
+    subprocess.run([str(serving.python), "-c", TRAIN, str(folder)], check=True)
+    (folder / "broken.joblib").write_bytes(b"this is no pickle")
+    url = (folder / "store").as_uri()
+    registry = Registry(Store(url))
+    for model, golden in (
+        ("1", "1"),
+        ("2", "2"),
+        ("broken", "2"),
+        ("1", "2"),
+        ("regression", "regression"),
+        ("classes", "classes"),
+    ):
+        # the digest is the identity: version 4 has the bytes of version 1, so it gets a tag file beside them
+        path = folder / f"{model}.joblib"
+        if (model, golden) == ("1", "2"):
+            (folder / "four").mkdir()
+            path = folder / "four"
+            (path / "model.joblib").write_bytes((folder / "1.joblib").read_bytes())
+            (path / "note.txt").write_text("the golden scores are another model's")
+        register(registry, Registration("flights", path, golden=folder / f"{golden}.csv"))
+    assert registry.versions("flights") == [1, 2, 3, 4, 5, 6]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GITHUB_", "INPUT_", "MLOPS_"))}
+    cache = {"MLOPS_CACHE": os.environ["MLOPS_CACHE"]} if "MLOPS_CACHE" in os.environ else {}
+    made = World(folder, {**kept, **cache, "MLOPS_STORE": url, "MLOPS_HOME": str(folder / "home")})
+    yield made
+    made.deploy("--stop")
+    assert made.process() is None and made.process("trial") is None
+
+
+@pytest.fixture
+def first(world: World) -> World:
+    """Version 1 serves."""
+    code, outputs, log = world.deploy("--version", "1")
+    assert (code, outputs["version"]) == (0, 1), log
+    return world
+
+
+class Hammer:
+    """Asks a model for predictions without a pause, and keeps what went wrong and which versions answered."""
+
+    def __init__(self, outputs: dict[str, Any]) -> None:
+        self._url = outputs["url"] + "/infer"
+        self._data = Path(outputs["curl"].partition("@")[2].split()[0]).read_bytes()
+        self._stopping = threading.Event()
+        self.failures: list[str] = []
+        self.versions: list[str] = []
+
+    def __enter__(self) -> Hammer:
+        self._thread = threading.Thread(target=self._ask)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        while not self._stopping.is_set():
+            self._ask_once()
+
+    def _ask_once(self) -> None:
+        request = urllib.request.Request(self._url, self._data, {"Content-Type": "application/json"})
+        try:
+            with OPEN.open(request, timeout=20) as answer:
+                self.versions.append(json.loads(answer.read())["model_version"])
+        except OSError as error:
+            self.failures.append(str(error))
+
+
+def test_version_serves_and_is_then_found_serving(first: World) -> None:
+    code, outputs, log = first.deploy("--version", "1")
+    assert code == 0, log
+    assert "already serves" in log and "8 golden predictions were right" in log
+    asked = subprocess.run(outputs["curl"], shell=True, capture_output=True, text=True, check=True)
+    golden = (first.folder / "1.csv").read_text().splitlines()[1].split(",")
+    answer = json.loads(asked.stdout)["outputs"][0]
+    assert answer["name"] == "predict_proba" and answer["data"][1] == pytest.approx(float(golden[-1]))
+
+
+def test_new_version_is_taken_up_without_a_failed_request(first: World) -> None:
+    _, outputs, _ = first.deploy("--version", "1")
+    before = first.process()
+    with Hammer(outputs) as hammer:
+        code, after, log = first.deploy("--version", "2")
+    assert code == 0, log
+    assert (after["version"], after["previous-version"], after["url"]) == (2, 1, outputs["url"])
+    assert first.process() == before, "the running server took it up"
+    assert hammer.failures == []
+    assert hammer.versions[0] == "1" and hammer.versions[-1] == "2" and hammer.versions == sorted(hammer.versions)
+
+
+@pytest.mark.parametrize(
+    ("version", "reason"),
+    [("3", "version 3 cannot be loaded"), ("4", "8 of 8 golden predictions differ: row ")],
+)
+def test_version_that_fails_is_rolled_back(first: World, version: str, reason: str) -> None:
+    _, outputs, _ = first.deploy("--version", "1")
+    with Hammer(outputs) as hammer:
+        code, after, log = first.deploy("--version", version)
+    assert code == 1
+    assert reason in log and "version 1 serves as before" in log
+    assert (after["version"], after["rolled-back"], after["url"]) == (1, True, outputs["url"])
+    assert hammer.failures == [] and set(hammer.versions) == {"1"}
+    assert not list((first.folder / "home" / "serving" / "flights" / "stable" / "models").glob("*--candidate/*.json"))
+
+
+@pytest.mark.parametrize("version", ["5", "6"])
+def test_regression_and_classes_by_name_are_asked_for_the_prediction(first: World, version: str) -> None:
+    code, outputs, log = first.deploy("--version", version)
+    assert code == 0, log
+    assert "8 golden predictions were right" in log
+    assert '"name": "predict"' in Path(outputs["curl"].partition("@")[2].split()[0]).read_text()
+
+
+def test_another_port_means_a_server_that_is_tried_first(first: World) -> None:
+    """What cannot go into the running server is tried beside it: one that fails there changes nothing."""
+    before, port = first.process(), str(free_port())
+    code, _, log = first.deploy("--version", "4", "--port", port)
+    assert code == 1 and "Trying version 4 on another port" in log and "golden predictions differ" in log
+    assert first.process() == before and first.process("trial") is None
+    code, outputs, log = first.deploy("--version", "2", "--port", port)
+    assert code == 0 and outputs["url"] == f"http://127.0.0.1:{port}/v2/models/flights", log
+    assert before and not before.alive and first.process() != before
+
+
+def test_server_that_died_is_started_again_and_a_failure_brings_it_back(first: World) -> None:
+    process = first.process()
+    assert process
+    os.killpg(process.pid, signal.SIGKILL)
+    assert wait_until(lambda: not process.alive, 5)
+    code, outputs, log = first.deploy("--version", "3")
+    assert code == 1 and outputs["version"] == 1 and outputs["rolled-back"] is True, log
+    assert "Starting version 1 again" in log and first.process()
+    code, _, log = first.deploy("--version", "1")
+    assert code == 0 and "already serves" in log
+
+
+def test_what_a_killed_deployment_left_is_ended(world: World) -> None:
+    world.deploy("--stop")
+    job = world.start("--version", "1")
+    assert wait_until(lambda: world.process() is not None, 30)
+    left = world.process()
+    os.killpg(job.pid, signal.SIGKILL)
+    job.communicate()
+    assert left and left.alive, "it is in a session of its own"
+    code, outputs, log = world.deploy("--version", "1")
+    assert code == 0 and outputs["version"] == 1, log
+    assert "Ending a server that an earlier deployment left" in log and not left.alive
+
+
+def test_cancelled_deployment_leaves_no_server(world: World) -> None:
+    world.deploy("--stop")
+    job = world.start("--version", "1")
+    assert wait_until(lambda: world.process() is not None, 30)
+    began = time.monotonic()
+    job.send_signal(signal.SIGTERM)
+    job.communicate(timeout=20)
+    assert job.returncode == 143 and time.monotonic() - began < 7.5
+    assert world.process() is None
+
+
+def test_stop(world: World) -> None:
+    world.deploy("--version", "1")
+    process = world.process()
+    code, outputs, log = world.deploy("--stop")
+    assert code == 0 and outputs["previous-version"] == 1 and "Version 1 of flights was stopped" in log
+    assert process and not process.alive
+    code, _, log = world.deploy("--stop")
+    assert code == 0 and "Nothing served flights" in log
+
+
+def test_port_of_somebody_else(world: World) -> None:
+    import socket
+
+    world.deploy("--stop")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        code, _, log = world.deploy("--version", "1", "--port", str(taken.getsockname()[1]))
+    assert code == 2 and "is taken by another process" in log
+
+
+def test_alias_that_does_not_exist(world: World) -> None:
+    code, _, log = world.deploy()
+    assert code == 2 and "has no alias 'champion'" in log

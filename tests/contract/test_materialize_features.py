@@ -1,0 +1,239 @@
+"""materialize-features, with Feast itself, on a small repository."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import servers
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+DAY = datetime(2020, 1, 1, tzinfo=timezone.utc)
+
+STORE = """\
+project: shop
+provider: local
+registry: ${MLOPS_STORE}/features/registry.db
+offline_store: {type: dask}
+online_store: {type: sqlite, path: "${MLOPS_HOME}/shop.db"}
+entity_key_serialization_version: 3
+"""
+DEFINITIONS = """\
+import os
+from datetime import timedelta
+from feast import Entity, FeatureView, Field, FileSource, ValueType
+from feast.types import Float64, Int64
+
+shop = Entity(name="shop", value_type=ValueType.STRING)
+root = os.environ["MLOPS_STORE"].removeprefix("file://")
+endpoint = os.environ.get("MLOPS_STORE_ENDPOINT", "")
+
+
+def table(name):
+    path = f"{root}/features/{name}.parquet"
+    return FileSource(name=name, path=path, timestamp_field="event_timestamp", s3_endpoint_override=endpoint)
+
+
+sales = FeatureView(
+    name="sales", entities=[shop], ttl=timedelta(days=3), source=table("sales"),
+    schema=[Field(name="revenue", dtype=Float64), Field(name="visits", dtype=Int64)],
+)
+stock = FeatureView(
+    name="stock", entities=[shop], ttl=timedelta(days=3), source=table("stock"),
+    schema=[Field(name="items", dtype=Int64)],
+)
+"""
+
+
+def sales(days: int, factor: float = 1.0) -> pl.DataFrame:
+    """Two shops, a row a day."""
+    rows = [(DAY + timedelta(days=d), shop, factor * d, d * 10) for d in range(days) for shop in ("a", "b")]
+    return pl.DataFrame(rows, schema=["event_timestamp", "shop", "revenue", "visits"], orient="row")
+
+
+@dataclass
+class Shop:
+    """A consumer with a Feast repository, on a store of its own."""
+
+    root: Path
+    run: Run
+    environ: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "features"
+
+    def give(self, days: int, factor: float = 1.0) -> None:
+        """Put the tables into the store; a file:// store only."""
+        folder = Path(self.environ["MLOPS_STORE"].removeprefix("file://")) / "features"
+        folder.mkdir(parents=True, exist_ok=True)
+        table = sales(days, factor)
+        table.write_parquet(folder / "sales.parquet")
+        table.select("event_timestamp", "shop", items="visits").write_parquet(folder / "stock.parquet")
+
+    def materialize(self, *options: str) -> tuple[int, dict[str, Any], str]:
+        """Exit code, outputs, and what was said."""
+        done = self.run("materialize-features", "--json", *options, cwd=self.root, **self.environ)
+        return done.returncode, json.loads(done.stdout), done.stderr
+
+
+@pytest.fixture
+def shop(tmp_path: Path, mlops: Run) -> Shop:
+    root = tmp_path / "shop"
+    (root / "features").mkdir(parents=True)
+    (root / "features" / "feature_store.yaml").write_text(STORE)
+    (root / "features" / "definitions.py").write_text(DEFINITIONS)
+    made = Shop(root, mlops, {"MLOPS_STORE": (tmp_path / "store").as_uri(), "MLOPS_HOME": str(tmp_path / "home")})
+    made.give(days=5)
+    return made
+
+
+def views(outputs: dict[str, Any]) -> dict[str, tuple[int, str]]:
+    return {view["name"]: (view["rows"], view["watermark"]) for view in outputs["views"]}
+
+
+def test_incremental_writes_what_is_new_and_the_same_work_is_reused(shop: Shop) -> None:
+    code, first, said = shop.materialize("--data-fingerprint", "sha256:1")
+    assert code == 0, said
+    assert views(first) == {"sales": (2, "2020-01-05T00:00:00Z"), "stock": (2, "2020-01-05T00:00:00Z")}
+    assert first["plan"]["added"] == [
+        "data source sales", "data source stock", "entity shop", "feature view sales", "feature view stock",
+    ]  # fmt: skip
+    assert first["registry"] == f"{shop.environ['MLOPS_STORE']}/features/registry.db"
+    assert {view["compared"] for view in first["record"]["details"]["views"]} == {2}
+
+    code, again, said = shop.materialize("--data-fingerprint", "sha256:1")
+    assert (code, again["record"]["reused"]) == (0, True)
+    assert "Reused" in said and "Plan" not in said
+
+    shop.give(days=7)
+    code, third, said = shop.materialize("--data-fingerprint", "sha256:2")
+    assert code == 0, said
+    assert views(third) == {"sales": (2, "2020-01-07T00:00:00Z"), "stock": (2, "2020-01-07T00:00:00Z")}
+    assert third["record"]["details"]["views"][0]["start"] == "2020-01-06T00:00:00Z"
+    assert not third["plan"]["added"] and not third["plan"]["changed"], "applying again changes nothing"
+    assert third["features-digest"] != first["features-digest"]
+
+
+def test_a_lost_online_store_is_filled_again_and_gives_the_same_digest(shop: Shop) -> None:
+    _, first, _ = shop.materialize("--data-fingerprint", "sha256:1", "--end", "2020-01-04")
+    assert views(first)["sales"] == (2, "2020-01-04T00:00:00Z")
+    shutil.rmtree(shop.environ["MLOPS_HOME"])
+    code, again, said = shop.materialize("--data-fingerprint", "sha256:1", "--end", "2020-01-04")
+    assert code == 0, said
+    assert "this machine has no online store" in said
+    assert "materialized from the beginning" in said
+    assert views(again) == views(first)
+    assert again["features-digest"] == first["features-digest"]
+
+
+def test_a_changed_definition_is_planned_and_materialized_from_the_beginning(shop: Shop) -> None:
+    assert shop.materialize()[0] == 0
+    text = DEFINITIONS.replace('Field(name="visits", dtype=Int64)', 'Field(name="visits", dtype=Float64)')
+    (shop.folder / "definitions.py").write_text(text.replace("stock = FeatureView(", "store = FeatureView(").replace(
+        'name="stock", entities', 'name="store", entities'))  # fmt: skip
+    code, planned, said = shop.materialize("--mode", "plan-only")
+    assert code == 0, said
+    assert planned["plan"]["changed"] == ["feature view sales (features)"]
+    assert planned["plan"]["removed"] == ["feature view stock"]
+    assert planned["plan"]["added"] == ["feature view store"]
+    assert planned["views"] == []
+    code, applied, said = shop.materialize()
+    assert code == 0, said
+    assert applied["plan"] == planned["plan"], "the plan had changed nothing"
+    assert "sales: its definition changed" in said
+    assert views(applied) == {"sales": (2, "2020-01-05T00:00:00Z"), "store": (2, "2020-01-05T00:00:00Z")}
+
+
+def test_range_writes_the_latest_of_the_range_and_only_that_interval_is_recorded(shop: Shop) -> None:
+    code, done, said = shop.materialize(
+        "--mode", "range", "--start", "2020-01-02", "--end", "2020-01-03T12:00:00", "--views", "sales"
+    )
+    assert code == 0, said
+    assert views(done) == {"sales": (2, "2020-01-03T00:00:00Z")}
+    assert done["record"]["details"]["views"][0]["start"] == "2020-01-02T00:00:00Z"
+
+
+def test_online_values_that_are_not_the_sources_are_rejected(shop: Shop) -> None:
+    assert shop.materialize("--views", "sales")[0] == 0
+    shop.give(days=5, factor=2.0)  # the past was rewritten, which an incremental materialization does not see
+    code, done, said = shop.materialize("--views", "sales")
+    assert code == 1
+    assert "The online store does not give what the source of sales has" in said
+    assert "sales:revenue of shop=a: offline 8.0, online 4.0" in done["record"]["details"]["views"][0]["differences"]
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "options", "message"),
+    [
+        ("definitions.py", ("import os", "import os, nothing_of_the_kind"), [],
+         "features/definitions.py:1: The feature definitions cannot be imported. ModuleNotFoundError"),
+        ("definitions.py", ('ttl=timedelta(days=3), source=table("stock")', "ttl=3 3"), [],
+         "features/definitions.py:23: The feature definitions are not Python. SyntaxError"),
+        ("definitions.py", ('name="stock", entities', 'name="sales", entities'), [],
+         "The feature repository does not apply"),
+        ("definitions.py", ('table("stock")', 'table("absent")'), [],
+         "features/definitions.py:22: There is no table"),
+        ("feature_store.yaml", ("provider: local", "provider: [local"), [],
+         "features/feature_store.yaml:3: feature_store.yaml is not YAML"),
+        ("feature_store.yaml", ("{MLOPS_HOME}", "{NOT_SET_ANYWHERE}"), [],
+         "features/feature_store.yaml:5: feature_store.yaml names the variable NOT_SET_ANYWHERE"),
+        ("feature_store.yaml", ("type: dask", "type: dusk"), [], "Feast refuses feature_store.yaml"),
+        ("", ("", ""), ["--views", "sale"],
+         "There is no feature view 'sale' to materialize. Did you mean 'sales'?"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_at_its_place(
+    shop: Shop, file: str, change: tuple[str, str], options: list[str], message: str
+) -> None:
+    if file:
+        text = (shop.folder / file).read_text()
+        assert change[0] in text
+        (shop.folder / file).write_text(text.replace(*change))
+    code, _, said = shop.materialize(*options)
+    assert code == 2, said
+    assert message in " ".join(said.split()), said
+    assert not (shop.folder / "__pycache__").exists()
+
+
+def test_no_repository_is_said_before_anything_is_started(shop: Shop) -> None:
+    code, _, said = shop.materialize("--repository", "elsewhere")
+    assert code == 2
+    assert "There is no folder elsewhere" in said
+
+
+@pytest.mark.parametrize("server", ["seaweedfs", "minio"])
+def test_tables_and_registry_on_s3(shop: Shop, server: str) -> None:
+    s3: servers.S3 = getattr(servers, server)()
+    url = s3.new_store()
+    local = Path(shop.environ["MLOPS_STORE"].removeprefix("file://"))
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    for name in ("sales", "stock"):
+        s3.client().fput_object(bucket, f"{prefix}/features/{name}.parquet", str(local / "features" / f"{name}.parquet"))
+    shop.environ |= s3.environ(url)
+    (shop.root / "requirements.txt").write_text("s3fs\n")
+    code, done, said = shop.materialize("--data-fingerprint", "sha256:1", "--requirements", "requirements.txt")
+    assert code == 0, said
+    assert views(done) == {"sales": (2, "2020-01-05T00:00:00Z"), "stock": (2, "2020-01-05T00:00:00Z")}
+    assert done["registry"] == f"{url}/features/registry.db"
+    code, again, said = shop.materialize("--data-fingerprint", "sha256:1", "--requirements", "requirements.txt")
+    assert (code, again["record"]["reused"]) == (0, True), said
+
+
+def test_two_runs_at_once_take_turns(shop: Shop, tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(shop.materialize, "--data-fingerprint", "sha256:1") for _ in range(2)]
+        results = [run.result() for run in runs]
+    assert [code for code, _, _ in results] == [0, 0]
+    assert sorted(outputs["record"].get("reused", False) for _, outputs, _ in results) == [False, True]
+    assert any("Waiting for another process" in said for _, _, said in results)

@@ -1,0 +1,222 @@
+"""Features: what is decided before Feast is started, and the process that it runs in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlops_actions.errors import BadInput
+from mlops_actions.features import process
+from mlops_actions.features.materialize import (
+    Materialized,
+    Plan,
+    Request,
+    View,
+    find_repository,
+    key_parts,
+    materialize,
+    times,
+)
+from mlops_actions.job import Record
+from mlops_actions.reports.sections import section
+
+UTC = timezone.utc
+
+
+class Quiet:
+    """A console that remembers."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda text, *more: self.said.append(text)
+
+    def group(self, title: str) -> Any:
+        from contextlib import nullcontext
+
+        return nullcontext()
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> Request:
+    folder = tmp_path / "features"
+    folder.mkdir()
+    (folder / "feature_store.yaml").write_text("project: p\n")
+    (folder / "definitions.py").write_text("x = 1\n")
+    (tmp_path / "build.py").write_text("print('built')\n")
+    return Request(
+        root=tmp_path,
+        folder=folder,
+        python=Path(sys.executable),
+        environ=dict(os.environ),
+        prepare="python build.py",
+        views=(),
+        mode="incremental",
+        start=None,
+        end=None,
+        sample=20,
+        scratch=tmp_path / "scratch",
+    )
+
+
+def view(**values: Any) -> View:
+    given = {
+        "name": "weather", "rows": 3, "watermark": "2013-06-01T00:00:00Z", "start": "2013-01-01T07:00:00Z",
+        "seconds": 0.2, "features": ["temp"], "compared": 3, "differences": [], "fingerprint": "sha256:1",
+    }  # fmt: skip
+    return View(**{**given, **values})
+
+
+def done(*views: View, plan: Plan | None = None) -> Materialized:
+    plan = plan or Plan()
+    return Materialized(project="p", registry="r", online="", plan=plan, views=list(views), digest="d")
+
+
+def test_a_time_without_a_zone_is_utc() -> None:
+    start, end = times("range", "2013-01-01", "2013-02-01T12:00:00+02:00", print)
+    assert start == datetime(2013, 1, 1, tzinfo=UTC)
+    assert end == datetime(2013, 2, 1, 10, tzinfo=UTC)
+
+
+def test_an_end_in_the_future_is_now_with_a_notice() -> None:
+    said: list[str] = []
+    future = (datetime.now(UTC) + timedelta(days=2)).isoformat()
+    assert times("incremental", "", future, said.append) == (None, None)
+    assert "is in the future" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("mode", "start", "end", "message"),
+    [
+        ("range", "2013-02-01", "2013-01-01", "`start` 2013-02-01 is after `end` 2013-01-01"),
+        ("range", "2999-01-01", "", "is after `end` now"),
+        ("range", "", "2013-01-01", "`mode: range` needs a `start`"),
+        ("incremental", "2013-01-01", "", "`start` does not go with `mode: incremental`"),
+        ("incremental", "", "June", "`end` 'June' is not a time"),
+    ],
+)
+def test_times_that_cannot_be_meant_are_refused(mode: Any, start: str, end: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        times(mode, start, end, print)
+
+
+def test_a_folder_without_configuration_is_no_repository(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInput, match=r"There is no feature_store\.yaml in empty"):
+        find_repository(tmp_path, Path("empty"))
+    with pytest.raises(BadInput, match="There is no folder absent"):
+        find_repository(tmp_path, Path("absent"))
+
+
+@pytest.mark.parametrize("changed", ["features/definitions.py", "features/feature_store.yaml", "build.py"])
+def test_what_decides_the_result_is_in_the_key(request_: Request, changed: str) -> None:
+    before = key_parts(request_)
+    assert key_parts(request_) == before
+    (request_.root / changed).write_text("# changed\n")
+    assert key_parts(request_) != before
+
+
+def test_what_python_leaves_behind_is_not_in_the_key(request_: Request) -> None:
+    before = key_parts(request_)
+    (request_.folder / "__pycache__").mkdir()
+    (request_.folder / "__pycache__" / "definitions.py").write_text("")
+    (request_.folder / "online.db").write_bytes(b"rows")
+    assert key_parts(request_) == before
+
+
+def test_a_failing_prepare_is_placed_in_the_consumers_file(request_: Request) -> None:
+    (request_.root / "build.py").write_text("def table():\n    raise KeyError('origin')\n\n\ntable()\n")
+    with pytest.raises(BadInput, match="`prepare` failed with exit code 1") as raised:
+        materialize(request_, Quiet())
+    assert str(raised.value.place) == "build.py:2"
+    assert raised.value.why == "KeyError: 'origin'"
+    assert "Traceback" in raised.value.log
+
+
+def test_a_prepare_that_is_no_program_is_bad_input(request_: Request) -> None:
+    with pytest.raises(BadInput, match="`prepare` cannot be started: no-such-program"):
+        materialize(replace(request_, prepare="no-such-program --now"), Quiet())
+
+
+def test_lines_of_a_process_come_as_they_are_printed(tmp_path: Path) -> None:
+    code = "import sys; print('one', flush=True); sys.stdin.read(); print('two')"
+    command = [sys.executable, "-c", code]
+    with process.lines_of(command, tmp_path, os.environ, tmp_path / "log", b"given") as lines:
+        assert list(lines) == ["one", "two"]
+
+
+def test_exit_code_of_a_process_is_raised(tmp_path: Path) -> None:
+    code = "import sys; print('no', file=sys.stderr); sys.exit(7)"
+    command = [sys.executable, "-c", code]
+    with (
+        pytest.raises(subprocess.CalledProcessError) as raised,
+        process.lines_of(command, tmp_path, os.environ, tmp_path / "log") as lines,
+    ):
+        list(lines)
+    assert raised.value.returncode == 7
+    assert (tmp_path / "log").read_text().strip() == "no"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="process groups are POSIX's")
+def test_leaving_early_ends_the_process_and_what_it_started(tmp_path: Path) -> None:
+    code = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code]
+    with process.lines_of(command, tmp_path, os.environ, tmp_path / "log") as lines:
+        grandchild = int(next(lines))
+    assert _gone(grandchild)
+
+
+def _gone(pid: int) -> bool:
+    """Whether a process has ended; one that init has not yet collected has too."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        stat = Path(f"/proc/{pid}/stat")
+        if stat.exists() and ") Z" in stat.read_text():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_headline_says_what_was_done() -> None:
+    assert done(view(), view(rows=2000)).headline("incremental") == "2 feature views, 2,003 rows written, 6 read back equal"
+    assert done(view(rows=0)).headline("incremental") == "1 feature views, nothing new to write, 3 read back equal"
+    assert done(plan=Plan(added=["entity a", "entity b"])).headline("plan-only") == "The plan: 2 added"
+    assert done(plan=Plan(unchanged=["entity a"])).headline("plan-only") == "The plan: nothing changed"
+    differing = view(differences=["weather:temp of origin=JFK: offline 1.0, online 2.0"])
+    assert "does not give what the source of weather has" in done(differing).headline("range")
+
+
+def test_section_shows_views_and_changes() -> None:
+    result = done(view(), view(name="a|b", differences=["x: offline 1, online 2"]), plan=Plan(changed=["entity carrier"]))
+    record = Record(
+        action="materialize-features",
+        started="",
+        seconds=7.0,
+        reason=result.headline("incremental"),
+        outputs={"registry": "r"},
+        details={**result.model_dump(mode="json"), "mode": "incremental"},
+    )
+    text = section(record)
+    assert "| weather | 1 | 3 | 2013-06-01 00:00:00 | ✅ 3 equal |" in text
+    assert "| a\\|b | 1 | 3 | 2013-06-01 00:00:00 | ❌ 1 differ |" in text
+    assert "- x: offline 1, online 2" in text
+    assert "| changed | entity carrier |" in text
+    assert "<details open><summary>" in text

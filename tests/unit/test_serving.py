@@ -1,0 +1,176 @@
+"""Golden rows as requests, scores from answers, and processes that are told from strangers."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from mlops_actions.errors import BadInput
+from mlops_actions.serving import rollout
+from mlops_actions.serving.golden import read_golden
+from mlops_actions.serving.process import Process, free_port, is_free, running, wait_until
+from mlops_actions.serving.protocol import _allowed, _difference, _score, body, rows
+from mlops_actions.serving.worker import start_time
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="MLServer does not run on Windows")
+
+
+def test_every_kind_of_column_becomes_a_tensor(tmp_path: Path) -> None:
+    frame = pl.DataFrame(
+        {
+            "carrier": ["UA", None, "B6"],
+            "hour": pl.Series([1, 2, 3], dtype=pl.Int32),
+            "gap": [1, None, 3],
+            "wind": [0.5, math.nan, None],
+            "rain": [True, False, True],
+            "kind": pl.Series(["a", "b", "a"], dtype=pl.Categorical),
+            "at": [datetime(2013, 1, 1, 5), datetime(2013, 1, 2), datetime(2013, 1, 3)],
+            "score": [0.1, 0.2, 0.3],
+        }
+    )
+    frame.write_parquet(tmp_path / "golden")
+    golden = read_golden(tmp_path / "golden", 1e-6)
+    assert golden.scores == [0.1, 0.2, 0.3]
+    found = {tensor["name"]: (tensor["datatype"], tensor["data"]) for tensor in golden.inputs}
+    assert found == {
+        "carrier": ("BYTES", ["UA", None, "B6"]),
+        "hour": ("INT32", [1, 2, 3]),
+        "gap": ("FP64", [1.0, None, 3.0]),
+        "wind": ("FP64", [0.5, None, None]),
+        "rain": ("BOOL", [True, False, True]),
+        "kind": ("BYTES", ["a", "b", "a"]),
+        "at": ("BYTES", ["2013-01-01T05:00:00.000000", "2013-01-02T00:00:00.000000", "2013-01-03T00:00:00.000000"]),
+    }
+    assert {tensor["shape"][0] for tensor in golden.inputs} == {3}
+    json.dumps(body(golden.inputs, "predict"), allow_nan=False)
+
+
+def test_a_file_without_a_suffix_is_told_by_its_content(tmp_path: Path) -> None:
+    (tmp_path / "golden").write_text("x,score\n1,0.5\n2,0.6\n")
+    assert read_golden(tmp_path / "golden", 0.0).inputs[0]["data"] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x,y\n1,2\n", "has no column 'score'. It has: x, y"),
+        ("x,score\n1,\n", "has rows without a score"),
+        ("x,score\n", "has no rows"),
+    ],
+)
+def test_golden_file_that_cannot_be_asked(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "golden.csv").write_text(text)
+    with pytest.raises(BadInput) as raised:
+        read_golden(tmp_path / "golden.csv", 0.0)
+    assert said in str(raised.value)
+
+
+def test_column_that_the_protocol_does_not_have(tmp_path: Path) -> None:
+    pl.DataFrame({"x": [[1, 2]], "score": [0.1]}).write_parquet(tmp_path / "golden.parquet")
+    with pytest.raises(BadInput, match="column 'x' of the golden file is of type List"):
+        read_golden(tmp_path / "golden.parquet", 0.0)
+
+
+def test_some_rows_of_a_request() -> None:
+    inputs = [{"name": "x", "datatype": "INT64", "shape": [3, 1], "data": [1, 2, 3]}]
+    assert rows(inputs, 1, 3) == [{"name": "x", "datatype": "INT64", "shape": [2, 1], "data": [2, 3]}]
+
+
+@pytest.mark.parametrize(("answer", "score"), [([0.3, 0.7], 0.7), (2.5, 2.5), ("late", "late")])
+def test_score_of_an_answer(answer: object, score: object) -> None:
+    assert _score(answer) == score
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "right"),
+    [
+        (0.5000001, 0.5, True), (0.51, 0.5, False), (1e6 + 0.5, 1e6, True), (math.nan, 0.5, False), (None, 0.5, False),
+        ("late", 0.5, False), ("late", "late", True), ("early", "late", False), (1, 1.0, True),
+    ],
+)  # fmt: skip
+def test_score_is_right_within_the_tolerance(found: object, expected: float | str, right: bool) -> None:
+    assert (_difference(found, expected) <= _allowed(expected, 1e-6)) is right
+
+
+@posix
+def test_process_is_found_by_number_and_start() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+    try:
+        process = Process(child.pid, start_time(child.pid))
+        assert process.alive
+        assert not Process(child.pid, "another start").alive
+        Process(child.pid, "another start").end()
+        Process(child.pid, "").end()
+        assert child.poll() is None, "a stranger with the same number must live"
+        process.end()
+        assert child.wait(5) != 0 and not process.alive
+    finally:
+        child.kill()
+        child.wait()
+
+
+@posix
+def test_ended_child_that_was_not_waited_for_is_not_alive() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    process = Process(child.pid, start_time(child.pid) or "gone")
+    assert wait_until(lambda: not process.alive, 5)
+    child.wait()
+
+
+@posix
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": "x"}', '{"pid": 1}', '{"pid": 999999999, "started": "x"}'])
+def test_damaged_or_stale_process_file_names_nobody(tmp_path: Path, text: str) -> None:
+    (tmp_path / "process.json").write_text(text)
+    assert running(tmp_path) is None
+
+
+def test_ports() -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert not is_free("127.0.0.1", taken.getsockname()[1])
+    assert is_free("127.0.0.1", free_port("127.0.0.1"))
+
+
+def test_waiting_ends_soon_after_the_answer_and_at_the_limit() -> None:
+    began = time.monotonic()
+    assert wait_until(lambda: time.monotonic() - began > 0.2, 5)
+    assert time.monotonic() - began < 1
+    assert not wait_until(lambda: False, 0.1)
+
+
+def current(**given: object) -> rollout.Current:
+    values: dict[str, object] = {
+        "name": "m", "version": 1, "digest": "sha256:1", "model": "/m/1", "host": "127.0.0.1", "port": 1,
+        "runtime": "r", "environment": "e", "python": "p",
+    }  # fmt: skip
+    return rollout.Current.model_validate({**values, **given})
+
+
+def test_what_one_server_can_serve() -> None:
+    assert current().goes_with(current(version=2, digest="sha256:2", model="/m/2"))
+    for name, value in (("environment", "f"), ("runtime", "s"), ("port", 2), ("host", "::1")):
+        assert not current().goes_with(current(**{name: value})), name
+
+
+def test_address_to_ask_of_a_server_that_listens_everywhere() -> None:
+    assert current(host="0.0.0.0", port=80).url == "http://127.0.0.1:80"
+    assert current(host="::", port=80).url == "http://[::1]:80"
+
+
+def test_state_file_that_was_cut_is_no_state(tmp_path: Path) -> None:
+    rollout.write_current(tmp_path, current())
+    assert rollout.read_current(tmp_path) == current()
+    assert [path.name for path in tmp_path.iterdir()] == ["current.json"]
+    (tmp_path / "current.json").write_text('{"name"')
+    assert rollout.read_current(tmp_path) is None
