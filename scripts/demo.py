@@ -32,6 +32,7 @@ BUCKET = "mlops"
 ACCESS, SECRET = "demo", "demo-secret-key"
 OWNER = "mlops-actions/mlops-actions"
 BIN = Path(sys.executable).parent
+COMMAND = re.compile(r"::(?P<kind>[a-z-]+)(?: [^:]*(?::[^:]+)*?)?::(?P<text>.*)$")
 NAMES = re.compile(r"^\[(?P<where>[^\]]+)\]\s?(?P<text>.*)$")
 
 
@@ -94,7 +95,11 @@ def start_store() -> str:
     limits = ["-master.telemetry=false", "-master.volumeSizeLimitMB=256", "-volume.max=0", f"-s3.config={keys}"]
     log = (STATE / "store.log").open("ab")
     process = subprocess.Popen(
-        [*command, *chosen, *grpc, *quiet, *limits], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+        [*command, *chosen, *grpc, *quiet, *limits],
+        stdout=log,
+        stderr=log,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
     )
     write_pid("store", process.pid)
     (STATE / "store.port").write_text(str(ports[3]))
@@ -118,7 +123,7 @@ def make_bucket(port: int, process: subprocess.Popen[bytes]) -> None:
             if not client.bucket_exists(BUCKET):
                 client.make_bucket(BUCKET)
             return
-        except Exception:  # noqa: BLE001, S110 - not up yet
+        except Exception:
             time.sleep(0.2)
     tail = (STATE / "store.log").read_text(errors="replace")[-1500:]
     raise SystemExit(f"{tail}\nThe object store did not start; its log is {STATE / 'store.log'}")
@@ -214,7 +219,12 @@ def condensed(line: str) -> Iterator[str]:
     text = found["text"].strip()
     if text.startswith("|"):
         yield f"{job:<12} {text[1:].strip()}"
-    elif text.startswith(("❗", "❓", "❌", "⚠")) or "Job failed" in text or "Skipping" in text:
+    elif command := COMMAND.search(text):
+        if command["kind"] in ("error", "warning", "notice"):
+            words = command["text"].replace("%0A", "\n").replace("%25", "%").splitlines()
+            yield f"{job:<12} {command['kind']}: {words[0]}"
+            yield from (f"{job:<12}   {line}" for line in words[1:])
+    elif "Job failed" in text or "Skipping" in text:
         yield f"{job:<12} {text}"
 
 

@@ -6,7 +6,7 @@ MLOPS_STORE, and for S3 MLOPS_STORE_ENDPOINT (or AWS_ENDPOINT_URL) and AWS_….
 
 import os
 from pathlib import Path
-from typing import List, NamedTuple  # noqa: UP035 (KFP reads typing.List as a list of strings on every Python)
+from typing import NamedTuple
 
 from kfp import dsl
 
@@ -21,8 +21,8 @@ FEATURES = [*LEARNING, "feast==0.67.0", "ibis-framework[duckdb]==12.0.0", "duckd
 
 @dsl.component(base_image=IMAGE, packages_to_install=FEATURES)
 def features(
-    train_months: List[str],
-    test_months: List[str],
+    train_months: list[str],
+    test_months: list[str],
     max_rows: int,
     lead_minutes: int,
     seed: int,
@@ -32,6 +32,7 @@ def features(
     test: dsl.Output[dsl.Dataset],
 ) -> NamedTuple("Rows", [("train_rows", int), ("test_rows", int)]):
     """Join the flights of the months with what Feast knew of them `lead_minutes` before their departure."""
+    import logging
     import os
     import tempfile
     from collections import namedtuple
@@ -45,6 +46,7 @@ def features(
     from feast.protos.feast.core.Registry_pb2 import Registry
     from pyarrow import fs
 
+    logging.getLogger("feast").setLevel(logging.WARNING)
     store = store or os.environ["MLOPS_STORE"]
     registry = registry or f"{store}/features/registry.db"
 
@@ -54,7 +56,7 @@ def features(
             return fs.S3FileSystem(endpoint_override=endpoint), uri.removeprefix("s3://")
         return fs.LocalFileSystem(), url2pathname(urlsplit(uri).path) if uri.startswith("file://") else uri
 
-    def flights_of(months: List[str], rows: int) -> pd.DataFrame:
+    def flights_of(months: list[str], rows: int) -> pd.DataFrame:
         filesystem, folder = locate(store)
         paths = [f"{folder}/data/flights/{month}.parquet" for month in months]
         flights = pd.concat([pq.read_table(p, filesystem=filesystem).to_pandas() for p in paths], ignore_index=True)
@@ -230,8 +232,8 @@ def evaluate(
 
 @dsl.pipeline(name="flight-delays", description="Will a flight from New York arrive 15 minutes late or more?")
 def pipeline(
-    train_months: List[str] = ["2013-01", "2013-02", "2013-03", "2013-04"],  # noqa: B006 (KFP's way to say a default)
-    test_months: List[str] = ["2013-05"],  # noqa: B006
+    train_months: list[str] = ["2013-01", "2013-02", "2013-03", "2013-04"],  # noqa: B006 (KFP's way to say a default)
+    test_months: list[str] = ["2013-05"],  # noqa: B006
     max_rows: int = 0,
     lead_minutes: int = 60,
     learning_rate: float = 0.05,

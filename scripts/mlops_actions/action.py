@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic.fields import FieldInfo
 
 from .documents import load_yaml
 from .errors import Place
@@ -67,7 +68,7 @@ class Inputs(BaseModel):
     )
 
     working_directory: Path = Field(
-        Path("."), description="The consumer's folder: paths are relative to it, and `mlops.yaml` is looked for in it."
+        Path(), description="The consumer's folder: paths are relative to it, and `mlops.yaml` is looked for in it."
     )
     config: Path = Field(Path("mlops.yaml"), description="The configuration file. It may be absent.")
     environment: str = Field("", description="The section of `environments` in the configuration to apply.")
@@ -160,6 +161,13 @@ class Action(Generic[I, O]):
     outputs: type[O]
     run: Callable[[I, Job], Result[O]]
     icon: str = "box"
+
+    def fields(self) -> dict[str, FieldInfo]:
+        """The inputs in the order in which people read them: the action's own first, those of all actions last."""
+        fields = self.inputs.model_fields
+        several = {*CodeInputs.model_fields, *ModelInputs.model_fields}
+        rank = {name: 2 if name in Inputs.model_fields else 1 if name in several else 0 for name in fields}
+        return {name: fields[name] for name in sorted(fields, key=lambda name: rank[name])}
 
 
 def is_secret(annotation: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from pathlib import Path
 from types import UnionType
@@ -12,7 +13,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from . import __version__, commands
-from .action import Action, Inputs, kebab
+from .action import Action, kebab
 
 _OWN = {"init": "init_command", "config": "config_command", "schema": "schema_command"}
 
@@ -50,7 +51,7 @@ class _Commands(click.Group):
                 formatter.write_dl(rows)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="mlops-actions")
 def main() -> None:
     """MLOps Level 2 for any repository: validate data, materialize features, train, tune, evaluate, register, deploy
@@ -63,15 +64,14 @@ def main() -> None:
 
 def command(action: Action[Any, Any]) -> click.Command:
     """The click command of an action."""
-    own = [n for n in action.inputs.model_fields if n not in Inputs.model_fields]
-    names = [*own, *Inputs.model_fields]
-    options: list[click.Parameter] = [_option(name, action.inputs.model_fields[name]) for name in names]
+    options: list[click.Parameter] = [_option(name, info) for name, info in action.fields().items()]
     options.append(click.Option(["--json", "as_json"], is_flag=True, help="Write the outputs as JSON."))
 
     def call(as_json: bool, **given: Any) -> None:
         sys.exit(run(action, given, as_json=as_json))
 
-    return click.Command(action.name, params=options, callback=call, help=f"{action.summary}", short_help=action.summary)
+    about = inspect.cleandoc(sys.modules[action.run.__module__].__doc__ or action.summary).replace("`", "")
+    return click.Command(action.name, params=options, callback=call, help=about, short_help=action.summary)
 
 
 def run(action: Action[Any, Any], given: dict[str, Any], *, as_json: bool = False) -> int:
@@ -82,7 +82,10 @@ def run(action: Action[Any, Any], given: dict[str, Any], *, as_json: bool = Fals
 
     environ = config.environ()
     if environ.get("GITHUB_ACTIONS") == "true":
-        given = {name: value if value not in (None, ()) else environ.get(f"INPUT_{name.upper()}") for name, value in given.items()}
+        given = {
+            name: value if value not in (None, ()) else environ.get(f"INPUT_{name.upper()}")
+            for name, value in given.items()
+        }
     joined = {name: "\n".join(value) if isinstance(value, tuple) else value for name, value in given.items()}
     context = read_context(environ, Path(joined.get("working_directory") or "."))
     return execute(action, joined, context, make_console(environ, as_json=as_json))

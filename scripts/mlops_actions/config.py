@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from . import commands
-from .action import Action, CodeInputs, Inputs, ModelInputs, Outputs, kebab
+from .action import Action, CodeInputs, Inputs, ModelInputs, Outputs, is_secret, kebab
 from .documents import Loader, load_yaml
 from .errors import BadInput, Place
 from .store import StoreOptions
@@ -229,7 +229,7 @@ def _optional(inputs: type[Inputs], without: tuple[str, ...]) -> dict[str, Any]:
     """The model's fields, each of which may be absent. Secrets are left out: they do not belong in a file."""
     fields: dict[str, Any] = {}
     for name, info in inputs.model_fields.items():
-        if name in without or info.annotation is SecretStr:
+        if name in without or is_secret(info.annotation):
             continue
         annotation: Any = info.annotation
         for extra in info.metadata:

@@ -99,7 +99,9 @@ def _docker(wanted: bool, host: str) -> Finding:
     command = ["docker", *(["--host", host] if host else []), "version", "--format", "{{.Server.Version}}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        return Finding("Docker", state, "no engine answers", "Start it: `sudo systemctl start docker`, or Docker Desktop")
+        return Finding(
+            "Docker", state, "no engine answers", "Start it: `sudo systemctl start docker`, or Docker Desktop"
+        )
     return Finding("Docker", "ok", f"engine {done.stdout.strip()}")
 
 

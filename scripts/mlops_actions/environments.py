@@ -56,7 +56,7 @@ def ensure(
     requirements: Sequence[Path] = (),
     packages: Sequence[str] = (),
     python: str = "",
-    say: Callable[[str], None] = lambda text: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Environment:
     """Find or make an environment.
 
@@ -118,7 +118,7 @@ def find_uv(cache: Path) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode and "No module named pip" in done.stderr:
-            done = _pip_of_a_venv(command, part)
+            done = _pip_of_a_venv(command)
         if done.returncode:
             raise EnvironmentFailed(
                 "uv is not installed, and installing it with pip failed: "
@@ -171,9 +171,7 @@ def _install(command: list[str], what: str) -> None:
     if done.returncode:
         lines = [re.sub(r"^[\s×│╰├─▶]+", "", line) for line in done.stderr.splitlines() if line.strip()]
         text = re.sub(r"://[^/@\s]+@", "://***@", f"Installing {what} failed: {' '.join(lines)[:600]}")
-        raise EnvironmentFailed(
-            f"{text}. Check the requirements, or the network if it says so."
-        )
+        raise EnvironmentFailed(f"{text}. Check the requirements, or the network if it says so.")
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -182,7 +180,7 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
 
 
-def _pip_of_a_venv(command: list[str], part: Path) -> subprocess.CompletedProcess[str]:
+def _pip_of_a_venv(command: list[str]) -> subprocess.CompletedProcess[str]:
     """Run a pip command where Python has no pip of its own but can make one."""
     with tempfile.TemporaryDirectory() as scratch:
         made = subprocess.run([sys.executable, "-m", "venv", scratch], capture_output=True, text=True, check=False)

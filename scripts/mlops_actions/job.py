@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any, Literal, TypeVar
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from . import __version__, config, environments
 from .action import Action, CodeInputs, Inputs, Outputs, Result, is_secret, kebab
@@ -357,7 +357,7 @@ def _as_ours(raised: BaseException) -> MlopsError:
 def _signals() -> Iterator[None]:
     """SIGINT and SIGTERM raise `Cancelled` where the work is, so that every `finally` on the way is run."""
 
-    def cancel(number: int, frame: FrameType | None) -> None:
+    def cancel(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_IGN)
         raise Cancelled(number, f"Cancelled by {signal.Signals(number).name}")
 
@@ -371,5 +371,3 @@ def _signals() -> Iterator[None]:
 
 def _work(action: str, key: str) -> str:
     return f"work/{action}/{key}.json"
-
-

@@ -1,4 +1,4 @@
-"""Commands for setting a repository up: `init`, `config`, `schema`. They are no actions: a workflow has no use for them."""
+"""Commands for setting a repository up: `init`, `config`, `schema`. They are no actions: no workflow needs them."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def _show(value: object) -> str:
     return json.dumps(value, default=str) if not isinstance(value, str | Path) else str(value)
 
 
-class _plain_errors:  # noqa: N801
+class _plain_errors:
     """A failure as one line and its exit code."""
 
     def __enter__(self) -> None: ...

@@ -58,8 +58,8 @@ x.head(8).assign(score=model.predict(x.head(8))).to_csv(f"{folder}/classes.csv",
 
 @dataclass
 class World:
-    """A registry with versions: 1 and 2 are good, 3 is no model, 4 has another model's golden scores, 5 is a regression,
-    6 tells three classes by name."""
+    """A registry with versions: 1 and 2 are good, 3 is no model, 4 has another model's golden scores,
+    5 is a regression, 6 tells three classes by name."""
 
     folder: Path
     environ: dict[str, str] = field(default_factory=dict)

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import MLOPS, ROOT, Run
 
+from conftest import MLOPS, ROOT, Run
 from mlops_actions import environments
 
 CORE = ROOT / "scripts" / "locks" / "core.txt"

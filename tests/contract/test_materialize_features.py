@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+
 import servers
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -177,11 +178,13 @@ def test_online_values_that_are_not_the_sources_are_rejected(shop: Shop) -> None
         ("definitions.py", ("import os", "import os, nothing_of_the_kind"), [],
          "features/definitions.py:1: The feature definitions cannot be imported. ModuleNotFoundError"),
         ("definitions.py", ('ttl=timedelta(days=3), source=table("stock")', "ttl=3 3"), [],
-         "features/definitions.py:23: The feature definitions are not Python. SyntaxError"),
+         "features/definitions.py:21: The feature definitions are not Python. SyntaxError"),
         ("definitions.py", ('name="stock", entities', 'name="sales", entities'), [],
-         "The feature repository does not apply"),
+         "features/definitions.py:17: The feature repository does not apply. ConflictingFeatureViewNames"),
+        ("definitions.py", ('Field(name="items"', 'Field(name="itemz"'), [],
+         "features/definitions.py:22: The source of the feature view 'stock' has no column 'itemz'"),
         ("definitions.py", ('table("stock")', 'table("absent")'), [],
-         "features/definitions.py:22: There is no table"),
+         "features/definitions.py:20: There is no table"),
         ("feature_store.yaml", ("provider: local", "provider: [local"), [],
          "features/feature_store.yaml:3: feature_store.yaml is not YAML"),
         ("feature_store.yaml", ("{MLOPS_HOME}", "{NOT_SET_ANYWHERE}"), [],
@@ -217,7 +220,9 @@ def test_tables_and_registry_on_s3(shop: Shop, server: str) -> None:
     local = Path(shop.environ["MLOPS_STORE"].removeprefix("file://"))
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
     for name in ("sales", "stock"):
-        s3.client().fput_object(bucket, f"{prefix}/features/{name}.parquet", str(local / "features" / f"{name}.parquet"))
+        s3.client().fput_object(
+            bucket, f"{prefix}/features/{name}.parquet", str(local / "features" / f"{name}.parquet")
+        )
     shop.environ |= s3.environ(url)
     (shop.root / "requirements.txt").write_text("s3fs\n")
     code, done, said = shop.materialize("--data-fingerprint", "sha256:1", "--requirements", "requirements.txt")

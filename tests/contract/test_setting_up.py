@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Run
 
+from conftest import Run
 from mlops_actions import commands
 
 PIPELINE = "from kfp import dsl\n\n@dsl.pipeline\ndef train():\n    pass\n"

@@ -135,4 +135,4 @@ def processes_of(folder: Path) -> list[str]:
     """Processes that work in, or were given, a folder."""
     listed = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
     own = str(os.getpid())
-    return [line for line in listed.splitlines() if str(folder) in line and not line.split()[0] == own]
+    return [line for line in listed.splitlines() if str(folder) in line and line.split()[0] != own]

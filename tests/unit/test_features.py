@@ -196,7 +196,10 @@ def _gone(pid: int) -> bool:
 
 
 def test_headline_says_what_was_done() -> None:
-    assert done(view(), view(rows=2000)).headline("incremental") == "2 feature views, 2,003 rows written, 6 read back equal"
+    assert (
+        done(view(), view(rows=2000)).headline("incremental")
+        == "2 feature views, 2,003 rows written, 6 read back equal"
+    )
     assert done(view(rows=0)).headline("incremental") == "1 feature views, nothing new to write, 3 read back equal"
     assert done(plan=Plan(added=["entity a", "entity b"])).headline("plan-only") == "The plan: 2 added"
     assert done(plan=Plan(unchanged=["entity a"])).headline("plan-only") == "The plan: nothing changed"
@@ -205,7 +208,9 @@ def test_headline_says_what_was_done() -> None:
 
 
 def test_section_shows_views_and_changes() -> None:
-    result = done(view(), view(name="a|b", differences=["x: offline 1, online 2"]), plan=Plan(changed=["entity carrier"]))
+    result = done(
+        view(), view(name="a|b", differences=["x: offline 1, online 2"]), plan=Plan(changed=["entity carrier"])
+    )
     record = Record(
         action="materialize-features",
         started="",

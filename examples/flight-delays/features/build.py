@@ -102,7 +102,9 @@ def weather(observations: pd.DataFrame) -> pd.DataFrame:
     return table[["event_timestamp", "origin", *names]]
 
 
-def feature_tables(flights: pd.DataFrame, airports: pd.DataFrame, observations: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def feature_tables(
+    flights: pd.DataFrame, airports: pd.DataFrame, observations: pd.DataFrame
+) -> dict[str, pd.DataFrame]:
     """Every feature table by its name."""
     arrived = arrivals(flights, airports)
     made = {f"{entity}_delays": delays(arrived, entity) for entity in ("carrier", "route", "origin")}

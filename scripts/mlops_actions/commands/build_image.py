@@ -1,4 +1,14 @@
-"""build-image: build, test, tag and push a container image; an unchanged one is not built again."""
+"""Build an image with BuildKit, label it, test it and push it; skip what has not changed.
+
+The key of an image is the hash of its Dockerfile, the context without what `.dockerignore` names, the build
+arguments, the target, the platforms and the base images. An image with that key, in the engine or in the registry,
+is tagged instead of built. The command in `test` runs in the image before anything is pushed. Credentials are given
+to Docker in a file that is removed afterwards, never on a command line; a registry that says 429 is waited for as
+long as it asks.
+
+Labels follow the OCI image specification; the time of creation is the commit's, so that equal sources give equal
+labels.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""deploy-model: serve a registered version by the Open Inference Protocol, and go back when it fails."""
+"""Serve a version with the Open Inference Protocol, ask it golden requests, roll back if it answers wrong.
+
+The engine `local` is an MLServer on this machine, in the environment of the model's requirements. A new version is
+loaded beside the one that serves and asked the golden rows; only when it answers right does it take over, so a
+version that fails leaves the old one serving. `mlops deploy-model --stop` ends what serves the model.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +78,7 @@ def run(inputs: DeployModelInputs, job: Job) -> Result[DeployModelOutputs]:
     registry = Registry(job.store)
     manifest, why = to_deploy(registry, records, name, inputs.version)
     job.console.say(f"Version {manifest.version} of {name}: {why}")
-    environment = _environment(inputs, job)
+    environment = _environment(inputs, manifest, job)
     with job.lock(f"serving {name}"):
         request = _request(inputs, job, registry, manifest, environment)
         served = _engine(inputs.engine, job).deploy(request)
@@ -87,11 +92,14 @@ def _engine(name: str, job: Job) -> ServingEngine:
     return {"local": LocalServing}[name](job.home, job.console.say)
 
 
-def _environment(inputs: DeployModelInputs, job: Job) -> Environment:
-    """The lock `serving` with the consumer's requirements. MLServer has no release for Python 3.13 yet."""
+def _environment(inputs: DeployModelInputs, manifest: Manifest, job: Job) -> Environment:
+    """The lock `serving` with the consumer's requirements, or what the model was trained with.
+
+    MLServer has no release for Python 3.13 yet.
+    """
     if not inputs.python and not job.environ.get("MLOPS_PYTHON") and sys.version_info >= (3, 13):
         inputs = inputs.model_copy(update={"python": "3.12"})
-    made = job.environment("serving", inputs)
+    made = job.environment("serving", inputs, [] if inputs.requirements else manifest.lineage.environment.requested)
     if "mlserver==" not in made.frozen():
         raise RemoteFailed("MLServer does not run on this Python", fix="Set `python` to 3.12 or older")
     return made

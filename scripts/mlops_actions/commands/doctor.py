@@ -1,7 +1,8 @@
 """Say what is missing for this repository's chain on this machine, and how to fix it.
 
-It tries the real thing: the store is written to, a create-only and a compare-and-swap write are made and undone, the
-Docker engine is asked for its version. What the configuration asks for and is missing fails; the rest is only said.
+It tries the real thing: the store is written to, a create-only and a compare-and-swap write are made and undone,
+the Docker engine is asked for its version. What the configuration asks for and is missing fails; the rest is only
+said.
 """
 
 from __future__ import annotations
@@ -27,9 +28,7 @@ def run(inputs: DoctorInputs, job: Job) -> Result[DoctorOutputs]:
     """Examine, and list what was found."""
     from ..doctor import examine
 
-    findings = examine(
-        job.root, job.cache, job.project.values, lambda: job.store, job.environ.get("DOCKER_HOST", "")
-    )
+    findings = examine(job.root, job.cache, job.project.values, lambda: job.store, job.environ.get("DOCKER_HOST", ""))
     marks = {"ok": "✓", "missing": "✗", "optional": "–"}
     rows = [(marks[f.state], f.name, f.found + (f" → {f.fix}" if f.fix else "")) for f in findings]
     job.console.table(["", "what", "found"], rows)
@@ -39,4 +38,6 @@ def run(inputs: DoctorInputs, job: Job) -> Result[DoctorOutputs]:
     return Result(DoctorOutputs(ready=not missing, missing=missing), details, not missing, reason)
 
 
-ACTION = Action("doctor", "Say what is missing and how to fix it.", "core", DoctorInputs, DoctorOutputs, run, icon="heart")
+ACTION = Action(
+    "doctor", "Say what is missing and how to fix it.", "core", DoctorInputs, DoctorOutputs, run, icon="heart"
+)

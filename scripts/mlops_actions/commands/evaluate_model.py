@@ -1,4 +1,10 @@
-"""evaluate-model: is the model good enough, and no worse than the one in use?"""
+"""Judge a model by its predictions: thresholds, slices, a baseline, and the champion.
+
+Metrics are computed from the predictions on the test data; thresholds may also be on metrics that the pipeline
+logged. The champion is the version that the alias names: on the same test rows the difference is judged with a
+paired bootstrap, and the challenger is refused when the whole 95 % interval is worse than `max-regression` allows;
+on other rows the recorded metrics are compared. Without a champion there is nothing to be worse than.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +60,7 @@ class EvaluateModelOutputs(Outputs):
     verdict: str = Field(description="`passed` or `rejected`.")
     metrics: dict[str, float] = Field(description="All metrics, as JSON.")
     primary_metric: str = Field(description="Name of the metric that is compared.")
-    primary_value: float = Field(description="Its value.")
+    primary_value: float = Field(description="The value of that metric.")
     champion_version: int | None = Field(description="The version that it was compared with; empty if there is none.")
     gates_passed: int = Field(description="Number of gates passed.")
     gates_failed: int = Field(description="Number of gates failed.")

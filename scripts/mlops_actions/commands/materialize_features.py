@@ -1,4 +1,13 @@
-"""materialize-features: plan, apply and materialize a Feast repository, and read a sample back."""
+"""Bring a Feast repository up to date: plan, apply, materialize, and read a sample back.
+
+First the command in `prepare` makes the tables that the feature views read. Then Feast's plan is printed (what is
+added, changed and removed), applied, and the views are materialized into the online store: what came since the last
+time, or the range that is asked for. A sample of entities is read back from the online store and compared with the
+tables. Everything Feast does is done by one process, in the environment of Feast and the consumer's requirements.
+
+An end in the future is taken as now, and an interval is recorded only after its rows are written. Two jobs on one
+machine wait for each other.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +45,8 @@ class MaterializeFeaturesInputs(CodeInputs):
         "", description="Beginning of the range, ISO 8601; UTC when it names no zone. Only with `mode: range`."
     )
     end: str = Field(
-        "", description="End of what is materialized, ISO 8601; UTC when it names no zone. By default, and at most, now."
+        "",
+        description="End of what is materialized, ISO 8601; UTC when it names no zone. By default, and at most, now.",
     )
     sample: int = Field(
         20, ge=0, description="Entities a view that are read back from the online store and compared with the source."

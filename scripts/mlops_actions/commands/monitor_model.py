@@ -1,4 +1,11 @@
-"""monitor-model: has the world moved away from the model?"""
+"""Compare later data with what the model was trained on, and say what a retraining would be given.
+
+Each column's population stability index against the reference counts when it is over the limit and over what chance
+gives in samples of that size. The reference is the data that the version's lineage names, unless another is given.
+With `predictions` that labels have come for, the quality in use is compared with the registered one.
+`retrain-parameters` is what to start a retraining with; in `retrain`, `$files` and the like stand for what the new
+data is.
+"""
 
 from __future__ import annotations
 

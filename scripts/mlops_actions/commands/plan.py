@@ -1,8 +1,8 @@
 """Decide what of the chain runs, and print the reasons.
 
-The reusable workflow `mlops.yml` begins with it. A part of the chain runs when the repository has what it needs; a pull
-request trains and is judged but registers and deploys nothing, and takes the section `pull-request` of `environments`
-when the configuration has one, which is the place for small parameters.
+The reusable workflow `mlops.yml` begins with it. A part of the chain runs when the repository has what it needs; a
+pull request trains and is judged but registers and deploys nothing, and takes the section `pull-request` of
+`environments` when the configuration has one, which is the place for small parameters.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import Field
 
-from ..action import Action, Inputs, Lines, ModelInputs, Outputs, Result, Values
+from ..action import Action, Lines, ModelInputs, Outputs, Result, Values
 from ..job import Job
 from ..planning import Choice
 
@@ -55,7 +55,10 @@ def run(inputs: PlanInputs, job: Job) -> Result[PlanOutputs]:
     from ..planning import Request, make_plan
 
     def configured(action: str, name: str, default: str = "") -> Any:
-        for start in (job.project.values.get("environments", {}) or {}).get(inputs.environment) or {}, job.project.values:
+        for start in (
+            (job.project.values.get("environments", {}) or {}).get(inputs.environment) or {},
+            job.project.values,
+        ):
             value = (start.get(action) or {}).get(name)
             if value:
                 return value
@@ -92,4 +95,6 @@ def run(inputs: PlanInputs, job: Job) -> Result[PlanOutputs]:
     return Result(outputs, details, reason=f"{len(chosen)} of {len(plan.steps)} actions run")
 
 
-ACTION = Action("plan", "Decide what of the chain runs, and print the reasons.", "core", PlanInputs, PlanOutputs, run, icon="list")
+ACTION = Action(
+    "plan", "Decide what of the chain runs, and print the reasons.", "core", PlanInputs, PlanOutputs, run, icon="list"
+)

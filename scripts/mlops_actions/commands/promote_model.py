@@ -1,4 +1,9 @@
-"""promote-model: let an alias name a version, if the evidence allows it."""
+"""Move an alias to a version, if the checks that are required have passed.
+
+Every record of each action in `requires` must have passed for exactly this model; one that is missing is a no. A
+policy file may ask for more. The alias moves by compare-and-swap, and remembers what it named before, when, by whom
+and why.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +42,7 @@ class PromoteModelInputs(ModelInputs):
 class PromoteModelOutputs(Outputs):
     """What `promote-model` gives."""
 
-    alias: str = Field(description="The alias.")
+    alias: str = Field(description="The alias that names the version.")
     version: int = Field(description="The version that was asked for.")
     previous_version: int | None = Field(description="The version that the alias named before; empty if none.")
     changed: bool = Field(description="Whether the alias was moved.")

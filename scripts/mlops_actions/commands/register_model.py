@@ -1,4 +1,13 @@
-"""register-model: make a model an immutable version with its lineage, its evidence and its card."""
+"""Register the model of this run as an immutable version, with its lineage, evidence and card.
+
+Files are kept by their digest, the manifest is created once, and a version never changes. The manifest names the
+commit, the pipeline and its parameters, the data's fingerprint, the features, the image, the packages, the metrics
+and every check that was made of exactly these bytes. Registering the same model of the same pipeline run again
+finds the version that is there; two registrations at once never overwrite each other.
+
+No code of ours is needed to fetch a model: `models/<name>/versions/<n>.json` lists the files, and
+`blobs/sha256/<hex>` has them.
+"""
 
 from __future__ import annotations
 

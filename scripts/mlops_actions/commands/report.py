@@ -2,8 +2,8 @@
 
 It reads the results of the jobs from `toJSON(needs)` and the records of the actions from the jobs' outputs and the
 store. The page holds its pictures and needs nothing else; it is kept in the store, with the Markdown, under
-`reports/<run>/`. The comment is written when there is a token and the event is a pull request, and the same comment is
-updated the next time.
+`reports/<run>/`. The comment is written when there is a token and the event is a pull request, and the same comment
+is updated the next time.
 """
 
 from __future__ import annotations
@@ -69,4 +69,12 @@ def run(inputs: ReportInputs, job: Job) -> Result[ReportOutputs]:
     return Result(outputs, {"markdown": text}, reason=report.headline)
 
 
-ACTION = Action("report", "Summarise a run: job summary, pull request comment, HTML page.", "core", ReportInputs, ReportOutputs, run, icon="file-text")
+ACTION = Action(
+    "report",
+    "Summarise a run: job summary, pull request comment, HTML page.",
+    "core",
+    ReportInputs,
+    ReportOutputs,
+    run,
+    icon="file-text",
+)

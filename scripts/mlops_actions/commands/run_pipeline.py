@@ -1,4 +1,15 @@
-"""run-pipeline: compile a KFP pipeline, run it, explain a failure, collect what it made."""
+"""Compile a Kubeflow pipeline, run it, explain a failure, and collect its metrics and artifacts.
+
+The pipeline is a `.py` file with a `@dsl.pipeline`, or compiled YAML. Parameters are checked against its own types
+and names before anything runs. The engine `local` is kfp.local with the faults that change results mended (integers
+in lists, conditions with quotes, loops over outputs); each set of `packages_to_install` is one prepared
+environment, so a task installs nothing. A task whose code, packages, arguments and inputs are known is taken from
+the store (`reused`).
+
+A failure names the task, its exception, the last lines of its own log, and the line of the pipeline file. The model
+is the pipeline's Model artifact; the Dataset artifacts `predictions` (test rows with `label` and `score`) and
+`golden` (features with `score`) are what evaluate-model, test-model and deploy-model work with.
+"""
 
 from __future__ import annotations
 

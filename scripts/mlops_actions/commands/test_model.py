@@ -1,4 +1,10 @@
-"""test-model: does the model load in this environment, and does it still say what it said?"""
+"""Load the model in an environment of the matrix and compare its golden predictions and latency.
+
+The environment has the requirements and the Python that are given; without any, the packages that the model was
+trained with. The model is unpickled (scikit-learn and whatever has its interface), or loaded by the function in
+`predict`. Every golden row must be predicted within the tolerance; single rows and the whole are timed. The record
+says on which processor, system, Python and packages, and each environment's record is evidence of its own.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,13 @@
-"""Run a Katib Experiment: the trials are processes on this machine, their parameters are chosen by Optuna."""
+"""Run a Katib Experiment and return the best parameters; the same YAML locally and on Katib.
+
+The engine `local` reads a Katib v1beta1 Experiment as it is and runs its trials as parallel processes in the
+consumer's environment, with Katib's substitution of parameters and its default or custom metrics format. Algorithms
+are `random`, `grid` and `tpe` (by Optuna), with the settings that Katib documents. What cannot be honoured without
+a cluster is refused by name, at its line; nothing is replaced silently.
+
+Finished trials are in a journal: a run that was killed or cancelled goes on where it was. A metric that is never
+printed is explained by what the trial did print.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +67,7 @@ class TuneHyperparamsOutputs(Outputs):
 
     best_parameters: dict[str, Any] = Field(description="The best trial's parameters, as JSON.")
     best_value: float = Field(description="Its objective.")
-    best_trial: str = Field(description="Its name.")
+    best_trial: str = Field(description="The name of the best trial.")
     metrics: dict[str, float] = Field(description="Its metrics, as JSON: the objective and the additional ones.")
     trials_uri: str = Field(description="All trials as CSV: state, metrics, parameters, seconds.")
     picture_uri: str = Field(description="History, importance and parallel coordinates as PNG.")

@@ -1,4 +1,14 @@
-"""validate-data: is the data what the contract says?"""
+"""Check data against its contract, look for personal data and drift, and take its fingerprint.
+
+The contract is pandera's YAML of a polars schema, with a key `table` for what pandera has no words for: number of
+rows, freshness, forbidden columns. All failures are collected: each names its column, check, how many rows fail and
+the first of them, and the annotation stands on the contract's line. Files are Parquet, CSV, JSON lines or Arrow,
+from the consumer's folder, the store (`store:data/*.parquet`) or any URI, and are read in batches.
+
+The fingerprint is of the content, whatever the layout in files, compression or row groups; it is what training is
+keyed by. With `reference`, the distribution of each column is compared (population stability index,
+Kolmogorov-Smirnov, chi-square).
+"""
 
 from __future__ import annotations
 

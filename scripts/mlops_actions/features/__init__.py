@@ -1,0 +1,1 @@
+"""Features: a Feast repository planned, applied, materialized and read back. Talks to Feast alone."""

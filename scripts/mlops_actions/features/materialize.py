@@ -22,7 +22,7 @@ from ..store import file_digest
 from .process import lines_of
 
 Mode = Literal["incremental", "range", "plan-only"]
-_WORKER = Path(__file__).with_name("feast_worker.py")
+_WORKER = Path(__file__).with_name("worker")
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 
@@ -151,9 +151,7 @@ def find_repository(root: Path, name: Path) -> Path:
     return folder
 
 
-def times(
-    mode: Mode, start: str, end: str, notice: Callable[[str], None]
-) -> tuple[datetime | None, datetime | None]:
+def times(mode: Mode, start: str, end: str, notice: Callable[[str], None]) -> tuple[datetime | None, datetime | None]:
     """The two ends of what is to be materialized, in UTC.
 
     Raises:
@@ -194,7 +192,7 @@ def key_parts(request: Request) -> dict[str, Any]:
         "start": request.start,
         "end": request.end,
         "sample": request.sample,
-        "worker": file_digest(_WORKER),
+        "worker": [file_digest(file) for file in sorted(_WORKER.glob("*.py"))],
     }
 
 
@@ -261,6 +259,7 @@ def _feast(request: Request, console: Console, log: Path) -> Materialized:
         raise RemoteFailed("Feast ended early", why=why, fix="Look at its log", log=_read(log)) from None
     console.status("")
     if last.get("event") == "error":
+        console.debug(_read(log))
         raise _error(last, request, _read(log))
     if last.get("event") != "result":
         raise RemoteFailed("Feast ended without a result", fix="Look at its log", log=_read(log))
@@ -286,11 +285,12 @@ def _tell(event: dict[str, Any], console: Console) -> None:
 
 
 def _error(event: dict[str, Any], request: Request, log: str) -> MlopsError:
-    kind = RemoteFailed if event["kind"] == "remote" else BadInput
     place = None
     if event.get("file"):
         place = Place(_relative(Path(event["file"]), request.root), event.get("line"))
-    return kind(event["what"], why=event["why"], fix=event["fix"], place=place, log=log)
+    if event["kind"] == "remote":
+        return RemoteFailed(event["what"], why=event["why"], fix=event["fix"], place=place, log=log)
+    return BadInput(event["what"], why=event["why"], fix=event["fix"], place=place)
 
 
 def _without(event: dict[str, Any]) -> dict[str, Any]:

@@ -41,4 +41,6 @@ def upsert_comment(api: str, token: str, repository: str, number: int, marker: s
     except (GithubException, OSError) as error:
         status = getattr(error, "status", "")
         fix = "Give the job `pull-requests: write`" if status == 403 else "Check the token and GitHub's status"
-        raise RemoteFailed(f"The comment on pull request {number} cannot be written", why=str(error), fix=fix) from error
+        raise RemoteFailed(
+            f"The comment on pull request {number} cannot be written", why=str(error), fix=fix
+        ) from error

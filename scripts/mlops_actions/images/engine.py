@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import docker
 import docker.errors
@@ -47,7 +47,7 @@ class Engine:
         settings = {**environ, **({"DOCKER_HOST": self.host} if self.host else {})}
         try:
             self._client = docker.from_env(environment=settings, timeout=600, use_ssh_client=True)
-            self._info = cast("dict[str, Any]", self._client.info())
+            self._info: dict[str, Any] = self._client.info()
         except (docker.errors.DockerException, requests.RequestException) as error:
             where = f" at {self.host}" if self.host else ""
             raise EngineUnavailable(

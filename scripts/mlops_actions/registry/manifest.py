@@ -60,10 +60,17 @@ class Features(_Stored):
 
 
 class Environment(_Stored):
-    """Where the training code ran: the environment's name, and a blob with its `name==version` lines."""
+    """Where the training code ran.
+
+    Attributes:
+        name: digest of the environment.
+        packages: digest of the blob with its `name==version` lines.
+        requested: what the component that made the model asked to have installed.
+    """
 
     name: str = ""
     packages: str = ""
+    requested: list[str] = []
 
 
 class Lineage(_Stored):

@@ -181,6 +181,7 @@ def _lineage(registry: Registry, asked: Registration, trained: Record | None, pi
         environment=Environment(
             name=str(trained.details.get("environment") or ""),
             packages=registry.put_bytes(packages.encode(), "packages.txt").digest if packages else "",
+            requested=trained.outputs.get("packages") or [],
         ),
         tuning={
             name: tuned[name]

@@ -64,7 +64,9 @@ class Report:
         lost = [name for name, result in self.jobs.items() if result in ("failure", "cancelled")]
         if lost:
             return f"The job {lost[0]} ended with {self.jobs[lost[0]]} and left no record: see its log"
-        last = [r for r in self.records if r.action in ("deploy-model", "promote-model", "register-model", "evaluate-model")]
+        last = [
+            r for r in self.records if r.action in ("deploy-model", "promote-model", "register-model", "evaluate-model")
+        ]
         return last[-1].reason if last else f"{len(self.records)} actions passed"
 
 

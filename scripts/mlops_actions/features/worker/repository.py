@@ -1,0 +1,290 @@
+"""One Feast repository: read, checked, planned and applied, with every refusal at its file and line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import traceback
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import yaml
+
+if TYPE_CHECKING:
+    from feast import FeatureStore, FeatureView
+
+
+class Problem(Exception):
+    """An end that the user is told about; `place` is a file and line."""
+
+    def __init__(self, what: str, why: str = "", fix: str = "", place: tuple[str, int | None] | None = None) -> None:
+        super().__init__(what)
+        self.event: dict[str, Any] = {"event": "error", "what": what, "why": why, "fix": fix, "kind": "input"}
+        if place:
+            self.event |= {"file": place[0], "line": place[1]}
+
+
+class Plan(NamedTuple):
+    """What applying would do.
+
+    Attributes:
+        names: objects as `kind name`, by `added`, `changed`, `removed` and `unchanged`.
+        removed: Feast's objects that are to be deleted.
+        other_values: views whose definition changed so that their online values are of no use.
+    """
+
+    names: dict[str, list[str]]
+    removed: list[Any]
+    other_values: set[str]
+
+
+class Repository:
+    """A Feast repository and the store that it describes.
+
+    Args:
+        folder: which holds feature_store.yaml.
+
+    Attributes:
+        registry: its URI, as the configuration says it.
+        store: Feast's store.
+        contents: the objects that the modules define.
+
+    Raises:
+        Problem: feature_store.yaml or a module is wrong.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        raw = self._configuration()
+        self.registry = str(raw["registry"]["path"] if isinstance(raw["registry"], dict) else raw["registry"])
+        self._check_syntax()  # before Feast is imported, which takes seconds
+        self.store = self._open(raw)
+        self.contents = self._import_definitions()
+
+    @property
+    def online_file(self) -> str:
+        """The online store's file, if it is one."""
+        path = str(getattr(self.store.config.online_store, "path", "") or "")
+        return str(self.folder / path) if path and "://" not in path else ""
+
+    @property
+    def views(self) -> list[FeatureView]:
+        """The views that have a table and go to the online store."""
+        views = [*self.contents.feature_views, *self.contents.stream_feature_views]
+        return [view for view in views if view.online and view.batch_source is not None]
+
+    def plan(self) -> Plan:
+        """What applying would do to the registry; nothing is changed."""
+        self._check_sources()
+        try:
+            difference, _, _ = self.store.plan(self.contents)
+        except Exception as error:
+            traceback.print_exc()
+            raise self._refused(error) from None
+        kinds = {"CREATE": "added", "UPDATE": "changed", "DELETE": "removed", "UNCHANGED": "unchanged"}
+        names: dict[str, list[str]] = {kind: [] for kind in kinds.values()}
+        removed, other_values = [], set()
+        for item in difference.feast_object_diffs:
+            kind = item.feast_object_type.value
+            if item.name == "__dummy" or kind == "project":
+                continue
+            differing = sorted({d.property_name for d in item.feast_object_property_diffs if _really_differs(d)})
+            transition = item.transition_type.name
+            if transition == "UPDATE" and not differing:
+                transition = "UNCHANGED"
+            name = f"{kind} {item.name}"
+            names[kinds[transition]].append(f"{name} ({', '.join(differing)})" if transition == "UPDATE" else name)
+            if transition == "DELETE":
+                removed.append(item.current_feast_object)
+            if transition == "UPDATE" and set(differing) & {"features", "entities", "entity_columns", "batch_source"}:
+                other_values.add(item.name)
+        return Plan({kind: sorted(found) for kind, found in names.items()}, removed, other_values)
+
+    def apply(self, plan: Plan) -> None:
+        """Register everything, also when nothing changed: the online store of this machine may lack its tables."""
+        wanted = [item for kind in self.contents for item in kind]
+        try:
+            self.store.apply(wanted, objects_to_delete=plan.removed, partial=False)
+        except Exception as error:
+            traceback.print_exc()
+            raise self._refused(error) from None
+
+    def chosen(self, names: list[str]) -> list[str]:
+        """The names that were asked for, if there are such views; without any, all."""
+        views = sorted(view.name for view in self.views)
+        for name in names:
+            if name not in views:
+                near = get_close_matches(name, views, n=1)
+                fix = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(views)}"
+                raise Problem(f"There is no feature view {name!r} to materialize", fix=fix)
+        return names or views
+
+    def _check_sources(self) -> None:
+        """Every table that is a file is there, with the columns that its view needs; Feast applies without them."""
+        from feast import FileSource
+        from pyarrow.fs import FileType, LocalFileSystem
+
+        for view in self.views:
+            source = view.batch_source
+            if not isinstance(source, FileSource):
+                continue
+            path = FileSource.get_uri_for_file_path(self.store.config.repo_path, source.path)
+            override = source.file_options.s3_endpoint_override
+            try:
+                filesystem, name = FileSource.create_filesystem_and_path(path, override)
+                found = (filesystem or LocalFileSystem()).get_file_info(name).type != FileType.NotFound
+            except OSError as error:
+                problem = Problem(f"The table {path} of the feature view {view.name!r} cannot be read", short(error))
+                problem.event["kind"] = "remote"
+                raise problem from None
+            if not found:
+                what = f"There is no table {path}, the source of the feature view {view.name!r}"
+                fix = "Give the command that makes it as `prepare`, or correct the source's `path`"
+                raise Problem(what, fix=fix, place=self._definition(view.name))
+            columns = source.get_table_column_names_and_types(self.store.config)
+            self._check_columns(view, [name for name, _ in columns])
+
+    def _check_columns(self, view: FeatureView, there: list[str]) -> None:
+        """A table has the timestamp, the join keys and the features of its view."""
+        source = view.batch_source
+        keys = [column.name for column in view.entity_columns if column.name != "__dummy_id"]
+        wanted = [*keys, *(feature.name for feature in view.features)]
+        for name in [source.timestamp_field, *(source_name(source, name) for name in wanted)]:
+            if name and name not in there:
+                what = f"The source of the feature view {view.name!r} has no column {name!r}"
+                why = f"It has: {', '.join(there)}"
+                raise Problem(what, why, "Correct the name, or the table", place=self._definition(name))
+
+    def _configuration(self) -> dict[str, Any]:
+        """feature_store.yaml with the variables filled in, as Feast does."""
+        file = self.folder / "feature_store.yaml"
+        text = file.read_text(encoding="utf-8")
+        for number, line in enumerate(text.splitlines(), 1):
+            for name in re.findall(r"\$\{?([A-Za-z_]\w*)\}?", line.split(" #")[0]):
+                if name not in os.environ:
+                    what = f"feature_store.yaml names the variable {name}, which is not set"
+                    raise Problem(what, fix=f"Set {name} in the step's `env`", place=(str(file), number))
+        try:
+            raw = yaml.safe_load(os.path.expandvars(text))
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            why = str(getattr(error, "problem", None) or error)
+            place = (str(file), mark.line + 1 if mark else None)
+            raise Problem("feature_store.yaml is not YAML", why, place=place) from None
+        if not isinstance(raw, dict) or not raw.get("registry") or not raw.get("project"):
+            what = "feature_store.yaml needs at least `project`, `registry` and `provider`"
+            raise Problem(what, fix="See https://docs.feast.dev/reference/feature-repository", place=(str(file), 1))
+        return raw
+
+    def _check_syntax(self) -> None:
+        """Every module of the repository is Python."""
+        for file in sorted(self.folder.rglob("*.py")):
+            try:
+                compile(file.read_bytes(), str(file), "exec")
+            except SyntaxError as error:
+                why = f"{type(error).__name__}: {error.msg}"
+                raise Problem("The feature definitions are not Python", why, place=(str(file), error.lineno)) from None
+
+    def _open(self, raw: dict[str, Any]) -> FeatureStore:
+        """The feature store. Folders that Feast writes to, but does not make, are made."""
+        from feast import FeatureStore
+        from feast.repo_config import RepoConfig
+        from pydantic import ValidationError
+
+        given = json.loads(json.dumps(raw))
+        registry = given["registry"] if isinstance(given["registry"], dict) else {"path": given["registry"]}
+        registry["path"] = _plain_path(str(registry.get("path") or ""))  # Feast takes file:// for a relative path
+        given["registry"] = registry
+        file = self.folder / "feature_store.yaml"
+        try:
+            config = RepoConfig(**given, repo_path=self.folder)
+            paths = [registry["path"], str(getattr(config.online_store, "path", "") or "")]
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"]) or "the file"
+            why = f"{name}: {first['msg']}"
+            raise Problem("Feast refuses feature_store.yaml", why, place=(str(file), _line_of(file, name))) from None
+        except Exception as error:  # an unknown kind of store, or one whose packages are not installed
+            traceback.print_exc()
+            raise Problem("Feast refuses feature_store.yaml", short(error), place=(str(file), 1)) from None
+        for path in filter(None, paths):
+            if "://" not in path:
+                (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        return FeatureStore(config=config)
+
+    def _import_definitions(self) -> Any:
+        """The objects that the repository's modules define."""
+        from feast.repo_operations import parse_repo
+
+        os.chdir(self.folder)  # module names are made of paths relative to the working folder
+        sys.path.insert(0, str(self.folder))
+        sys.dont_write_bytecode = True  # nothing of ours stays in the consumer's folder
+        try:
+            return parse_repo(self.folder)
+        except (Exception, SystemExit) as error:
+            traceback.print_exc()
+            fix = "Add the package to `requirements`" if isinstance(error, ModuleNotFoundError) else ""
+            raise Problem(
+                "The feature definitions cannot be imported", short(error), fix, place=self._place(error)
+            ) from None
+
+    def _place(self, error: BaseException) -> tuple[str, int | None] | None:
+        """The last line of the repository's that an exception passed through."""
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(self.folder)]
+        return (frames[-1].filename, frames[-1].lineno) if frames else None
+
+    def _refused(self, error: Exception) -> Problem:
+        """Feast's refusal, at the first definition that it names, if there is one."""
+        text = short(error)
+        for name in re.findall(r"[\w-]{3,}", str(error)):
+            for file in sorted(self.folder.rglob("*.py")):
+                for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+                    if f'name="{name}"' in line.replace(" ", "").replace("'", '"'):
+                        return Problem("The feature repository does not apply", text, place=(str(file), number))
+        place = (str(self.folder / "feature_store.yaml"), 1)
+        return Problem("The feature repository does not apply", text, place=place)
+
+    def _definition(self, name: str) -> tuple[str, int | None]:
+        """Where a name is written in the repository's modules; else the configuration."""
+        for file in sorted(self.folder.rglob("*.py")):
+            for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+                if re.search(rf"\b{re.escape(name)}\b", line):
+                    return str(file), number
+        return str(self.folder / "feature_store.yaml"), 1
+
+
+def _really_differs(difference: Any) -> bool:
+    """Whether a property differs in more than the times at which a source was registered, which Feast compares too."""
+    sides = []
+    for value in (difference.val_existing, difference.val_declared):
+        if hasattr(value, "DESCRIPTOR") and "meta" in value.DESCRIPTOR.fields_by_name:
+            copy = type(value)()
+            copy.CopyFrom(value)
+            copy.ClearField("meta")
+            value = copy
+        sides.append(value)
+    return bool(sides[0] != sides[1])
+
+
+def source_name(source: Any, name: str) -> str:
+    """A column's name in the source."""
+    return next((raw for raw, mapped in (source.field_mapping or {}).items() if mapped == name), name)
+
+
+def _plain_path(uri: str) -> str:
+    return url2pathname(urlsplit(uri).path) if uri.startswith("file://") else uri
+
+
+def short(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}".rstrip(": ")
+
+
+def _line_of(file: Path, name: str) -> int:
+    key = name.split(".")[0]
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return next((number for number, line in enumerate(lines, 1) if line.startswith(f"{key}:")), 1)
