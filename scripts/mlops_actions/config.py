@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from . import commands
 from .action import Action, CodeInputs, Inputs, ModelInputs, Outputs, is_secret, kebab
-from .documents import Loader, load_yaml
+from .documents import Loader, load_yaml, places
 from .errors import BadInput, Place
 from .store import StoreOptions
 
@@ -92,7 +92,7 @@ def read_project(path: Path, *, required: bool = False) -> Project:
         raise BadInput(f"{path.name} is not valid YAML", why=problem, fix="Correct that line", place=place) from None
     if values is None:
         return Project(path.name)
-    project = Project(path.name, values if isinstance(values, dict) else {}, dict(_places(node)))
+    project = Project(path.name, values if isinstance(values, dict) else {}, dict(places(node)))
     try:
         _model().model_validate(values)
     except ValidationError as error:
@@ -260,18 +260,6 @@ def _dig(values: Any, path: Path_) -> Any:
             return None
         values = values.get(part)
     return values
-
-
-def _places(node: yaml.Node | None, path: Path_ = ()) -> Iterator[tuple[Path_, tuple[int, int]]]:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            here = (*path, key.value)
-            yield here, (key.start_mark.line + 1, key.start_mark.column + 1)
-            yield from _places(value, here)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            yield (*path, index), (item.start_mark.line + 1, item.start_mark.column + 1)
-            yield from _places(item, (*path, index))
 
 
 def _refusal(error: ValidationError, project: Project) -> BadInput:

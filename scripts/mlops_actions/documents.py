@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -28,3 +29,16 @@ def load_yaml(text: str) -> Any:
         yaml.YAMLError: it is no YAML; `problem_mark` has the place.
     """
     return yaml.load(text, Loader)
+
+
+def places(node: yaml.Node | None, path: tuple[str | int, ...] = ()) -> Iterator[tuple[Any, tuple[int, int]]]:
+    """The (line, column), from 1, of every key and item of a composed document, by its path."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*path, str(key.value))
+            yield here, (key.start_mark.line + 1, key.start_mark.column + 1)
+            yield from places(value, here)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield (*path, index), (item.start_mark.line + 1, item.start_mark.column + 1)
+            yield from places(item, (*path, index))

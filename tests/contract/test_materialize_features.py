@@ -123,6 +123,11 @@ def test_incremental_writes_what_is_new_and_the_same_work_is_reused(shop: Shop) 
     assert not third["plan"]["added"] and not third["plan"]["changed"], "applying again changes nothing"
     assert third["features-digest"] != first["features-digest"]
 
+    code, earlier, said = shop.materialize("--end", "2020-01-03")
+    assert code == 0, said
+    assert views(earlier) == {"sales": (0, "2020-01-07T00:00:00Z"), "stock": (0, "2020-01-07T00:00:00Z")}
+    assert earlier["features-digest"] == third["features-digest"]
+
 
 def test_a_lost_online_store_is_filled_again_and_gives_the_same_digest(shop: Shop) -> None:
     _, first, _ = shop.materialize("--data-fingerprint", "sha256:1", "--end", "2020-01-04")

@@ -30,8 +30,10 @@ def run(inputs: DoctorInputs, job: Job) -> Result[DoctorOutputs]:
 
     findings = examine(job.root, job.cache, job.project.values, lambda: job.store, job.environ.get("DOCKER_HOST", ""))
     marks = {"ok": "✓", "missing": "✗", "optional": "–"}
-    rows = [(marks[f.state], f.name, f.found + (f" → {f.fix}" if f.fix else "")) for f in findings]
-    job.console.table(["", "what", "found"], rows)
+    for finding in findings:
+        job.console.say(f"{marks[finding.state]} {finding.name}: {finding.found}")
+        if finding.fix:
+            job.console.say(f"    → {finding.fix}")
     missing = [finding.name for finding in findings if finding.state == "missing"]
     details = {"findings": [vars(finding) for finding in findings]}
     reason = f"Missing: {', '.join(missing)}" if missing else "Everything that the configuration asks for is there"

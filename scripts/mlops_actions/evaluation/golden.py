@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput, MlopsError, Rejected, RemoteFailed
+from ..processes import end_group, own_group
 
 _WORKER = Path(__file__).with_name("golden_worker.py")
-_PATIENCE = 3  # seconds between asking the process to end and ending it
 _TIMED_SECONDS = 10.0
 _HOW = {
     "golden": "The golden file cannot be read in this environment",
@@ -169,12 +166,9 @@ def _run(request: Request) -> dict[str, Any]:
 
 def _call(command: list[str], request: Request, log: Path) -> int:
     """Run a process in a group of its own, which is ended whatever ends the waiting."""
-    options: dict[str, Any] = {"start_new_session": True}
-    if os.name == "nt":
-        options = {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
     with log.open("wb") as stream, subprocess.Popen(
         command, cwd=request.root, env=dict(request.environ), stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
-        **options,
+        **own_group(),
     ) as process:  # fmt: skip
         try:
             return process.wait(request.timeout)
@@ -184,18 +178,7 @@ def _call(command: list[str], request: Request, log: Path) -> int:
             raise DoesNotWork(what, {}, fix="Raise `timeout`", log=text) from None
         finally:
             if process.poll() is None:
-                _end(process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if os.name == "nt":
-        subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], capture_output=True, check=False)
-        return
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_PATIENCE)
-        os.killpg(process.pid, signal.SIGKILL)  # also what it started itself
+                end_group(process)
 
 
 def _explain(result: dict[str, Any], request: Request) -> MlopsError:

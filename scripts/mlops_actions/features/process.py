@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-_PATIENCE = 2.0  # seconds between asking a group to end and ending it
+from ..processes import end_group, own_group
 
 
 @contextmanager
@@ -40,12 +37,16 @@ def lines_of(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            **_own_group(),
+            **own_group(),
         )
     try:
         yield _lines(process, given)
     finally:
-        _end(process)
+        end_group(process)
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                with suppress(OSError):
+                    pipe.close()
 
 
 def _lines(process: subprocess.Popen[bytes], given: bytes) -> Iterator[str]:
@@ -57,25 +58,3 @@ def _lines(process: subprocess.Popen[bytes], given: bytes) -> Iterator[str]:
         yield line.decode(errors="replace").rstrip("\r\n")
     if code := process.wait():
         raise subprocess.CalledProcessError(code, process.args)
-
-
-def _own_group() -> dict[str, Any]:
-    if os.name == "nt":
-        return {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
-    return {"start_new_session": True}
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if os.name == "nt":
-        subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], capture_output=True, check=False)
-    else:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_PATIENCE)
-            os.killpg(process.pid, signal.SIGKILL)  # also what it started itself
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe:
-            with suppress(OSError):
-                pipe.close()

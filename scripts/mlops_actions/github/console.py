@@ -19,6 +19,7 @@ from ..errors import MlopsError, Place
 
 SUMMARY_LIMIT = 1024 * 1024
 LOG_LINES = 20
+_WIDE = 200  # columns of a table that no terminal limits
 _COMMAND = re.compile(r"^\s*(::|##\[)")
 
 
@@ -147,7 +148,7 @@ class TerminalConsole:
         from rich.console import Console as Rich
 
         self._json, self._debugging = as_json, debugging
-        self._rich = Rich(stderr=True, highlight=False, soft_wrap=True)
+        self._rich = Rich(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else _WIDE)
         self._masks = _Masks()
         self._status = False
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import queue
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RemoteFailed
+from ..processes import end_group, own_group
 
 _WORKER = Path(__file__).with_name("worker")
 _PATIENCE = 1.5  # seconds between asking the group to end and ending it
@@ -40,9 +40,6 @@ class Worker:
     def __enter__(self) -> Worker:
         """Start it."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        options: dict[str, Any] = {"start_new_session": True}
-        if os.name == "nt":
-            options = {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [str(self._python), str(_WORKER)],
@@ -51,17 +48,14 @@ class Worker:
                 stderr=log,
                 cwd=self._root,
                 env=dict(self._environ),
-                **options,
+                **own_group(),
             )
         threading.Thread(target=self._read, daemon=True).start()
         return self
 
     def __exit__(self, *exc: object) -> None:
         """End its process group."""
-        if os.name == "nt":
-            subprocess.run(["taskkill", "/F", "/T", "/PID", str(self._process.pid)], capture_output=True, check=False)
-        else:
-            self._end_group()
+        end_group(self._process, _PATIENCE)
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe:
                 try:
@@ -117,26 +111,3 @@ class Worker:
             fix="Look at its log; if the machine is short of memory, give it more",
             log=log,
         )
-
-    def _end_group(self) -> None:
-        group = self._process.pid
-        if not _signal(group, signal.SIGTERM):
-            self._process.wait()
-            return
-        deadline = time.monotonic() + _PATIENCE
-        while time.monotonic() < deadline:
-            self._process.poll()
-            if not _signal(group, 0):
-                return
-            time.sleep(0.02)
-        _signal(group, signal.SIGKILL)
-        self._process.wait()
-
-
-def _signal(group: int, number: int) -> bool:
-    """Signal a process group; whether there was anything to signal."""
-    try:
-        os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True

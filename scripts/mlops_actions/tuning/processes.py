@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..processes import own_group, signal_group
+
 GRACE = 2.0
 """Seconds between asking a process to end and killing it."""
 _WINDOWS = os.name == "nt"
@@ -146,7 +148,7 @@ class Processes:
 
     def _finish(self, process: subprocess.Popen[bytes]) -> None:
         if not _WINDOWS:
-            _signal_group(process.pid, signal.SIGKILL)  # what it left behind; a pod would end, too
+            signal_group(process.pid, signal.SIGKILL)  # what it left behind; a pod would end, too
         self._tell(f"-{process.pid}")
 
     def _tell(self, line: str) -> None:
@@ -188,8 +190,7 @@ def _start(command: _Command) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=not _WINDOWS,
-            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            **own_group(),
         )
 
 
@@ -207,11 +208,4 @@ def _end(process: subprocess.Popen[bytes], *, force: bool) -> None:
     if _WINDOWS:
         subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, check=False)
     else:
-        _signal_group(process.pid, signal.SIGKILL if force else signal.SIGTERM)
-
-
-def _signal_group(group: int, number: int) -> None:
-    try:
-        os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
-        pass
+        signal_group(process.pid, signal.SIGKILL if force else signal.SIGTERM)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path as File
 from typing import Any, get_args
@@ -12,6 +10,8 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from .. import documents
+from ..documents import Loader
 from ..errors import BadInput, Place
 from .experiment import Experiment, Part, Path
 
@@ -52,26 +52,15 @@ def read(file: File, name: str) -> Document:
     """
     node = _experiment_node(name, _nodes(file, name))
     try:
-        values: Any = _Loader("").construct_document(node)
+        values: Any = Loader("").construct_document(node)
     except yaml.YAMLError as error:
         raise _invalid(error, name) from None
-    places = dict(_places(node))
+    places = dict(documents.places(node))
     _check_kinds(name, values, places)
     try:
         return Document(name, values, Experiment.model_validate(values), places)
     except ValidationError as error:
         raise _refusal(error, name, places) from None
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML with the numbers of Kubernetes' parser: `1e-3` is a number, which PyYAML (YAML 1.1) takes for text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
 
 
 def _nodes(file: File, name: str) -> list[yaml.Node]:
@@ -81,7 +70,7 @@ def _nodes(file: File, name: str) -> list[yaml.Node]:
         raise BadInput(f"There is no Experiment file {name}", fix="Correct `experiment`") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{name} cannot be read", why=str(error), fix="Correct `experiment`") from error
-    loader = _Loader(text)
+    loader = Loader(text)
     found: list[yaml.Node] = []
     try:
         while loader.check_node():
@@ -147,18 +136,6 @@ def _check_kinds(name: str, values: Any, places: dict[Path, tuple[int, int]]) ->
             fix="Write the trial as a Job, or run the Experiment on Katib",
             place=_place(name, places, (*path, "kind")),
         )
-
-
-def _places(node: yaml.Node, path: Path = ()) -> Iterator[tuple[Path, tuple[int, int]]]:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            here = (*path, str(key.value))
-            yield here, (key.start_mark.line + 1, key.start_mark.column + 1)
-            yield from _places(value, here)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            yield (*path, index), (item.start_mark.line + 1, item.start_mark.column + 1)
-            yield from _places(item, (*path, index))
 
 
 def _place(name: str, places: dict[Path, tuple[int, int]], path: Path) -> Place:

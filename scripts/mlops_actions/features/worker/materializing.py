@@ -75,7 +75,8 @@ class Materializer:
         done = Done(view)
         before = view.most_recent_end_time
         before = before.replace(tzinfo=timezone.utc) if before and before.tzinfo is None else before
-        history = _history(self.store, view, self.end)
+        # An earlier end than last time writes nothing, but what was written then is still what must be read back.
+        history = _history(self.store, view, max(self.end, before or self.end))
         lost = before is not None and self.mode == "incremental" and not self._has_online(view, history, before)
         if lost:
             self.notice(f"{name}: the online store has nothing of it any more; it is materialized from the beginning")
@@ -107,12 +108,15 @@ class Materializer:
             return
         known = history[history[column] <= done.watermark]
         done.fingerprint = _fingerprint(known)
-        latest = _latest(within if self.mode == "range" else known, done.view)
+        rows = within if self.mode == "range" else known
+        latest = _latest(rows, done.view)
+        ties = rows.duplicated([*_keys(done.view, rows), *_times(done.view, rows)], keep=False)
+        latest = latest[~ties[latest.index]]  # of two last rows either is right
         sample = latest.iloc[:: max(1, len(latest) // max(1, self.sample))].head(self.sample)
         done.compared = len(sample)
         done.differences = _differences(self.store, done.view, sample)
 
-    def has_online(self, store: FeatureStore, view: FeatureView, history: pd.DataFrame, until: datetime) -> bool:
+    def _has_online(self, view: FeatureView, history: pd.DataFrame, until: datetime) -> bool:
         """Whether the online store has something of a view that the registry says is materialized."""
         known = _latest(history[history[view.batch_source.timestamp_field] <= until], view).tail(3)
         found = _online(self.store, view, known)
@@ -139,26 +143,33 @@ def _history(store: FeatureStore, view: FeatureView, end: datetime) -> pd.DataFr
         start_date=BEGINNING,
         end_date=end,
     )
-    rows = job.to_df().rename(columns=source.field_mapping or {})
+    rows: pd.DataFrame = job.to_df().rename(columns=source.field_mapping or {})
+    rows = rows.reset_index(drop=True)
     rows[source.timestamp_field] = pd.to_datetime(rows[source.timestamp_field], utc=True)
     return rows
 
 
 def _latest(rows: pd.DataFrame, view: FeatureView) -> pd.DataFrame:
-    """The last row of each entity, as Feast chooses it. Entities with two last rows are left out: either is right."""
-    keys = [column.name for column in view.entity_columns if column.name in rows]
-    times = [view.batch_source.timestamp_field, view.batch_source.created_timestamp_column]
-    times = [name for name in times if name and name in rows]
-    ordered = rows.sort_values([*reversed(times[1:]), *keys, times[0]], kind="stable")
-    ordered = ordered.sort_values(list(times), kind="stable")
-    if not keys:
-        return ordered.tail(1)
-    return ordered.drop_duplicates(keys, keep="last").sort_values(keys)
+    """The last row of each entity."""
+    keys = _keys(view, rows)
+    ordered: pd.DataFrame = rows.sort_values(_times(view, rows), kind="stable")
+    last: pd.DataFrame = ordered.drop_duplicates(keys, keep="last").sort_values(keys) if keys else ordered.tail(1)
+    return last
+
+
+def _keys(view: FeatureView, rows: pd.DataFrame) -> list[str]:
+    return [column.name for column in view.entity_columns if column.name in rows]
+
+
+def _times(view: FeatureView, rows: pd.DataFrame) -> list[str]:
+    """The columns that say which of an entity's rows is the last."""
+    source = view.batch_source
+    return [name for name in (source.timestamp_field, source.created_timestamp_column) if name and name in rows]
 
 
 def _online(store: FeatureStore, view: FeatureView, rows: pd.DataFrame) -> dict[str, list[Any]]:
     """What the online store gives for the entities of the rows, by feature."""
-    keys = [column.name for column in view.entity_columns if column.name in rows]
+    keys = _keys(view, rows)
     if not len(rows):
         return {}
     entities = [dict(zip(keys, values)) for values in rows[keys].to_numpy(dtype=object).tolist()] if keys else [{}]
@@ -169,7 +180,7 @@ def _online(store: FeatureStore, view: FeatureView, rows: pd.DataFrame) -> dict[
 
 def _differences(store: FeatureStore, view: FeatureView, sample: pd.DataFrame) -> list[str]:
     """How the online values differ from the rows that they were made of."""
-    keys = [column.name for column in view.entity_columns if column.name in sample]
+    keys = _keys(view, sample)
     found = []
     for name, values in _online(store, view, sample).items():
         for row, online in zip(sample.to_dict("records"), values):

@@ -281,6 +281,7 @@ def _plain_path(uri: str) -> str:
 
 
 def short(error: BaseException) -> str:
+    """An exception in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}".rstrip(": ")
 
 
