@@ -276,9 +276,10 @@ def last_records(endpoint: str, example: str) -> dict[str, Any]:
 def stop(*, clean: bool) -> int:
     """End the model server and the store."""
     for state in (STATE / "home" / "serving").glob("*/current.json"):
-        model = json.loads(state.read_text()).get("model") or state.parent.name
         environ = {**os.environ, "MLOPS_HOME": str(STATE / "home"), "MLOPS_STORE": (STATE / "none").as_uri()}
-        subprocess.run([HERE / "mlops", "deploy-model", "--stop", "--model", model], env=environ, check=False)
+        subprocess.run(
+            [HERE / "mlops", "deploy-model", "--stop", "--model", state.parent.name], env=environ, check=False
+        )
     pid = read_pid("store")
     if pid:
         os.kill(pid, signal.SIGTERM)

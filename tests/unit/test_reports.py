@@ -91,7 +91,13 @@ def test_cell_has_no_markup(text: str) -> None:
 
 def test_words_for_numbers() -> None:
     assert [duration(s) for s in (0.04, 12.4, 75.2, 7500)] == ["0.0 s", "12 s", "1 min 15 s", "2 h 5 min"]
-    assert [number(n) for n in (1234567, 0.123456, True, "x")] == ["1,234,567", "0.1235", "True", "x"]
+    assert [number(n) for n in (1234567, 28123.0, 0.123456, True, "x")] == [
+        "1,234,567",
+        "28,123",
+        "0.1235",
+        "True",
+        "x",
+    ]
     assert code("a`b") == "`` a`b ``"
 
 
