@@ -6,7 +6,9 @@ README's tables and the keys of its section in `mlops.yaml`. Names are kebab-cas
 
 from __future__ import annotations
 
+import inspect
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,6 +105,7 @@ class ModelInputs(Inputs):
         "",
         description="Name of the model in the registry.",
         pattern=r"^([a-z0-9]([a-z0-9._-]{0,126}[a-z0-9])?)?$",
+        examples=["flight-delays"],
     )
 
 
@@ -145,9 +148,10 @@ class Result(Generic[O]):
 class Action(Generic[I, O]):
     """One action, one command.
 
+    Its documentation is that of the module which declares it: the first line, and the rest in Markdown.
+
     Attributes:
         name: kebab-case, a verb first.
-        summary: one line for `--help` and `action.yml`.
         group: the lock file (scripts/locks/<group>.txt) of the environment that it runs in.
         inputs, outputs: the declarations.
         run: does it.
@@ -155,12 +159,21 @@ class Action(Generic[I, O]):
     """
 
     name: str
-    summary: str
     group: str
     inputs: type[I]
     outputs: type[O]
     run: Callable[[I, Job], Result[O]]
     icon: str = "box"
+
+    @property
+    def documentation(self) -> str:
+        """What users read: in `--help`, `action.yml` and the README."""
+        return inspect.cleandoc(sys.modules[self.run.__module__].__doc__ or "")
+
+    @property
+    def summary(self) -> str:
+        """Its first line."""
+        return self.documentation.partition("\n")[0]
 
     def fields(self) -> dict[str, FieldInfo]:
         """The inputs in the order in which people read them: the action's own first, those of all actions last."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from pathlib import Path
 from types import UnionType
@@ -70,7 +69,7 @@ def command(action: Action[Any, Any]) -> click.Command:
     def call(as_json: bool, **given: Any) -> None:
         sys.exit(run(action, given, as_json=as_json))
 
-    about = inspect.cleandoc(sys.modules[action.run.__module__].__doc__ or action.summary).replace("`", "")
+    about = action.documentation.replace("`", "")
     return click.Command(action.name, params=options, callback=call, help=about, short_help=action.summary)
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import sys
 from collections.abc import Iterator
@@ -71,8 +70,7 @@ def action_yml(action: Action[Any, Any]) -> str:
 
 def readme(action: Action[Any, Any]) -> str:
     """What the action does, how to call it each way, its inputs, outputs and exit codes."""
-    module = sys.modules[action.run.__module__]
-    _, _, about = inspect.cleandoc(module.__doc__ or "").partition("\n")
+    about = action.documentation.partition("\n")[2]
     own = [(n, i) for n, i in action.fields().items() if n not in Inputs.model_fields]
     common = [(n, i) for n, i in action.fields().items() if n in Inputs.model_fields]
     parts = [

@@ -21,7 +21,7 @@ class PaintInputs(CodeInputs):
 
 
 PAINT: Action[PaintInputs, Outputs] = Action(
-    "run-pipeline", "Paint.", "core", PaintInputs, Outputs, lambda inputs, job: Result(Outputs())
+    "run-pipeline", "core", PaintInputs, Outputs, lambda inputs, job: Result(Outputs())
 )
 
 

@@ -52,7 +52,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def call(function: Any = add, **given: Any) -> tuple[int, str]:
         stream = io.StringIO()
         console = ActionsConsole(stream, tmp_path / "output", None)
-        action = Action("doctor-sum", "Add.", "core", SumInputs, SumOutputs, function)
+        action = Action("doctor-sum", "core", SumInputs, SumOutputs, function)
         code = execute(action, {"store": store, **given}, Context(run="r1", commit="c0ffee"), console)
         return code, stream.getvalue()
 

@@ -35,6 +35,7 @@ class BuildImageInputs(Inputs):
         "",
         description="Name of the image, such as `ghcr.io/owner/name`, without tag. By default the repository's or"
         " folder's name; to push it must be given.",
+        examples=["ghcr.io/${{ github.repository }}"],
     )
     tags: Lines = Field(
         [],
@@ -58,7 +59,7 @@ class BuildImageInputs(Inputs):
         description="A command that must succeed in the image before it is tagged and pushed: for its shell, or a JSON"
         " list of words.",
     )
-    push: bool = Field(False, description="Push the image to its registry.")
+    push: bool = Field(False, description="Push the image to its registry.", examples=["true"])
     registry_username: str = Field("", description="User of the registry. By default what `docker login` left.")
     registry_password: SecretStr | None = Field(None, description="Password or token of that user.")
     if_unavailable: Literal["fail", "skip"] = Field(
@@ -170,7 +171,6 @@ def _result(request: ImageRequest, built: BuiltImage) -> Result[BuildImageOutput
 
 ACTION = Action(
     "build-image",
-    "Build, test, tag and push a container image; skip when nothing changed.",
     "images",
     BuildImageInputs,
     BuildImageOutputs,

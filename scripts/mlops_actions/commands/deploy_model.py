@@ -202,7 +202,6 @@ def _result(manifest: Manifest, served: Served, curl: str, inputs: DeployModelIn
 
 ACTION = Action(
     "deploy-model",
-    "Serve a registered model as an API, ask it golden requests, and roll back when it fails.",
     "data",
     DeployModelInputs,
     DeployModelOutputs,

@@ -40,6 +40,4 @@ def run(inputs: DoctorInputs, job: Job) -> Result[DoctorOutputs]:
     return Result(DoctorOutputs(ready=not missing, missing=missing), details, not missing, reason)
 
 
-ACTION = Action(
-    "doctor", "Say what is missing and how to fix it.", "core", DoctorInputs, DoctorOutputs, run, icon="heart"
-)
+ACTION = Action("doctor", "core", DoctorInputs, DoctorOutputs, run, icon="heart")

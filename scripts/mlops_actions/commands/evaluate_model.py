@@ -38,7 +38,9 @@ class EvaluateModelInputs(ModelInputs):
     score_column: str = Field("score", description="The column of probabilities, or of predicted numbers.")
     prediction_column: str = Field("prediction", description="The column of predicted classes, if there is one.")
     id_column: str = Field("", description="The column that names a test row, to find it in other predictions.")
-    thresholds: Limits = Field({}, description='Limits of metrics, such as `auc: ">= 0.65"`, or `auc>=0.65` lines.')
+    thresholds: Limits = Field(
+        {}, description='Limits of metrics, such as `auc: ">= 0.65"`, or `auc>=0.65` lines.', examples=["auc>=0.7"]
+    )
     primary_metric: str = Field(
         "", description="The metric that the champion is compared by. By default `auc`, `f1_macro` or `rmse`."
     )
@@ -172,7 +174,6 @@ def _pictures(found: Evaluation, job: Job, key: str) -> list[dict[str, str]]:
 
 ACTION = Action(
     "evaluate-model",
-    "Ask a model's metrics the gates: thresholds, baseline, champion and slices.",
     "data",
     EvaluateModelInputs,
     EvaluateModelOutputs,

@@ -28,7 +28,9 @@ class MaterializeFeaturesInputs(CodeInputs):
     """What `materialize-features` takes."""
 
     repository: Path = Field(
-        Path("features"), description="The Feast repository: the folder that holds `feature_store.yaml`."
+        Path("features"),
+        description="The Feast repository: the folder that holds `feature_store.yaml`.",
+        examples=["features"],
     )
     prepare: str = Field(
         "",
@@ -143,7 +145,6 @@ def _result(
 
 ACTION = Action(
     "materialize-features",
-    "Plan, apply and materialize a Feast repository, and compare what the online store gives with the source.",
     "core",
     MaterializeFeaturesInputs,
     MaterializeFeaturesOutputs,

@@ -28,7 +28,11 @@ class MonitorModelInputs(ModelInputs):
     """What `monitor-model` takes."""
 
     version: str = Field("champion", description="The version to watch: an alias or a number.")
-    data: Lines = Field([], description="The data that comes now: paths, globs, URIs or `store:path/*.parquet`.")
+    data: Lines = Field(
+        [],
+        description="The data that comes now: paths, globs, URIs or `store:path/*.parquet`.",
+        examples=["data/2013-07.parquet"],
+    )
     reference: Lines = Field(
         [],
         description="The data that the version was trained on. By default found by its fingerprint among what"
@@ -190,7 +194,6 @@ def _pictures(found: Observation, job: Job, key: str) -> list[dict[str, str]]:
 
 ACTION = Action(
     "monitor-model",
-    "Compare new data with what a version was trained on, and say whether it should be trained again.",
     "data",
     MonitorModelInputs,
     MonitorModelOutputs,

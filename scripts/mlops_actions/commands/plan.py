@@ -19,7 +19,9 @@ from ..planning import Choice
 class PlanInputs(ModelInputs):
     """What `plan` takes."""
 
-    pipeline: str = Field("", description="The pipeline file. By default `pipeline.py`, if it is there.")
+    pipeline: str = Field(
+        "", description="The pipeline file. By default `pipeline.py`, if it is there.", examples=["pipeline.py"]
+    )
     data: Lines = Field(default=[], description="The data that validate-data checks.")
     experiment: str = Field("", description="The Katib Experiment. By default `experiment.yaml`, if it is there.")
     tune: Choice = Field("auto", description="Whether to tune. `auto`: when there is an Experiment, off pull requests.")
@@ -95,6 +97,4 @@ def run(inputs: PlanInputs, job: Job) -> Result[PlanOutputs]:
     return Result(outputs, details, reason=f"{len(chosen)} of {len(plan.steps)} actions run")
 
 
-ACTION = Action(
-    "plan", "Decide what of the chain runs, and print the reasons.", "core", PlanInputs, PlanOutputs, run, icon="list"
-)
+ACTION = Action("plan", "core", PlanInputs, PlanOutputs, run, icon="list")

@@ -25,6 +25,7 @@ class PromoteModelInputs(ModelInputs):
         "champion",
         description="The alias to move.",
         pattern=r"^[a-z]([a-z0-9._-]{0,62}[a-z0-9])?$",
+        examples=["champion"],
     )
     requires: Lines = Field(
         default_factory=lambda: ["evaluate-model", "test-model"],
@@ -87,7 +88,6 @@ def run(inputs: PromoteModelInputs, job: Job) -> Result[PromoteModelOutputs]:
 
 ACTION = Action(
     "promote-model",
-    "Let an alias name a version of a model, if the evidence that a policy requires is there.",
     "core",
     PromoteModelInputs,
     PromoteModelOutputs,

@@ -172,7 +172,6 @@ def _result(registry: Registry, done: Registered, moved: list[str], job: Job) ->
 
 ACTION = Action(
     "register-model",
-    "Make a model an immutable version with its lineage, its evidence and its model card.",
     "core",
     RegisterModelInputs,
     RegisterModelOutputs,

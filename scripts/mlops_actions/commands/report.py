@@ -20,7 +20,7 @@ from ..job import Job
 class ReportInputs(Inputs):
     """What `report` takes."""
 
-    needs: str = Field("", description="`toJSON(needs)` of the job that reports.")
+    needs: str = Field("", description="`toJSON(needs)` of the job that reports.", examples=["${{ toJSON(needs) }}"])
     comment: Literal["auto", "never"] = Field(
         "auto", description="`auto`: comment on the pull request when the event is one and there is a token."
     )
@@ -71,7 +71,6 @@ def run(inputs: ReportInputs, job: Job) -> Result[ReportOutputs]:
 
 ACTION = Action(
     "report",
-    "Summarise a run: job summary, pull request comment, HTML page.",
     "core",
     ReportInputs,
     ReportOutputs,

@@ -34,6 +34,7 @@ class RunPipelineInputs(CodeInputs):
     pipeline: Path = Field(
         Path("pipeline.py"),
         description="The pipeline: a `.py` file with a `@dsl.pipeline` function, or compiled YAML.",
+        examples=["pipeline.py"],
     )
     pipeline_name: str = Field(
         "", description="Which pipeline to run when the file has several: its name, or its function's name."
@@ -189,7 +190,6 @@ def _result(order: Order, request: RunRequest, result: RunResult, job: Job) -> R
 
 ACTION = Action(
     "run-pipeline",
-    "Compile a Kubeflow pipeline, run it, explain a failure, and collect its metrics and artifacts.",
     "pipelines",
     RunPipelineInputs,
     RunPipelineOutputs,

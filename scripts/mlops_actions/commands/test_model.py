@@ -36,6 +36,7 @@ class TestModelInputs(CodeInputs):
         "",
         description="Name of the environment under test, such as `py3.11-sklearn-1.7`. By default the Python version"
         " and the requirements file's name.",
+        examples=["py3.12"],
     )
     packages: Lines = Field(
         default_factory=list,
@@ -213,7 +214,6 @@ def _variant(inputs: TestModelInputs, facts: dict[str, Any]) -> str:
 
 ACTION = Action(
     "test-model",
-    "Load the model in an environment of the matrix and compare its golden predictions and latency.",
     "core",
     TestModelInputs,
     TestModelOutputs,

@@ -31,6 +31,7 @@ class TuneHyperparamsInputs(CodeInputs):
         Path("experiment.yaml"),
         description="The Katib Experiment (`kubeflow.org/v1beta1`) as Katib takes it. A file with several documents is"
         " searched for it.",
+        examples=["experiment.yaml"],
     )
     engine: Literal["local"] = Field(
         "local", description="Who runs the trials. `local`: processes on this machine, in the consumer's folder."
@@ -174,7 +175,6 @@ def _environ(job: Job, environment: Environment) -> dict[str, str]:
 
 ACTION = Action(
     "tune-hyperparams",
-    "Run a Katib Experiment: find the best hyperparameters with trials in parallel.",
     "tuning",
     TuneHyperparamsInputs,
     TuneHyperparamsOutputs,

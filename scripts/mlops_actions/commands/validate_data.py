@@ -34,9 +34,12 @@ class ValidateDataInputs(Inputs):
         [],
         description="The data files: paths, globs, URIs, or `store:path/*.parquet`. Parquet, CSV, JSON lines or Arrow,"
         " by extension; several files are one table.",
+        examples=["data/*.parquet"],
     )
     contract: Path | None = Field(
-        None, description="The data contract: pandera's YAML of a polars schema, and rules of the table under `table`."
+        None,
+        description="The data contract: pandera's YAML of a polars schema, and rules of the table under `table`.",
+        examples=["contract.yaml"],
     )
     as_of: datetime | None = Field(
         None, description="The time that freshness is measured against, such as `2013-07-01`. By default now."
@@ -155,7 +158,6 @@ def _row(check: Check) -> dict[str, Any]:
 
 ACTION = Action(
     "validate-data",
-    "Check data against its contract, look for personal data and drift, and take its fingerprint.",
     "data",
     ValidateDataInputs,
     ValidateDataOutputs,
