@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,15 @@ class Consumer:
         """Variables for act."""
         return {**os.environ, "MLOPS_HOME": str(self.home)}
 
-    def run(self, event: str = "push", timeout: float = 400, **inputs: str) -> tuple[int, str]:
+    def run(
+        self, event: str = "push", timeout: float = 400, secrets: Mapping[str, str] | None = None, **inputs: str
+    ) -> tuple[int, str]:
         """Run the workflow to its end; act's exit code, and its log without colours."""
+        file = self.folder.parent / "secrets"
+        file.write_text("".join(f"{name}={value}\n" for name, value in (secrets or {}).items()))
+        command = [*self.command(event, **inputs), "--secret-file", str(file)]
         done = subprocess.run(
-            self.command(event, **inputs), cwd=self.folder, env=self.environ(), timeout=timeout,
+            command, cwd=self.folder, env=self.environ(), timeout=timeout,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
         )  # fmt: skip
         return done.returncode, plain(done.stdout)

@@ -102,7 +102,7 @@ class Job:
     @cached_property
     def store(self) -> Store:
         """The store; opened on first use."""
-        return Store(self.store_url, self.store_options)
+        return Store(self.store_url, self.store_options, hide=self.console.hide)
 
     def path(self, name: str | Path) -> Path:
         """A path of the consumer's, made absolute."""
@@ -240,6 +240,7 @@ def execute(
         details=_json(result.details if result else error.details if error else {}),
         problem=_problem(error) if error else None,
     )
+    record = Record.model_validate_json(console.hide(record.model_dump_json()))
     unkept = _keep(record, job)
     error = error or unkept
     code = error.exit_code if error else code

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -74,12 +74,20 @@ class Entry:
 class Store:
     """The objects under one URI. Paths are relative to it, with `/` between parts.
 
+    Args:
+        url: `scheme://…`, or a folder.
+        options: how to reach it.
+        hide: takes what must not be seen out of a text; for `put_log`.
+
     Raises (all methods): RemoteFailed when the store cannot be reached, refuses the keys, has no such bucket or no
     space; FileNotFoundError when an object that is read is absent.
     """
 
-    def __init__(self, url: str, options: StoreOptions | None = None) -> None:
+    def __init__(
+        self, url: str, options: StoreOptions | None = None, hide: Callable[[str], str] = lambda text: text
+    ) -> None:
         self.url = _normal(url)
+        self._hide = hide
         self._options = options or StoreOptions()
         self._scheme = self.url.split("://")[0]
         self._root = file_path(self.url) if self._scheme == "file" else None
@@ -163,6 +171,11 @@ class Store:
             return self.uri(path)
         with self._explain(path):
             obstore.put(self._objects, path, source)
+        return self.uri(path)
+
+    def put_log(self, source: Path, path: str) -> str:
+        """Upload what a program printed, without the values that must not be seen; the URI."""
+        self.put(path, self._hide(source.read_text(encoding="utf-8", errors="replace")).encode())
         return self.uri(path)
 
     def put_blob(self, source: Path) -> str:

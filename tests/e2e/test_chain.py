@@ -61,6 +61,23 @@ def test_failure_is_said_once_where_it_is_and_reported(tmp_path: Path) -> None:
     assert "mlops_actions" not in errors[0], "the traceback is the component's, and none of ours"
 
 
+def test_secret_that_a_component_prints_is_hidden_and_the_token_is_not_there(tmp_path: Path) -> None:
+    source = (ROOT / "examples" / "minimal" / "pipeline.py").read_text()
+    show = (
+        "import os; print('key', os.environ['AWS_SECRET_ACCESS_KEY']); print('token', os.environ.get('GITHUB_TOKEN'))"
+    )
+    consumer = make_consumer(
+        tmp_path, "minimal", **{"pipeline.py": source.replace("import pandas", f"{show}\n    import pandas", 1)}
+    )
+    secrets = {"AWS_SECRET_ACCESS_KEY": "hidden-from-all-logs", "GITHUB_TOKEN": "ghs-also-hidden-from-all"}
+    code, log = consumer.run("pull_request", secrets=secrets)
+    assert code == 0, log
+    assert "| key ***" in log and "| token None" in log
+    assert not any(value in log for value in secrets.values())
+    kept = b"".join(path.read_bytes() for path in consumer.store.rglob("*") if path.is_file())
+    assert not any(value.encode() in kept for value in secrets.values())
+
+
 def test_dispatch_by_hand_takes_typed_inputs(tmp_path: Path) -> None:
     consumer = make_consumer(tmp_path, "minimal")
     workflow = consumer.folder / ".github" / "workflows" / "mlops.yml"

@@ -53,6 +53,9 @@ class Console(Protocol):
     def mask(self, value: str) -> None:
         """Never show this value, from now on."""
 
+    def hide(self, text: str) -> str:
+        """The text with the values that `mask` was told replaced by `***`."""
+
     def finish(self, outputs: Mapping[str, object], summary: str) -> None:
         """The command's outputs (JSON values), and its summary in Markdown."""
 
@@ -113,6 +116,9 @@ class ActionsConsole:
     def mask(self, value: str) -> None:
         for part in self._masks.add(value):
             self._command("add-mask", part)
+
+    def hide(self, text: str) -> str:
+        return self._masks.hide(text)
 
     def finish(self, outputs: Mapping[str, object], summary: str) -> None:
         if self._output:
@@ -197,6 +203,9 @@ class TerminalConsole:
 
     def mask(self, value: str) -> None:
         self._masks.add(value)
+
+    def hide(self, text: str) -> str:
+        return self._masks.hide(text)
 
     def finish(self, outputs: Mapping[str, object], summary: str) -> None:
         self._clear()

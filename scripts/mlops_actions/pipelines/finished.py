@@ -79,7 +79,7 @@ class FinishedTasks:
             ],
         )
         if log.is_file():
-            self._store.put_file(log, f"{folder}/log.txt")
+            self._store.put_log(log, f"{folder}/log.txt")
         if key:
             self._store.put_json(_path(key), kept.model_dump(mode="json"))
         return kept

@@ -38,7 +38,7 @@ def publish(store: Store, folder: str, experiment: Experiment, outcome: Outcome,
         if logs:
             for trial in outcome.trials:
                 if trial.number in outcome.logs:
-                    store.put_file(outcome.logs[trial.number], f"{folder}/logs/{trial.name}.log")
+                    store.put_log(outcome.logs[trial.number], f"{folder}/logs/{trial.name}.log")
         return store.put_file(table, f"{folder}/trials.csv"), store.put_file(picture, f"{folder}/picture.png")
 
 
