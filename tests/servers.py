@@ -114,7 +114,7 @@ def _start_seaweedfs() -> S3 | None:
     command = [weed, "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3"]
     command += [f"-s3.port={port}", f"-s3.config={folder / 's3.json'}", "-s3.autoCreateBucket=false", *ports]
     command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
-    command += ["-master.telemetry=false", "-volume.max=100", "-master.volumeSizeLimitMB=64", "-s3.iam=false"]
+    command += ["-master.telemetry=false", "-volume.max=2000", "-master.volumeSizeLimitMB=64", "-s3.iam=false"]
     command += [f"-filer.localSocket={folder / 'filer.sock'}"]
     endpoint = f"http://127.0.0.1:{port}"
     _start(command, folder / "log")
