@@ -75,7 +75,8 @@ def test_no_expression_is_inside_a_script(path: Path) -> None:
 
 def test_no_file_names_a_package_index_or_this_machine() -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    hosts = "-"
+    indexes = [("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"), ("proxy", "golang"), ("deb", "debian")]
+    hosts = "|".join(rf"{name}\.{rest}" for name, rest in indexes)
     marks = re.compile("|".join([hosts, re.escape(f"{ROOT}/"), re.escape(f"{Path.home()}/")]))
     found = []
     for name in listed.splitlines():
