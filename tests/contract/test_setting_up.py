@@ -67,6 +67,15 @@ def test_mistake_in_the_configuration_is_placed(mlops: Run, tmp_path: Path) -> N
     assert "mlops.yaml:3:3" in done.stderr and "Did you mean `pipeline`?" in done.stderr
 
 
+def test_plan_on_machines_that_share_nothing_asks_for_a_store(mlops: Run, tmp_path: Path) -> None:
+    (tmp_path / "pipeline.py").write_text(PIPELINE)
+    runner = {"GITHUB_ACTIONS": "true", "RUNNER_ENVIRONMENT": "github-hosted"}
+    done = mlops("plan", **runner)
+    assert done.returncode == 2 and "::error title=Bad input::No `store` is given" in done.stdout
+    assert mlops("plan", "--store", (tmp_path / "store").as_uri(), **runner).returncode == 0
+    assert mlops("plan").returncode == 0
+
+
 def test_doctor_names_what_is_missing_and_the_remedy(mlops: Run, tmp_path: Path) -> None:
     (tmp_path / "mlops.yaml").write_text("run-pipeline: {pipeline: gone.py}\n")
     done = mlops("doctor", "--json")

@@ -54,7 +54,14 @@ class PlanOutputs(Outputs):
 
 def run(inputs: PlanInputs, job: Job) -> Result[PlanOutputs]:
     """Decide, and say why."""
+    from ..errors import BadInput
     from ..planning import Request, make_plan
+
+    if not inputs.store and job.environ.get("RUNNER_ENVIRONMENT") == "github-hosted":
+        raise BadInput(
+            "No `store` is given, and the jobs of this chain run on machines that share nothing else",
+            fix="Give the workflow `store: s3://bucket/prefix`, with the keys as secrets, or set `store` in mlops.yaml",
+        )
 
     def configured(action: str, name: str, default: str = "") -> Any:
         for start in (
