@@ -31,8 +31,8 @@ def upsert_comment(api: str, token: str, repository: str, number: int, marker: s
         note = "\n\n…cut: the rest is in the run's summary."
         body = body[: COMMENT_LIMIT - len(note)] + note
     try:
-        client = Github(auth=Auth.Token(token), base_url=api, timeout=_TIMEOUT)
-        issue = client.get_repo(repository, lazy=True).get_issue(number)
+        client = Github(auth=Auth.Token(token), base_url=api, timeout=_TIMEOUT, lazy=True)
+        issue = client.get_repo(repository).get_issue(number)
         ours = next((comment for comment in issue.get_comments() if marker in (comment.body or "")), None)
         if ours:
             ours.edit(body)
