@@ -168,6 +168,7 @@ def copy_consumer(example: str) -> Path:
 
 def run_act(consumer: Path, actions: Path, options: argparse.Namespace) -> int:
     """Run the consumer's workflow in act's host mode, showing our actions' own lines."""
+    shutil.rmtree(STATE / "act", ignore_errors=True)  # act leaves the workspaces of jobs that failed
     event = {
         "repository": {"default_branch": "main"},
         "inputs": dict(item.split("=", 1) for item in options.input),
