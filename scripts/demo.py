@@ -7,6 +7,8 @@ in one folder (MLOPS_DEMO, by default in the user's data folder), so that a seco
 from __future__ import annotations
 
 import argparse
+import io
+import itertools
 import json
 import os
 import re
@@ -110,7 +112,10 @@ def start_store() -> str:
 
 
 def make_bucket(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until the server answers, and make the bucket."""
+    """Make the bucket, and wait until the server writes, and reads what an earlier demo wrote.
+
+    It answers before it knows its volumes, and says internal error to whoever reads then.
+    """
     from minio import Minio
     from urllib3 import PoolManager, Retry, Timeout
 
@@ -122,6 +127,9 @@ def make_bucket(port: int, process: subprocess.Popen[bytes]) -> None:
         try:
             if not client.bucket_exists(BUCKET):
                 client.make_bucket(BUCKET)
+            client.put_object(BUCKET, "ready", io.BytesIO(b"1"), 1)
+            for item in itertools.islice(client.list_objects(BUCKET, recursive=True), 20):
+                client.get_object(BUCKET, item.object_name).read()
             return
         except Exception:
             time.sleep(0.2)
@@ -141,7 +149,10 @@ def ingest(example: str) -> None:
         made = environments.ensure("", environments.cache_folder(), packages=packages, say=say)
     except environments.EnvironmentFailed as error:
         raise SystemExit(f"demo: {error}") from None
-    subprocess.run([made.python, script, os.environ["MLOPS_STORE"]], check=True)
+    if subprocess.run([made.python, script, os.environ["MLOPS_STORE"]], check=False).returncode:
+        raise SystemExit(
+            "demo: the raw data could not be brought to the store; `scripts/demo --stop --clean` starts anew"
+        )
     say(f"Raw data is in {os.environ['MLOPS_STORE']} ({time.monotonic() - began:.1f} s)")
 
 
@@ -290,6 +301,7 @@ def stop(*, clean: bool) -> int:
             time.sleep(0.1)
         else:
             os.kill(pid, signal.SIGKILL)
+        (STATE / "store.pid").unlink()
         say("Stopped the object store")
     if clean:
         shutil.rmtree(STATE, ignore_errors=True)
@@ -298,9 +310,13 @@ def stop(*, clean: bool) -> int:
 
 
 def started(pid: int) -> str:
-    """When a process was started, as `ps` says: it tells a process from a later one with the same number."""
-    done = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return " ".join(done.stdout.split())
+    """When a process was started, as `ps` says: it tells a process from a later one with the same number.
+
+    "" when it is gone, also when only its entry is left because nobody waited for it.
+    """
+    done = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    state, _, start = done.stdout.strip().partition(" ")
+    return "" if state.startswith("Z") else " ".join(start.split())
 
 
 def write_pid(name: str, pid: int) -> None:
