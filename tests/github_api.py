@@ -119,7 +119,7 @@ def _proxy(prism: str) -> Iterator[GitHub]:
             self.end_headers()
             self.wfile.write(text)
 
-        do_GET = do_POST = do_PATCH = answer  # noqa: N815
+        do_GET = do_POST = do_PATCH = answer
 
         def log_message(self, *arguments: object) -> None:
             pass

@@ -131,6 +131,26 @@ class Job:
         self.console.say(f"Reused: the same work was done at {record.started}")
         return Result(made, record.details, True, record.reason, record.subject, key, reused=True)
 
+    def kept(self, result: Result[O]) -> Result[O]:
+        """The result, written down as finished work now: for whoever waits for the lock that is held.
+
+        The frame writes the whole record over it at the end.
+        """
+        if result.key and result.passed:
+            record = Record(
+                action=self.action,
+                reason=result.reason,
+                key=result.key,
+                started=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+                seconds=0.0,
+                subject=result.subject,
+                outputs=result.outputs.model_dump(mode="json", by_alias=True),
+                details=_json(result.details),
+            )
+            text = self.console.hide(record.model_dump_json())
+            self.store.put(_work(self.action, result.key), text.encode())
+        return result
+
     def previous(self, action: str, **subject: str) -> Record | None:
         """The record of an action earlier in this run of the chain, if it speaks of this subject."""
         found = [record for record in self.records() if record.action == action]

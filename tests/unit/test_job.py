@@ -82,6 +82,18 @@ def test_work_whose_result_is_gone_is_done_again(run: Any) -> None:
     assert code == 0 and calls == [1, 1] and "is gone" in text
 
 
+def test_kept_work_is_found_before_the_action_has_ended(run: Any) -> None:
+    found: list[Any] = []
+
+    def keep(inputs: SumInputs, job: Job) -> Result[SumOutputs]:
+        result = job.kept(Result(SumOutputs(total=4), {"n": 1}, reason="kept", key="k"))
+        found.append(job.finished("k", SumOutputs))
+        return result
+
+    assert run(keep)[0] == 0
+    assert found[0].reused and found[0].outputs.total == 4 and found[0].reason == "kept"
+
+
 def test_half_written_record_is_not_believed(run: Any) -> None:
     run(a=1)
     path = next(e.path for e in run.store.list("work/"))

@@ -108,7 +108,7 @@ def run(inputs: MaterializeFeaturesInputs, job: Job) -> Result[MaterializeFeatur
             if not (gone := _gone(found, job)):
                 return found
             job.console.say(f"Done before, but {gone}: doing it again")
-        return _result(inputs, materialize(request, job.console), key if reusable else "", job)
+        return job.kept(_result(inputs, materialize(request, job.console), key if reusable else "", job))
 
 
 def _gone(found: Result[MaterializeFeaturesOutputs], job: Job) -> str:

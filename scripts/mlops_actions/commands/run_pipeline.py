@@ -148,7 +148,7 @@ def run(inputs: RunPipelineInputs, job: Job) -> Result[RunPipelineOutputs]:
         with job.lock(f"run-pipeline {request.key}"):
             if found := job.finished(request.key, RunPipelineOutputs):
                 return found
-            return _result(order, request, execute(order, request, site, job), job)
+            return job.kept(_result(order, request, execute(order, request, site, job), job))
 
 
 def _result(order: Order, request: RunRequest, result: RunResult, job: Job) -> Result[RunPipelineOutputs]:
