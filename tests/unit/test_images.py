@@ -561,3 +561,17 @@ def test_importing_the_command_imports_no_engine() -> None:
     scripts = Path(__file__).resolve().parents[2] / "scripts"
     environ = {**os.environ, "PYTHONPATH": str(scripts)}
     assert subprocess.run([sys.executable, "-c", code], env=environ, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        ("login attempt to http://127.0.0.1:54299/v2/ failed with status: 401 Unauthorized", "refused the login"),
+        ("received unexpected HTTP status: 429 Too Many Requests", "too many requests"),
+        ("push of sha256:4290403401 failed: no such host", "cannot be reached"),
+    ],
+)
+def test_status_of_a_refusal_is_not_read_out_of_a_port_or_a_digest(said: str, what: str) -> None:
+    from mlops_actions.images.engine import push_failure
+
+    assert what in str(push_failure("registry.example", said))

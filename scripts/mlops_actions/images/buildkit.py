@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import BadInput, MlopsError, Place, RemoteFailed
 from .dockerfile import Instruction
-from .engine import EngineUnavailable, Say
+from .engine import EngineUnavailable, Say, says_status
 from .progress import Failure, Progress
 
 _BUILT_IN = range(18, 23)
@@ -177,7 +177,8 @@ def _run(command: list[str], environ: Mapping[str, str], progress: Progress, say
 def _failed(failure: Failure, shown: str) -> MlopsError:
     low = failure.why.lower()
     place = Place(shown, failure.line)
-    if any(word in low for word in ("failed to do request", "failed to resolve", "pull access denied", "429")):
+    words = ("failed to do request", "failed to resolve", "pull access denied")
+    if says_status(failure.why, 429) or any(word in low for word in words):
         return RemoteFailed(
             "A base image cannot be had",
             why=failure.why,

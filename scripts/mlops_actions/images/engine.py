@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import time
@@ -218,16 +219,20 @@ class TooManyRequests(RemoteFailed):
     """A registry asks to be left alone for a while."""
 
 
+def says_status(text: str, *codes: int) -> bool:
+    """Whether a text names one of these HTTP statuses; a port or a digest may have the same digits in it."""
+    return any(re.search(rf"(?<![\w.:]){code}(?![\w.])", text) for code in codes)
+
+
 def push_failure(registry: str, text: str) -> RemoteFailed:
     """What a registry's refusal, in the engine's words, means for the user."""
     low = text.lower()
-    if any(word in low for word in ("toomanyrequests", "too many requests", "429")):
+    if says_status(text, 429) or any(word in low for word in ("toomanyrequests", "too many requests")):
         return TooManyRequests(
             f"{registry} gets too many requests", why=text, fix="Wait, or log in: known users may ask more often"
         )
-    if any(
-        word in low for word in ("unauthorized", "denied", "authentication required", "no basic auth", "401", "403")
-    ):
+    words = ("unauthorized", "denied", "authentication required", "no basic auth")
+    if says_status(text, 401, 403) or any(word in low for word in words):
         return RemoteFailed(
             f"{registry} refused the login",
             why=text,
