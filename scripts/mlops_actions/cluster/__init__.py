@@ -1,0 +1,1 @@
+"""Kubernetes: one adapter for all that speaks to a cluster."""

@@ -1,0 +1,227 @@
+"""Kubeconfigs where they are: in files, in a secret's value; several of them merged, and what in them is secret.
+
+Merging: https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from ..errors import BadInput
+
+_SECRET_NAMES = re.compile(r"secret|token|password|credential|(^|[_-])key", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Access:
+    """How to reach a cluster.
+
+    Attributes:
+        kubeconfig: its text, plain or as base64, or the path of a file; "" for the files that KUBECONFIG names, else
+            `~/.kube/config`, else the service account of the pod that this runs in.
+        context: "" for the kubeconfig's current one.
+        namespace: "" for that of the context or of the pod, else `default`.
+        environ: variables, for KUBECONFIG, proxies and the programs that give credentials.
+    """
+
+    kubeconfig: str = ""
+    context: str = ""
+    namespace: str = ""
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cluster, user or context; `folder` is that of its file, for paths; None if it came as text."""
+
+    name: str
+    body: Mapping[str, Any]
+    folder: Path | None
+
+
+@dataclass(frozen=True)
+class Config:
+    """One kubeconfig, of all that were found: `current` is the name of its context."""
+
+    clusters: Mapping[str, Entry]
+    users: Mapping[str, Entry]
+    contexts: Mapping[str, Entry]
+    current: str
+
+
+def read(access: Access) -> Config | None:
+    """The kubeconfig that is meant; None if none is named and there is none where it would be.
+
+    Raises:
+        BadInput: a file is missing or cannot be read, or it is no kubeconfig.
+    """
+    found = _sources(access)
+    return _merge(found) if found else None
+
+
+def secrets_in(kubeconfig: str) -> list[str]:
+    """What must never be shown of a kubeconfig, given as its text, as base64 or as a path; whole and in its parts."""
+    if not kubeconfig.strip() or _is_path(kubeconfig):
+        texts = [path.read_text(errors="replace") for path in _paths(kubeconfig) if path.is_file()]
+        secrets: list[str] = []
+    else:
+        secrets = [kubeconfig]
+        try:
+            texts = [_decode(kubeconfig)]
+        except BadInput:
+            return secrets
+        secrets.append(texts[0])
+    for text in texts:
+        try:
+            content = yaml.safe_load(text)
+        except yaml.YAMLError:
+            continue
+        secrets += _secret_values(content)
+    return list(dict.fromkeys(secret for secret in secrets if secret.strip()))
+
+
+def words_to_mask(kubeconfig: str) -> list[str]:
+    """What is masked of a kubeconfig in logs: every secret in it, and its base64.
+
+    Not its text as a whole: a console masks each line of what it is given, and these lines (`namespace: default`) are
+    words that logs need.
+    """
+    secrets = secrets_in(kubeconfig)
+    try:
+        whole = "" if _is_path(kubeconfig) else _decode(kubeconfig)
+    except BadInput:
+        return secrets
+    return [secret for secret in secrets if secret != whole]
+
+
+def _secret_values(value: Any, name: str = "") -> list[str]:
+    """Values below keys, or of variables, whose names say that they are secret."""
+    if isinstance(value, Mapping):
+        if isinstance(value.get("name"), str) and "value" in value:  # a variable of a plugin
+            return _secret_values(value["value"], value["name"])
+        return [secret for key, below in value.items() for secret in _secret_values(below, str(key))]
+    if isinstance(value, list):
+        return [secret for below in value for secret in _secret_values(below, name)]
+    if isinstance(value, str) and name == "proxy-url":
+        return [urlsplit(value).password or ""]
+    if not isinstance(value, str) or not _SECRET_NAMES.search(name) or name in ("client-key", "tokenFile"):
+        return []
+    decoded = unbase64(value) if name.endswith("-data") else ""
+    return [value, *([decoded] if decoded else [])]
+
+
+def _sources(access: Access) -> list[tuple[str, Path | None, str]]:
+    """The kubeconfigs that there are: text, folder, and what to call it."""
+    if access.kubeconfig.strip() and not _is_path(access.kubeconfig):
+        return [(_decode(access.kubeconfig), None, "`kubeconfig`")]
+    variable = "`kubeconfig`" if access.kubeconfig.strip() else "KUBECONFIG"
+    named = access.kubeconfig.strip() or access.environ.get("KUBECONFIG", "")
+    paths = _paths(named) if named else [_home(access.environ) / ".kube" / "config"]
+    found: list[tuple[str, Path | None, str]] = []
+    for path in paths:
+        try:
+            found.append((path.read_text(), path.absolute().parent, str(path)))
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", "") or "It is no text"
+            raise BadInput(f"The kubeconfig {path} cannot be read", why=why) from error
+    if named and not found:
+        raise BadInput(
+            f"There is no kubeconfig {', '.join(str(path) for path in paths)}",
+            fix=f"Correct {variable}: a file, or the text of one, plain or as base64",
+        )
+    return found
+
+
+def _is_path(text: str) -> bool:
+    """Whether this can only be meant as the path of a file: what cannot is not shown, for it may be a secret."""
+    text = text.strip()
+    if "\n" in text or len(text) > 4096 or text.startswith("{"):
+        return False
+    return (
+        text.startswith(("/", "~", ".")) or bool(re.search(r"[\w-]\.[A-Za-z]\w*$|^[A-Za-z]:\\", text)) or _exists(text)
+    )
+
+
+def _exists(text: str) -> bool:
+    try:
+        return any(path.is_file() for path in _paths(text))
+    except OSError:  # longer than a name may be
+        return False
+
+
+def _paths(text: str) -> list[Path]:
+    return [Path(part).expanduser() for part in text.strip().split(os.pathsep) if part]
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("HOME") or environ.get("USERPROFILE") or Path.home())
+
+
+def _decode(text: str) -> str:
+    """A kubeconfig's text, given plain or as base64."""
+    if ":" in text:  # no base64 has one, and no kubeconfig has none
+        return text
+    decoded = unbase64("".join(text.split()))
+    if ":" not in decoded:
+        raise BadInput(
+            "The value of `kubeconfig` is neither a kubeconfig, nor one as base64, nor the path of a file",
+            fix="Store the output of `kubectl config view --raw --flatten --minify` as the secret",
+        )
+    return decoded
+
+
+def unbase64(text: str) -> str:
+    """The text that is encoded; "" if it is no base64 of text."""
+    try:
+        return base64.b64decode(text, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return ""
+
+
+def _merge(sources: Sequence[tuple[str, Path | None, str]]) -> Config:
+    """Of several files, the first that has a name, or a current context, decides it."""
+    clusters: dict[str, Entry] = {}
+    users: dict[str, Entry] = {}
+    contexts: dict[str, Entry] = {}
+    current = ""
+    for text, folder, name in sources:
+        content = _parse(text, name)
+        current = current or str(content.get("current-context") or "")
+        for section, key, into in (
+            ("clusters", "cluster", clusters),
+            ("users", "user", users),
+            ("contexts", "context", contexts),
+        ):
+            for entry in _mappings(content.get(section) or [], f"`{section}` of {name}"):
+                [body] = _mappings([entry.get(key) or {}], f"`{key}` in `{section}` of {name}")
+                into.setdefault(str(entry.get("name")), Entry(str(entry.get("name")), body, folder))
+    return Config(clusters, users, contexts, current)
+
+
+def _parse(text: str, name: str) -> Mapping[str, Any]:
+    try:
+        content = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)  # the error's own text shows the line, which may be secret
+        where = f" (line {mark.line + 1})" if mark else ""
+        raise BadInput(f"{name} is no YAML{where}") from None
+    [found] = _mappings([content], name)
+    return found
+
+
+def _mappings(entries: Any, what: str) -> list[Mapping[str, Any]]:
+    if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+        raise BadInput(f"{what} is not as in a kubeconfig", why="There should be mappings, and something else is")
+    return entries

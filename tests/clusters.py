@@ -1,0 +1,105 @@
+"""Kubernetes, Katib and Kubeflow Pipelines for tests: the real ones where they are named, else the doubles.
+
+CONTRIBUTING.md lists the variables that name them. Kubernetes is always real.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import servers
+from mlops_actions.cluster.connection import Access, connect
+from mlops_actions.cluster.objects import (
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
+    NAMESPACE,
+    ROLE,
+    ROLE_BINDING,
+    SECRET,
+    SERVICE_ACCOUNT,
+    Cluster,
+)
+
+needs_kubernetes = pytest.mark.skipif(not os.environ.get("KUBECONFIG"), reason="no kubernetes: set KUBECONFIG")
+RIGHTS = {kind.kind: kind for kind in (SERVICE_ACCOUNT, ROLE, ROLE_BINDING, CLUSTER_ROLE, CLUSTER_ROLE_BINDING)}
+INJECTION = {"katib.kubeflow.org/metrics-collector-injection": "enabled"}
+
+
+def administrator(namespace: str = "") -> Cluster:
+    """The cluster, with the rights of KUBECONFIG."""
+    return connect(Access(namespace=namespace, environ=os.environ))
+
+
+@contextmanager
+def namespace(labels: Mapping[str, str] = INJECTION) -> Iterator[str]:
+    """A namespace of its own, by default one in which Katib collects metrics; it is deleted afterwards."""
+    name = f"mlops-{uuid.uuid4().hex[:8]}"
+    cluster = administrator()
+    cluster.create(
+        NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": dict(labels)}}
+    )
+    try:
+        yield name
+    finally:
+        cluster.delete(NAMESPACE, name)
+
+
+def make_secret(namespace: str, name: str, values: Mapping[str, str]) -> None:
+    """Make a secret of texts."""
+    body = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace},
+        "stringData": dict(values),
+    }
+    administrator(namespace).create(SECRET, body)
+
+
+def kubeconfig_of(admin: Cluster, user: Mapping[str, Any]) -> str:
+    """A kubeconfig, as base64 as a secret has it, of the same cluster and namespace for another user."""
+    server = admin._transport._settings.server
+    authority = base64.b64encode(server.authority.read().encode()).decode()
+    config = {
+        "clusters": [{"name": "c", "cluster": {"server": server.url, "certificate-authority-data": authority}}],
+        "users": [{"name": "u", "user": dict(user)}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": admin.namespace}}],
+        "current-context": "c",
+    }
+    return base64.b64encode(yaml.safe_dump(config).encode()).decode()
+
+
+@contextmanager
+def katib(namespace: str) -> Iterator[None]:
+    """Katib for a namespace: the cluster's own where KATIB is `real`."""
+    if os.environ.get("KATIB") == "real":
+        yield
+        return
+    from doubles.katib import KatibDouble
+
+    with KatibDouble(Path(os.environ["KUBECONFIG"]), namespaces=[namespace]):
+        yield
+
+
+@contextmanager
+def kfp(s3: servers.S3, namespace: str) -> Iterator[str]:
+    """The URL of Kubeflow Pipelines: of the one that KFP_HOST names, else of a double that keeps artifacts on S3."""
+    if os.environ.get("KFP_HOST"):
+        yield os.environ["KFP_HOST"]
+        return
+    from doubles.kfp import KfpDouble, Settings
+
+    bucket = s3.new_store().removeprefix("s3://").partition("/")[0]
+    settings = Settings(namespace, pipeline_root=f"minio://{bucket}/v2/artifacts")
+    image = os.environ.get("PYTHON_IMAGE", "python:3.11-slim")
+    with KfpDouble(s3.options(), settings, cluster=administrator(namespace), image=image) as double:
+        yield double.url
+        assert not double.violations
