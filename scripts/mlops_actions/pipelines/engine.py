@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from ..waiting import Clock
+
 if TYPE_CHECKING:
-    from ..store import Store
+    from ..cluster.objects import Cluster
+    from ..store import Store, StoreOptions
+    from .kfp.settings import KfpSettings
     from .process import Worker
     from .spec import Pipeline
 
@@ -43,6 +47,7 @@ class RunRequest:
             when they are the same.
         timeout: seconds for the whole run; 0 for no limit.
         reuse: whether results of tasks of earlier runs may be taken.
+        roles: the artifact that was named for each of `roles.ROLES`, "" for none: they must be in the store.
     """
 
     pipeline: Pipeline
@@ -52,6 +57,7 @@ class RunRequest:
     inputs: Mapping[str, str] = field(default_factory=dict)
     timeout: float = 0.0
     reuse: bool = True
+    roles: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,15 +102,23 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class RunResult:
-    """A run that succeeded: its tasks in the order they ended, and the pipeline's own output parameters."""
+    """A run that succeeded.
+
+    Attributes:
+        tasks: in the order they ended.
+        outputs: the pipeline's own output parameters.
+        seconds: how long it took; 0 for one that was found finished.
+        url: its page, where there is one.
+    """
 
     tasks: Sequence[TaskResult]
     outputs: Mapping[str, Any]
     seconds: float
+    url: str = ""
 
 
-class Progress(Protocol):
-    """Who is told how a run goes on."""
+class Progress:
+    """Who is told how a run goes on. This one listens to nothing."""
 
     def started(self, task: str) -> None:
         """A task has begun."""
@@ -117,6 +131,9 @@ class Progress(Protocol):
 
     def note(self, text: str) -> None:
         """Something about the run as a whole."""
+
+    def warning(self, text: str) -> None:
+        """Something about the run that somebody should look at."""
 
     def waiting(self, tasks: Mapping[str, float]) -> None:
         """These tasks go on, for so many seconds each."""
@@ -143,12 +160,22 @@ class Site:
         store: where artifacts and finished tasks are kept.
         home: a folder for the engine's state.
         root: the consumer's folder.
+        store_options: how other stores are reached, with the same keys.
+        kfp: the Kubeflow Pipelines to run on, for the engine `kfp`.
+        cluster: the Kubernetes cluster below it, when there is a kubeconfig; it is reached with the first call.
+        clock: what time is measured and waited with.
+        hide: told every secret that comes up, before anything is printed.
     """
 
     worker: Worker
     store: Store
     home: Path
     root: Path
+    store_options: StoreOptions | None = None
+    kfp: KfpSettings | None = None
+    cluster: Callable[[], Cluster] | None = None
+    clock: Clock = Clock()  # noqa: RUF009 - it has no state
+    hide: Callable[[str], None] | None = None
 
 
 def _local(site: Site) -> Engine:
@@ -157,5 +184,11 @@ def _local(site: Site) -> Engine:
     return LocalEngine(site)
 
 
-ENGINES: Mapping[str, Callable[[Site], Engine]] = {"local": _local}
+def _kfp(site: Site) -> Engine:
+    from .kfp.engine import KfpEngine
+
+    return KfpEngine(site)
+
+
+ENGINES: Mapping[str, Callable[[Site], Engine]] = {"local": _local, "kfp": _kfp}
 """Every engine by its name."""

@@ -11,8 +11,8 @@ from typing import Any
 
 from ..errors import Cancelled, MlopsError, Place, RemoteFailed
 from .engine import Artifact, Progress, RunRequest, RunResult, Site, TaskResult
+from .failing import advice_on_module, place_of, shown
 from .finished import Background, FinishedTasks, KeptTask
-from .source import locate, python_files
 
 _TICK = 1.0
 _LEFT_OVER = 7 * 24 * 3600  # seconds after which the folder of a run that failed is of no more interest
@@ -85,7 +85,7 @@ class _Run:
                 f"kfp.local cannot run the pipeline {request.pipeline.name!r}",
                 why="; ".join(event["problems"][:3]) or "It gave no reason",
                 fix="Simplify that part of the pipeline, or run it on a cluster",
-                place=Place(self._shown(request.pipeline.file)),
+                place=Place(shown(request.pipeline.file, self._site.root)),
             )
         tasks = [self._with_uris(result) for result in self.tasks]
         return RunResult(tasks, event["outputs"], time.monotonic() - self._began)
@@ -174,31 +174,12 @@ class _Run:
         return RemoteFailed(
             what,
             why=_reason(event),
-            fix=self._advice(event),
-            place=self._place(event["source"], error["line"] if error else None),
+            fix=advice_on_module((error or {}).get("missing") or "", self._site.root),
+            place=place_of(
+                self._request.pipeline.file, self._site.root, event["source"], error["line"] if error else None
+            ),
             log="\n".join(lines[-_LOG_LINES:]),
         )
-
-    def _advice(self, event: Event) -> str:
-        missing = ((event.get("error") or {}).get("missing") or "").split(".")[0]
-        if not missing:
-            return ""
-        root = self._site.root
-        if (root / f"{missing}.py").exists() or (root / missing).is_dir():
-            return (
-                f"A component sees only its own function and installed packages, not `{missing}` of the repository:"
-                " move the code into the function, or install it as a package"
-            )
-        return "Add the package that has it to the component's `packages_to_install`, or to `requirements`"
-
-    def _place(self, source: str, line: int | None) -> Place:
-        file = self._request.pipeline.file
-        found = locate(source, line, python_files(file, self._site.root))
-        return Place(self._shown(found[0]), found[1]) if found else Place(self._shown(file))
-
-    def _shown(self, file: Path) -> str:
-        root = self._site.root
-        return file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
 
     def _log(self, task: str) -> Path:
         return self._folder / task / ".log.txt"

@@ -10,6 +10,7 @@ from typing import Any
 from .engine import Artifact
 
 CLASSIFICATION = ("system.ClassificationMetrics", "system.SlicedClassificationMetrics")
+METRICS = ("system.Metrics", *CLASSIFICATION)
 _PICTURES = ("confusionMatrix", "confidenceMetrics", "evaluationMetrics")
 _ROC_POINTS = 60  # enough for a curve; scikit-learn may give one for each row of the test data
 
@@ -19,7 +20,7 @@ def flat_metrics(artifacts: Iterable[Artifact]) -> dict[str, float]:
     found = [
         (artifact, name, value)
         for artifact in artifacts
-        if artifact.type in ("system.Metrics", *CLASSIFICATION)
+        if artifact.type in METRICS
         for name, value in artifact.metadata.items()
         if _is_number(value) and name not in _PICTURES
     ]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 
 from ..github.console import Console
 from ..reports.sections import duration
-from .engine import TaskResult
+from .engine import Progress, TaskResult
 
 _SIGNS = {"succeeded": "✓", "failed": "✗"}
+_NAMED = 4  # tasks at work that are named in the one line of what goes on
 
 
-class ConsoleProgress:
+class ConsoleProgress(Progress):
     """Progress of a run.
 
     Args:
@@ -49,6 +51,12 @@ class ConsoleProgress:
         """Something about the run as a whole."""
         self._console.say(text)
 
+    def warning(self, text: str) -> None:
+        """Something about the run that somebody should look at."""
+        self._console.warning(text)
+
     def waiting(self, tasks: Mapping[str, float]) -> None:
-        """These tasks go on, for so many seconds each."""
-        self._console.status(", ".join(f"{task} … {duration(seconds)}" for task, seconds in tasks.items()))
+        """These tasks go on, for so many seconds each; the first few by name."""
+        shown = [f"{task} … {duration(seconds)}" for task, seconds in islice(tasks.items(), _NAMED)]
+        more = [f"{len(tasks) - _NAMED} more"] if len(tasks) > _NAMED else []
+        self._console.status(", ".join(shown + more))

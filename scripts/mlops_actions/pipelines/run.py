@@ -7,11 +7,11 @@ import hashlib
 import platform
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..action import CodeInputs
 from ..environments import Environment, lock_of
@@ -21,15 +21,17 @@ from ..reports.sections import duration, number
 from .compiler import compile_pipeline
 from .engine import ENGINES, Artifact, Python, RunRequest, RunResult, Site
 from .files import named_files
-from .metrics import CLASSIFICATION, classifications, logged
+from .metrics import METRICS, classifications, logged
 from .parameters import read_parameters, resolve_parameters
 from .process import Worker
 from .progress import ConsoleProgress
 from .spec import Pipeline
 
+if TYPE_CHECKING:
+    from ..cluster.objects import Cluster
+    from .kfp.settings import KfpSettings
+
 _HEADLINE_METRICS = 3
-ROLES = {"model": "system.Model", "predictions": "", "golden": ""}
-"""The artifacts that later actions ask for, and the type that is enough to know one by; "" where the name is needed."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Order:
         roles: artifact that was named for each role, as `name` or `task.name`; "" for none.
         timeout: seconds, 0 for none.
         code: the consumer's requirements and Python.
+        kfp: the Kubeflow Pipelines to run on; None for the engine `local`.
+        cluster: the Kubernetes cluster below it, reached with the first call; None where it is not named.
     """
 
     file: Path
@@ -61,11 +65,13 @@ class Order:
     roles: Mapping[str, str]
     timeout: float
     code: CodeInputs
+    kfp: KfpSettings | None = None
+    cluster: Callable[[], Cluster] | None = None
 
 
 @contextmanager
 def prepared(order: Order, job: Job) -> Iterator[tuple[RunRequest, Site]]:
-    """Compile and check the pipeline and prepare its environments; the worker lives as long as the context.
+    """Compile and check the pipeline, prepare its environments if it runs here; the worker lives as long as this.
 
     Raises:
         BadInput: the pipeline, a parameter or a named artifact is wrong.
@@ -84,9 +90,11 @@ def prepared(order: Order, job: Job) -> Iterator[tuple[RunRequest, Site]]:
                 parameters = resolve_parameters(pipeline.parameters, given, pipeline.name, place)
                 for role, named in order.roles.items():
                     _check_role(pipeline, role, named, place)
+                pipeline.require_parameters()
+                pythons = {}
                 if order.engine == "local":
                     pipeline.require_local()
-                pythons = _pythons(pipeline, order.code, base, job)
+                    pythons = _pythons(pipeline, order.code, base, job)
                 key = job.key(
                     pipeline=pipeline.digest,
                     parameters=parameters,
@@ -97,8 +105,22 @@ def prepared(order: Order, job: Job) -> Iterator[tuple[RunRequest, Site]]:
                     pythons={label: python.digest for label, python in pythons.items()},
                     roles=dict(order.roles),
                 )
-                request = RunRequest(pipeline, parameters, key, pythons, order.inputs, order.timeout, job.reuse)
-                yield request, Site(worker, job.store, job.home, job.root)
+                request = RunRequest(
+                    pipeline, parameters, key, pythons, order.inputs, order.timeout, job.reuse, order.roles
+                )
+                yield (
+                    request,
+                    Site(
+                        worker,
+                        job.store,
+                        job.home,
+                        job.root,
+                        store_options=job.store_options,
+                        kfp=order.kfp,
+                        cluster=order.cluster,
+                        hide=job.console.mask,
+                    ),
+                )
         finally:
             job.console.debug(log.read_text(encoding="utf-8", errors="replace") if log.exists() else "")
 
@@ -111,21 +133,6 @@ def execute(order: Order, request: RunRequest, site: Site, job: Job) -> RunResul
         job.console.warning(f"The pipeline has settings for {names}; the engine `local` leaves them out")
     progress = ConsoleProgress(job.console, streaming=job.context.on_runner)
     return ENGINES[order.engine](site).run(request, progress)
-
-
-def choose(artifacts: Sequence[Artifact], role: str, named: str) -> tuple[Artifact | None, int]:
-    """The artifact for a role, and how many there were to choose from when none was chosen.
-
-    One that was named is taken by that name; otherwise the one with the role's name, otherwise (for the model) the
-    only one of its type.
-    """
-    wanted = named or role
-    found = [a for a in artifacts if wanted in (a.name, f"{a.task}.{a.name}")]
-    kind = ROLES[role]
-    if not named and kind:
-        of_kind = [a for a in artifacts if a.type == kind]
-        found = [a for a in found if a.type == kind] or of_kind
-    return (found[0], 1) if len(found) == 1 else (None, len(found))
 
 
 def details(
@@ -157,7 +164,7 @@ def not_finite(artifacts: Sequence[Artifact]) -> list[str]:
     return [
         f"{artifact.task}.{name}"
         for artifact in artifacts
-        if artifact.type in ("system.Metrics", *CLASSIFICATION)
+        if artifact.type in METRICS
         for name, value in artifact.metadata.items()
         if value is None
     ]

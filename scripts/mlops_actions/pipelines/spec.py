@@ -85,8 +85,7 @@ class Pipeline:
 
     def executor_of(self, task: str) -> str:
         """The label of a task's executor; the task's own label is as in `engine.TaskResult`."""
-        bare = re.sub(r"(\.\d+)+$", "", task.rpartition("/")[2])
-        return next((str(c.get("executorLabel", "")) for name, _, c in self.tasks() if name == bare), "")
+        return next((str(c.get("executorLabel", "")) for name, _, c in self.tasks() if name == bare(task)), "")
 
     def imports(self) -> list[str]:
         """The URIs that importers have in the spec itself."""
@@ -119,21 +118,28 @@ class Pipeline:
             return []
         return [(before, name) for name, task in tasks.items() for before in task.get("dependentTasks", [])]
 
-    def require_local(self) -> None:
-        """Refuse what cannot run as a process of this machine.
+    def require_parameters(self) -> None:
+        """Refuse a pipeline that wants more than parameters.
 
         Raises:
-            BadInput: naming the first component that cannot, or an artifact that the pipeline wants as its input.
+            BadInput: naming the first artifact that it wants as its input.
         """
-        place = Place(self.file.name)
         wanted = self.spec["root"].get("inputDefinitions", {}).get("artifacts", {})
         if wanted:
             raise BadInput(
                 f"The pipeline {self.name!r} wants the artifact {next(iter(wanted))!r} as its input",
                 why="A run is given parameters only",
                 fix="Take its URI as a parameter, and bring it in with `dsl.importer`",
-                place=place,
+                place=Place(self.file.name),
             )
+
+    def require_local(self) -> None:
+        """Refuse what cannot run as a process of this machine.
+
+        Raises:
+            BadInput: naming the first component that cannot.
+        """
+        place = Place(self.file.name)
         labels = {c.get("executorLabel"): name for name, _, c in self.tasks()}
         for label, executor in self.executors.items():
             if "importer" in executor or _is_python(executor.get("container", {})):
@@ -145,6 +151,11 @@ class Pipeline:
                 fix="Make it a `@dsl.component` without `target_image`, or run the pipeline on a cluster",
                 place=place,
             )
+
+
+def bare(task: str) -> str:
+    """The name of a task in the spec: its label without the pipelines that it is nested in and the indices of loops."""
+    return re.sub(r"(\.\d+)+$", "", task.rpartition("/")[2])
 
 
 def _is_python(container: Mapping[str, Any]) -> bool:

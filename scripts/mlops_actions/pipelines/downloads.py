@@ -1,0 +1,59 @@
+"""Artifacts brought to a folder."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import BadInput
+from ..store import StoreOptions, fetch
+from .engine import Artifact
+from .metrics import METRICS
+
+
+def wanted(artifacts: Sequence[Artifact], names: Sequence[str]) -> list[Artifact]:
+    """The artifacts of these names, as `name` or `task.name`; for `*` all that have bytes: of metrics, KFP keeps none.
+
+    Raises:
+        BadInput: there is none of a name.
+    """
+    there = [artifact for artifact in artifacts if artifact.uri]
+    chosen: dict[tuple[str, str, str], Artifact] = {}
+    for name in names:
+        found = [a for a in there if name in (a.name, f"{a.task}.{a.name}") or (name == "*" and a.type not in METRICS)]
+        if not found and name != "*":
+            known = list(dict.fromkeys(f"{a.task}.{a.name}" for a in there))
+            near = difflib.get_close_matches(name, [*known, *(a.name for a in there)], n=1, cutoff=0.5)
+            raise BadInput(
+                f"`download`: the run made no artifact {name!r}",
+                why=f"It made: {', '.join(known) or 'none'}",
+                fix=f"Did you mean `{near[0]}`?" if near else "Correct `download`",
+            )
+        chosen |= {(a.task, a.name, a.uri): a for a in found}
+    return list(chosen.values())
+
+
+def download(artifacts: Sequence[Artifact], folder: Path, options: StoreOptions | None) -> list[Path]:
+    """Bring artifacts to `<folder>/<task>/<name>`; several of one name get a number. The paths.
+
+    Raises:
+        BadInput: nothing is at an artifact's URI.
+        RemoteFailed: its store cannot be used.
+    """
+    paths: list[Path] = []
+    for artifact in artifacts:
+        path = folder / artifact.task / artifact.name
+        number = 1
+        while path in paths:
+            number += 1
+            path = folder / artifact.task / f"{artifact.name}-{number}"
+        fetch(reachable(artifact.uri), path, options)
+        paths.append(path)
+    return paths
+
+
+def reachable(uri: str) -> str:
+    """A URI as the store knows it: KFP's `minio://` is S3, and what it says after `?` is of no use to us."""
+    return re.sub(r"^minio://", "s3://", uri).partition("?")[0]

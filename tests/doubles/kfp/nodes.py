@@ -1,0 +1,174 @@
+"""Argo's nodes, as the API server shows them: their names, phases, times, pods and logs.
+
+Every node keeps the history of its phases with their times, so what the server showed at some moment can be told for
+any moment: a server that lags shows an earlier one.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from functools import cached_property, lru_cache
+from typing import Any
+
+FINAL = ("Succeeded", "Failed", "Error", "Skipped", "Omitted")
+_STATES = {"Pending": "PENDING", "Running": "RUNNING", "Succeeded": "SUCCEEDED", "Skipped": "SKIPPED",
+           "Failed": "FAILED", "Error": "FAILED"}  # fmt: skip
+"""Argo's phases as RuntimeState; `Omitted` is not among them, and is shown as unspecified."""
+_NEVER = "0001-01-01T00:00:00Z"  # Go's zero time, which is the end of a node that has not ended
+
+Json = dict[str, Any]
+
+
+def timestamp(seconds: float) -> str:
+    """A time as the API writes it: whole seconds, UTC."""
+    return _timestamp(int(seconds))
+
+
+@lru_cache(maxsize=100_000)
+def _timestamp(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def seconds(text: str) -> float:
+    """The time that a text of the API means; 0 for none.
+
+    Raises:
+        ValueError: it is no time, or has no zone.
+    """
+    if not text:
+        return 0.0
+    found = datetime.fromisoformat(re.sub("Z$", "+00:00", text))
+    if found.tzinfo is None:
+        raise ValueError(f"{text} has no zone")
+    return found.timestamp()
+
+
+class Log:
+    """The lines of a pod, which may still be growing."""
+
+    def __init__(self, lines: Sequence[str] = (), closed: bool = False) -> None:
+        self._lines, self._closed, self._changed = list(lines), closed, threading.Condition()
+
+    def add(self, line: str) -> None:
+        """One more line."""
+        with self._changed:
+            self._lines.append(line)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """There will be no more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def text(self) -> str:
+        """All that there is now."""
+        with self._changed:
+            return "".join(f"{line}\n" for line in self._lines)
+
+    def follow(self) -> Iterator[str]:
+        """Line by line until it is closed; "" about every second when there is nothing new."""
+        told = 0
+        while True:
+            with self._changed:
+                if told == len(self._lines) and not self._closed:
+                    self._changed.wait(1.0)
+                new, closed = self._lines[told:], self._closed
+            told += len(new)
+            yield from (f"{line}\n" for line in new)
+            if closed and not new:
+                return
+            if not new:
+                yield ""
+
+
+@dataclass
+class Node:
+    """One of Argo's nodes.
+
+    Attributes:
+        name: Argo's full name, such as `training-x7k2p.root.train.executor`.
+        history: (time, phase), oldest first.
+    """
+
+    workflow: str
+    name: str
+    display: str
+    template: str
+    kind: str
+    history: list[tuple[float, str]] = field(default_factory=list)
+    children: list[Node] = field(default_factory=list)
+    log: Log = field(default_factory=Log)
+    task_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    @cached_property
+    def id(self) -> str:
+        """Argo's id: the workflow's name with a hash of the node's."""
+        return self.workflow if self.name == self.workflow else f"{self.workflow}-{_fnv32a(self.name)}"
+
+    @cached_property
+    def pod(self) -> str:
+        """The name that its pod has, or would have; the API's `pod_name` (RetrievePodName)."""
+        whole = self.name == self.workflow
+        return self.workflow if whole else f"{self.workflow}-{self.template}-{_fnv32a(self.name)}"
+
+    @property
+    def phase(self) -> str:
+        """The last phase."""
+        return self.history[-1][1] if self.history else ""
+
+    @property
+    def final(self) -> bool:
+        """Whether it has ended."""
+        return self.phase in FINAL
+
+    def enter(self, at: float, *phases: str) -> None:
+        """Go through phases."""
+        self.history += [(at, phase) for phase in phases]
+        if self.final:
+            self.log.close()
+
+    def detail(self, run_id: str, created: float, at: float) -> Json | None:
+        """As a PipelineTaskDetail at some moment; None when it was not there yet."""
+        history = [(time, phase) for time, phase in self.history if time <= at]
+        if not history:
+            return None
+        states = [{"update_time": timestamp(t), "state": _state(p)} for t, p in history]
+        final = history[-1][1] in FINAL
+        children = [{"pod_name": child.id} for child in self.children if child.history and child.history[0][0] <= at]
+        made: Json = {
+            "run_id": run_id,
+            "task_id": self.task_id,
+            "display_name": self.display,
+            "create_time": timestamp(created),
+            "start_time": timestamp(history[0][0]),
+            "end_time": timestamp(history[-1][0]) if final else _NEVER,
+            "state": states[-1]["state"],
+            "state_history": states,
+            "pod_name": self.pod,
+        }
+        return {**made, "child_tasks": children} if children else made
+
+
+def below(node: Node) -> Iterator[Node]:
+    """A node and those under it."""
+    yield node
+    for child in node.children:
+        yield from below(child)
+
+
+def _state(phase: str) -> str:
+    return _STATES.get(phase, "RUNTIME_STATE_UNSPECIFIED")
+
+
+def _fnv32a(text: str) -> int:
+    """FNV-1a, which Argo hashes nodes' names with."""
+    value = 0x811C9DC5
+    for byte in text.encode():
+        value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
+    return value

@@ -1,0 +1,452 @@
+"""The state machine of a run, the pace of questions, the loop around both, and what a failure's log tells."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from doubles.kfp.synthetic import Step, synthetic_run
+from doubles.kfp.world import Settings, World
+from kfp_worlds import Told
+from mlops_actions.errors import RemoteFailed
+from mlops_actions.pipelines.engine import TaskResult
+from mlops_actions.pipelines.kfp import failure, tracking, watching
+from mlops_actions.pipelines.kfp.api import ApiError, Host, KfpApi
+from mlops_actions.pipelines.kfp.following import Found, Sources, telling
+from mlops_actions.pipelines.kfp.settings import KfpSettings
+from mlops_actions.pipelines.kfp.tracking import Tracker
+from mlops_actions.pipelines.kfp.watching import Limits, Pace, TimeIsOver, Watcher, listed
+from mlops_actions.pipelines.spec import Pipeline
+from mlops_actions.waiting import Clock
+
+SPEC = {
+    "pipelineInfo": {"name": "p"},
+    "root": {"dag": {"tasks": {name: {"componentRef": {"name": "c"}} for name in ("a", "b")}}},
+    "components": {"c": {"executorLabel": "exec"}},
+    "deploymentSpec": {"executors": {"exec": {"container": {"resources": {"resourceMemoryLimit": "1Gi"}}}}},
+}  # fmt: skip
+
+
+def _details(task: str, state: str, executor: str = "", attempts: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The nodes of a task."""
+    pods = [f"executor({i})" for i in range(len(attempts))] or ["executor"]
+    states = list(attempts) or [executor or state]
+    nodes = [
+        {"display_name": "root", "pod_name": "w-root-1", "child_tasks": [{"pod_name": f"w-{task}1"}]},
+        {"display_name": f"{task}-driver", "pod_name": f"w-d-{task}1", "state": "SUCCEEDED",
+         "child_tasks": [{"pod_name": f"w-{task}2"}]},
+        {"display_name": task, "pod_name": f"w-t-{task}2", "state": state,
+         "child_tasks": [{"pod_name": f"w-{task}{i + 3}"} for i in range(len(pods))]},
+    ]  # fmt: skip
+    return nodes + [
+        {"display_name": pod, "pod_name": f"w-e-{task}{i + 3}", "state": states[i]} for i, pod in enumerate(pods)
+    ]
+
+
+def _run(state: str, *tasks: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    return {"run_id": "r", "state": state, "run_details": {"task_details": [d for task in tasks for d in task]}, **more}
+
+
+def _tracker() -> tuple[Tracker, Told]:
+    told = Told()
+    return Tracker(SPEC, told), told
+
+
+def test_each_transition_is_told_once() -> None:
+    tracker, told = _tracker()
+    for state in ("PENDING", "PENDING", "RUNNING", "RUNNING", "SUCCEEDED", "SUCCEEDED"):
+        tracker.feed(_run("RUNNING", _details("a", "RUNNING" if state == "PENDING" else state, state)), 0.0)
+    assert told.events == [("a", "started"), ("a", "succeeded")]
+
+
+def test_a_task_that_was_never_seen_to_run_has_started_all_the_same() -> None:
+    tracker, told = _tracker()
+    assert tracker.feed(_run("RUNNING", _details("a", "SUCCEEDED")), 0.0)
+    assert not tracker.feed(_run("RUNNING", _details("a", "SUCCEEDED")), 0.0), "nothing is new"
+    assert told.events == [("a", "started"), ("a", "succeeded")]
+
+
+def test_a_snapshot_that_lags_behind_takes_nothing_back() -> None:
+    tracker, told = _tracker()
+    tracker.feed(_run("SUCCEEDED", _details("a", "SUCCEEDED")), 0.0)
+    tracker.feed(_run("RUNNING", _details("a", "RUNNING")), 0.0)
+    tracker.feed(_run("RUNNING"), 0.0)
+    assert (tracker.state, told.states()) == ("SUCCEEDED", {"a": "succeeded"})
+
+
+@pytest.mark.parametrize(("state", "ended"), [
+    ("SUCCEEDED", True), ("FAILED", True), ("CANCELED", True), ("SKIPPED", True), ("PENDING", False), ("", False),
+    ("RUNTIME_STATE_UNSPECIFIED", False), ("CANCELING", False), ("PAUSED", False), ("HIBERNATED", False),
+])  # fmt: skip
+def test_only_what_is_known_to_be_an_end_is_one(state: str, ended: bool) -> None:
+    tracker, _ = _tracker()
+    tracker.feed(_run(state), 0.0)
+    assert tracker.ended is ended
+
+
+def test_states_out_of_the_ordinary_are_said_once() -> None:
+    tracker, told = _tracker()
+    for state in ("RUNNING", "PAUSED", "RUNNING", "PAUSED", "NEW_STATE", "NEW_STATE", "CANCELING", "CANCELED"):
+        tracker.feed(_run(state), 0.0)
+    assert [note.split(" in ")[0] for note in told.notes] == [
+        "The run is paused", "The run is", "The run is being cancelled",
+    ]  # fmt: skip
+
+
+def test_attempts_of_a_task_are_told() -> None:
+    tracker, told = _tracker()
+    tracker.feed(_run("RUNNING", _details("a", "RUNNING", attempts=["RUNNING"])), 0.0)
+    for _ in range(2):
+        tracker.feed(_run("RUNNING", _details("a", "RUNNING", attempts=["FAILED", "RUNNING"])), 0.0)
+    tracker.feed(_run("RUNNING", _details("a", "SUCCEEDED", attempts=["FAILED", "SUCCEEDED"])), 0.0)
+    assert told.events == [("a", "started"), ("a", "succeeded")]
+    assert told.notes == ["a: attempt 1 failed, it is tried again"]
+    assert tracker.of_pod("w-e-a3") == tracker.of_pod("w-e-a4") == "a"
+
+
+def test_a_retried_run_tells_what_runs_again_and_keeps_what_was_done() -> None:
+    tracker, told = _tracker()
+    tracker.feed(_run("FAILED", _details("a", "SUCCEEDED"), _details("b", "FAILED")), 0.0)
+    tracker.retried()
+    tracker.feed(_run("RUNNING", _details("a", "SUCCEEDED"), _details("b", "RUNNING")), 0.0)
+    tracker.feed(_run("SUCCEEDED", _details("a", "SUCCEEDED"), _details("b", "SUCCEEDED")), 0.0)
+    assert told.events[-4:] == [("b", "started"), ("b", "failed"), ("b", "started"), ("b", "succeeded")]
+    assert ([t.state for t in tracker.results()], tracker.attempts) == (["succeeded", "succeeded"], 2)
+
+
+def test_logs_are_kept_only_of_what_runs_or_has_failed_and_only_their_end() -> None:
+    tracker, _ = _tracker()
+    tracker.feed(_run("RUNNING", _details("a", "RUNNING"), _details("b", "RUNNING")), 0.0)
+    for number in range(1000):
+        tracker.logged("a", str(number))
+        tracker.logged("b", str(number))
+    tracker.feed(_run("RUNNING", _details("a", "SUCCEEDED"), _details("b", "FAILED")), 0.0)
+    assert list(tracker.logs) == ["b"]
+    assert len(tracker.logs["b"]) == tracking.LOG_LINES
+
+
+def test_results_tell_what_was_not_seen() -> None:
+    tracker, told = _tracker()
+    tracker.feed(_run("SUCCEEDED", _details("a", "SUCCEEDED")), 0.0)
+    tracker.settle(TaskResult("a", "succeeded", 1.0))
+    tracker.settle(TaskResult("b", "reused", 2.0))
+    assert told.events[-1] == ("b", "reused")
+    assert len(told.results) == 2
+
+
+class Time(Clock):
+    """A clock that a test drives: waiting takes no time, and does what is planned for the moments that pass."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.plan: list[tuple[float, Any]] = []
+
+    def now(self) -> float:
+        return self.seconds
+
+    def wait(self, seconds: float, wake: threading.Event | None = None) -> bool:
+        until = self.seconds + max(seconds, 0.001)
+        for moment, act in sorted(self.plan, key=lambda entry: entry[0]):
+            if moment <= until:
+                self.seconds = max(self.seconds, moment)
+                self.plan.remove((moment, act))
+                act()
+                if wake is not None and wake.is_set():
+                    return True
+        self.seconds = until
+        return bool(wake and wake.is_set())
+
+
+def test_questions_stay_below_thirty_a_minute_however_much_changes() -> None:
+    now, pace = 0.0, Pace(0.0)
+    while now < 1200.0:
+        pace.spend(now)
+        now += pace.pause(now, lively=True, ending=True)
+    assert pace.asked / 20 < 30
+
+
+def test_a_change_is_looked_at_quickly_and_an_end_even_when_the_budget_is_spent() -> None:
+    pace = Pace(0.0)
+    assert pace.pause(0.0, lively=False, ending=False) == watching.SLOW
+    assert pace.pause(0.0, lively=True, ending=False) == watching.QUICK
+    pace.spend(0.0, int(watching.BURST) + 3)
+    assert pace.pause(0.0, lively=True, ending=False) == watching.SLOWER
+    assert pace.pause(0.0, lively=True, ending=True) == watching.QUICK
+
+
+class Script:
+    """An API that shows a run by a function of the time, and sources that find what they are told to."""
+
+    def __init__(self, clock: Time, shows: Any) -> None:
+        self._clock, self._shows = clock, shows
+        self.asked: list[float] = []
+
+    def get(self, path: str, **query: object) -> Any:
+        self.asked.append(self._clock.now())
+        found = self._shows(self._clock.now())
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+class Plan:
+    """Sources that find what a test says."""
+
+    def __init__(self) -> None:
+        self.wake, self.opened = threading.Event(), 0
+        self.found: list[Found] = []
+        self.followed: set[str] = set()
+
+    def find(self, found: Found) -> None:
+        self.found.append(found)
+        self.wake.set()
+
+    def follow(self, pods: Iterable[str], most: int) -> None:
+        self.followed |= set(pods)
+
+    def drain(self) -> list[Found]:
+        self.wake.clear()
+        found, self.found = self.found, []
+        return found
+
+    def stop(self, patience: float = 0.0) -> None:
+        pass
+
+
+def _watch(
+    clock: Time, shows: Any, limits: Limits | None = None, plan: Plan | None = None
+) -> tuple[Watcher, Told, Script]:
+    tracker, told = _tracker()
+    script = Script(clock, shows)
+    watcher = Watcher(
+        cast(KfpApi, script), "r", tracker, cast(Sources, plan or Plan()), told, clock, limits or Limits(),
+    )  # fmt: skip
+    return watcher, told, script
+
+
+def test_a_long_wait_asks_seldom_and_an_end_that_a_log_announces_is_seen_within_a_second() -> None:
+    clock, plan = Time(), Plan()
+    end = 1801.0
+    clock.plan = [(end, lambda: plan.find(Found("end", "w-e-a3")))]
+
+    def shows(now: float) -> Any:
+        return (
+            _run("SUCCEEDED", _details("a", "SUCCEEDED"))
+            if now >= end + 0.3
+            else _run("RUNNING", _details("a", "RUNNING"))
+        )
+
+    watcher, _, script = _watch(clock, shows, plan=plan)
+    watcher.until_end()
+    assert plan.followed == {"w-e-a3"}
+    assert clock.now() - (end + 0.3) < 1.0
+    assert len(script.asked) / (end / 60) < 30
+    assert watcher.pace.asked == len(script.asked)
+
+
+def test_an_end_that_nothing_announces_is_seen_with_the_next_question() -> None:
+    clock = Time()
+    watcher, _, script = _watch(clock, lambda now: _run("FAILED" if now > 100.0 else "RUNNING"))
+    watcher.until_end()
+    assert clock.now() - 100.0 <= watching.SLOW
+    assert len(script.asked) < 60
+
+
+def test_limits_count_from_when_the_run_and_the_task_were_seen_to_begin() -> None:
+    clock = Time()
+
+    def shows(now: float) -> Any:
+        return _run("RUNNING", _details("a", "RUNNING" if now > 50.0 else "PENDING"), _details("b", "PENDING"))
+
+    watcher, _, _ = _watch(clock, shows, Limits(task=30.0))
+    with pytest.raises(TimeIsOver, match=r"The task 'a' did not end within 30 s\. Still at work: a; waiting: b"):
+        watcher.until_end()
+    assert 80.0 <= clock.now() < 90.0
+    clock.seconds = 0.0
+    watcher, _, _ = _watch(clock, shows, Limits(run=60.0))
+    with pytest.raises(TimeIsOver, match="did not end within 60 s"):
+        watcher.until_end()
+
+
+def test_a_run_that_is_gone_is_an_error() -> None:
+    watcher, _, _ = _watch(Time(), lambda now: ApiError("no", status=404) if now > 5 else _run("RUNNING"))
+    with pytest.raises(RemoteFailed, match="somebody deleted it"):
+        watcher.until_end()
+
+
+def test_troubles_of_pods_are_warnings_of_their_tasks() -> None:
+    clock, plan = Time(), Plan()
+    clock.plan = [(3.0, lambda: plan.find(Found("trouble", "w-e-a3", "ImagePullBackOff: no such image")))]
+    watcher, told, _ = _watch(
+        clock, lambda now: _run("FAILED" if now > 9 else "RUNNING", _details("a", "PENDING")), plan=plan
+    )
+    watcher.until_end()
+    assert told.warnings == ["a: ImagePullBackOff: no such image"]
+
+
+def test_five_hundred_tasks_are_followed_with_little_memory_and_each_told_once() -> None:
+    world = World(Settings(), Clock())
+    steps = [Step(f"t{i}", float(i), float(i + 20)) for i in range(500)]
+    run = synthetic_run(world, steps, "wide", {})
+    tracker = Tracker(run.spec, told := Told())
+    began = run.states[0][0]
+    for now in range(0, 540, 20):
+        tracker.feed(
+            {"state": "RUNNING", "run_details": {"task_details": run.workflow.details(run.id, began + now)}}, now
+        )
+        assert len(tracker.running) <= 21
+        assert not tracker.logs
+    assert len(told.results) == 500
+    assert [name for name, state in told.events if state == "started"] == [f"t{i}" for i in range(500)]
+
+
+def test_sentences_name_a_few_tasks() -> None:
+    assert listed([f"t{i}" for i in range(12)]).endswith("t9, 2 more")
+
+
+LOG = """\
+I0101 10:00:00.000000      24 launcher_v2.go:90] input ComponentSpec:{}
+loading
+Traceback (most recent call last):
+  File "/usr/lib/python3.11/runpy.py", line 1, in main
+  File "/tmp/tmp.1/ephemeral_component.py", line 9, in train
+    fit()
+  File "/tmp/tmp.1/ephemeral_component.py", line 21, in fit
+    raise KeyError("x")
+KeyError: 'x'
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "/tmp/tmp.1/ephemeral_component.py", line 12, in train
+    import sklearn
+ModuleNotFoundError: No module named 'sklearn'
+I0101 10:00:01.000000      24 launcher_v2.go:151] publish success.
+F0101 10:00:01.000000      24 main.go:49] failed to execute component: exit status 1
+""".splitlines()
+
+
+def _failed(tmp_path: Path, lines: Sequence[str], **error: Any) -> RemoteFailed:
+    """The failure of a run whose task `a` failed and printed these lines."""
+
+    class Logs:
+        namespace = ""
+
+        def stream(self, path: str, **query: object) -> list[str]:
+            return list(lines)
+
+    tracker, _ = _tracker()
+    details = _details("a", "FAILED")
+    details[2] |= error
+    tracker.feed(_run("FAILED", details), 0.0)
+    pipeline = Pipeline(tmp_path / "p.py", SPEC)
+    scene = failure.Scene(
+        cast(KfpApi, Logs()), pipeline, KfpSettings(Host("http://h")), tmp_path, None, None, "http://h/#/r"
+    )
+    return scene.failure(tracker)
+
+
+def test_the_last_exception_of_a_log_is_the_reason_and_a_missing_module_has_advice(tmp_path: Path) -> None:
+    error = _failed(tmp_path, LOG)
+    assert error.why.startswith("ModuleNotFoundError: No module named 'sklearn'. It ended with exit code 1")
+    assert "packages_to_install" in error.fix and "http://h/#/r" in error.fix
+    assert "launcher_v2.go" not in error.log
+    assert failure._line(LOG) == 12
+
+
+def test_a_killed_task_names_its_memory_limit(tmp_path: Path) -> None:
+    error = _failed(tmp_path, ["F0101 10:00:01.000000 24 main.go:49] failed to execute component: exit status 137"])
+    assert "memory runs out: its limit is 1Gi" in error.why
+
+
+def test_without_a_log_the_message_of_kfp_is_the_reason(tmp_path: Path) -> None:
+    assert "pod deleted" in _failed(tmp_path, [], error={"message": "pod deleted"}).why
+
+
+def test_a_run_that_fails_before_its_first_task_tells_what_its_driver_said(tmp_path: Path) -> None:
+    tracker, _ = _tracker()
+    driver = {"display_name": "root-driver", "pod_name": "w-d-1", "state": "FAILED", "error": {"message": "no rights"}}
+    tracker.feed(_run("FAILED", [driver]), 0.0)
+
+    class Logs:
+        namespace = ""
+
+        def stream(self, path: str, **query: object) -> list[str]:
+            raise ApiError("none")
+
+    pipeline = Pipeline(tmp_path / "p.py", SPEC)
+    scene = failure.Scene(cast(KfpApi, Logs()), pipeline, KfpSettings(Host("http://h")), tmp_path, None, None, "u")
+    error = scene.failure(tracker)
+    assert (error.what, "no rights" in error.why) == ("The task 'root-driver' failed", True)
+
+
+def test_the_launchers_own_lines_are_no_lines_of_the_task() -> None:
+    assert list(telling([*LOG[:2], "I am 12 years old"])) == ["loading", "I am 12 years old"]
+
+
+class Reader:
+    """A log reader: each opening is what a test says, lines or an error after some."""
+
+    def __init__(self, *openings: list[Any]) -> None:
+        self._openings = list(openings)
+        self.opened: list[str] = []
+
+    def stream(self, path: str, **query: object) -> Any:
+        self.opened.append(path)
+        for line in self._openings.pop(0) if self._openings else [ApiError("none", status=500)]:
+            if isinstance(line, Exception):
+                raise line
+            yield line
+
+
+class Now(Clock):
+    """A clock whose pauses take no time."""
+
+    def wait(self, seconds: float, wake: threading.Event | None = None) -> bool:
+        return bool(wake and wake.is_set())
+
+
+def _sources(reader: Reader) -> Sources:
+    return Sources(cast(KfpApi, reader), "r", Now(), None)
+
+
+def _all(sources: Sources) -> list[tuple[str, str]]:
+    """What was found when the logs that are followed have ended."""
+    for thread in list(sources._open.values()):
+        thread.join(10)
+    return [(found.kind, found.text) for found in sources.drain()]
+
+
+def test_a_log_that_is_cut_goes_on_where_it_was_however_often() -> None:
+    cut = ApiError("cut", transient=True)
+    openings = [["a", cut], ["a", "b", cut], *[["a", "b", cut]] * 10, ["a", "b", "c"]]
+    sources = _sources(Reader(*openings))
+    sources.follow(["pod"])
+    assert _all(sources) == [("line", "a"), ("line", "b"), ("line", "c"), ("end", "")]
+
+
+def test_a_log_that_cannot_be_read_says_nothing_of_its_pods_end() -> None:
+    sources = _sources(Reader())
+    sources.follow(["pod"])
+    assert _all(sources) == [("unread", "")]
+
+
+def test_a_reader_that_opens_no_log_is_soon_not_asked_any_more() -> None:
+    reader = Reader()
+    sources = _sources(reader)
+    for number in range(20):
+        sources.follow([f"pod-{number}"])
+        _all(sources)
+    assert len(set(reader.opened)) == 2
+
+
+def test_only_a_few_logs_are_followed_at_a_time_and_none_beyond_the_budget() -> None:
+    sources = _sources(Reader(*[["x"]] * 20))
+    sources.follow([f"pod-{number}" for number in range(20)], 0)
+    assert not sources._open
+    sources.follow([f"pod-{number}" for number in range(20)], 10)
+    assert len(sources._open) <= 4
