@@ -159,7 +159,7 @@ def test_best_of_all_trials_is_the_output_and_all_are_in_the_table(consumer: Con
     assert f"loss={best['metric.loss']}" in log.read_text()
     record = json.loads(next(consumer.home.glob("store/runs/*/tune-hyperparams.json")).read_text())
     assert record["verdict"] == "passed"
-    assert record["details"]["counts"] == {"all": 12, "succeeded": 12, "failed": 0, "killed": 0}
+    assert record["details"]["counts"] == {"all": 12, "succeeded": 12, "failed": 0, "early-stopped": 0, "killed": 0}
 
 
 def test_same_work_is_reused_until_something_that_decides_it_changes(consumer: Consumer) -> None:
@@ -251,10 +251,10 @@ def test_failing_trials_fail_the_step_with_the_log_of_the_last(consumer: Consume
 
 
 def test_wrong_experiment_is_an_annotation_on_its_line(consumer: Consumer) -> None:
-    consumer.spec["algorithm"]["algorithmName"] = "hyperband"
+    consumer.spec["algorithm"]["algorithmName"] = "darts"
     done = consumer.run(GITHUB_ACTIONS="true")
     lines = (consumer.folder / "experiment.yaml").read_text().splitlines()
-    line = next(n for n, text in enumerate(lines, 1) if "hyperband" in text)
+    line = next(n for n, text in enumerate(lines, 1) if "darts" in text)
     assert done.returncode == 2
     assert f"::error title=Bad input,file=experiment.yaml,line={line},col=5::" in done.stdout
     assert "cannot be honoured by the local engine" in done.stdout
@@ -304,3 +304,95 @@ def test_two_runs_of_the_same_work_do_it_once(consumer: Consumer) -> None:
     assert found[0]["trials"] == found[1]["trials"] == 6
     assert found[0]["best-parameters"] == found[1]["best-parameters"]
     assert sorted(consumer.lines("started.txt")) == [f"random-{n:04d}" for n in range(1, 7)]
+
+
+PIPELINE = """
+from kfp import dsl
+
+
+@dsl.component
+def train(lr: float, layers: int, seconds: float, scores: dsl.Output[dsl.Metrics]):
+    import os, time
+
+    if layers == 3:
+        raise RuntimeError("three layers are one too many")
+    time.sleep(seconds)
+    scores.log_metric("loss", lr * layers)
+
+
+@dsl.pipeline(name="flights")
+def flights(lr: float, layers: int = 1, seconds: float = 0.0):
+    train(lr=lr, layers=layers, seconds=seconds)
+"""
+
+
+class PipelineConsumer(Consumer):
+    """A repository whose Experiment is over a pipeline."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        (self.folder / "pipeline.py").write_text(PIPELINE)
+        self.spec.pop("trialTemplate")
+        self.spec["objective"].pop("additionalMetricNames")
+        self.spec |= {"parallelTrialCount": 2, "maxTrialCount": 3, "maxFailedTrialCount": 1}
+        self.spec["parameters"] = [
+            {"name": "lr", "parameterType": "double", "feasibleSpace": {"min": "0.1", "max": "0.9"}},
+            {"name": "layers", "parameterType": "int", "feasibleSpace": {"min": "1", "max": "2"}},
+        ]
+
+    def call(self, *options: str, environ: Mapping[str, str] | None = None) -> list[str]:
+        return super().call("--pipeline", "pipeline.py", *options, environ=environ)
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> PipelineConsumer:
+    return PipelineConsumer(tmp_path)
+
+
+def test_trials_are_runs_of_a_pipeline_with_its_metrics(pipeline: PipelineConsumer) -> None:
+    found = pipeline.outputs("--data-fingerprint", "sha256:1")
+    assert found["trials"] == found["succeeded"] == 3
+    best = found["best-parameters"]
+    assert found["best-value"] == pytest.approx(best["lr"] * best["layers"])
+    records = [json.loads(file.read_text()) for file in pipeline.home.glob("store/runs/**/run-pipeline.json")]
+    assert sorted(record["run"].rpartition("/")[2] for record in records) == [f"random-000{n}" for n in (1, 2, 3)]
+    assert {record["inputs"]["data-fingerprint"] for record in records} == {"sha256:1"}
+    values = {record["outputs"]["metrics"]["loss"] for record in records}
+    assert {float(row["metric.loss"]) for row in rows(found["trials-uri"])} == values
+    assert pipeline.outputs("--data-fingerprint", "sha256:1")["trials-uri"] == found["trials-uri"]
+
+
+def test_failing_pipeline_fails_its_trial_with_its_own_reason(pipeline: PipelineConsumer) -> None:
+    pipeline.spec["parameters"][1]["feasibleSpace"] = {"min": "3", "max": "3"}
+    done = pipeline.run("--parallel", "1")
+    assert done.returncode == 3
+    assert "2 trials failed, and `maxFailedTrialCount` is 1" in done.stderr
+    assert "three layers are one too many" in done.stderr
+
+
+def test_names_of_a_template_are_the_pipelines(pipeline: PipelineConsumer) -> None:
+    pipeline.spec["parameters"][0]["name"] = "learning-rate"
+    given = [{"name": "lr", "reference": "learning-rate"}, {"name": "layers", "reference": "layers"}]
+    pipeline.spec["trialTemplate"] = {"trialParameters": given}
+    found = pipeline.outputs("--max-trials", "1")
+    assert set(found["best-parameters"]) == {"learning-rate", "layers"}
+    pipeline.spec["trialTemplate"]["trialParameters"][0]["name"] = "rate"
+    done = pipeline.run("--max-trials", "1")
+    assert done.returncode == 3
+    assert "rate" in done.stderr
+
+
+def test_cancel_ends_the_runs_of_a_pipeline(pipeline: PipelineConsumer) -> None:
+    source = PIPELINE.replace("seconds: float = 0.0", "seconds: float = 30.0")
+    (pipeline.folder / "pipeline.py").write_text(source)
+    process = pipeline.start("--max-trials", "2")
+    for _ in range(600):
+        logs = list(pipeline.home.glob("tuning/*/logs/*.log"))
+        if len(logs) == 2 and all("train" in log.read_text() for log in logs):
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    listed = subprocess.run(["ps", "-e", "-ww", "-o", "args="], capture_output=True, text=True, check=True).stdout
+    assert str(pipeline.folder) not in listed

@@ -11,10 +11,14 @@ import pytest
 import yaml
 
 from mlops_actions.errors import BadInput, RemoteFailed
-from mlops_actions.tuning.engine import Outcome, Request, Trial
-from mlops_actions.tuning.experiment import Experiment
+from mlops_actions.record import Record
+from mlops_actions.reports.sections import section
+from mlops_actions.tuning.engine import PARENT, Outcome, Request, Site, Trial
+from mlops_actions.tuning.experiment import EarlyStopping, Experiment
 from mlops_actions.tuning.local import LocalEngine
-from mlops_actions.tuning.publish import as_csv, typed
+from mlops_actions.tuning.publish import as_csv, details, typed
+from mlops_actions.tuning.reading import Document
+from mlops_actions.tuning.stopping import MedianStop
 
 KATIB = Path(__file__).resolve().parents[1] / "data" / "katib"
 ADD = "import sys; print('loss=%r' % sum(float(a.split('=')[1]) for a in sys.argv[1:]))"
@@ -44,7 +48,7 @@ class Recorder:
         self.stopped_with.append(best.name if best else None)
 
 
-def experiment(program: str = ADD, *, example: str = "random", goal: float | None = None, **spec: Any) -> Experiment:
+def experiment(program: str = ADD, *, example: str = "random", goal: float | None = None, **spec: Any) -> Document:
     """Katib's example with a program of this machine for the training in the image."""
     values = yaml.safe_load((KATIB / f"example-{example}.yaml").read_text())
     values["spec"]["algorithm"].setdefault("algorithmSettings", [{"name": "random_state", "value": "11"}])
@@ -54,14 +58,14 @@ def experiment(program: str = ADD, *, example: str = "random", goal: float | Non
     values["spec"] |= spec
     container = values["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"][0]
     container["command"] = [sys.executable, "-S", "-c", program, *container["command"][-2:]]
-    return Experiment.model_validate(values)
+    return Document("experiment.yaml", values, Experiment.model_validate(values), {})
 
 
-def run(given: Experiment, folder: Path, watcher: Recorder | None = None, **request: Any) -> Outcome:
-    spec = given.spec
-    asked = {"parallel": spec.parallel_trial_count, "max_trials": spec.max_trial_count, "environ": dict(os.environ)}
-    made = Request(given, folder=folder, state=folder / "state", **(asked | request))
-    return LocalEngine().run(made, watcher or Recorder())
+def run(given: Document, folder: Path, watcher: Recorder | None = None, **request: Any) -> Outcome:
+    spec = given.experiment.spec
+    asked = {"parallel": spec.parallel_trial_count, "max_trials": spec.max_trial_count}
+    site = Site(folder, dict(os.environ), folder / "state")
+    return LocalEngine(site).run(Request(given, "key", **(asked | request)), watcher or Recorder())
 
 
 @pytest.mark.parametrize("example", ["random", "tpe"])
@@ -94,7 +98,7 @@ def test_goal_ends_the_experiment_and_the_trials_that_still_run(tmp_path: Path) 
     assert outcome.end == "GoalReached"
     assert time.monotonic() - began < 5
     assert [trial.state for trial in outcome.trials] == ["Succeeded", "Killed", "Killed"]
-    assert "random-0002,Killed," in as_csv(slow, outcome)
+    assert "random-0002,Killed," in as_csv(slow.experiment, outcome)
 
 
 def test_same_seed_same_parameters_however_many_run_at_a_time(tmp_path: Path) -> None:
@@ -144,7 +148,7 @@ def test_metric_that_was_never_printed_is_told_with_what_was(tmp_path: Path) -> 
         run(silent, tmp_path, parallel=1)
     assert "it never reported 'loss' as loss=<number>" in failed.value.why
     assert failed.value.log == "Loss: 0.3"
-    assert "Print the metric in that form" in failed.value.fix
+    assert "Report the metric in that form" in failed.value.fix
     with pytest.raises(RemoteFailed, match="it printed nothing"):
         run(experiment("pass", maxFailedTrialCount=0), tmp_path / "nothing", parallel=1)
 
@@ -213,6 +217,7 @@ def test_what_a_trial_leaves_behind_ends_with_it(tmp_path: Path) -> None:
 
 def test_program_that_is_not_there_is_named(tmp_path: Path) -> None:
     given = experiment()
+    assert given.primary
     given.primary[1].command[0] = "no-such-program"
     with pytest.raises(BadInput, match="'no-such-program' is not on this machine"):
         run(given, tmp_path)
@@ -223,6 +228,146 @@ def test_experiment_without_an_end_is_refused(tmp_path: Path) -> None:
         run(experiment(), tmp_path, max_trials=None)
 
 
+@pytest.mark.parametrize("limit", ["timeout", "stall_timeout"])
+def test_limit_gives_the_best_so_far_where_that_is_asked(limit: str, tmp_path: Path) -> None:
+    program = (
+        "import os, time; n = int(os.environ['KATIB_TRIAL_NAME'][-1]); time.sleep(60 * (n > 2)); print(f'loss={n}')"
+    )
+    slow = experiment(program)
+    with pytest.raises(RemoteFailed, match=r"`at-limit: best` takes the best so far"):
+        run(slow, tmp_path, parallel=1, **{limit: 1.0})
+    outcome = run(slow, tmp_path, parallel=1, at_limit="best", **{limit: 0.5})
+    assert outcome.end == {"timeout": "TimeLimit", "stall_timeout": "Stalled"}[limit]
+    assert [trial.state for trial in outcome.trials] == ["Succeeded", "Succeeded", "Killed"]
+    assert outcome.best.name == "random-0001" and outcome.resumed == 2
+    assert details(slow.experiment, outcome, "")["counts"] == {
+        "all": 3, "succeeded": 2, "failed": 0, "early-stopped": 0, "killed": 1
+    }  # fmt: skip
+
+
+def test_limit_without_any_result_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RemoteFailed, match=r"No trial ended within 0\.4 s.*0 trials ended") as failed:
+        run(
+            experiment("import time; print('begun', flush=True); time.sleep(60)"),
+            tmp_path,
+            stall_timeout=0.4,
+            at_limit="best",
+        )
+    assert failed.value.log == "begun"
+
+
+STEPS = """
+import os, sys, time
+lr = float(sys.argv[1].split("=")[1])
+for step in range(40):
+    print(f"epoch {step} loss={lr + 1 / (step + 1)}", flush=True)
+    time.sleep(0.05 if lr > {slow} else 0.001)
+"""
+"""A training that prints its loss as it goes; those with a large learning rate are worse, and slower."""
+
+
+def medianstop(**settings: str) -> dict[str, Any]:
+    given = [{"name": name, "value": value} for name, value in settings.items()]
+    return {"algorithmName": "medianstop", "algorithmSettings": given}
+
+
+def test_trial_that_falls_behind_is_stopped_and_its_value_counts(tmp_path: Path) -> None:
+    stopping = medianstop(min_trials_required="2", start_step="3")
+    wide = [
+        {"name": n, "parameterType": "double", "feasibleSpace": {"min": "0", "max": m}}
+        for n, m in (("lr", "100"), ("momentum", "1"))
+    ]
+    given = experiment(STEPS.replace("{slow}", "50"), earlyStopping=stopping, parameters=wide)
+    outcome = run(given, tmp_path, parallel=2, max_trials=8)
+    stopped = [trial for trial in outcome.trials if trial.state == "EarlyStopped"]
+    assert stopped and outcome.end == "MaxTrialsReached"
+    for trial in stopped:
+        assert trial.value is not None and trial.value == trial.metrics["loss"] > outcome.value
+        assert trial.message.startswith("loss was ") and "others had" in trial.message
+        lines = (tmp_path / "state" / "logs" / f"{trial.name}.log").read_text().splitlines()
+        assert 3 <= len(lines) < 40
+    assert not any(trial.failed for trial in outcome.trials)
+    counts = details(given.experiment, outcome, "")["counts"]
+    assert counts["early-stopped"] == len(stopped) and counts["killed"] == 0
+    watcher = Recorder()
+    more = run(given, tmp_path, watcher, parallel=2, max_trials=10)
+    assert len(watcher.recalled) == 8 and more.trials[:8] != outcome.trials
+    assert [trial.state for trial in more.trials[:8]] == [trial.state for trial in outcome.trials]
+
+
+def test_limit_of_a_trial_is_what_others_had_at_its_age_when_it_began(tmp_path: Path) -> None:
+    objective = experiment().experiment.spec.objective
+    median = MedianStop(EarlyStopping.model_validate(medianstop(min_trials_required="2", start_step="2")), objective)
+    median.learn([4.0, 2.0, 0.1])
+    assert median.limit() is None
+    median.learn([8.0])
+    limit = median.limit()
+    assert limit and limit.value == 5.5  # the mean of 3 and 8
+    limit.observe(9.0)
+    assert not limit.missed()  # too young
+    limit.observe(5.0)
+    limit.observe(50.0)
+    assert not limit.missed()  # its best counts
+    behind = median.limit()
+    assert behind
+    behind.observe(9.0)
+    behind.observe(6.0)
+    assert behind.missed() == "loss was 6 at best after 2 values, and others had 5.5"
+
+
+def test_generations_go_on_from_their_parents_checkpoints(tmp_path: Path) -> None:
+    program = """
+import pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+before = (folder / "line").read_text() if (folder / "line").exists() else ""
+(folder / "line").write_text(before + sys.argv[2] + ",")
+print("loss=%d" % -len((before + sys.argv[2]).split(",")))
+"""
+    settings = {
+        "suggestion_trial_dir": "/ckpt/",
+        "n_population": "5",
+        "truncation_threshold": "0.2",
+        "random_state": "1",
+    }
+    algorithm = {"algorithmName": "pbt", "algorithmSettings": [{"name": n, "value": v} for n, v in settings.items()]}
+    given = experiment(program, algorithm=algorithm)
+    assert given.primary
+    given.primary[1].command[4:] = ["/ckpt", "${trialParameters.learningRate}"]
+    outcome = run(given, tmp_path, parallel=2, max_trials=16)
+    for trial in outcome.trials:
+        line = (tmp_path / "state" / "trials" / trial.name / "checkpoints" / "line").read_text().split(",")
+        parent = trial.labels.get(PARENT)
+        above = (
+            (tmp_path / "state" / "trials" / parent / "checkpoints" / "line").read_text().split(",")[:-1]
+            if parent
+            else []
+        )
+        assert line[:-1] == [*above, str(trial.parameters["lr"])]
+    assert outcome.value == -3  # a grandchild
+    watcher = Recorder()
+    more = run(given, tmp_path, watcher, parallel=2, max_trials=18)
+    assert more.trials[15].labels == outcome.trials[15].labels and len(watcher.begun) == 2
+
+
+def test_hyperband_ends_when_its_brackets_do(tmp_path: Path) -> None:
+    program = """
+import sys
+values = dict(word[2:].split("=") for word in sys.argv[1:])
+print("loss=%r" % (float(values["lr"]) / float(values["momentum"])))
+"""
+    settings = {"r_l": "4", "eta": "2", "resource_name": "momentum"}
+    algorithm = {
+        "algorithmName": "hyperband",
+        "algorithmSettings": [{"name": n, "value": v} for n, v in settings.items()],
+    }
+    outcome = run(experiment(program, algorithm=algorithm), tmp_path, parallel=4, max_trials=None)
+    assert outcome.end == "SearchSpaceExhausted"
+    assert [float(trial.parameters["momentum"]) for trial in outcome.trials] == [1] * 4 + [2] * 2 + [4] + [2] * 3 + [
+        4
+    ] * 2 + [4] * 3
+    assert outcome.best.parameters["momentum"] == 4
+
+
 def test_best_parameters_have_their_types() -> None:
     space = [
         {"name": "n", "parameterType": "int", "feasibleSpace": {"min": "1", "max": "2"}},
@@ -230,8 +375,8 @@ def test_best_parameters_have_their_types() -> None:
         {"name": "c", "parameterType": "categorical", "feasibleSpace": {"list": ["1"]}},
     ]
     given = experiment(parameters=space)
-    assert typed(given, Trial(0, "t", {"n": 1, "b": "16", "c": "1"})) == {"n": 1, "b": 16, "c": "1"}
-    assert typed(given, Trial(0, "t", {"n": 1, "b": "0.5", "c": "1"}))["b"] == 0.5
+    assert typed(given.experiment, Trial(0, "t", {"n": 1, "b": "16", "c": "1"})) == {"n": 1, "b": 16, "c": "1"}
+    assert typed(given.experiment, Trial(0, "t", {"n": 1, "b": "0.5", "c": "1"}))["b"] == 0.5
 
 
 def gone(process: int) -> bool:
@@ -242,3 +387,28 @@ def gone(process: int) -> bool:
             return True
         time.sleep(0.04)
     return False
+
+
+def test_report_says_what_was_stopped_and_by_which_limit(tmp_path: Path) -> None:
+    given = experiment()
+    done = Trial(0, "random-0001", {"lr": 0.1, "momentum": 0.5}, "Succeeded", {"loss": 0.6}, 0.6, 1.0)
+    stopped = Trial(
+        1, "random-0002", {"lr": 0.2, "momentum": 0.5}, "EarlyStopped", {"loss": 0.7}, 0.7, 1.0, "loss was 0.7"
+    )
+    killed = Trial(2, "random-0003", {"lr": 0.3, "momentum": 0.5}, "Killed")
+    outcome = Outcome("TimeLimit", (done, stopped, killed), done, 0.6, None, {}, {}, 0)
+    shown = details(given.experiment, outcome, "file:///picture.png")
+    record = Record(
+        action="tune-hyperparams",
+        started="2026-01-02",
+        seconds=1.0,
+        details=shown,
+        outputs={"trials-uri": "file:///t.csv"},
+    )
+    text = section(record)
+    assert "**its time was up**, and the best so far was taken" in text
+    assert "1 of 3 trials succeeded, 1 was stopped early, 1 was no longer needed" in text
+    assert "Seed" not in text
+    assert (
+        as_csv(given.experiment, outcome).splitlines()[2] == "2,random-0002,EarlyStopped,0.7,0.2,0.5,1.0,loss was 0.7"
+    )

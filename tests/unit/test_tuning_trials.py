@@ -9,22 +9,27 @@ import yaml
 from mlops_actions.tuning.code import code_files, digest
 from mlops_actions.tuning.experiment import Experiment, Objective
 from mlops_actions.tuning.metrics import collect
+from mlops_actions.tuning.reading import Document
 from mlops_actions.tuning.template import command
 
 KATIB = Path(__file__).resolve().parents[1] / "data" / "katib"
 
 
-def experiment(name: str = "random", **container: Any) -> Experiment:
+def example(name: str = "random", **container: Any) -> Document:
     values = yaml.safe_load((KATIB / f"example-{name}.yaml").read_text())
-    values["spec"].pop("earlyStopping", None)
     values["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"][0] |= container
-    return Experiment.model_validate(values)
+    return document(values)
+
+
+def document(values: dict[str, Any]) -> Document:
+    return Document("experiment.yaml", values, Experiment.model_validate(values), {})
 
 
 @pytest.mark.parametrize("name", ["random", "grid", "tpe", "median-stop"])
 def test_katibs_examples_become_the_commands_that_katib_runs(name: str) -> None:
-    made = command(experiment(name), f"{name}-0001", {"lr": "0.0123", "momentum": "0.7"})
-    assert made.argv == (
+    made = command(example(name), f"{name}-0001", {"lr": "0.0123", "momentum": "0.7"})
+    assert made.arguments == ()
+    assert made.words == (
         "python3",
         "/opt/pytorch-mnist/mnist.py",
         "--epochs=1",
@@ -51,13 +56,13 @@ def test_metadata_of_the_trial_is_filled_in() -> None:
     template["trialParameters"] += [{"name": name, "reference": text} for name, text in names.items()]
     container = template["trialSpec"]["spec"]["template"]["spec"]["containers"][0]
     container["command"] = ["echo", *(f"${{trialParameters.{name}}}" for name in names)]
-    made = command(Experiment.model_validate(values), "random-0007", {"lr": "1", "momentum": "2"})
-    assert made.argv == ("echo", "random-0007", "kubeflow", "Job", "batch/v1", "flights", "c")
+    made = command(document(values), "random-0007", {"lr": "1", "momentum": "2"})
+    assert made.words == ("echo", "random-0007", "kubeflow", "Job", "batch/v1", "flights", "c")
 
 
 def test_variables_are_expanded_as_kubernetes_does() -> None:
     made = command(
-        experiment(
+        example(
             command=["run", "$(BOTH)", "$$(RATE)", "$(UNKNOWN)", "$HOME"],
             args=["$(KATIB_TRIAL_NAME)"],
             env=[
@@ -68,14 +73,15 @@ def test_variables_are_expanded_as_kubernetes_does() -> None:
         "t-1",
         {"lr": "0.1", "momentum": "0.9"},
     )
-    assert made.argv == ("run", "0.1/0.9", "$(RATE)", "$(UNKNOWN)", "$HOME", "t-1")
+    assert made.words == ("run", "0.1/0.9", "$(RATE)", "$(UNKNOWN)", "$HOME")
+    assert made.arguments == ("t-1",)
     assert made.environ == {"KATIB_TRIAL_NAME": "t-1", "RATE": "0.1", "BOTH": "0.1/0.9"}
 
 
 def test_a_value_is_not_filled_in_twice() -> None:
     """A categorical value that looks like a placeholder stays what it is."""
-    made = command(experiment(), "t-1", {"lr": "${trialParameters.momentum}", "momentum": "2"})
-    assert made.argv[-2:] == ("--lr=${trialParameters.momentum}", "--momentum=2")
+    made = command(example(), "t-1", {"lr": "${trialParameters.momentum}", "momentum": "2"})
+    assert made.words[-2:] == ("--lr=${trialParameters.momentum}", "--momentum=2")
 
 
 def objective(kind: str = "minimize", **more: Any) -> Objective:

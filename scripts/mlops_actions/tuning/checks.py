@@ -1,31 +1,26 @@
-"""What must hold between the fields of an Experiment: Katib's rules, and what the local engine can honour.
+"""What must hold between the fields of an Experiment, whichever engine runs it: Katib's rules.
 
-Katib's rules are those of its validating webhook (pkg/webhook/v1beta1/experiment/validator/validator.go). Each check
-yields what is wrong and where it stands; the first one is told.
+They are those of its validating webhook (pkg/webhook/v1beta1/experiment/validator/validator.go) and of its
+algorithms' services (algorithms/settings.py), and what would only show when trials run. Each check yields what is wrong
+and where it stands; the first one is told. What only the local engine cannot do is in checks_local.py.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
 from ..errors import BadInput
-from .experiment import Experiment, Parameter, Path, marked
+from .algorithms.settings import ALGORITHMS, EARLY_STOPPING, NAS, Rule, problems
+from .experiment import Algorithm, Experiment, Parameter, Path
 from .metrics import compiled
-from .reading import Document, dotted
-from .space import ALGORITHMS, KATIB_ONLY, grid_size
+from .reading import TRIAL_SPEC, Document, dotted
 from .template import PLACEHOLDER, reference, texts
 
 _NAME = re.compile(r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
-_LARGEST_GRID = 1_000_000
-_CONDITIONS = {
-    "successCondition": 'status.conditions.#(type=="Complete")#|#(status=="True")#',
-    "failureCondition": 'status.conditions.#(type=="Failed")#|#(status=="True")#',
-}
-_ON_KATIB = "Leave it out, or run the Experiment on Katib"
 
 
 @dataclass(frozen=True)
@@ -37,45 +32,44 @@ class Fault:
     fix: str
 
 
-def check(document: Document) -> None:
-    """Refuse an Experiment that Katib would refuse, or that asks for what the local engine cannot do.
+def check(document: Document, *, pipeline: bool = False) -> None:
+    """Refuse an Experiment that Katib would refuse, or that would fail when it runs.
+
+    Args:
+        document: the Experiment.
+        pipeline: its trials are runs of a pipeline, so it needs no trial template; one only names the parameters.
 
     Raises:
         BadInput: with the line.
     """
-    for fault in _faults(document):
+    refuse(document, _faults(document, pipeline))
+
+
+def refuse(document: Document, faults: Iterable[Fault]) -> None:
+    """Tell the first thing that is wrong, if anything is.
+
+    Raises:
+        BadInput: with the line.
+    """
+    for fault in faults:
         raise BadInput(f"{document.name}: {fault.what}", fix=fault.fix, place=document.place(fault.path))
 
 
-def notices(experiment: Experiment) -> list[str]:
-    """What the Experiment says and a process on this machine does not have, each with what is done instead."""
-    container = experiment.primary[1]
-    found = [f"`{dotted(path)}` is ignored: {why}" for path, why in marked(experiment, "ignored")]
-    if container.image:
-        found.insert(
-            0, f"The image {container.image} is not used: trials run as processes in the consumer's environment"
-        )
-    return found
-
-
-def _faults(document: Document) -> Iterator[Fault]:
+def _faults(document: Document, pipeline: bool) -> Iterator[Fault]:
     experiment = document.experiment
-    for where, why in marked(experiment, "refused"):
-        yield Fault(where, f"`{dotted(where)}` cannot be honoured by the local engine: {why}", _ON_KATIB)
+    spec = experiment.spec
     yield from _whole(experiment)
     yield from _objective(experiment)
-    yield from _algorithm(experiment)
-    for index, parameter in enumerate(experiment.spec.parameters):
-        path: Path = ("spec", "parameters", index)
-        yield from _parameter(parameter, path, experiment.spec.algorithm.algorithm_name == "grid")
-    yield from _repeated((p.name for p in experiment.spec.parameters), ("spec", "parameters"), "name")
-    if experiment.spec.algorithm.algorithm_name == "grid" and grid_size(experiment.spec.parameters) > _LARGEST_GRID:
-        size = f"{grid_size(experiment.spec.parameters):,}"
-        yield Fault(
-            ("spec", "parameters"), f"the grid has {size} combinations", "Take larger steps, or another algorithm"
-        )
+    yield from _settings(spec.algorithm, ("spec", "algorithm"), ALGORITHMS, "algorithm")
+    if spec.early_stopping:
+        yield from _settings(spec.early_stopping, ("spec", "earlyStopping"), EARLY_STOPPING, "early stopping")
+    yield from _space(experiment)
+    for where, what, fix in problems(spec):
+        yield Fault(("spec", where), what, fix)
     yield from _collector(experiment)
-    yield from _template(document)
+    yield from _references(experiment)
+    if not pipeline:
+        yield from _template(document)
 
 
 def _whole(experiment: Experiment) -> Iterator[Fault]:
@@ -108,28 +102,25 @@ def _objective(experiment: Experiment) -> Iterator[Fault]:
             yield Fault((*path, "metricStrategies", index, "name"), what, fix)
 
 
-def _algorithm(experiment: Experiment) -> Iterator[Fault]:
-    algorithm = experiment.spec.algorithm
-    path: Path = ("spec", "algorithm")
-    name = algorithm.algorithm_name
-    if name not in ALGORITHMS:
-        known = name in KATIB_ONLY
-        what = f"the algorithm {name!r} " + (
-            "cannot be honoured by the local engine" if known else "is unknown to Katib"
-        )
-        near = difflib.get_close_matches(name, [*ALGORITHMS, *KATIB_ONLY], n=1)
-        here = f"The local engine has: {', '.join(ALGORITHMS)}"
-        fix = here if known or not near else f"Did you mean {near[0]!r}? {here}"
-        yield Fault((*path, "algorithmName"), what, fix)
+def _settings(given: Algorithm, path: Path, known: Mapping[str, Mapping[str, Rule]], kind: str) -> Iterator[Fault]:
+    """The name and the settings of an algorithm, against those that there are."""
+    name = given.algorithm_name
+    if name not in known:
+        near = difflib.get_close_matches(name, list(known), n=1)
+        has = f"Katib has: {', '.join(known)}"
+        fix = f"Did you mean {near[0]!r}? {has}" if near else has
+        yield Fault((*path, "algorithmName"), f"the {kind} {name!r} is unknown to Katib", fix)
         return
-    yield from _repeated((s.name.lower() for s in algorithm.algorithm_settings), (*path, "algorithmSettings"), "name")
-    for index, setting in enumerate(algorithm.algorithm_settings):
-        here_: Path = (*path, "algorithmSettings", index)
-        rules = ALGORITHMS[name]
+    rules = known[name]
+    if name in NAS:
+        return
+    yield from repeated((s.name.lower() for s in given.algorithm_settings), (*path, "algorithmSettings"), "name")
+    for index, setting in enumerate(given.algorithm_settings):
+        here: Path = (*path, "algorithmSettings", index)
         if setting.name not in rules:
             near = difflib.get_close_matches(setting.name, list(rules), n=1)
             fix = f"Did you mean `{near[0]}`?" if near else f"It has: {', '.join(rules)}"
-            yield Fault((*here_, "name"), f"the algorithm {name} has no setting {setting.name!r}", fix)
+            yield Fault((*here, "name"), f"the algorithm {name} has no setting {setting.name!r}", fix)
             continue
         rule = rules[setting.name]
         try:
@@ -137,17 +128,33 @@ def _algorithm(experiment: Experiment) -> Iterator[Fault]:
         except ValueError:
             fits = False
         if not fits:
-            yield Fault(
-                (*here_, "value"), f"`{setting.name}` must be {rule.words}, not {setting.value!r}", "Correct it"
-            )
+            what = f"`{setting.name}` must be {rule.words}, not {setting.value!r}"
+            yield Fault((*here, "value"), what, "Correct it")
+    for missing in (setting for setting, rule in rules.items() if rule.required and setting not in given.settings):
+        what = f"the algorithm {name} needs the setting `{missing}`"
+        yield Fault(path, what, f"Add it to `algorithmSettings`: {rules[missing].words}")
+
+
+def _space(experiment: Experiment) -> Iterator[Fault]:
+    """The search space."""
+    spec = experiment.spec
+    path: Path = ("spec", "parameters")
+    if not spec.parameters and not spec.nas_config:
+        yield Fault(("spec",), "`spec.parameters` is missing", "Add it")
+    if spec.parameters and spec.nas_config:
+        yield Fault(
+            ("spec", "nasConfig"), "both `spec.parameters` and `spec.nasConfig` are given", "Leave one of them out"
+        )
+    for index, parameter in enumerate(spec.parameters):
+        yield from _parameter(parameter, (*path, index), spec.algorithm.algorithm_name == "grid")
+    yield from repeated((p.name for p in spec.parameters), path, "name")
 
 
 def _parameter(parameter: Parameter, path: Path, grid: bool) -> Iterator[Fault]:
     space, kind, name = parameter.feasible_space, parameter.parameter_type, parameter.name
     here: Path = (*path, "feasibleSpace")
-    if space.distribution in ("normal", "logNormal"):
-        what = f"the distribution {space.distribution} of {name!r} cannot be honoured by the local engine"
-        yield Fault((*here, "distribution"), what, "Use uniform or logUniform, or run the Experiment on Katib")
+    if not space.model_fields_set:
+        yield Fault(here, f"`feasibleSpace` of {name!r} is empty", "Say what the parameter may be")
     if kind in ("discrete", "categorical"):
         for key in ("min", "max", "step"):
             if getattr(space, key) is not None:
@@ -158,9 +165,9 @@ def _parameter(parameter: Parameter, path: Path, grid: bool) -> Iterator[Fault]:
                 f"`list` of {name!r} is {'empty' if space.values == [] else 'missing'}",
                 "List its values",
             )
-        if space.distribution == "logUniform":
+        if space.distribution not in (None, "uniform"):
             yield Fault((*here, "distribution"), f"{name!r} is a list: it has no distribution", "Leave it out")
-        yield from _repeated(space.values or [], (*here, "list"), "")
+        yield from repeated(space.values or [], (*here, "list"), "")
         return
     if space.values is not None:
         yield Fault((*here, "list"), f"`list` means nothing for {name!r}, which is {kind}", "Use `min` and `max`")
@@ -180,7 +187,7 @@ def _parameter(parameter: Parameter, path: Path, grid: bool) -> Iterator[Fault]:
 
 def _bounds(parameter: Parameter, numbers: dict[str, Decimal], path: Path, grid: bool) -> Iterator[Fault]:
     """Rules for the numbers of an int or a double."""
-    name, log = parameter.name, parameter.feasible_space.distribution == "logUniform"
+    name = parameter.name
     low, high, step = numbers["min"], numbers["max"], numbers.get("step")
     if low > high:
         yield Fault((*path, "min"), f"`min` of {name!r} is {low}, above its `max`, {high}", "Exchange or correct them")
@@ -188,28 +195,42 @@ def _bounds(parameter: Parameter, numbers: dict[str, Decimal], path: Path, grid:
         yield Fault((*path, "step"), f"`step` of {name!r} must be above 0, not {step}", "Correct it")
     if grid and step is None and parameter.parameter_type == "double":
         yield Fault(path, f"{name!r} has no `step`, and a grid needs one of each double", "Add `step`")
-    if not log:
-        return
-    if low <= 0:
+    if parameter.feasible_space.distribution in ("logUniform", "logNormal") and low <= 0:
         yield Fault((*path, "min"), f"`min` of {name!r} is {low}, and a logarithm needs more than 0", "Raise it")
-    if grid:
-        yield Fault(
-            (*path, "distribution"), f"a grid has even steps: {name!r} cannot be logUniform on it", "Leave it out"
-        )
-    if step is not None and (parameter.parameter_type == "double" or step != 1):
-        yield Fault((*path, "step"), f"{name!r} cannot have a `step` and be logUniform", "Leave one of them out")
 
 
 def _collector(experiment: Experiment) -> Iterator[Fault]:
     collector = experiment.spec.metrics_collector_spec
-    path: Path = ("spec", "metricsCollectorSpec")
-    if collector.collector.kind != "StdOut":
-        what = f"the metrics collector {collector.collector.kind} cannot be honoured by the local engine"
+    kind, path = collector.collector.kind, ("spec", "metricsCollectorSpec")
+    source: Path = (*path, "source")
+    file = collector.source.file_system_path if collector.source else None
+    if kind == "None":
         yield Fault(
-            (*path, "collector", "kind"), what, "Print the metrics and use StdOut, or run the Experiment on Katib"
+            (*path, "collector", "kind"), "Katib takes no metrics collector of kind None any more", "Use StdOut"
         )
+    if kind == "Custom" and collector.collector.custom_collector is None:
+        yield Fault((*path, "collector"), "a custom collector needs its container", "Add `customCollector`")
+    wanted = {"File": "File", "TensorFlowEvent": "Directory"}.get(kind)
+    if wanted and not collector.path.startswith("/"):
+        what = f"the metrics collector's path {collector.path!r} is not absolute"
+        yield Fault((*source, "fileSystemPath", "path"), what, "Write where it is in the trial's container")
+    if wanted and file and file.kind != wanted:
+        what = f"`kind` of the metrics collector's path must be {wanted}, not {file.kind or 'left out'}"
+        yield Fault((*source, "fileSystemPath", "kind"), what, f"Write `kind: {wanted}`")
+    if kind == "TensorFlowEvent" and file and file.format is not None:
+        what = "event files have no `format`"
+        yield Fault((*source, "fileSystemPath", "format"), what, "Leave it out")
+    if kind == "File" and collector.json_lines and collector.formats:
+        yield Fault((*source, "filter"), "a metrics file in JSON has no filter", "Leave it out")
+    if kind == "PrometheusMetric":
+        if not str(collector.port).isdecimal() or not 0 < int(collector.port) < 65536:
+            what = f"the port of the metrics must be a number from 1 to 65535, not {collector.port!r}"
+            yield Fault((*source, "httpGet", "port"), what, "Correct it")
+        if not collector.path.startswith("/"):
+            what = f"the path of the metrics must begin with /, not {collector.path!r}"
+            yield Fault((*source, "httpGet", "path"), what, "Correct it")
     for index, text in enumerate(collector.formats):
-        here: Path = (*path, "source", "filter", "metricsFormat", index)
+        here: Path = (*source, "filter", "metricsFormat", index)
         try:
             groups = compiled([text])[0].groups
         except re.error as error:
@@ -220,40 +241,21 @@ def _collector(experiment: Experiment) -> Iterator[Fault]:
                 yield Fault(here, what, "Put each in parentheses")
 
 
-def _template(document: Document) -> Iterator[Fault]:
-    experiment = document.experiment
-    template = experiment.spec.trial_template
-    path: Path = ("spec", "trialTemplate")
-    for key, default in _CONDITIONS.items():
-        given = template.success_condition if key == "successCondition" else template.failure_condition
-        if given not in (None, default):
-            what = (
-                f"`{dotted((*path, key))}` cannot be honoured by the local engine: a trial's process succeeds or fails"
-            )
-            yield Fault((*path, key), what, _ON_KATIB)
-    yield from _references(experiment, path)
-    yield from _placeholders(document, path)
-    yield from _containers(experiment, (*path, "trialSpec", "spec", "template", "spec", "containers"))
-    metadata = template.trial_spec.metadata
-    if metadata.name or metadata.namespace:
-        key = "name" if metadata.name else "namespace"
-        yield Fault(
-            (*path, "trialSpec", "metadata", key), f"the trial's `metadata.{key}` is Katib's to set", "Leave it out"
-        )
-
-
-def _references(experiment: Experiment, path: Path) -> Iterator[Fault]:
+def _references(experiment: Experiment) -> Iterator[Fault]:
     """Trial parameters and the search space must name each other."""
+    path: Path = ("spec", "trialTemplate")
     given = experiment.spec.trial_template.trial_parameters
     space = {parameter.name: "" for parameter in experiment.spec.parameters}
-    yield from _repeated((p.name for p in given), (*path, "trialParameters"), "name")
-    yield from _repeated((p.reference for p in given), (*path, "trialParameters"), "reference")
+    yield from repeated((p.name for p in given), (*path, "trialParameters"), "name")
+    yield from repeated((p.reference for p in given), (*path, "trialParameters"), "reference")
     for index, parameter in enumerate(given):
-        if reference(experiment, "", space, parameter.reference) is None:
+        if space and reference(experiment, "", space, parameter.reference) is None:
             near = difflib.get_close_matches(parameter.reference, list(space), n=1)
             fix = f"Did you mean {near[0]!r}?" if near else "Define it in `spec.parameters`, or correct the reference"
             what = f"the trial parameter {parameter.name!r} refers to {parameter.reference!r}, which is not defined"
             yield Fault((*path, "trialParameters", index, "reference"), what, fix)
+    if not given:
+        return  # a pipeline's parameters are the search space's
     used = {parameter.reference for parameter in given}
     for index, defined in enumerate(experiment.spec.parameters):
         if defined.name not in used:
@@ -261,9 +263,9 @@ def _references(experiment: Experiment, path: Path) -> Iterator[Fault]:
             yield Fault(("spec", "parameters", index, "name"), what, "Add it to `trialParameters`, or leave it out")
 
 
-def _placeholders(document: Document, path: Path) -> Iterator[Fault]:
+def _placeholders(document: Document) -> Iterator[Fault]:
     """Trial parameters and the template must name each other."""
-    raw = document.values["spec"]["trialTemplate"]["trialSpec"]
+    raw, path = document.experiment.spec.trial_template.trial_spec, TRIAL_SPEC[:-1]
     used = {name for text in texts(raw) for name in PLACEHOLDER.findall(text)}
     given = [parameter.name for parameter in document.experiment.spec.trial_template.trial_parameters]
     for name in sorted(used - set(given)):
@@ -281,32 +283,46 @@ def _placeholders(document: Document, path: Path) -> Iterator[Fault]:
             )
 
 
-def _containers(experiment: Experiment, path: Path) -> Iterator[Fault]:
-    template = experiment.spec.trial_template
-    containers = template.trial_spec.spec.template.spec.containers
-    names = [container.name for container in containers]
-    if template.primary_container_name not in names:
+def _template(document: Document) -> Iterator[Fault]:
+    template, path = document.experiment.spec.trial_template, TRIAL_SPEC[:-1]
+    if template.trial_spec is None and template.config_map is None:
+        missing = "trialSpec" if "trialTemplate" in document.values["spec"] else ""
+        where: Path = (*path, missing) if missing else path
+        yield Fault(where, f"`{dotted(where)}` is missing", "Say what a trial runs")
+    if template.trial_spec is not None and template.config_map is not None:
+        yield Fault((*path, "configMap"), "both `trialSpec` and `configMap` are given", "Leave one of them out")
+    if template.config_map is not None:
+        given = template.config_map
+        if not (given.config_map_name and given.config_map_namespace and given.template_path):
+            what = "`configMapName`, `configMapNamespace` and `templatePath` must all be given"
+            yield Fault((*path, "configMap"), what, "Add what is missing")
+    if template.trial_spec is not None:
+        yield from _object(document)
+        yield from _placeholders(document)
+
+
+def _object(document: Document) -> Iterator[Fault]:
+    """What a trial's object must be, whatever its kind."""
+    template = document.experiment.spec.trial_template
+    spec = template.trial_spec or {}
+    for key in ("apiVersion", "kind"):
+        if not spec.get(key):
+            yield Fault(TRIAL_SPEC, f"`{dotted((*TRIAL_SPEC, key))}` is missing", "Add it")
+    metadata = spec.get("metadata")
+    for key in ("name", "namespace"):
+        if isinstance(metadata, dict) and metadata.get(key):
+            what = f"the trial's `metadata.{key}` is Katib's to set"
+            yield Fault((*TRIAL_SPEC, "metadata", key), what, "Leave it out")
+    if not template.primary_container_name:
+        yield Fault(TRIAL_SPEC[:-1], "`spec.trialTemplate.primaryContainerName` is missing", "Add it")
+    elif (spec.get("apiVersion"), spec.get("kind")) == ("batch/v1", "Job") and document.primary is None:
+        names = [container.name for container in document.job.spec.template.spec.containers]
         what = f"there is no container {template.primary_container_name!r}, the primary one, but {', '.join(names)}"
         yield Fault(("spec", "trialTemplate", "primaryContainerName"), what, "Correct the name")
-        return
-    index, primary = experiment.primary
-    if len(containers) > 1:
-        other = next(i for i in range(len(containers)) if i != index)
-        what = f"the container {names[other]!r} beside the primary one cannot be honoured by the local engine"
-        yield Fault((*path, other), what, _ON_KATIB)
-    if not primary.command:
-        what = "the container has no `command`, and the image's own is not known here"
-        yield Fault((*path, index), what, "Write the command, such as [python, train.py]")
-    if primary.working_dir.startswith("/"):
-        what = f"`workingDir` {primary.working_dir} is a folder of the image"
-        yield Fault(
-            (*path, index, "workingDir"),
-            what,
-            "Leave it out (trials run in the consumer's folder), or make it relative",
-        )
 
 
-def _repeated(values: Iterable[str], path: Path, key: str) -> Iterator[Fault]:
+def repeated(values: Iterable[str], path: Path, key: str) -> Iterator[Fault]:
+    """What is there more than once."""
     seen: set[str] = set()
     for index, value in enumerate(values):
         if value in seen:

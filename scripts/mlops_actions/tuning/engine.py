@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
+from ..waiting import Clock
 from .experiment import Experiment
 from .space import Value
 
-State = Literal["Running", "Succeeded", "Failed", "MetricsUnavailable", "Killed"]
-"""Katib's conditions of a trial. `MetricsUnavailable`: it ended well and did not report the objective's metric."""
-End = Literal["GoalReached", "MaxTrialsReached", "SearchSpaceExhausted"]
-"""Why an Experiment succeeded, as Katib names it."""
+if TYPE_CHECKING:
+    from ..cluster.objects import Cluster
+    from .reading import Document
+
+State = Literal["Pending", "Running", "Succeeded", "EarlyStopped", "Failed", "MetricsUnavailable", "Killed"]
+"""Katib's conditions of a trial. `MetricsUnavailable`: it ended well and did not report the objective's metric.
+`Pending`: it is made and does not run yet, as its pod waits for a node or an image."""
+End = Literal["GoalReached", "MaxTrialsReached", "SearchSpaceExhausted", "TimeLimit", "Stalled"]
+"""Why an Experiment is complete. The first three are Katib's; the others are limits of ours that a `Request` sets."""
+PARENT = "pbt.suggestion.katib.kubeflow.org/parent"
+"""Katib's label of a trial that goes on from another's checkpoints: that one's name."""
+Isolation = Literal["process", "container"]
+AtLimit = Literal["fail", "best"]
+"""What a limit makes of an Experiment: an error, or the best trial so far as its result."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +37,11 @@ class Trial:
         parameters: by the names of the search space.
         state: where it is.
         metrics: the value that counts of each metric that it reported.
-        value: of the objective, if it succeeded.
+        value: of the objective, if it succeeded or was stopped early.
         seconds: how long it ran.
-        message: why it failed.
+        message: why it failed, or was stopped.
         recalled: it was done in an earlier, interrupted run.
+        labels: what the algorithm says of it, by Katib's names.
     """
 
     number: int
@@ -41,6 +53,7 @@ class Trial:
     seconds: float = 0.0
     message: str = ""
     recalled: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def failed(self) -> bool:
@@ -49,30 +62,85 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Site:
+    """What an engine may use.
+
+    Attributes:
+        folder: the consumer's folder, where local trials run.
+        environ: the variables of every local trial; PATH finds the consumer's Python first.
+        state: the engine's own folder for this Experiment: its journal and the trials' logs.
+        cluster: the Kubernetes cluster; it is reached with the first call. None when there is none.
+        variables: for the trials' pods: how to reach the store, without secrets.
+        store_secret: Kubernetes secret with the store's keys, which pods get as variables; "" for none.
+        clock: what time is measured and waited with.
+        say: told what a person should know at once, and what is no trial's end: a warning, a line.
+    """
+
+    folder: Path
+    environ: Mapping[str, str]
+    state: Path
+    cluster: Callable[[], Cluster] | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+    store_secret: str = ""
+    clock: Clock = Clock()  # noqa: RUF009 - it has no state
+    say: Callable[[str], None] = lambda _: None
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A pipeline whose runs are the trials.
+
+    Attributes:
+        argv: the command that runs it, but for its parameters and the run's name.
+        environ: the variables of that command.
+    """
+
+    argv: tuple[str, ...]
+    environ: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Request:
     """What an engine is asked to do.
 
     Attributes:
-        experiment: it has passed the checks.
+        document: the Experiment and its YAML as it was written; it has passed the checks.
+        key: hash of all that decides the result.
         parallel: how many trials at a time.
         max_trials: how many trials complete the Experiment; None for no limit.
-        folder: the consumer's folder, where trials run.
-        environ: the variables of every trial; PATH finds the consumer's Python first.
-        state: the engine's own folder for this Experiment: its journal and the trials' logs.
-        fresh: begin anew, whatever is in it.
+        fresh: begin anew, whatever there is of an earlier run.
         trial_timeout: seconds that a trial may take; 0 for no limit.
         timeout: seconds that all of it may take; 0 for no limit.
+        stall_timeout: seconds in which at least one trial has to end; 0 for no limit.
+        at_limit: what `timeout` and `stall_timeout` make of the Experiment.
+        keep: when it is cancelled, whether the Experiment's objects stay in the cluster (its trials stop).
+        isolation: what local trials run as: processes in the consumer's environment, or containers of the image.
+        image: the image of the trials instead of the one in the Experiment; "" for that.
+        pipeline: what local trials run instead of the trial template; None for that.
+        run: name of the chain's run, for whoever finds the Experiment in a cluster.
+        logs: whether the whole log of every trial is wanted; else only what explains a failure need be fetched.
     """
 
-    experiment: Experiment
+    document: Document
+    key: str
     parallel: int
     max_trials: int | None
-    folder: Path
-    environ: Mapping[str, str]
-    state: Path
     fresh: bool = False
     trial_timeout: float = 0.0
     timeout: float = 0.0
+    stall_timeout: float = 0.0
+    at_limit: AtLimit = "fail"
+    keep: bool = True
+    isolation: Isolation = "process"
+    image: str = ""
+    pipeline: Pipeline | None = None
+    run: str = ""
+    logs: bool = False
+
+    @property
+    def experiment(self) -> Experiment:
+        """The Experiment, typed."""
+        return self.document.experiment
 
 
 @dataclass(frozen=True)
@@ -84,9 +152,9 @@ class Outcome:
         trials: all that ended, by number.
         best: the one with the best objective.
         value: of its objective.
-        seed: what all that is random was decided by.
+        seed: what all that is random was decided by; None when only the engine knows.
         importances: each parameter's share in the objective; empty when it cannot be told.
-        logs: the log file of each trial, by number.
+        logs: the log file of each trial that has one here, by number.
         resumed: how many trials were taken from an earlier run.
     """
 
@@ -94,7 +162,7 @@ class Outcome:
     trials: tuple[Trial, ...]
     best: Trial
     value: float
-    seed: int
+    seed: int | None
     importances: Mapping[str, float]
     logs: Mapping[int, Path]
     resumed: int
@@ -112,6 +180,9 @@ class Watcher(Protocol):
     def finished(self, trial: Trial, best: Trial | None, done: int) -> None:
         """A trial ended; the best so far; how many ended so far."""
 
+    def waiting(self, running: int, pending: int) -> None:
+        """About once a second: so many trials run, and so many wait to."""
+
     def interrupted(self, best: Trial | None, done: int) -> None:
         """The run ends before the Experiment does; it can be resumed."""
 
@@ -123,16 +194,17 @@ class Engine(Protocol):
         """Run it, or go on with it.
 
         Raises:
-            RemoteFailed: too many trials failed, none succeeded, or the time is up.
-            BadInput: a trial's command cannot be started.
+            RemoteFailed: too many trials failed, none succeeded, or a limit was met and `at_limit` is "fail".
+            BadInput: a trial's command cannot be started, or the engine cannot honour the Experiment.
+            Cancelled: a signal came; the trials have been ended.
         """
 
 
-def best_of(experiment: Experiment, trials: list[Trial]) -> Trial | None:
-    """The succeeded trial with the best objective; of equals the first, as Katib keeps it."""
+def best_of(experiment: Experiment, trials: Iterable[Trial]) -> Trial | None:
+    """The trial with the best objective, of those that succeeded or were stopped early; of equals the first."""
     best: Trial | None = None
     for trial in trials:
-        if trial.state != "Succeeded" or trial.value is None:
+        if trial.state not in ("Succeeded", "EarlyStopped") or trial.value is None:
             continue
         if best is None or best.value is None or experiment.spec.objective.better(trial.value, best.value):
             best = trial
@@ -140,5 +212,5 @@ def best_of(experiment: Experiment, trials: list[Trial]) -> Trial | None:
 
 
 def trial_name(experiment: Experiment, number: int) -> str:
-    """The name of a trial, counted from 1."""
+    """The name of a local trial, counted from 1."""
     return f"{experiment.name}-{number + 1:04d}"

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from .engine import Engine
-from .local import LocalEngine
+from .engine import Engine, Site
 
-ENGINES: Mapping[str, Callable[[], Engine]] = {"local": LocalEngine}
+
+def _local(site: Site) -> Engine:
+    from .local import LocalEngine
+
+    return LocalEngine(site)
+
+
+def _katib(site: Site) -> Engine:
+    from .katib.engine import KatibEngine
+
+    return KatibEngine(site)
+
+
+ENGINES: Mapping[str, Callable[[Site], Engine]] = {"local": _local, "katib": _katib}

@@ -1,13 +1,12 @@
-"""Katib's Experiment (`kubeflow.org/v1beta1`) and the Kubernetes Job of its trials, field by field.
+"""Katib's Experiment (`kubeflow.org/v1beta1`), field by field.
 
-Every field that Katib knows is here, so that an unknown one is a spelling mistake and is refused. A field that the
-local engine cannot honour is marked: `_refused` ends the command when it is given, `_ignored` is said aloud.
-Sources: pkg/apis/controller/{experiments,common}/v1beta1 of github.com/kubeflow/katib; batch/v1 Job of Kubernetes.
+Every field that Katib knows is here, so that an unknown one is a spelling mistake and is refused. What a trial runs
+(`trialSpec`) may be an object of any kind and stays as it was written; jobs.py has the one kind that runs locally.
+Sources: pkg/apis/controller/{experiments,common}/v1beta1 of github.com/kubeflow/katib.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,14 +14,8 @@ from pydantic.alias_generators import to_camel
 
 Path = tuple[str | int, ...]
 """Where a value stands in the YAML: `("spec", "parameters", 0, "name")`."""
-
-
-def _refused(why: str) -> Any:
-    return Field(None, json_schema_extra={"refused": why})
-
-
-def _ignored(why: str) -> Any:
-    return Field(None, json_schema_extra={"ignored": why})
+Object = dict[str, Any]
+"""A Kubernetes object as YAML or JSON has it."""
 
 
 class Part(BaseModel):
@@ -43,6 +36,15 @@ class Algorithm(Part):
 
     algorithm_name: str
     algorithm_settings: list[Setting] = []
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The settings' values, as text, by their names."""
+        return {setting.name: setting.value for setting in self.algorithm_settings}
+
+
+class EarlyStopping(Algorithm):
+    """When a running trial is given up."""
 
 
 class MetricStrategy(Part):
@@ -112,11 +114,36 @@ class Filter(Part):
     metrics_format: list[str] = []
 
 
+class FileSystemPath(Part):
+    """A file or folder of the trial's container that metrics are written to."""
+
+    path: str = ""
+    kind: Literal["Directory", "File"] | None = None
+    format: Literal["TEXT", "JSON"] | None = None
+
+
+class HttpHeader(Part):
+    """A header of a request."""
+
+    name: str
+    value: str
+
+
+class HttpGet(Part):
+    """Where the trial's container serves metrics."""
+
+    path: str = ""
+    port: int | str
+    host: str = ""
+    scheme: Literal["HTTP", "HTTPS"] = "HTTP"
+    http_headers: list[HttpHeader] = []
+
+
 class Source(Part):
     """Where metrics are read from."""
 
-    http_get: Any = _refused("metrics are read from the trial's output, not over HTTP")
-    file_system_path: Any = _refused("metrics are read from the trial's output, not from a file")
+    http_get: HttpGet | None = None
+    file_system_path: FileSystemPath | None = None
     filter: Filter | None = None
 
 
@@ -124,7 +151,7 @@ class Collector(Part):
     """Which of Katib's metrics collectors is used."""
 
     kind: Literal["StdOut", "File", "TensorFlowEvent", "PrometheusMetric", "Custom", "None", "Push"] = "StdOut"
-    custom_collector: Any = _refused("the container of a custom collector cannot run without a cluster")
+    custom_collector: Object | None = None
 
 
 class MetricsCollector(Part):
@@ -134,76 +161,88 @@ class MetricsCollector(Part):
     collector: Collector = Collector()
 
     @property
+    def path(self) -> str:
+        """The file or folder that is read, or the path that is asked over HTTP; Katib's default if none is given."""
+        if self.collector.kind == "PrometheusMetric":
+            return (self.source.http_get.path if self.source and self.source.http_get else "") or "/metrics"
+        given = self.source.file_system_path.path if self.source and self.source.file_system_path else ""
+        folder = self.collector.kind == "TensorFlowEvent"
+        return given or ("/var/log/katib/tfevent/" if folder else "/var/log/katib/metrics.log")
+
+    @property
+    def port(self) -> int | str:
+        """The port of the trial that serves metrics."""
+        return self.source.http_get.port if self.source and self.source.http_get else 8080
+
+    @property
+    def json_lines(self) -> bool:
+        """Whether the file holds a JSON object a line."""
+        file = self.source.file_system_path if self.source else None
+        return bool(file and file.format == "JSON")
+
+    @property
     def formats(self) -> list[str]:
         """The custom formats; empty for Katib's default."""
         return self.source.filter.metrics_format if self.source and self.source.filter else []
 
 
-class EnvironmentVariable(Part):
-    """A variable of a container."""
+class ConfigMap(Part):
+    """The ConfigMap that holds a trial template."""
 
-    name: str = Field(min_length=1)
-    value: str = ""
-    value_from: Any = _refused("the values of secrets, config maps and fields are known only in a cluster")
-
-
-class Container(Part):
-    """A container of the trial's pod, of which the primary one is run as a process."""
-
-    name: str
-    image: str = ""
-    command: list[str] = []
-    args: list[str] = []
-    env: list[EnvironmentVariable] = []
-    working_dir: str = ""
-    resources: Any = _ignored("the trial may use what this machine has")
-    env_from: Any = _refused("config maps and secrets are in a cluster")
-    volume_mounts: Any = _refused("volumes are in a cluster")
-    volume_devices: Any = _refused("volumes are in a cluster")
-    lifecycle: Any = _refused("hooks are run by a cluster")
-    image_pull_policy: Any = None
-    termination_message_path: Any = None
-    termination_message_policy: Any = None
-    ports: Any = _ignored("the process opens what it opens")
-    security_context: Any = _ignored("the process has the rights of this one")
-    liveness_probe: Any = _ignored("nothing probes the process")
-    readiness_probe: Any = _ignored("nothing probes the process")
-    startup_probe: Any = _ignored("nothing probes the process")
-    stdin: Any = _ignored("a trial's input is empty")
-    stdin_once: Any = _ignored("a trial's input is empty")
-    tty: Any = _ignored("a trial has no terminal")
+    config_map_name: str = ""
+    config_map_namespace: str = ""
+    template_path: str = ""
 
 
-class Pod(Part):
-    """The pod of a trial."""
+class TrialTemplate(Part):
+    """What a trial runs."""
 
-    containers: list[Container] = Field(min_length=1)
-    restart_policy: Literal["Never", "OnFailure"] | None = None
-    init_containers: Any = _refused("other containers need a cluster")
-    ephemeral_containers: Any = _refused("other containers need a cluster")
-    volumes: Any = _refused("volumes are in a cluster")
-    host_aliases: Any = _refused("names of hosts are those of this machine")
-    active_deadline_seconds: Any = _refused("give `activeDeadlineSeconds` of the Job instead")
-    termination_grace_period_seconds: Any = _ignored("a process that must end is given 2 seconds")
-    service_account_name: Any = _ignored("there is no cluster")
-    service_account: Any = _ignored("there is no cluster")
-    automount_service_account_token: Any = _ignored("there is no cluster")
-    image_pull_secrets: Any = _ignored("no image is pulled")
-    security_context: Any = _ignored("the process has the rights of this one")
-    node_selector: Any = _ignored("trials run on this machine")
-    node_name: Any = _ignored("trials run on this machine")
-    affinity: Any = _ignored("trials run on this machine")
-    tolerations: Any = _ignored("trials run on this machine")
-    topology_spread_constraints: Any = _ignored("trials run on this machine")
-    priority_class_name: Any = _ignored("trials run on this machine")
-    scheduler_name: Any = _ignored("trials run on this machine")
-    runtime_class_name: Any = _ignored("no container is run")
-    host_network: Any = _ignored("a process has this machine's network")
-    host_ipc: Any = Field(None, alias="hostIPC", json_schema_extra={"ignored": "trials run on this machine"})
-    host_pid: Any = Field(None, alias="hostPID", json_schema_extra={"ignored": "trials run on this machine"})
-    enable_service_links: Any = _ignored("there is no cluster")
-    dns_policy: Any = _ignored("names are resolved as on this machine")
-    dns_config: Any = _ignored("names are resolved as on this machine")
+    primary_container_name: str = ""
+    trial_parameters: list[TrialParameter] = []
+    trial_spec: Object | None = None
+    config_map: ConfigMap | None = None
+    retain: bool = False
+    primary_pod_labels: dict[str, str] = {}
+    success_condition: str = ""
+    failure_condition: str = ""
+
+
+class GraphConfig(Part):
+    """The graph of a neural architecture search."""
+
+    num_layers: int | None = None
+    input_sizes: list[int] = []
+    output_sizes: list[int] = []
+
+
+class Operation(Part):
+    """An operation of a neural architecture search."""
+
+    operation_type: str = ""
+    parameters: list[Parameter] = []
+
+
+class NasConfig(Part):
+    """What a neural architecture search chooses from."""
+
+    graph_config: GraphConfig = GraphConfig()
+    operations: list[Operation] = []
+
+
+class ExperimentSpec(Part):
+    """What is searched, how, and how long."""
+
+    objective: Objective
+    algorithm: Algorithm
+    early_stopping: EarlyStopping | None = None
+    parameters: list[Parameter] = []
+    nas_config: NasConfig | None = None
+    trial_template: TrialTemplate = TrialTemplate()
+    parallel_trial_count: int = Field(3, gt=0)
+    max_trial_count: int | None = Field(None, gt=0)
+    max_failed_trial_count: int | None = Field(None, ge=0)
+    resume_policy: Literal["Never", "LongRunning", "FromVolume"] = "Never"
+    metrics_collector_spec: MetricsCollector = MetricsCollector()
 
 
 class ObjectMeta(Part):
@@ -225,72 +264,6 @@ class ObjectMeta(Part):
     self_link: Any = None
 
 
-class PodTemplate(Part):
-    """The template of a trial's pod."""
-
-    metadata: ObjectMeta = ObjectMeta()
-    spec: Pod
-
-
-class JobSpec(Part):
-    """The specification of a trial's Job."""
-
-    template: PodTemplate
-    active_deadline_seconds: int | None = Field(None, gt=0)
-    parallelism: Literal[0, 1] | None = None
-    completions: Literal[1] | None = None
-    backoff_limit: Any = _ignored("a failed trial is not tried again")
-    backoff_limit_per_index: Any = _refused("only one pod a trial is run")
-    max_failed_indexes: Any = _refused("only one pod a trial is run")
-    completion_mode: Any = _refused("only one pod a trial is run")
-    pod_failure_policy: Any = _refused("a trial fails when its process does")
-    pod_replacement_policy: Any = _ignored("a failed trial is not tried again")
-    success_policy: Any = _refused("a trial succeeds when its process does")
-    selector: Any = None
-    manual_selector: Any = None
-    suspend: Any = _refused("a trial runs at once")
-    ttl_seconds_after_finished: Any = None
-
-
-class TrialJob(Part):
-    """The Job that is made for each trial (`spec.trialTemplate.trialSpec`)."""
-
-    api_version: Literal["batch/v1"]
-    kind: Literal["Job"]
-    metadata: ObjectMeta = ObjectMeta()
-    spec: JobSpec
-    status: Any = None
-
-
-class TrialTemplate(Part):
-    """What a trial runs."""
-
-    primary_container_name: str = Field(min_length=1)
-    trial_parameters: list[TrialParameter]
-    trial_spec: TrialJob
-    config_map: Any = _refused("a template in a config map is in a cluster: write it as `trialSpec`")
-    retain: Any = None
-    primary_pod_labels: Any = None
-    success_condition: str | None = None
-    failure_condition: str | None = None
-
-
-class ExperimentSpec(Part):
-    """What is searched, how, and how long."""
-
-    objective: Objective
-    algorithm: Algorithm
-    parameters: list[Parameter] = Field(min_length=1)
-    trial_template: TrialTemplate
-    parallel_trial_count: int = Field(3, gt=0)
-    max_trial_count: int | None = Field(None, gt=0)
-    max_failed_trial_count: int | None = Field(None, ge=0)
-    resume_policy: Literal["Never", "LongRunning", "FromVolume"] = "Never"
-    metrics_collector_spec: MetricsCollector = MetricsCollector()
-    early_stopping: Any = _refused("trials run to their end")
-    nas_config: Any = _refused("neural architecture search needs Katib itself")
-
-
 class Experiment(Part):
     """A Katib Experiment."""
 
@@ -304,26 +277,3 @@ class Experiment(Part):
     def name(self) -> str:
         """The Experiment's name; trials are named after it."""
         return self.metadata.name or self.metadata.generate_name.rstrip("-")
-
-    @property
-    def primary(self) -> tuple[int, Container]:
-        """The primary container and its place among the pod's containers."""
-        template = self.spec.trial_template
-        containers = template.trial_spec.spec.template.spec.containers
-        return next((i, c) for i, c in enumerate(containers) if c.name == template.primary_container_name)
-
-
-def marked(part: Part, mark: Literal["refused", "ignored"], path: Path = ()) -> Iterator[tuple[Path, str]]:
-    """The given fields with a mark, each with where it stands and why."""
-    for name, info in type(part).model_fields.items():
-        value = getattr(part, name)
-        here = (*path, info.alias or name)
-        extra = info.json_schema_extra
-        if value is not None and isinstance(extra, dict) and mark in extra:
-            yield here, str(extra[mark])
-        elif isinstance(value, Part):
-            yield from marked(value, mark, here)
-        elif isinstance(value, list):
-            for index, item in enumerate(value):
-                if isinstance(item, Part):
-                    yield from marked(item, mark, (*here, index))

@@ -10,13 +10,13 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .engine import Trial
-from .space import Value
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Journal:
@@ -30,12 +30,14 @@ class Journal:
     Attributes:
         seed: of everything that is random.
         trials: by number; those without an end are `Running`.
+        past: of earlier runs, in their order: a trial as it was started (`Running`), and again as it ended.
     """
 
     def __init__(self, path: Path, *, seed: int | None = None, fresh: bool = False) -> None:
         self._path = path
         self.seed = secrets.randbits(31) if seed is None else seed
         self.trials: dict[int, Trial] = {}
+        self.past: list[Trial] = []
         path.parent.mkdir(parents=True, exist_ok=True)
         if fresh:
             path.unlink(missing_ok=True)
@@ -53,7 +55,13 @@ class Journal:
         """A trial is about to start."""
         self.trials[trial.number] = trial
         self._write(
-            {"event": "started", "trial": trial.number, "name": trial.name, "parameters": dict(trial.parameters)}
+            {
+                "event": "started",
+                "trial": trial.number,
+                "name": trial.name,
+                "parameters": dict(trial.parameters),
+                "labels": dict(trial.labels),
+            }
         )
 
     def finished(self, trial: Trial) -> None:
@@ -89,19 +97,22 @@ class Journal:
     def _replay(self, events: list[dict[str, Any]]) -> None:
         for event in events:
             if event["event"] == "started":
-                parameters: Mapping[str, Value] = event["parameters"]
-                self.trials[event["trial"]] = Trial(event["trial"], event["name"], parameters)
+                begun = Trial(event["trial"], event["name"], event["parameters"], labels=event["labels"])
+                self.trials[begun.number] = begun
+                self.past.append(begun)
             elif event["event"] == "finished":
-                begun = self.trials[event["trial"]]
                 ended = {key: event[key] for key in ("state", "metrics", "value", "seconds", "message")}
-                self.trials[begun.number] = Trial(begun.number, begun.name, begun.parameters, recalled=True, **ended)
+                trial = replace(self.trials[event["trial"]], recalled=True, **ended)
+                self.trials[trial.number] = trial
+                self.past.append(trial)
             else:
                 self._forget_failures()
 
     def _forget_failures(self) -> None:
-        for trial in self.trials.values():
+        for number, trial in self.trials.items():
             if trial.failed:
-                self.trials[trial.number] = Trial(trial.number, trial.name, trial.parameters)
+                self.trials[number] = next(begun for begun in self.past if begun.number == number)
+        self.past = [trial for trial in self.past if not trial.failed]
 
     def _read(self) -> list[dict[str, Any]]:
         """The whole events; what comes after them is cut off."""

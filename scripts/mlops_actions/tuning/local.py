@@ -1,47 +1,47 @@
-"""The local engine: trials as processes on this machine, parameters by Optuna, a journal to go on from."""
+"""The local engine: trials on this machine, parameters by the algorithms, a journal to go on from."""
 
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
 
 from ..errors import BadInput, RemoteFailed
-from .engine import End, Outcome, Request, Trial, Watcher, best_of, trial_name
+from .algorithms.base import Task
+from .algorithms.table import algorithm
+from .engine import End, Outcome, Request, Site, Trial, Watcher, best_of, trial_name
+from .importance import importances
 from .journal import Journal
-from .metrics import collect
-from .processes import Ended, Processes, find
-from .search import Past, Search
-from .template import Command, command
-
-LOG_LINES = 40
+from .runners import PipelineRunner, Place, ProcessRunner, Runner
+from .trials import Trials, tail
 
 
 class LocalEngine:
     """Runs Experiments on this machine."""
 
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
     def run(self, request: Request, watcher: Watcher) -> Outcome:
         """See `Engine.run`."""
         spec = request.experiment.spec
-        ends = request.max_trials or request.timeout or spec.objective.goal is not None
-        if not ends and spec.algorithm.algorithm_name != "grid":
+        limits = (request.max_trials, request.timeout, request.stall_timeout, spec.objective.goal is not None)
+        if not any(limits) and spec.algorithm.algorithm_name not in ("grid", "hyperband"):
             raise BadInput(
                 "The Experiment would never end",
                 why="It has neither `maxTrialCount` nor a goal",
                 fix="Give `max-trials`, or add one of them",
             )
-        (request.state / "logs").mkdir(parents=True, exist_ok=True)
-        settings = {s.name: s.value for s in spec.algorithm.algorithm_settings}
-        given = int(settings["random_state"]) if "random_state" in settings else None
-        journal = Journal(request.state / "journal.jsonl", seed=given, fresh=request.fresh)
+        state = self._site.state
+        (state / "logs").mkdir(parents=True, exist_ok=True)
+        place = Place(self._site.folder, self._site.environ, state, _time_for_a_trial(request))
+        given = spec.algorithm.settings.get("random_state")
+        journal = Journal(state / "journal.jsonl", seed=int(given) if given else None, fresh=request.fresh)
         try:
-            with Processes() as processes:
-                return _Run(request, watcher, journal, processes).to_the_end()
+            with Trials(request.experiment, _runner(request, place), place) as trials:
+                return _Run(request, watcher, journal, trials, place).to_the_end()
         finally:
             journal.close()
 
@@ -49,19 +49,22 @@ class LocalEngine:
 class _Run:
     """One run of one Experiment: what is under way, and what to do next."""
 
-    def __init__(self, request: Request, watcher: Watcher, journal: Journal, processes: Processes) -> None:
-        self._request, self._watcher, self._journal, self._processes = request, watcher, journal, processes
-        self._experiment = request.experiment
+    def __init__(self, request: Request, watcher: Watcher, journal: Journal, trials: Trials, place: Place) -> None:
+        self._request, self._watcher, self._journal, self._trials = request, watcher, journal, trials
+        self._experiment, self._place = request.experiment, place
         spec = self._experiment.spec
-        self._search = Search(
-            spec.algorithm.algorithm_name,
-            {s.name: s.value for s in spec.algorithm.algorithm_settings},
+        task = Task(
+            self._experiment.name,
             spec.parameters,
+            spec.algorithm.settings,
             spec.objective.type == "minimize",
             journal.seed,
         )
-        self._deadline = time.monotonic() + (request.timeout or math.inf)
+        self._algorithm = algorithm(spec.algorithm.algorithm_name, task)
+        self._began = self._last_end = time.monotonic()
         self._done: list[Trial] = []
+        self._best: Trial | None = None
+        self._failures = 0
         self._again: deque[Trial] = deque()
 
     def to_the_end(self) -> Outcome:
@@ -69,33 +72,39 @@ class _Run:
         self._recall()
         with self._told_if_interrupted():
             while (end := self._end()) is None:
-                while len(self._processes) < self._request.parallel and (trial := self._next()):
-                    self._start(trial)
+                while len(self._trials) < self._request.parallel and (trial := self._next()):
+                    self._trials.start(trial)
+                    self._watcher.started(trial, len(self._trials))
                 self._journal.sync()  # while the trials run, so that none waits for the disk
-                ended = self._processes.next(self._deadline)
-                if ended is None:
-                    raise self._too_late()
-                self._finish(ended)
-        best = best_of(self._experiment, self._by_number())
+                if len(self._trials) and (ended := self._trials.next(min(self._limits().values()))):
+                    self._finish(ended)
+        best = self._best
         if best is None or best.value is None:
             raise self._failed("No trial succeeded")
+        killed = [Trial(t.number, t.name, t.parameters, "Killed", message="not needed") for t in self._trials.running]
+        done = sorted(self._done, key=lambda trial: trial.number)
+        logs = {trial.number: self._place.log(trial) for trial in done}
         return Outcome(
             end,
-            tuple(self._by_number() + self._killed()),
+            (*done, *killed),
             best,
             best.value,
             self._journal.seed,
-            self._search.importances(),
-            {trial.number: self._log(trial) for trial in self._done if self._log(trial).exists()},
-            sum(trial.recalled for trial in self._done),
+            importances(self._experiment.spec.parameters, done, self._experiment.spec.objective.type == "minimize"),
+            {number: log for number, log in logs.items() if log.exists()},
+            sum(trial.recalled for trial in done),
         )
 
     def _recall(self) -> None:
         """Take up what an earlier run left: what ended is kept, what ran is run again with the same parameters."""
-        for number in sorted(self._journal.trials):
-            trial = self._journal.trials[number]
-            self._search.recall(_past(trial))
-            (self._again if trial.state == "Running" else self._done).append(trial)
+        for trial in self._journal.past:
+            if trial.state == "Running":
+                self._algorithm.recall(trial)
+            else:
+                self._algorithm.tell(trial)
+                self._count(trial)
+        self._again.extend(trial for _, trial in sorted(self._journal.trials.items()) if trial.state == "Running")
+        self._trials.recall(self._done)
         if self._done:
             self._watcher.resumed(list(self._done))
 
@@ -104,76 +113,52 @@ class _Run:
         if self._again:
             return self._again.popleft()
         number = len(self._journal.trials)
-        limits = [limit for limit in (self._request.max_trials, self._search.size) if limit is not None]
-        if number >= min(limits, default=math.inf):
+        sizes = [size for size in (self._request.max_trials, self._algorithm.size) if size is not None]
+        if number >= min(sizes, default=math.inf) or (suggestion := self._algorithm.ask(number)) is None:
             return None
-        trial = Trial(number, trial_name(self._experiment, number), self._search.ask(number))
+        name = trial_name(self._experiment, number)
+        trial = Trial(number, name, suggestion.parameters, "Running", labels=suggestion.labels)
         self._journal.started(trial)
         return trial
 
-    def _start(self, trial: Trial) -> None:
-        asked = command(self._experiment, trial.name, {name: str(value) for name, value in trial.parameters.items()})
-        environ = {**self._request.environ, **asked.environ}
-        folder = self._request.folder / asked.folder
-        self._processes.start(
-            trial.number,
-            [_program(asked, environ, folder), *asked.argv[1:]],
-            folder=folder,
-            environ=environ,
-            log=self._log(trial),
-            timeout=self._time_for_a_trial(),
-        )
-        self._watcher.started(trial, len(self._processes))
-
-    def _time_for_a_trial(self) -> float:
-        job = self._experiment.spec.trial_template.trial_spec.spec
-        limits = [float(limit) for limit in (self._request.trial_timeout, job.active_deadline_seconds) if limit]
-        return min(limits, default=0.0)
-
-    def _finish(self, ended: Ended) -> None:
-        trial = self._judge(self._journal.trials[ended.number], ended)
+    def _finish(self, trial: Trial) -> None:
         self._journal.finished(trial)
-        self._search.tell(trial.number, trial.value)
-        self._done.append(trial)
-        self._watcher.finished(trial, best_of(self._experiment, self._by_number()), len(self._done))
+        self._algorithm.tell(trial)
+        self._last_end = time.monotonic()
+        self._count(trial)
+        self._watcher.finished(trial, self._best, len(self._done))
 
-    def _judge(self, trial: Trial, ended: Ended) -> Trial:
-        """What became of a trial, by its exit and what it printed."""
-        trial = replace(trial, seconds=ended.seconds)
-        if ended.late:
-            return replace(trial, state="Failed", message=f"it ran longer than {self._time_for_a_trial():g} s")
-        if ended.code:
-            how = f"signal {-ended.code}" if ended.code < 0 else f"exit code {ended.code}"
-            return replace(trial, state="Failed", message=f"it ended with {how}")
-        objective = self._experiment.spec.objective
-        formats = self._experiment.spec.metrics_collector_spec.formats
-        with self._log(trial).open(encoding="utf-8", errors="replace") as lines:
-            metrics = collect(lines, objective, formats)
-        value = metrics.get(objective.objective_metric_name)
-        if value is None:
-            what = f"it never reported {objective.objective_metric_name!r}"
-            wanted = " or ".join(formats) or f"{objective.objective_metric_name}=<number>"
-            return replace(trial, state="MetricsUnavailable", metrics=metrics, message=f"{what} as {wanted}")
-        return replace(trial, state="Succeeded", metrics=metrics, value=value)
+    def _count(self, trial: Trial) -> None:
+        self._done.append(trial)
+        self._failures += trial.failed
+        self._best = best_of(self._experiment, sorted(filter(None, (self._best, trial)), key=lambda t: t.number))
 
     def _end(self) -> End | None:
         """Why the Experiment is complete, or None while it is not; in the order in which Katib looks.
 
         Raises:
-            RemoteFailed: too many trials failed.
+            RemoteFailed: too many trials failed, or a limit was met and is to be an error.
         """
-        failures = sum(trial.failed for trial in self._done)
         allowed = self._experiment.spec.max_failed_trial_count
-        if allowed is not None and failures > allowed:
-            raise self._failed(f"{failures} trials failed, and `maxFailedTrialCount` is {allowed}")
-        best = best_of(self._experiment, self._by_number())
-        if best and best.value is not None and self._experiment.spec.objective.reached(best.value):
+        if allowed is not None and self._failures > allowed:
+            raise self._failed(f"{self._failures} trials failed, and `maxFailedTrialCount` is {allowed}")
+        if self._best and self._best.value is not None and self._experiment.spec.objective.reached(self._best.value):
             return "GoalReached"
         if self._request.max_trials is not None and len(self._done) >= self._request.max_trials:
             return "MaxTrialsReached"
-        if self._search.size is not None and len(self._done) >= self._search.size:
+        if self._algorithm.size is not None and len(self._done) >= self._algorithm.size:
             return "SearchSpaceExhausted"
-        return None
+        met = [end for end, when in self._limits().items() if time.monotonic() >= when]
+        if met and (self._request.at_limit == "fail" or self._best is None):
+            raise self._too_late(met[0])
+        return met[0] if met else None
+
+    def _limits(self) -> dict[End, float]:
+        """When the Experiment ends at the latest, by each of the request's limits."""
+        return {
+            "TimeLimit": self._began + (self._request.timeout or math.inf),
+            "Stalled": self._last_end + (self._request.stall_timeout or math.inf),
+        }
 
     def _failed(self, what: str) -> RemoteFailed:
         """The Experiment's failure, told by the trial that failed last."""
@@ -182,24 +167,29 @@ class _Run:
         if last is None:
             return RemoteFailed(what)
         parameters = " ".join(f"{name}={value}" for name, value in last.parameters.items())
-        log = tail(self._log(last))
+        log = tail(self._place.log(last))
         return RemoteFailed(
             what,
             why=f"The last, {last.name} with {parameters}: {last.message}" + ("" if log else "; it printed nothing"),
             fix="Correct it, or raise `maxFailedTrialCount` if some combinations may fail"
             if last.state == "Failed"
-            else "Print the metric in that form, or correct `objectiveMetricName` or `metricsFormat`",
+            else "Report the metric in that form, or correct `objectiveMetricName` or `metricsFormat`",
             log=log,
         )
 
-    def _too_late(self) -> RemoteFailed:
-        best = best_of(self._experiment, self._by_number())
-        name = self._experiment.spec.objective.objective_metric_name
+    def _too_late(self, end: End) -> RemoteFailed:
+        best, name = self._best, self._experiment.spec.objective.objective_metric_name
         so_far = f"; the best of them, {best.name}, has {name}={best.value:g}" if best else ""
+        stalled = end == "Stalled"
+        limit = "stall-timeout" if stalled else "timeout"
         return RemoteFailed(
-            f"The Experiment did not end within {self._request.timeout:g} s",
+            f"No trial ended within {self._request.stall_timeout:g} s"
+            if stalled
+            else f"The Experiment did not end within {self._request.timeout:g} s",
             why=f"{len(self._done)} trials ended{so_far}",
-            fix="Run it again, and it goes on from there; or raise `timeout`, or lower `max-trials`",
+            fix=f"Run it again, and it goes on from there; or raise `{limit}`, or lower `max-trials`"
+            + ("; `at-limit: best` takes the best so far" if best else ""),
+            log=tail(self._place.log(self._trials.running[0])) if stalled and len(self._trials) else "",
         )
 
     @contextmanager
@@ -207,45 +197,22 @@ class _Run:
         try:
             yield
         except BaseException:
-            self._processes.stop()
-            self._watcher.interrupted(best_of(self._experiment, self._by_number()), len(self._done))
+            self._trials.stop()
+            self._watcher.interrupted(self._best, len(self._done))
             raise
 
-    def _by_number(self) -> list[Trial]:
-        return sorted(self._done, key=lambda trial: trial.number)
 
-    def _killed(self) -> list[Trial]:
-        """Trials that were no longer needed."""
-        return [replace(self._journal.trials[n], state="Killed", message="not needed") for n in self._processes.numbers]
+def _runner(request: Request, place: Place) -> Runner:
+    if request.pipeline:
+        return PipelineRunner(request.experiment, request.pipeline, request.run, place)
+    if request.isolation == "container":
+        from .containers import ContainerRunner
 
-    def _log(self, trial: Trial) -> Path:
-        return self._request.state / "logs" / f"{trial.name}.log"
-
-
-def _past(trial: Trial) -> Past:
-    if trial.state == "Running":
-        return Past(trial.parameters, "running")
-    return Past(trial.parameters, "failed" if trial.failed else "succeeded", trial.value)
+        return ContainerRunner(request.document, place, request.image)
+    return ProcessRunner(request.document, place)
 
 
-def tail(log: Path) -> str:
-    """The last lines of a trial's log."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 64 * 1024))
-            return "\n".join(file.read().decode(errors="replace").splitlines()[-LOG_LINES:])
-    except FileNotFoundError:
-        return ""
-
-
-def _program(asked: Command, environ: Mapping[str, str], folder: Path) -> str:
-    if not folder.is_dir():
-        raise BadInput(f"The trial's `workingDir` {asked.folder!r} is not a folder", fix="Correct it in the Experiment")
-    found = find(asked.argv[0], environ, folder)
-    if not found or not (os.name == "nt" or os.access(found, os.X_OK)):
-        raise BadInput(
-            f"The trial's command {asked.argv[0]!r} is not on this machine",
-            why="Trials run as processes here, not in the image",
-            fix="Use a program of the path, such as python, or one in the repository that can be executed",
-        )
-    return found
+def _time_for_a_trial(request: Request) -> float:
+    """Seconds; 0 for no limit."""
+    own = None if request.pipeline else request.document.job.spec.active_deadline_seconds
+    return min((float(limit) for limit in (request.trial_timeout, own) if limit), default=0.0)

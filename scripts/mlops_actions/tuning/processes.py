@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,11 +20,38 @@ from ..processes import own_group, signal_group
 GRACE = 2.0
 """Seconds between asking a process to end and killing it."""
 _WINDOWS = os.name == "nt"
+_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 _TICK = 0.5  # on Windows a wait without an end cannot be interrupted
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a process is started with, and how it is ended.
+
+    Attributes:
+        argv: its words; the first is a path.
+        folder: where it runs.
+        environ: its variables.
+        log: the file of its output, both streams.
+        output: the file of its standard output, if that is not to be in the log.
+        timeout: seconds that it may take; 0 for no limit.
+        interrupt: the signal that asks it to end.
+        grace: seconds that it has then.
+    """
+
+    argv: Sequence[str]
+    folder: Path
+    environ: Mapping[str, str]
+    log: Path
+    output: Path | None = None
+    timeout: float = 0.0
+    interrupt: int = signal.SIGTERM
+    grace: float = GRACE
 
 
 @dataclass
 class _Running:
+    launch: Launch
     began: float
     deadline: float
     ready: threading.Event = field(default_factory=threading.Event)
@@ -34,19 +62,19 @@ class _Running:
 
 @dataclass(frozen=True)
 class Ended:
-    """A process that ended by itself or at its deadline.
+    """A process that has ended.
 
     Attributes:
         number: as it was started with.
         code: its exit code; negative for a signal.
         seconds: how long it ran.
-        late: it was ended at its deadline.
+        asked: it was asked to end, at its deadline or by `Processes.end`.
     """
 
     number: int
     code: int
     seconds: float
-    late: bool
+    asked: bool
 
 
 class Processes:
@@ -78,15 +106,18 @@ class Processes:
         """Of those that run."""
         return list(self._running)
 
-    def start(
-        self, number: int, argv: Sequence[str], *, folder: Path, environ: Mapping[str, str], log: Path, timeout: float
-    ) -> None:
-        """Start a process whose output, both streams, goes to a file."""
+    def start(self, number: int, launch: Launch) -> None:
+        """Start a process, in a group of its own."""
         now = time.monotonic()
-        running = self._running[number] = _Running(now, now + timeout if timeout else float("inf"))
-        command = _Command(argv, folder, environ, log)
+        running = _Running(launch, now, now + launch.timeout if launch.timeout else float("inf"))
+        self._running[number] = running
         # In a thread, because a signal's handler raises in the main thread, and must not in the middle of a start.
-        threading.Thread(target=self._run, args=(number, running, command), daemon=True).start()
+        threading.Thread(target=self._run, args=(number, running), daemon=True).start()
+
+    def end(self, number: int) -> None:
+        """Ask a process to end; `next` gives it when it has."""
+        if number in self._running and not self._running[number].asked:
+            self._running[number].deadline = 0.0
 
     def next(self, until: float = float("inf")) -> Ended | None:
         """The next process that ends; None at the time (of `time.monotonic`) until which to wait.
@@ -97,7 +128,7 @@ class Processes:
         while True:
             now = time.monotonic()
             self._enforce(now)
-            times = [until, now + _TICK, *(running.deadline for running in self._running.values())]
+            times = [until, now + _TICK, *(r.deadline for r in self._running.values() if r.process)]
             try:
                 number, ended = self._ended.get(timeout=max(0.0, min(times) - now))
             except queue.Empty:
@@ -112,25 +143,25 @@ class Processes:
             return Ended(number, running.process.returncode, ended - running.began, running.asked)
 
     def stop(self) -> None:
-        """End all that run: ask, and kill what has not ended after `GRACE` seconds."""
+        """End all that run: ask, and kill what has not ended in its time."""
         for running in self._running.values():
             running.ready.wait()
-        processes = [running.process for running in self._running.values() if running.process]
-        for process in processes:
-            _end(process, force=False)
-        limit = time.monotonic() + GRACE
-        for process in processes:
+        started = [(running.launch, running.process) for running in self._running.values() if running.process]
+        began = time.monotonic()
+        for launch, process in started:
+            _end(process, launch.interrupt)
+        for launch, process in sorted(started, key=lambda pair: pair[0].grace):
             try:
-                process.wait(max(0.0, limit - time.monotonic()))
+                process.wait(max(0.0, began + launch.grace - time.monotonic()))
             except subprocess.TimeoutExpired:
-                _end(process, force=True)
+                _end(process, _KILL)
                 process.wait()
             self._finish(process)
         self._running.clear()
 
-    def _run(self, number: int, running: _Running, command: _Command) -> None:
+    def _run(self, number: int, running: _Running) -> None:
         try:
-            running.process = process = _start(command)
+            running.process = process = _start(running.launch)
             self._tell(f"+{process.pid}")
         except OSError as error:
             running.error = error
@@ -143,12 +174,12 @@ class Processes:
     def _enforce(self, now: float) -> None:
         for running in self._running.values():
             if now >= running.deadline and running.process:
-                _end(running.process, force=running.asked)
-                running.asked, running.deadline = True, now + GRACE
+                _end(running.process, _KILL if running.asked else running.launch.interrupt)
+                running.asked, running.deadline = True, now + running.launch.grace
 
     def _finish(self, process: subprocess.Popen[bytes]) -> None:
         if not _WINDOWS:
-            signal_group(process.pid, signal.SIGKILL)  # what it left behind; a pod would end, too
+            signal_group(process.pid, _KILL)  # what it left behind; a pod would end, too
         self._tell(f"-{process.pid}")
 
     def _tell(self, line: str) -> None:
@@ -173,23 +204,16 @@ def find(program: str, environ: Mapping[str, str], folder: Path) -> str | None:
     return found
 
 
-@dataclass(frozen=True)
-class _Command:
-    argv: Sequence[str]
-    folder: Path
-    environ: Mapping[str, str]
-    log: Path
-
-
-def _start(command: _Command) -> subprocess.Popen[bytes]:
-    with command.log.open("wb") as output:
+def _start(launch: Launch) -> subprocess.Popen[bytes]:
+    with ExitStack() as files:
+        log = files.enter_context(launch.log.open("wb"))
         return subprocess.Popen(
-            command.argv,
-            cwd=command.folder,
-            env=dict(command.environ),
+            launch.argv,
+            cwd=launch.folder,
+            env=dict(launch.environ),
             stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
+            stdout=files.enter_context(launch.output.open("wb")) if launch.output else log,
+            stderr=log,
             **own_group(),
         )
 
@@ -204,8 +228,8 @@ def _start_guard() -> subprocess.Popen[bytes]:
     )
 
 
-def _end(process: subprocess.Popen[bytes], *, force: bool) -> None:
+def _end(process: subprocess.Popen[bytes], number: int) -> None:
     if _WINDOWS:
         subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, check=False)
     else:
-        signal_group(process.pid, signal.SIGKILL if force else signal.SIGTERM)
+        signal_group(process.pid, number)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..store import Store
+from . import space
 from .engine import Outcome, Trial
 from .experiment import Experiment, Parameter
 from .picture import draw
@@ -59,26 +59,18 @@ def as_csv(experiment: Experiment, outcome: Outcome) -> str:
 
 def typed(experiment: Experiment, trial: Trial) -> dict[str, Value]:
     """A trial's parameters as JSON has them; the items of a list that are numbers, as numbers."""
-    return {p.name: _typed(p, trial.parameters[p.name]) for p in experiment.spec.parameters}
-
-
-def _typed(parameter: Parameter, value: Value) -> Value:
-    if parameter.parameter_type != "discrete" or not isinstance(value, str):
-        return value
-    if re.fullmatch(r"[+-]?\d+", value):
-        return int(value)
-    try:
-        return float(value)
-    except ValueError:
-        return value
+    return {p.name: space.typed(p, trial.parameters[p.name]) for p in experiment.spec.parameters}
 
 
 def details(experiment: Experiment, outcome: Outcome, picture: str) -> dict[str, Any]:
     """What the report shows: the best trials first, and at most some of them."""
     objective = experiment.spec.objective
-    succeeded = [trial for trial in outcome.trials if trial.value is not None]
-    ranked = sorted(succeeded, key=lambda t: t.value or 0.0, reverse=objective.type == "maximize")
+    valued = [trial for trial in outcome.trials if trial.value is not None]
+    ranked = sorted(valued, key=lambda t: t.value or 0.0, reverse=objective.type == "maximize")
+    succeeded = [trial for trial in outcome.trials if trial.state == "Succeeded"]
+    stopped = [trial for trial in outcome.trials if trial.state == "EarlyStopped"]
     failed = [trial for trial in outcome.trials if trial.failed]
+    valueless = [trial for trial in stopped if trial.value is None]
     best = outcome.best
     return {
         "experiment": experiment.name,
@@ -103,9 +95,10 @@ def details(experiment: Experiment, outcome: Outcome, picture: str) -> dict[str,
             "all": len(outcome.trials),
             "succeeded": len(succeeded),
             "failed": len(failed),
-            "killed": len(outcome.trials) - len(succeeded) - len(failed),
+            "early-stopped": len(stopped),
+            "killed": len(outcome.trials) - len(succeeded) - len(failed) - len(stopped),
         },
-        "trials": [_row(trial) for trial in (*ranked, *failed)][:_SHOWN],
+        "trials": [_row(trial) for trial in (*ranked, *failed, *valueless)][:_SHOWN],
         "pictures": [{"title": f"Experiment {experiment.name}", "uri": picture}],
     }
 
@@ -123,9 +116,11 @@ def _row(trial: Trial) -> Mapping[str, Any]:
 
 
 def _space(parameter: Parameter) -> str:
-    space = parameter.feasible_space
-    if space.values:
-        return f"{parameter.parameter_type} {', '.join(space.values)}"
-    step = f" step {space.step}" if space.step else ""
-    log = " (log)" if space.distribution == "logUniform" else ""
-    return f"{parameter.parameter_type} {space.min} – {space.max}{step}{log}"
+    feasible = parameter.feasible_space
+    if feasible.values:
+        return f"{parameter.parameter_type} {', '.join(feasible.values)}"
+    step = f" step {feasible.step}" if feasible.step else ""
+    drawn = {"logUniform": " (log)", "normal": " (normal)", "logNormal": " (log normal)"}.get(
+        feasible.distribution or "", ""
+    )
+    return f"{parameter.parameter_type} {feasible.min} – {feasible.max}{step}{drawn}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path as File
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -14,8 +15,11 @@ from .. import documents
 from ..documents import Loader
 from ..errors import BadInput, Place
 from .experiment import Experiment, Part, Path
+from .jobs import Container, TrialJob
 
 API_VERSION = "kubeflow.org/v1beta1"
+TRIAL_SPEC: Path = ("spec", "trialTemplate", "trialSpec")
+P = TypeVar("P", bound=Part)
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,30 @@ class Document:
         """Where a part stands; the nearest known one above it."""
         return _place(self.name, self.places, path)
 
+    @cached_property
+    def job(self) -> TrialJob:
+        """The trial's object as the Kubernetes Job that it has to be to run here.
+
+        Raises:
+            BadInput: it is of another kind, or not a Job as Kubernetes knows it; with the line.
+        """
+        spec = self.experiment.spec.trial_template.trial_spec or {}
+        if (spec.get("apiVersion"), spec.get("kind")) != ("batch/v1", "Job"):
+            raise BadInput(
+                f"{self.name}: a trial of kind {spec.get('kind')!r} ({spec.get('apiVersion')!r}) cannot be honoured",
+                why="The local engine runs the primary container of a batch/v1 Job",
+                fix="Write the trial as a Job, or run the Experiment on Katib",
+                place=self.place((*TRIAL_SPEC, "kind")),
+            )
+        return _typed(TrialJob, spec, self.name, self.places, TRIAL_SPEC)
+
+    @property
+    def primary(self) -> tuple[int, Container] | None:
+        """The primary container of the job and its place among the pod's containers, if there is one of its name."""
+        name = self.experiment.spec.trial_template.primary_container_name
+        containers = self.job.spec.template.spec.containers
+        return next(((i, c) for i, c in enumerate(containers) if c.name == name), None)
+
 
 def read(file: File, name: str) -> Document:
     """The Experiment in a file, which may hold other documents beside it.
@@ -57,10 +85,15 @@ def read(file: File, name: str) -> Document:
         raise _invalid(error, name) from None
     places = dict(documents.places(node))
     _check_kinds(name, values, places)
+    return Document(name, values, _typed(Experiment, values, name, places), places)
+
+
+def _typed(model: type[P], values: Any, name: str, places: dict[Path, tuple[int, int]], path: Path = ()) -> P:
+    """A part of the YAML, which stands at a path, as what it has to be."""
     try:
-        return Document(name, values, Experiment.model_validate(values), places)
+        return model.model_validate(values)
     except ValidationError as error:
-        raise _refusal(error, name, places) from None
+        raise _refusal(error, model, name, places, path) from None
 
 
 def _nodes(file: File, name: str) -> list[yaml.Node]:
@@ -122,19 +155,8 @@ def _check_kinds(name: str, values: Any, places: dict[Path, tuple[int, int]]) ->
     if values.get("apiVersion") != API_VERSION:
         raise BadInput(
             f"{name}: `apiVersion` is {values.get('apiVersion')!r}",
-            fix=f"The local engine takes {API_VERSION}",
+            fix=f"Write it for {API_VERSION}",
             place=_place(name, places, ("apiVersion",)),
-        )
-    path: Path = ("spec", "trialTemplate", "trialSpec")
-    spec = values
-    for part in path:
-        spec = spec.get(str(part)) if isinstance(spec, dict) else None
-    if isinstance(spec, dict) and (spec.get("apiVersion"), spec.get("kind")) != ("batch/v1", "Job"):
-        raise BadInput(
-            f"{name}: a trial of kind {spec.get('kind')!r} ({spec.get('apiVersion')!r}) cannot be honoured",
-            why="The local engine runs the primary container of a batch/v1 Job as a process",
-            fix="Write the trial as a Job, or run the Experiment on Katib",
-            place=_place(name, places, (*path, "kind")),
         )
 
 
@@ -149,17 +171,20 @@ def dotted(path: Path) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
 
 
-def _refusal(error: ValidationError, name: str, places: dict[Path, tuple[int, int]]) -> BadInput:
+def _refusal(
+    error: ValidationError, model: type[Part], name: str, places: dict[Path, tuple[int, int]], above: Path
+) -> BadInput:
     """The first thing that is wrong: unknown keys before all else, since a misspelt key is also a missing one."""
     problem = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    path: Path = problem["loc"]
+    path: Path = (*above, *problem["loc"])
     place = _place(name, places, path)
     where, value = dotted(path), problem.get("input")
     if problem["type"] == "extra_forbidden":
-        known = _fields_at(path[:-1])
+        known = _fields_at(model, problem["loc"][:-1])
         near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
         fix = f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(known)}"
-        return BadInput(f"{name}: `{where}` is unknown to Katib", fix=fix, place=place)
+        owner = "Kubernetes" if above else "Katib"
+        return BadInput(f"{name}: `{where}` is unknown to {owner}", fix=fix, place=place)
     if problem["type"] == "missing":
         return BadInput(f"{name}: `{where}` is missing", fix="Add it", place=place)
     if problem["type"] == "string_type" and isinstance(value, int | float):
@@ -170,9 +195,8 @@ def _refusal(error: ValidationError, name: str, places: dict[Path, tuple[int, in
     return BadInput(f"{name}: `{where}` {words[:1].lower()}{words[1:]}{shown}", fix="Correct it", place=place)
 
 
-def _fields_at(path: Path) -> list[str]:
-    """The keys that the mapping at a path may have."""
-    model: type[Part] = Experiment
+def _fields_at(model: type[Part], path: Path) -> list[str]:
+    """The keys that the mapping at a path in a part may have."""
     for part in path:
         if isinstance(part, str):
             info = next(i for n, i in model.model_fields.items() if part in (i.alias, n))

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .experiment import Container, Experiment
+from .experiment import Experiment
+from .reading import Document
 
 PLACEHOLDER = re.compile(r"\$\{trialParameters\.(.+?)\}")
 _METADATA = re.compile(r"^\$\{trialSpec\.(Name|Namespace|Kind|APIVersion|(?:Annotations|Labels)\[(.+)\])\}$")
@@ -23,32 +24,48 @@ TRIAL_NAME = "KATIB_TRIAL_NAME"
 
 @dataclass(frozen=True)
 class Command:
-    """What a trial's process is started with: its words, its variables, and its folder below the consumer's."""
+    """What a trial's container runs: its words (none: the image's own), arguments, variables and folder."""
 
-    argv: tuple[str, ...]
+    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     environ: dict[str, str]
     folder: str
 
 
-def command(experiment: Experiment, trial: str, parameters: Mapping[str, str]) -> Command:
-    """The command of one trial.
+def command(document: Document, trial: str, parameters: Mapping[str, str]) -> Command:
+    """The command of one trial: that of its job's primary container.
 
     Args:
-        experiment: with its template.
+        document: the Experiment.
         trial: the trial's name.
         parameters: the text of every parameter's value, by the names of the search space.
     """
-    values = {
+    assert document.primary
+    container = document.primary[1]
+    values = assignments(document.experiment, trial, parameters)
+    environ = {TRIAL_NAME: trial}
+    for variable in container.env:
+        environ[variable.name] = _expand(_fill(variable.value, values), environ)
+
+    def filled(words: list[str]) -> tuple[str, ...]:
+        return tuple(_expand(_fill(word, values), environ) for word in words)
+
+    return Command(filled(container.command), filled(container.args), environ, _fill(container.working_dir, values))
+
+
+def words(document: Document) -> list[str]:
+    """The words of a trial's command, with the placeholders in them."""
+    assert document.primary
+    return [*document.primary[1].command, *document.primary[1].args]
+
+
+def assignments(experiment: Experiment, trial: str, parameters: Mapping[str, str]) -> dict[str, str]:
+    """What stands for each trial parameter, by its name; without those that stand for nothing."""
+    return {
         given.name: value
         for given in experiment.spec.trial_template.trial_parameters
         if (value := reference(experiment, trial, parameters, given.reference)) is not None
     }
-    container = experiment.primary[1]
-    environ = {TRIAL_NAME: trial}
-    for variable in container.env:
-        environ[variable.name] = _expand(_fill(variable.value, values), environ)
-    words = [_fill(word, values) for word in (*container.command, *container.args)]
-    return Command(tuple(_expand(word, environ) for word in words), environ, _fill(container.working_dir, values))
 
 
 def reference(experiment: Experiment, trial: str, parameters: Mapping[str, str], name: str) -> str | None:
@@ -56,13 +73,16 @@ def reference(experiment: Experiment, trial: str, parameters: Mapping[str, str],
     found = _METADATA.match(name)
     if not found:
         return parameters.get(name)
-    job = experiment.spec.trial_template.trial_spec
+    spec = experiment.spec.trial_template.trial_spec or {}
     key, index = found[1].split("[")[0], found[2]
     if index:
-        return (job.metadata.labels if key == "Labels" else job.metadata.annotations).get(index)
+        metadata = spec.get("metadata")
+        given = metadata.get(key.lower()) if isinstance(metadata, dict) else None
+        return str(given[index]) if isinstance(given, dict) and index in given else None
     # Without a namespace Kubernetes puts the Experiment in the one that is called "default".
     namespace = experiment.metadata.namespace or "default"
-    return {"Name": trial, "Namespace": namespace, "Kind": job.kind, "APIVersion": job.api_version}[key]
+    kind, version = str(spec.get("kind", "")), str(spec.get("apiVersion", ""))
+    return {"Name": trial, "Namespace": namespace, "Kind": kind, "APIVersion": version}[key]
 
 
 def texts(value: Any) -> list[str]:
@@ -71,11 +91,6 @@ def texts(value: Any) -> list[str]:
         return [value]
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return [text for item in inner for text in texts(item)]
-
-
-def words(container: Container) -> list[str]:
-    """The words of a container's command, with the placeholders in them."""
-    return [*container.command, *container.args]
 
 
 def _fill(text: str, values: Mapping[str, str]) -> str:

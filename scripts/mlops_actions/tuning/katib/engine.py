@@ -1,0 +1,298 @@
+"""The engine `katib`: an Experiment is applied, followed to its end whatever happens on the way, and explained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from ...cluster.objects import EXPERIMENT, POD, TRIAL, Change, Cluster
+from ...errors import BadInput, Cancelled, RemoteFailed
+from ..engine import End, Outcome, Request, Site, Trial, Watcher
+from ..importance import importances
+from . import ending, manifest
+from .begin import EXPERIMENT_LABEL, Begun, begin, trials_of
+from .feed import Feed, Selection
+from .pods import NotInjected, Pods
+from .status import ENDS, Object, completed
+from .trials import Trials
+from .troubles import Quiet, Troubles, Watchdog, why_no_suggestion
+from .unreported import unreported
+
+_TICK = 1.0
+_LOG_LINES = 40
+
+
+class KatibEngine:
+    """Runs Experiments on Katib.
+
+    Args:
+        site: with a cluster.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def run(self, request: Request, watcher: Watcher) -> Outcome:
+        """See `Engine.run`. An Experiment of the same key that runs or is complete is gone on with."""
+        if self._site.cluster is None:
+            raise BadInput("The engine katib needs a cluster", fix="Give `kubeconfig`, or set KUBECONFIG")
+        cluster = self._site.cluster()
+        try:
+            begun = begin(cluster, request, self._site)
+            return _Run(cluster, begun, request, watcher, self._site).to_the_end()
+        except (Cancelled, KeyboardInterrupt):
+            ending.stop(
+                cluster,
+                manifest.name(request.experiment, request.key),
+                verdict="Failed",
+                reason="ExperimentCancelled",
+                message="The job that ran it was cancelled",
+                keep=request.keep,
+                say=self._site.say,
+            )
+            raise
+
+
+class _Run:
+    """One Experiment from where it is to its end."""
+
+    def __init__(self, cluster: Cluster, begun: Begun, request: Request, watcher: Watcher, site: Site) -> None:
+        self._cluster, self._begun, self._request, self._watcher, self._site = cluster, begun, request, watcher, site
+        self._body: Object = begun.body
+        self._name, self._uid = begun.body["metadata"]["name"], begun.body["metadata"]["uid"]
+        self._experiment = request.experiment
+        self._troubles = Troubles(site.say)
+        self._pods = Pods(
+            cluster,
+            begun.body,
+            self._experiment,
+            site.state / "logs",
+            every=request.logs,
+            troubles=self._troubles,
+            clock=site.clock,
+        )
+        self._watchdog = Watchdog(cluster, self._name, self._troubles, site.clock)
+        self._trials = Trials(self._experiment, watcher, self._explained)
+        self._began = self._changed = self._progressed = site.clock.now()
+
+    def to_the_end(self) -> Outcome:
+        """Follow it. What ends this before the Experiment ends is told to the watcher."""
+        try:
+            if self._begun.found:
+                self._trials.recall(trials_of(self._cluster, self._name))
+            return self._outcome(self._end() or self._follow())
+        except BaseException:
+            self._watcher.interrupted(self._trials.best, len(self._trials.ended))
+            raise
+
+    def _follow(self) -> End:
+        kinds = {
+            EXPERIMENT: Selection(name=self._name),
+            TRIAL: Selection(labels=f"{EXPERIMENT_LABEL}={self._name}"),
+            POD: Selection(),
+        }
+        with Feed(self._cluster, kinds, self._site.clock) as feed:
+            while (end := self._end() or self._limit()) is None:
+                for kind, change in feed.next(_TICK):
+                    self._see(kind, change)
+                self._tell()
+                self._look()
+        return end
+
+    def _see(self, kind: object, change: Change) -> None:
+        """Take in what happened to an object of this Experiment, or to any pod of the namespace."""
+        about = change.object["metadata"]
+        if kind is POD:
+            try:
+                self._pods.see(change)
+            except NotInjected as failed:
+                self._stop("Failed", "ExperimentFailed", failed.what)
+                raise
+            return
+        self._changed = self._site.clock.now()
+        if kind is TRIAL:
+            if all(owner["uid"] == self._uid for owner in about.get("ownerReferences") or []):
+                self._trials.see(change)
+            return
+        if change.type == "DELETED" or about["uid"] != self._uid:
+            raise RemoteFailed(
+                f"The Experiment {self._name} was deleted while it ran",
+                why=self._so_far(),
+                fix="Run this again, and it begins anew",
+            )
+        self._body = change.object
+
+    def _tell(self, *, last: bool = False) -> None:
+        if self._trials.tell(last=last):
+            self._progressed = self._site.clock.now()
+        self._pods.curious = not self._trials.reliable
+
+    def _look(self) -> None:
+        """Say what runs, and find out whether something is in the way."""
+        running, pending = self._trials.running, self._trials.pending
+        self._watcher.waiting(len(running), len(pending))
+        self._pods.look()
+        seen = Quiet(
+            self._site.clock.now() - self._changed,
+            active={*running, *pending},
+            with_pods=self._pods.trials,
+            unobserved=self._trials.unobserved,
+        )
+        self._watchdog.look(self._body, seen)
+
+    def _end(self) -> End | None:
+        """Why the Experiment is complete; None while it is not.
+
+        Raises:
+            RemoteFailed: it failed.
+        """
+        found = completed(self._body)
+        if found is None or self._is_from_before(found):
+            return None
+        self._sync()
+        if found["type"] == "Failed":
+            raise self._failed(found)
+        reason = str(found.get("reason"))
+        if reason not in ENDS:
+            self._site.say(f"Katib ended the Experiment with a reason that is not known here: {reason}")
+        return ENDS.get(reason, "MaxTrialsReached")
+
+    def _is_from_before(self, found: Object) -> bool:
+        """Whether an end is that of an Experiment that was asked for more trials, which Katib has not seen yet."""
+        before, most = self._begun.before, self._request.max_trials or 0
+        return (
+            before is not None
+            and found.get("lastTransitionTime") == before.get("lastTransitionTime")
+            and len(self._trials.ended) < most
+        )
+
+    def _limit(self) -> End | None:
+        """Whether a limit is met that ends the Experiment.
+
+        Raises:
+            RemoteFailed: it is met, and that is an error.
+        """
+        now, request = self._site.clock.now(), self._request
+        if request.timeout and now - self._began >= request.timeout:
+            return self._at_limit("TimeLimit", f"did not end within {request.timeout:g} s", "timeout")
+        if request.stall_timeout and now - self._progressed >= request.stall_timeout:
+            return self._at_limit("Stalled", f"ended no trial within {request.stall_timeout:g} s", "stall-timeout")
+        return None
+
+    def _at_limit(self, end: End, what: str, limit: str) -> End:
+        taken = self._request.at_limit == "best" and self._trials.best is not None
+        self._stop("Succeeded" if taken else "Failed", f"Experiment{end}", f"It {what}")
+        if taken:
+            self._sync()
+            return end
+        raise RemoteFailed(
+            f"The Experiment {self._name} {what}",
+            why=self._so_far(),
+            fix=f"Raise `{limit}`, lower `max-trials`, or take the best so far by `at-limit: best`",
+        )
+
+    def _stop(self, verdict: Literal["Succeeded", "Failed"], reason: str, message: str) -> None:
+        ending.stop(
+            self._cluster,
+            self._name,
+            verdict=verdict,
+            reason=reason,
+            message=message,
+            keep=self._request.keep,
+            say=self._site.say,
+        )
+
+    def _sync(self) -> None:
+        """The watch of trials may be a little behind that of the Experiment: if it is, they are read once more."""
+        active = self._trials.running or self._trials.pending
+        if active or len(self._trials.ended) < ((self._body.get("status") or {}).get("trials") or 0):
+            for body in trials_of(self._cluster, self._name):
+                self._trials.see(Change("MODIFIED", body))
+        self._tell(last=True)
+
+    def _explained(self, trial: Trial) -> Trial:
+        """A trial that ended with what its pod and its log tell of why it failed."""
+        if trial.state == "MetricsUnavailable":
+            return replace(trial, message=unreported(self._experiment, self._pods.log(trial.name)))
+        if trial.state == "Failed":
+            return replace(trial, message=self._pods.failure(trial.name) or trial.message)
+        return trial
+
+    def _failed(self, found: Object) -> RemoteFailed:
+        """The Experiment's failure: by its last trial that failed, or by what kept it from having any."""
+        message = str(found.get("message") or found.get("reason") or "")
+        if found.get("reason") == "ExperimentCancelled":
+            return RemoteFailed(
+                f"The Experiment {self._name} was cancelled by another job with the same key",
+                why=self._so_far(),
+                fix="Run this again, and it begins anew",
+            )
+        failures = sum(trial.failed for trial in self._trials.ended.values())
+        if failures:
+            many = "1 trial failed" if failures == 1 else f"{failures} trials failed"
+            allowed = self._body["spec"].get("maxFailedTrialCount")
+            return self._by_last_failure(f"{many}, and `maxFailedTrialCount` is {allowed}")
+        return RemoteFailed(
+            f"The Experiment {self._name} failed: {message}",
+            why=why_no_suggestion(self._cluster, self._name),
+            fix="Correct the Experiment",
+            place=manifest.place(self._request.document, message),
+        )
+
+    def _by_last_failure(self, what: str) -> RemoteFailed:
+        last = next((trial for trial in reversed(self._trials.ended.values()) if trial.failed), None)
+        if last is None:
+            return RemoteFailed(what, why=self._so_far())
+        parameters = " ".join(f"{name}={value}" for name, value in last.parameters.items())
+        return RemoteFailed(
+            what,
+            why=f"The last, {last.name} with {parameters}: {last.message}",
+            fix="Correct it, or raise `maxFailedTrialCount` if some combinations may fail"
+            if last.state == "Failed"
+            else "Print the metric in that form, or correct `objectiveMetricName` or `metricsFormat`",
+            log="\n".join(self._pods.log(last.name).splitlines()[-_LOG_LINES:]),
+        )
+
+    def _so_far(self) -> str:
+        best, name = self._trials.best, self._experiment.spec.objective.objective_metric_name
+        found = f"; the best of them, {best.name}, has {name}={best.value:g}" if best else ""
+        now = f". What is in the way: {self._troubles.now}" if self._troubles.now else ""
+        return f"{len(self._trials.ended)} trials ended{found}{now}"
+
+    def _outcome(self, end: End) -> Outcome:
+        best = self._best()
+        if best is None or (value := best.value) is None:
+            raise self._by_last_failure("No trial succeeded")
+        trials = self._trials.in_order()
+        best = next(trial for trial in trials if trial.name == best.name)
+        if left := len(self._trials.running) + len(self._trials.pending):
+            self._site.say(f"{left} trials still run; Katib lets them come to their end")
+        return Outcome(
+            end,
+            tuple(trials),
+            best,
+            value,
+            None,
+            self._importances(trials),
+            {trial.number: path for trial in trials if (path := self._pods.path(trial.name)).exists()},
+            sum(trial.recalled for trial in trials),
+        )
+
+    def _importances(self, trials: list[Trial]) -> dict[str, float]:
+        spec = self._experiment.spec
+        try:
+            return importances(spec.parameters, trials, spec.objective.type == "minimize")
+        except ValueError:
+            return {}  # an algorithm of Katib's gave a value that is not in the search space
+
+    def _best(self) -> Trial | None:
+        """The best by the values of the trials. Katib's own word for it may be late, or absent."""
+        best = self._trials.best
+        named = ((self._body.get("status") or {}).get("currentOptimalTrial") or {}).get("bestTrialName")
+        theirs = self._trials.ended.get(named or "")
+        if best is None or theirs is None or theirs.name == best.name:
+            return best
+        if theirs.value == best.value:
+            return theirs
+        self._site.say(f"Katib names {theirs.name} as the best ({theirs.value}); {best.name} is better ({best.value})")
+        return best

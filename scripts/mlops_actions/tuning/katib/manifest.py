@@ -1,0 +1,126 @@
+"""The Experiment that is applied: the YAML as it is, under a name that its key decides, with what the request sets."""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+
+from ...errors import BadInput, Place
+from ...store import STORE_KEYS
+from ..engine import Request, Site
+from ..experiment import Experiment, Path
+from ..reading import Document
+from .status import Object
+
+KEY = "mlops-actions/key"
+"""The label by which an Experiment is ours, and the same work."""
+_NAME_LENGTH = 40
+"""Katib's own limit: it names services `<experiment>-<algorithm>` and Jobs `<experiment>-<8 letters>`."""
+_KEY_LENGTH = 8
+_OF_THE_SERVER = (
+    "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "finalizers", "managedFields",
+    "ownerReferences", "selfLink", "generateName",
+)  # fmt: skip
+_FIELD = re.compile(r"\b(?:spec|metadata)(?:\.\w+|\[\d+\])+")
+
+
+def name(experiment: Experiment, key: str) -> str:
+    """What an Experiment of a key is called in the cluster."""
+    return f"{experiment.name[: _NAME_LENGTH - _KEY_LENGTH - 1].rstrip('-')}-{key[:_KEY_LENGTH]}"
+
+
+def body(request: Request, namespace: str) -> Object:
+    """The object to apply.
+
+    Raises:
+        BadInput: a trial is no Job, and a limit of its time is asked for.
+    """
+    made = {key: copy.deepcopy(value) for key, value in request.document.values.items() if key != "status"}
+    given = {key: value for key, value in (made.get("metadata") or {}).items() if key not in _OF_THE_SERVER}
+    made["metadata"] = given | {
+        "name": name(request.experiment, request.key),
+        "namespace": namespace,
+        "labels": {**(given.get("labels") or {}), KEY: request.key},
+        "annotations": {
+            **(given.get("annotations") or {}),
+            "mlops-actions/experiment": request.experiment.name,
+            "mlops-actions/run": request.run,
+        },
+    }
+    made["spec"] |= counts(request)
+    if request.trial_timeout:
+        _limit_trials(request, made["spec"]["trialTemplate"])
+    return made
+
+
+def furnished(made: Object, request: Request, site: Site) -> Object:
+    """The object with what every trial of this site gets: the request's image, and the store's address and keys, as
+    variables that the primary container does not set itself.
+
+    Raises:
+        BadInput: an image is asked for, and the trial is no Job with that container.
+    """
+    container = _primary(made["spec"]["trialTemplate"])
+    if container is None:
+        if request.image:
+            raise BadInput(
+                f"{request.document.name}: `image` cannot be honoured",
+                why="The trial is no batch/v1 Job with a primary container",
+                fix="Leave `image` out, and name the image in the YAML",
+                place=request.document.place(("spec", "trialTemplate", "trialSpec")),
+            )
+        return made
+    if request.image:
+        container["image"] = request.image
+    env = container.setdefault("env", [])
+    own = {variable.get("name") for variable in env}
+    env += [{"name": name, "value": value} for name, value in site.variables.items() if name not in own]
+    if site.store_secret:
+        # Optional, so that the pod's own rights do where the secret is absent.
+        env += [
+            {"name": key, "valueFrom": {"secretKeyRef": {"name": site.store_secret, "key": key, "optional": True}}}
+            for key in STORE_KEYS
+            if key not in own
+        ]
+    return made
+
+
+def counts(request: Request) -> dict[str, int]:
+    """The fields that may be changed while an Experiment runs. Katib wants no count above that of all trials."""
+    allowed = request.experiment.spec.max_failed_trial_count
+    most = request.max_trials
+    asked = {"parallelTrialCount": request.parallel, "maxTrialCount": most, "maxFailedTrialCount": allowed}
+    return {key: count if most is None else min(count, most) for key, count in asked.items() if count is not None}
+
+
+def place(document: Document, message: str) -> Place:
+    """The line of the YAML that a refusal of the API server or of Katib's webhook speaks of."""
+    found = _FIELD.search(message)
+    return document.place(_path(found[0]) if found else ())
+
+
+def _primary(template: Object) -> Object | None:
+    job = template.get("trialSpec")
+    if not isinstance(job, dict) or (job.get("apiVersion"), job.get("kind")) != ("batch/v1", "Job"):
+        return None
+    containers: list[Object] = job["spec"]["template"]["spec"].get("containers") or []
+    return next((c for c in containers if c.get("name") == template.get("primaryContainerName")), None)
+
+
+def _path(dotted: str) -> Path:
+    return tuple(int(part) if part.isdigit() else part for part in re.findall(r"\w+", dotted))
+
+
+def _limit_trials(request: Request, template: Object) -> None:
+    """Have Kubernetes end the Job of a trial that takes too long."""
+    job = template.get("trialSpec")
+    if not isinstance(job, dict) or (job.get("apiVersion"), job.get("kind")) != ("batch/v1", "Job"):
+        raise BadInput(
+            f"{request.document.name}: `trial-timeout` cannot be honoured for this kind of trial",
+            why="Kubernetes limits the time of a batch/v1 Job",
+            fix="Leave `trial-timeout` out, and set the limit that the trial's own kind has",
+            place=request.document.place(("spec", "trialTemplate", "trialSpec", "kind")),
+        )
+    seconds = math.ceil(request.trial_timeout)
+    job["spec"]["activeDeadlineSeconds"] = min(seconds, job["spec"].get("activeDeadlineSeconds") or seconds)

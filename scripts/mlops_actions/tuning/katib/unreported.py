@@ -1,0 +1,47 @@
+"""Why a trial that ended well has no value: what its log shows that it did print."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+
+from ..experiment import Experiment
+from ..metrics import collect, compiled
+
+
+def unreported(experiment: Experiment, log: str) -> str:
+    """Why the objective's metric of a trial is not there, by what the trial printed."""
+    name = experiment.spec.objective.objective_metric_name
+    formats = experiment.spec.metrics_collector_spec.formats
+    what = f"it never reported {name!r} as {' or '.join(formats) or f'{name}=<number>'}"
+    if not log.strip():
+        return f"{what}; its log is not there any more"
+    if name in collect(log.splitlines(), experiment.spec.objective, formats):
+        return (
+            f"it printed {name!r} where Katib does not look: of a shell line only the output of the last command is"
+            " collected, and nothing from a process that goes on in the background"
+        )
+    odd = re.search(rf"(?<![\w|-]){re.escape(name)}\s*=\s*(\S+)", log)
+    if odd:
+        return f"{what}, but as {odd[0]!r}"
+    printed = _printed(log, formats)
+    near = difflib.get_close_matches(name, printed, n=1, cutoff=0.5)
+    if near:
+        return f"{what}, but printed {near[0]}={printed[near[0]]}: did you mean `objectiveMetricName: {near[0]}`?"
+    return f"{what}; it printed " + (", ".join(f"{n}={v}" for n, v in list(printed.items())[:10]) or "no metric at all")
+
+
+def _printed(log: str, formats: list[str]) -> dict[str, str]:
+    """All that looks like a metric: by the formats, by Katib's own, and the numbers of lines that are JSON."""
+    found: dict[str, str] = {}
+    for line in log.splitlines():
+        for pattern in [*compiled(formats), *compiled([])]:
+            found |= {m[1].strip(): m[2].strip() for m in pattern.finditer(line) if m[1] and m[2] and m[2].strip()}
+        if line.lstrip().startswith("{"):
+            try:
+                content = json.loads(line)
+            except ValueError:
+                continue
+            found |= {str(key): str(value) for key, value in content.items() if not isinstance(value, dict | list)}
+    return found
