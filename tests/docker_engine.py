@@ -6,6 +6,7 @@ nobody misses anything and we may not start one. Nothing need be pulled: the bas
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import shutil
@@ -22,6 +23,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from mlops_actions import environments
 
 BASE_IMAGE = "busybox:test"
 USER, PASSWORD = "robot", "correct horse"
@@ -94,6 +97,44 @@ def docker_engine() -> Iterator[DockerEngine]:
                 yield engine
         finally:
             subprocess.run(["ip", "link", "delete", bridge], check=False, capture_output=True)
+
+
+def python_image(engine: DockerEngine, requirements: Path) -> str:
+    """The name of an image with Python 3.11, pip and the packages of a requirements file, made without a pull.
+
+    A Dockerfile's `pip install` of the same requirements finds them there, so that its build needs no network. It is
+    made of Debian's packages by debootstrap, and kept as a file, because that takes a minute. Who is not root cannot
+    do that, and is on a CI runner, which can pull.
+    """
+    if os.geteuid() != 0:
+        engine.docker("pull", "python:3.11-slim")
+        return "python:3.11-slim"
+    digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:16]
+    kept = environments.cache_folder() / "tests" / f"python-{digest}.tar"
+    if not kept.exists():
+        _debian_with_python(requirements, kept)
+    name = f"python-with-packages:{digest}"
+    engine.docker("import", str(kept), name)
+    return name
+
+
+def _debian_with_python(requirements: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="debian-", dir=target.parent) as folder:
+        root = Path(folder) / "root"
+        packages = "--include=python3,python3-pip,ca-certificates"
+        command = ["debootstrap", "--variant=minbase", packages, "bookworm", str(root)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        (root / "usr/local/bin/python").symlink_to("/usr/bin/python3")
+        site = root / "usr/local/lib/python3.11/dist-packages"
+        uv = environments.find_uv(environments.cache_folder())
+        install = [uv, "pip", "install", "--quiet", "--target", str(site), "--python-version", "3.11"]
+        subprocess.run([*install, "--requirements", str(requirements)], check=True)
+        for waste in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale"):
+            shutil.rmtree(root / waste, ignore_errors=True)
+        made = Path(folder) / "image.tar"
+        subprocess.run(["tar", "--directory", str(root), "--create", "--file", str(made), "."], check=True)
+        made.replace(target)
 
 
 @contextmanager

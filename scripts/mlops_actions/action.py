@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
@@ -24,7 +24,10 @@ from .errors import Place
 if TYPE_CHECKING:
     from .job import Job
 
-__all__ = ["Action", "CodeInputs", "Inputs", "Lines", "ModelInputs", "Outputs", "Result", "Values", "kebab"]
+__all__ = [
+    "Action", "ClusterInputs", "CodeInputs", "Inputs", "KfpInputs", "LineageInputs", "Lines", "ModelInputs", "Outputs",
+    "Result", "SignIn", "Values", "kebab",
+]  # fmt: skip
 
 
 def kebab(name: str) -> str:
@@ -109,6 +112,88 @@ class ModelInputs(Inputs):
     )
 
 
+class LineageInputs(Inputs):
+    """What actions take whose code reads the data and the features."""
+
+    data_fingerprint: str = Field(
+        "",
+        description="Fingerprint of the data that the code reads: with a changed one, work is done again."
+        " By default the one that validate-data gave in this run.",
+    )
+    features_digest: str = Field(
+        "",
+        description="Digest of the features that the code reads: with a changed one, work is done again."
+        " By default the one that materialize-features gave in this run.",
+    )
+
+    def lineage(self, job: Job) -> dict[str, str]:
+        """Both, by their names outside Python: what was given, else what this run of the chain found; else ""."""
+        return {
+            "data-fingerprint": self.data_fingerprint or job.earlier("validate-data", "fingerprint"),
+            "features-digest": self.features_digest or job.earlier("materialize-features", "features-digest"),
+        }
+
+
+class ClusterInputs(Inputs):
+    """What actions take that may speak to a Kubernetes cluster."""
+
+    kubeconfig: SecretStr = Field(
+        SecretStr(""),
+        description="The kubeconfig: its text, plain or as base64, as a secret has it. By default the file that"
+        " `KUBECONFIG` names, `~/.kube/config`, or the service account of the pod.",
+    )
+    kube_context: str = Field("", description="The context of the kubeconfig. By default its current one.")
+    namespace: str = Field(
+        "", description="The Kubernetes namespace, which is also the one in a multi-user KFP. By default the context's."
+    )
+    store_secret: str = Field(
+        "",
+        description="A Kubernetes secret with the store's keys (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`). Tasks"
+        " and trials on the cluster get them as variables, beside `MLOPS_STORE` and its endpoint, as they do on one"
+        " machine. Not needed where the pods' service account may read the store.",
+    )
+
+
+SignIn = Literal[
+    "none", "token", "token-file", "kubernetes", "github", "password", "client-credentials", "login-form", "cookie",
+    "user-header",
+]  # fmt: skip
+"""How a server is signed in to without a browser; see `KfpInputs.kfp_sign_in`."""
+
+
+class KfpInputs(ClusterInputs):
+    """What actions take that may speak to Kubeflow Pipelines."""
+
+    kfp_host: str = Field("", description="URL of Kubeflow Pipelines, or of the Kubeflow that it belongs to.")
+    kfp_sign_in: SignIn = Field(
+        "none",
+        description="How to sign in. `token`: `kfp-token` as bearer. `token-file`: a file that is read again when it"
+        " changes. `kubernetes`: a token of the service account `kfp-user`, asked of the cluster. `github`: the job's"
+        " own identity (`id-token: write`), exchanged at `kfp-issuer` if one is given. `password`,"
+        " `client-credentials`: OpenID Connect grants at `kfp-issuer`. `login-form`: Kubeflow's own page, filled in"
+        " with `kfp-user` and `kfp-token`. `cookie`: `kfp-token` is `name=value`. `user-header`: a proxy in between"
+        " vouches for `kfp-user`.",
+    )
+    kfp_token: SecretStr = Field(SecretStr(""), description="The secret of the sign-in: token, password or cookie.")
+    kfp_token_file: str = Field("", description="File with the token, for `token-file`.")
+    kfp_user: str = Field("", description="User, or service account (`name` or `namespace/name`), that signs in.")
+    kfp_issuer: str = Field("", description="URL of the OpenID Connect issuer.")
+    kfp_audience: str = Field("", description="Audience of the token. By default the one that KFP expects.")
+    kfp_client_id: str = Field("", description="The OAuth client that this is, for grants.")
+    kfp_client_secret: SecretStr = Field(SecretStr(""), description="The client's secret.")
+    kfp_header: str = Field(
+        "", description="Header for the token, such as `Proxy-Authorization` for an identity-aware proxy; for"
+        " `user-header`, the one for the user.",
+    )  # fmt: skip
+    kfp_ca: str = Field("", description="File with the certificates to trust. By default the system's.")
+    kfp_client_certificate: str = Field("", description="File with a client certificate (PEM).")
+    kfp_client_key: str = Field("", description="File with its key, if it is not in the same file.")
+
+
+SHARED = (Inputs, CodeInputs, ModelInputs, ClusterInputs, KfpInputs)
+"""Inputs that several actions have: they may stand at the top level of `mlops.yaml` and come from a variable."""
+
+
 class Outputs(BaseModel):
     """What every action gives back. Lists and mappings are written as JSON."""
 
@@ -178,7 +263,7 @@ class Action(Generic[I, O]):
     def fields(self) -> dict[str, FieldInfo]:
         """The inputs in the order in which people read them: the action's own first, those of all actions last."""
         fields = self.inputs.model_fields
-        several = {*CodeInputs.model_fields, *ModelInputs.model_fields}
+        several = {name for base in (*SHARED, LineageInputs) for name in base.model_fields}
         rank = {name: 2 if name in Inputs.model_fields else 1 if name in several else 0 for name in fields}
         return {name: fields[name] for name in sorted(fields, key=lambda name: rank[name])}
 

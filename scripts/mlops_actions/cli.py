@@ -8,13 +8,12 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import click
-from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from . import __version__, commands
-from .action import Action, kebab
+from .action import Action, is_secret, kebab
 
-_OWN = {"init": "init_command", "config": "config_command", "schema": "schema_command"}
+_OWN = {"init": "init_command", "config": "config_command", "schema": "schema_command", "rbac": "rbac_command"}
 
 
 class _Commands(click.Group):
@@ -63,13 +62,17 @@ def main() -> None:
 
 def command(action: Action[Any, Any]) -> click.Command:
     """The click command of an action."""
-    options: list[click.Parameter] = [_option(name, info) for name, info in action.fields().items()]
+    fields = action.fields()
+    secrets = [f"MLOPS_{name.upper()}" for name, info in fields.items() if is_secret(info.annotation)]
+    options: list[click.Parameter] = [_option(n, i) for n, i in fields.items() if not is_secret(i.annotation)]
     options.append(click.Option(["--json", "as_json"], is_flag=True, help="Write the outputs as JSON."))
 
     def call(as_json: bool, **given: Any) -> None:
         sys.exit(run(action, given, as_json=as_json))
 
     about = action.documentation.replace("`", "")
+    if secrets:
+        about += f"\n\nSecrets are given as variables, not as options: {', '.join(secrets)}."
     return click.Command(action.name, params=options, callback=call, help=about, short_help=action.summary)
 
 
@@ -81,10 +84,8 @@ def run(action: Action[Any, Any], given: dict[str, Any], *, as_json: bool = Fals
 
     environ = config.environ()
     if environ.get("GITHUB_ACTIONS") == "true":
-        given = {
-            name: value if value not in (None, ()) else environ.get(f"INPUT_{name.upper()}")
-            for name, value in given.items()
-        }
+        inputs = {name: environ.get(f"INPUT_{name.upper()}") for name in action.inputs.model_fields}
+        given = {**inputs, **{name: value for name, value in given.items() if value not in (None, ())}}
     joined = {name: "\n".join(value) if isinstance(value, tuple) else value for name, value in given.items()}
     context = read_context(environ, Path(joined.get("working_directory") or "."))
     return execute(action, joined, context, make_console(environ, as_json=as_json))
@@ -94,7 +95,7 @@ def _option(name: str, info: FieldInfo) -> click.Option:
     flag = f"--{kebab(name)}"
     text = (info.description or "").replace("`", "")
     default = info.get_default(call_default_factory=True)
-    if default not in (None, "", [], {}) and not isinstance(default, bool | SecretStr):
+    if default not in (None, "", [], {}) and not isinstance(default, bool):
         text += f"  [default: {default}]"
     annotation = _plain(info.annotation)
     if annotation is bool:

@@ -1,6 +1,7 @@
 """`mlops.yaml`: read, checked, and laid together with options and variables into an action's inputs.
 
-The order, first found wins: the option or input; the variable MLOPS_<NAME> (for inputs that several actions share); the
+The order, first found wins: the option or input; the variable MLOPS_<NAME> (for inputs that several actions share, and
+for secrets, which have no option and no place in the file: a command line and a repository are read by others); the
 section of the environment (the action's part of it, then its top level); the action's section; the top level; the
 default. `Resolved.origins` says which it was.
 """
@@ -19,7 +20,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from . import commands
-from .action import Action, CodeInputs, Inputs, ModelInputs, Outputs, is_secret, kebab
+from .action import SHARED, Action, Inputs, Outputs, is_secret, kebab
 from .documents import Loader, load_yaml, places
 from .errors import BadInput, Place
 from .store import StoreOptions
@@ -30,7 +31,6 @@ O = TypeVar("O", bound=Outputs)  # noqa: E741
 SCHEMA_URL = "https://raw.githubusercontent.com/mlops-actions/mlops-actions/v1/scripts/mlops.schema.json"
 _CALL_ONLY = ("config", "working_directory", "environment")
 """Inputs that say where the configuration is, and so cannot stand in it."""
-_SHARED = (Inputs, CodeInputs, ModelInputs)
 Path_ = tuple[str | int, ...]
 
 
@@ -55,9 +55,19 @@ class Project:
         line, column = self.places.get(path, (1, 1))
         return Place(self.name, line, column)
 
+    def found(self, action: str, name: str, environment: str) -> Place | None:
+        """Where an input of an action stands, if the file has it."""
+        return next((self.place(p) for p in _paths(action, name, environment) if p in self.places), None)
+
     def environments(self) -> list[str]:
         """The environments, in the file's order, which is the order of promotion."""
         return list(self.values.get("environments") or {})
+
+    def sections(self, environment: str) -> dict[str, dict[str, Any]]:
+        """Each action's section as it is in an environment: the environment's values over those of all."""
+        there = [self.values, (self.values.get("environments") or {}).get(environment) or {}]
+        names = [name for name in commands.NAMES if any(name in values for values in there)]
+        return {name: {k: v for values in there for k, v in (values.get(name) or {}).items()} for name in names}
 
 
 @dataclass(frozen=True)
@@ -130,15 +140,15 @@ def resolve(
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     places: dict[str, Place] = {}
-    for name in action.inputs.model_fields:
+    for name, info in action.inputs.model_fields.items():
         option = given.get(name)
         variable = f"MLOPS_{name.upper()}"
         if option not in (None, "", ()):
             values[name], origins[name] = option, "input"
-        elif _is_shared(name) and environ.get(variable):
+        elif (_is_shared(name) or is_secret(info.annotation)) and environ.get(variable):
             values[name], origins[name] = environ[variable], f"variable {variable}"
         else:
-            for path in _paths(action.name, kebab(name), environment):
+            for path in () if is_secret(info.annotation) else _paths(action.name, kebab(name), environment):
                 found = _dig(project.values, path)
                 if found is not None:
                     place = project.place(path)
@@ -180,6 +190,16 @@ def secrets_in(environ: Mapping[str, str]) -> Iterator[str]:
             yield value
 
 
+def secrets_of(action: Action[Any, Any], given: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
+    """The values of an action's secret inputs, before anything is said. A kubeconfig's secret parts are masked by who
+    reads it: its lines (`kind: Config`) are words that logs need.
+    """
+    for name, info in action.inputs.model_fields.items():
+        value = given.get(name) or environ.get(f"MLOPS_{name.upper()}")
+        if is_secret(info.annotation) and value and name != "kubeconfig":
+            yield str(value)
+
+
 def home(environ: Mapping[str, str]) -> Path:
     """Where embedded engines keep their state: MLOPS_HOME, or mlops-actions in the user's data folder."""
     given, base = environ.get("MLOPS_HOME"), environ.get("XDG_DATA_HOME")
@@ -207,7 +227,7 @@ def _model() -> type[BaseModel]:
         part = _partial(action.name, action.inputs, _CALL_ONLY, action.summary)
         sections[name.replace("-", "_")] = (part | None, Field(None, description=action.summary))
     shared: dict[str, Any] = {}
-    for base in _SHARED:
+    for base in SHARED:
         shared |= _optional(base, _CALL_ONLY)
     environment = create_model("Environment", __config__=_CONFIG, **shared, **sections)
     environments = Annotated[
@@ -251,7 +271,7 @@ def _paths(action: str, name: str, environment: str) -> Iterator[Path_]:
 
 def _is_shared(name: str) -> bool:
     """Whether an input may stand at the top level, and come from a variable: those that several actions have."""
-    return any(name in base.model_fields for base in _SHARED)
+    return any(name in base.model_fields for base in SHARED)
 
 
 def _dig(values: Any, path: Path_) -> Any:
@@ -275,7 +295,7 @@ def _refusal(error: ValidationError, project: Project) -> BadInput:
         near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
         fix = f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(known)}"
         return BadInput(f"{project.name} has the unknown key `{dotted}`{more}", fix=fix, place=place)
-    return BadInput(f"{project.name}: `{dotted}`: {_words(first)}{more}", fix="See `mlops config`", place=place)
+    return BadInput(f"`{dotted}` {_words(first)}{more}", fix="See `mlops config`", place=place)
 
 
 def _known(path: Path_) -> list[str]:

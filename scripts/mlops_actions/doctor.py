@@ -6,14 +6,18 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .environments import EnvironmentFailed, find_uv
 from .errors import MlopsError
 from .store import Store
+
+if TYPE_CHECKING:
+    from .cluster.objects import Cluster
+    from .pipelines.kfp.api import KfpApi
 
 State = Literal["ok", "missing", "optional"]
 _SPACE = 5 * 1024**3  # bytes: the environments of all actions, and a few models
@@ -37,7 +41,7 @@ def examine(
     Args:
         root: the consumer's folder.
         cache: where environments are.
-        sections: `mlops.yaml`, read.
+        sections: each action's section of `mlops.yaml`, as it is in the environment.
         open_store: opens the store that the inputs name.
         docker_host: the Docker engine's address, or "" for the default socket.
     """
@@ -50,6 +54,10 @@ def examine(
         _docker("build-image" in sections or (root / "Dockerfile").is_file(), docker_host),
         *_files(root, sections),
     ]
+
+
+def _lacking(name: str, error: MlopsError) -> Finding:
+    return Finding(name, "missing", error.what + (f": {error.why}" if error.why else ""), error.fix)
 
 
 def _uv(cache: Path) -> Finding:
@@ -85,7 +93,7 @@ def _store(open_store: Callable[[], Store]) -> Finding:
         swapped = store.replace(path, b"3", tag) and not store.replace(path, b"4", tag)
         store.delete(path)
     except MlopsError as error:
-        return Finding("store", "missing", error.what + (f": {error.why}" if error.why else ""), error.fix)
+        return _lacking("store", error)
     if not (created and swapped):
         lacking = "If-None-Match" if not created else "If-Match"
         return Finding("store", "missing", f"{store.url} ignores {lacking}", "Use a store that honours it")
@@ -118,3 +126,78 @@ def _files(root: Path, sections: Mapping[str, Any]) -> list[Finding]:
     if (sections.get("requirements")) and not (root / sections["requirements"]).is_file():
         found.append(Finding("requirements", "missing", f"no file {sections['requirements']}", "Write it"))
     return found
+
+
+def findings_of_kfp(open_kfp: Callable[[], KfpApi]) -> list[Finding]:
+    """Look at Kubeflow Pipelines: that it answers, takes the sign-in, and lets us look at experiments."""
+    try:
+        api = open_kfp()
+        query = {"namespace": api.namespace or None, "page_size": 1}
+        api.get("/apis/v2beta1/experiments", **query)
+    except MlopsError as error:
+        return [_lacking("Kubeflow Pipelines", error)]
+    return [Finding("Kubeflow Pipelines", "ok", api.url + (f", namespace {api.namespace}" if api.namespace else ""))]
+
+
+def findings_of_cluster(open_cluster: Callable[[], Cluster], parts: Sequence[str]) -> list[Finding]:
+    """Look at a cluster: that it answers, the namespace, Katib, its label, and the rights.
+
+    Args:
+        open_cluster: reaches the cluster that the inputs name.
+        parts: what the configuration asks of it, of `cluster.rights.PARTS`; what it does not ask for is not looked at.
+    """
+    try:
+        cluster = open_cluster()
+        findings = [Finding("Kubernetes", "ok", f"{cluster.version or 'an API server'} at {cluster.server}")]
+        findings += _namespace(cluster, "katib" in parts)
+        if "katib" in parts:
+            findings.append(_katib(cluster))
+        return [*findings, *_rights(cluster, parts)]
+    except MlopsError as error:
+        return [_lacking("Kubernetes", error)]
+
+
+def _namespace(cluster: Cluster, katib: bool) -> list[Finding]:
+    """The namespace, and whether Katib may put its collector of metrics into its pods."""
+    from .cluster.objects import INJECTION_LABEL, NAMESPACE
+
+    name = cluster.namespace
+    if not cluster.may("get", NAMESPACE, name=name):
+        return [Finding("namespace", "optional", f"{name}: these credentials may not see it", "Apply `mlops rbac`")]
+    found = cluster.get(NAMESPACE, name)
+    if found is None:
+        return [Finding("namespace", "missing", f"no namespace {name}", "Correct `namespace`, or have it created")]
+    findings = [Finding("namespace", "ok", name)]
+    if katib and (found["metadata"].get("labels") or {}).get(INJECTION_LABEL) != "enabled":
+        fix = f"`kubectl label namespace {name} {INJECTION_LABEL}=enabled`: without it no trial's metrics are collected"
+        findings.append(Finding("namespace's label", "missing", f"{name} has no label {INJECTION_LABEL}=enabled", fix))
+    return findings
+
+
+def _katib(cluster: Cluster) -> Finding:
+    from .cluster.objects import EXPERIMENT, SUGGESTION, TRIAL
+
+    known = {kind: cluster.versions(kind) for kind in (EXPERIMENT, TRIAL, SUGGESTION)}
+    lacking = [kind for kind, versions in known.items() if kind.version not in versions]
+    if not lacking:
+        return Finding("Katib", "ok", f"{EXPERIMENT.api_version}: Experiment, Trial, Suggestion")
+    served = sorted({version for versions in known.values() for version in versions})
+    found = f"the cluster knows no {', '.join(kind.kind for kind in lacking)} of {EXPERIMENT.api_version}"
+    found += f", only {', '.join(served)}" if served else ""
+    return Finding(
+        "Katib", "missing", found, "Install Katib: https://www.kubeflow.org/docs/components/katib/installation"
+    )
+
+
+def _rights(cluster: Cluster, parts: Sequence[str]) -> list[Finding]:
+    """What is lacking, resource by resource."""
+    from .cluster.rights import missing
+
+    lacking = missing(cluster, parts)
+    if not lacking:
+        return [Finding("rights", "ok", f"all in the namespace {cluster.namespace}")] if parts else []
+    fix = "`mlops rbac` prints a manifest with them, for an administrator to apply"
+    return [
+        Finding(f"right: {right}", "optional" if right.optional else "missing", f"needed to {right.reason}", fix)
+        for right in lacking
+    ]

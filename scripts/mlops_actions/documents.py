@@ -1,4 +1,6 @@
-"""YAML as people mean it: `1e-3` is a number (as in YAML 1.2 and JSON), and a date is the text that was written."""
+"""YAML as people mean it: `1e-3` is a number (as in YAML 1.2 and JSON), a date is the text that was written, and a key
+that stands twice is a mistake.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,22 @@ import yaml
 
 
 class Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which reads YAML 1.1, without its two surprises."""
+    """PyYAML's safe loader, which reads YAML 1.1, without its surprises."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """The mapping; a key that stands twice is refused, as YAML does, instead of the last one winning."""
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        "while reading a mapping",
+                        node.start_mark,
+                        f"the key {key.value!r} stands twice",
+                        key.start_mark,
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 Loader.yaml_implicit_resolvers = {

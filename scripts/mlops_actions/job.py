@@ -6,66 +6,34 @@ import hashlib
 import json
 import signal
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from time import monotonic
 from types import FrameType
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from . import __version__, config, environments
-from .action import Action, CodeInputs, Inputs, Outputs, Result, is_secret, kebab
+from . import config, environments
+from .action import Action, ClusterInputs, CodeInputs, Inputs, KfpInputs, Outputs, Result, kebab
 from .environments import Environment, EnvironmentFailed
 from .errors import BadInput, Cancelled, MlopsError, Rejected, RemoteFailed
 from .github.console import Console
 from .github.context import Context, child_environment
+from .record import Record, Verdict, as_json, problem_of, public_inputs, record_of
 from .store import Store, StoreOptions
 
+if TYPE_CHECKING:
+    from .cluster.objects import Cluster
+    from .pipelines.kfp.connection import Host
+
 O = TypeVar("O", bound=Outputs)  # noqa: E741
-Verdict = Literal["passed", "rejected", "bad-input", "failed", "cancelled"]
-_LONG = 4096  # characters of an input that a record keeps
 _VERDICTS: dict[int, Verdict] = {0: "passed", 1: "rejected", 2: "bad-input", 3: "failed", 130: "cancelled"}
-
-
-class Problem(BaseModel):
-    """How an action failed, as a report shows it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    exit_code: int
-    what: str
-    why: str = ""
-    fix: str = ""
-    place: str = ""
-    log: str = ""
-
-
-class Record(BaseModel):
-    """What one run of one action was given, found and gave: the unit of lineage, evidence and reports."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    action: str
-    run: str = ""
-    verdict: Verdict = "passed"
-    reason: str = ""
-    key: str = ""
-    reused: bool = False
-    started: str
-    seconds: float
-    tool: str = f"mlops-actions {__version__}"
-    source: dict[str, Any] = {}
-    subject: dict[str, str] = {}
-    inputs: dict[str, Any] = {}
-    outputs: dict[str, Any] = {}
-    details: dict[str, Any] = {}
-    problem: Problem | None = None
 
 
 @dataclass(frozen=True)
@@ -137,16 +105,7 @@ class Job:
         The frame writes the whole record over it at the end.
         """
         if result.key and result.passed:
-            record = Record(
-                action=self.action,
-                reason=result.reason,
-                key=result.key,
-                started=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
-                seconds=0.0,
-                subject=result.subject,
-                outputs=result.outputs.model_dump(mode="json", by_alias=True),
-                details=_json(result.details),
-            )
+            record = record_of(self.action, datetime.now(timezone.utc), 0.0, result)
             text = self.console.hide(record.model_dump_json())
             self.store.put(_work(self.action, result.key), text.encode())
         return result
@@ -192,11 +151,67 @@ class Job:
 
     def child_environ(self, **extra: str) -> dict[str, str]:
         """Variables for a process of the consumer's: the store is named in them, secrets of the runner are not."""
-        options = self.store_options
-        given = {"MLOPS_STORE": self.store_url, "MLOPS_HOME": str(self.home), "AWS_REGION": options.region}
-        if options.endpoint:
-            given |= {"AWS_ENDPOINT_URL": options.endpoint, "MLOPS_STORE_ENDPOINT": options.endpoint}
+        given = {"MLOPS_STORE": self.store_url, "MLOPS_HOME": str(self.home), **self._store_address()}
         return child_environment({**given, **extra})
+
+    def store_variables(self) -> dict[str, str]:
+        """Variables that say where the store is to a process on another machine; none for a folder of this one."""
+        if self.store_url.startswith("file:"):
+            return {}
+        return {"MLOPS_STORE": self.store_url, **self._store_address()}
+
+    def built_image(self) -> str:
+        """The image that build-image pushed in this run of the chain, with its digest; "" when there is none."""
+        reference = str(self.earlier("build-image", "image-ref"))
+        return reference if "@" in reference else ""
+
+    def cluster(self, inputs: ClusterInputs) -> Callable[[], Cluster]:
+        """The Kubernetes cluster that the inputs name; it is connected to with the first call.
+
+        Raises (the function that is returned):
+            BadInput, RemoteFailed: the kubeconfig is of no use, or the cluster cannot be reached.
+        """
+
+        @cache
+        def connected() -> Cluster:
+            from .cluster.connection import Access, connect, words_to_mask
+
+            kubeconfig = inputs.kubeconfig.get_secret_value()
+            for secret in words_to_mask(kubeconfig):
+                self.console.mask(secret)
+            return connect(Access(kubeconfig, inputs.kube_context, inputs.namespace, self.environ))
+
+        return connected
+
+    def knows_cluster(self, inputs: ClusterInputs) -> bool:
+        """Whether this work was given a cluster. A person's `~/.kube/config` may be for another one."""
+        named = (self.environ.get(name) for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST"))
+        return bool(inputs.kubeconfig.get_secret_value() or any(named))
+
+    def kfp_host(self, inputs: KfpInputs) -> Host:
+        """The Kubeflow Pipelines that the inputs name. Paths are the consumer's."""
+        from .pipelines.kfp.connection import Host
+
+        def file(name: str) -> str:
+            return str(self.path(name)) if name else ""
+
+        return Host(
+            url=inputs.kfp_host,
+            namespace=inputs.namespace,
+            sign_in=inputs.kfp_sign_in,
+            token=inputs.kfp_token.get_secret_value(),
+            token_file=file(inputs.kfp_token_file),
+            user=inputs.kfp_user,
+            issuer=inputs.kfp_issuer,
+            audience=inputs.kfp_audience,
+            client_id=inputs.kfp_client_id,
+            client_secret=inputs.kfp_client_secret.get_secret_value(),
+            header=inputs.kfp_header,
+            ca=file(inputs.kfp_ca),
+            client_certificate=file(inputs.kfp_client_certificate),
+            client_key=file(inputs.kfp_client_key),
+            environ=self.environ,
+        )
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
@@ -213,6 +228,13 @@ class Job:
             yield
         finally:
             lock.release()
+
+    def _store_address(self) -> dict[str, str]:
+        options = self.store_options
+        address = {"AWS_REGION": options.region}
+        if options.endpoint:
+            address |= {"AWS_ENDPOINT_URL": options.endpoint, "MLOPS_STORE_ENDPOINT": options.endpoint}
+        return address
 
     def _there(self, path: str) -> bool:
         return self.store.exists(path) or any(True for _ in self.store.list(path + "/"))
@@ -244,21 +266,15 @@ def execute(
             error = _as_ours(raised)
             console.debug(traceback.format_exc())
     code = error.exit_code if error else 0 if result is None or result.passed else 1
-    record = Record(
-        action=action.name,
-        run=job.run if job else "",
-        verdict=_VERDICTS.get(code, "cancelled"),
-        reason=result.reason if result else "",
-        key=result.key if result else "",
-        reused=result.reused if result else False,
-        started=started.isoformat(timespec="milliseconds"),
-        seconds=round(monotonic() - began, 3),
-        source=context.source(),
-        subject=result.subject if result else {},
-        inputs=_public(inputs),
-        outputs=result.outputs.model_dump(mode="json", by_alias=True) if result else {},
-        details=_json(result.details if result else error.details if error else {}),
-        problem=_problem(error) if error else None,
+    record = record_of(action.name, started, monotonic() - began, result).model_copy(
+        update={
+            "run": job.run if job else "",
+            "verdict": _VERDICTS.get(code, "cancelled"),
+            "source": context.source(),
+            "inputs": public_inputs(inputs),
+            "problem": problem_of(error) if error else None,
+            **({"details": as_json(error.details)} if error else {}),
+        }
     )
     record = Record.model_validate_json(console.hide(record.model_dump_json()))
     unkept = _keep(record, job)
@@ -277,9 +293,8 @@ def execute(
 def _prepare(
     action: Action[Any, Any], given: Mapping[str, Any], context: Context, console: Console, environ: Mapping[str, str]
 ) -> tuple[Job, Inputs]:
-    for name, info in action.inputs.model_fields.items():
-        if is_secret(info.annotation) and given.get(name):
-            console.mask(str(given[name]))
+    for secret in config.secrets_of(action, given, environ):
+        console.mask(secret)
     root = Path(given.get("working_directory") or environ.get("MLOPS_WORKING_DIRECTORY") or ".").resolve()
     if not root.is_dir():
         raise BadInput(f"There is no folder {root}", fix="Correct `working-directory`")
@@ -327,36 +342,6 @@ def _finish(record: Record, console: Console) -> None:
     from .reports.sections import section  # a template engine is not needed before the work is done
 
     console.finish({**record.outputs, "record": record.model_dump(mode="json", exclude_defaults=True)}, section(record))
-
-
-def _public(inputs: Inputs | None) -> dict[str, Any]:
-    """The inputs that were given, without the secret ones."""
-    if inputs is None:
-        return {}
-    hidden = {name for name, info in type(inputs).model_fields.items() if is_secret(info.annotation)}
-    values = inputs.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=hidden)
-    return {name: value if len(str(value)) < _LONG else f"{str(value)[:_LONG]}…" for name, value in values.items()}
-
-
-def _problem(error: MlopsError) -> Problem:
-    return Problem(
-        exit_code=error.exit_code,
-        what=error.what,
-        why=error.why,
-        fix=error.fix,
-        place=str(error.place or ""),
-        log="\n".join(error.log.splitlines()[-40:]),
-    )
-
-
-def _json(details: dict[str, Any]) -> dict[str, Any]:
-    """The details as JSON has them: numbers of numpy as numbers, what JSON does not know as text."""
-
-    def plain(value: Any) -> Any:
-        return value.item() if hasattr(value, "item") else str(value)
-
-    made: dict[str, Any] = json.loads(json.dumps(details, default=plain))
-    return made
 
 
 def _as_ours(raised: BaseException) -> MlopsError:

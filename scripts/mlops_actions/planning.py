@@ -24,23 +24,25 @@ class Request:
     Attributes:
         context: the event and the branch.
         root: the consumer's folder.
-        sections: `mlops.yaml`, read.
-        pipeline, data, contract, experiment: the files that were named, or "".
+        sections: each action's section of `mlops.yaml`, as it is in the environment.
+        environment: the one that applies, or ""; see `environment_of`.
+        environments: all that the configuration has.
+        pipeline, data, experiment: the files that were named, or "".
         tune, deploy: what the caller asks for.
-        environment: the configuration's section that was asked for, or "".
         deploy_to: environments to deploy to, in order.
         test_environments: see `tests`.
     """
 
     context: Context
     root: Path
-    sections: Mapping[str, Any]
+    sections: Mapping[str, Mapping[str, Any]]
+    environment: str = ""
+    environments: Sequence[str] = ()
     pipeline: str = ""
     data: Sequence[str] = ()
     experiment: str = ""
     tune: Choice = "auto"
     deploy: Choice = "auto"
-    environment: str = ""
     deploy_to: Sequence[str] = ()
     test_environments: Mapping[str, Any] = field(default_factory=dict)
     model: str = ""
@@ -59,27 +61,26 @@ class Plan:
     """The parts of the chain by name, and what they share."""
 
     run: str
-    environment: str
     steps: Mapping[str, Step]
     tests: Sequence[Mapping[str, str]]
     deployments: Sequence[Mapping[str, str]]
 
 
+def environment_of(context: Context, asked: str, environments: Sequence[str]) -> str:
+    """The section of `environments` that applies: what was asked for, else on a pull request `pull-request`, if any."""
+    return asked or (PULL_REQUEST if context.pull and PULL_REQUEST in environments else "")
+
+
 def make_plan(request: Request) -> Plan:
     """Decide what runs.
 
-    A part runs when the repository has what it needs. A pull request trains and is judged, with the section
-    `pull-request` of the configuration when there is one; it registers and deploys nothing. Tuning is for everything
-    but pull requests, unless it is asked for.
+    A part runs when the repository has what it needs. A pull request trains and is judged; it registers and deploys
+    nothing. Tuning is for everything but pull requests, unless it is asked for.
 
     Raises:
         BadInput: there is nothing to run, or a test environment or deployment is not known.
     """
-    context, sections = request.context, request.sections
-    pull = context.event in ("pull_request", "pull_request_target")
-    trusted = not pull and context.branch in ("", context.default_branch or context.branch)
-    environments = sections.get("environments") or {}
-    environment = request.environment or (PULL_REQUEST if pull and PULL_REQUEST in environments else "")
+    pull = request.context.pull
     steps = {
         "validate-data": _when(request.data, "data is named", "no `data` is named for validate-data"),
         "materialize-features": _features(request),
@@ -90,14 +91,14 @@ def make_plan(request: Request) -> Plan:
     steps["evaluate-model"] = Step(steps["run-pipeline"].runs, "after run-pipeline")
     goldens = steps["run-pipeline"].runs
     steps["test-model"] = Step(goldens, "after run-pipeline")
-    steps["register-model"] = _register(request, pull, trusted, steps["run-pipeline"].runs)
+    steps["register-model"] = _register(request, steps["run-pipeline"].runs)
     steps["deploy-model"] = _deploy(request, steps["register-model"])
     steps["monitor-model"] = _monitor(request, steps["deploy-model"])
     if not any(step.runs for step in steps.values()):
         raise BadInput(
             "There is nothing to run", fix="Name a pipeline with the input `pipeline`, or let `mlops init` set up"
         )
-    return Plan(_run_name(context), environment, steps, _tests(request), _deployments(request, environments))
+    return Plan(_run_name(request.context), steps, _tests(request), _deployments(request))
 
 
 def _when(found: object, yes: str, no: str) -> Step:
@@ -105,7 +106,7 @@ def _when(found: object, yes: str, no: str) -> Step:
 
 
 def _features(request: Request) -> Step:
-    section = request.sections.get("materialize-features") or {}
+    section = request.sections.get("materialize-features", {})
     folder = section.get("repository", "features")
     there = (request.root / folder / "feature_store.yaml").is_file()
     return _when(
@@ -116,7 +117,7 @@ def _features(request: Request) -> Step:
 
 
 def _image(request: Request) -> Step:
-    section = request.sections.get("build-image") or {}
+    section = request.sections.get("build-image", {})
     there = (request.root / section.get("context", ".") / section.get("dockerfile", "Dockerfile")).is_file()
     return _when("build-image" in request.sections or there, "there is a Dockerfile", "there is no Dockerfile")
 
@@ -133,15 +134,16 @@ def _tune(request: Request, pull: bool) -> Step:
     return Step(not pull, "pull requests use the parameters as they are" if pull else "an Experiment is there")
 
 
-def _register(request: Request, pull: bool, trusted: bool, trained: bool) -> Step:
+def _register(request: Request, trained: bool) -> Step:
     if not trained:
         return Step(False, "nothing is trained")
     if not request.model:
         return Step(False, "no `model` is named")
-    if pull:
+    context = request.context
+    if context.pull:
         return Step(False, "a pull request registers nothing")
-    default = request.context.default_branch
-    return _when(trusted, f"{request.context.event} on the default branch", f"the branch is not {default}")
+    on, off = f"{context.event} on the default branch", f"the branch is not {context.default_branch}"
+    return _when(context.trusted, on, off)
 
 
 def _deploy(request: Request, register: Step) -> Step:
@@ -174,9 +176,9 @@ def _tests(request: Request) -> list[dict[str, str]]:
     return made
 
 
-def _deployments(request: Request, environments: Mapping[str, Any]) -> list[dict[str, str]]:
+def _deployments(request: Request) -> list[dict[str, str]]:
     """Where a version goes, in order: the name for GitHub, and the configuration's section."""
-    unknown = [name for name in request.deploy_to if name not in environments]
+    unknown = [name for name in request.deploy_to if name not in request.environments]
     if unknown:
         raise BadInput(
             f"`deploy-to` names {unknown[0]!r}, which is not in `environments` of the configuration",

@@ -102,6 +102,23 @@ def schema_command() -> None:
     click.echo(json.dumps(config.schema(), indent=2))
 
 
+@click.command("rbac", short_help="Print the Kubernetes manifest of a service account with the rights that are used.")
+@click.option("--namespace", required=True, help="Where runs and trials are.")
+@click.option("--service-account", default="mlops-actions", show_default=True, help="Its name.")
+@click.option("--for", "parts", multiple=True, help="Only for this: `katib` or `kfp`; may be repeated.")
+def rbac_command(namespace: str, service_account: str, parts: tuple[str, ...]) -> None:
+    """Print a service account with exactly the rights that the engines use, each with its reason, for an administrator:
+
+    mlops rbac --namespace team-a | kubectl apply -f -
+    """
+    from .cluster.rights import PARTS, manifest
+
+    with _plain_errors():
+        if unknown := [part for part in parts if part not in PARTS]:
+            raise BadInput(f"No rights are known for {unknown[0]!r}", fix=f"Known: {', '.join(PARTS)}")
+        click.echo(manifest(namespace, service_account, parts or PARTS), nl=False)
+
+
 def find_pipeline(root: Path) -> str:
     """The one Python file below a folder that declares a pipeline.
 

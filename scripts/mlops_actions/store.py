@@ -42,6 +42,8 @@ CONNECTING = 3.0
 """Seconds for one connection; with `RETRYING` it is known within ten seconds that nothing is there."""
 RETRYING = timedelta(seconds=6)
 """After this time since the first request no other one is tried."""
+STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+"""Variables with the keys of an S3 store."""
 SCHEMES = ("file", "s3", "gs", "az")
 
 

@@ -19,10 +19,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 import optuna
 import yaml
 
-from mlops_actions.tuning.engine import Request, Trial
+from mlops_actions.tuning.engine import Request, Site, Trial
 from mlops_actions.tuning.experiment import Experiment
 from mlops_actions.tuning.local import LocalEngine
 from mlops_actions.tuning.metrics import compiled
+from mlops_actions.tuning.reading import Document
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "data" / "katib" / "example-random.yaml"
 PROGRAM = "import sys, time; time.sleep(0.05); print('loss=%f' % sum(float(a.split('=')[1]) for a in sys.argv[1:]))"
@@ -50,16 +51,10 @@ def ours(algorithm: str, trials: int, parallel: int) -> float:
     container = spec["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"][0]
     container["command"] = [sys.executable, "-S", "-c", PROGRAM, *container["command"][-2:]]
     with tempfile.TemporaryDirectory() as scratch:
-        request = Request(
-            Experiment.model_validate(document),
-            parallel,
-            trials,
-            Path(scratch),
-            dict(os.environ),
-            Path(scratch) / "state",
-        )
+        read = Document("experiment.yaml", document, Experiment.model_validate(document), {})
+        site = Site(Path(scratch), dict(os.environ), Path(scratch) / "state")
         began = time.perf_counter()
-        outcome = LocalEngine().run(request, Silent())
+        outcome = LocalEngine(site).run(Request(read, "key", parallel, trials), Silent())
         taken = time.perf_counter() - began
     assert len(outcome.trials) == trials
     return taken

@@ -303,7 +303,7 @@ def test_image_built_without_push_is_pushed_later_without_a_build(project: Proje
 def test_login_is_used_and_leaves_no_trace(project: Project, guarded: str, tmp_path: Path) -> None:
     home = tmp_path / "home-of-the-user"
     arguments = ["--image", f"{guarded}/team/flights", "--push", "--registry-username", USER]
-    process = project.start(*arguments, "--registry-password", PASSWORD, DOCKER_CONFIG=str(home))
+    process = project.start(*arguments, MLOPS_REGISTRY_PASSWORD=PASSWORD, DOCKER_CONFIG=str(home))
     seen = set()
     while process.poll() is None:
         seen |= {line for line in _command_lines() if line.startswith(b"docker\0") or b"/docker\0" in line}
@@ -315,7 +315,7 @@ def test_login_is_used_and_leaves_no_trace(project: Project, guarded: str, tmp_p
     assert not any(PASSWORD.encode() in line for line in seen)
     assert PASSWORD not in out + err
     assert not home.exists()
-    outputs = project.build(*arguments, "--registry-password", PASSWORD)
+    outputs = project.build(*arguments, MLOPS_REGISTRY_PASSWORD=PASSWORD)
     assert outputs["record"]["reused"] is True
 
 
@@ -324,8 +324,9 @@ def test_login_is_used_and_leaves_no_trace(project: Project, guarded: str, tmp_p
 def test_refused_login_is_said_before_anything_is_built_or_by_the_push(
     project: Project, guarded: str, password: str
 ) -> None:
-    login = ["--registry-username", USER, "--registry-password", password] if password else []
-    code, _, said = project.call("--image", f"{guarded}/team/{len(password)}", "--push", *login)
+    login = ["--registry-username", USER] if password else []
+    arguments = ["--image", f"{guarded}/team/{len(password)}", "--push", *login]
+    code, _, said = project.call(*arguments, MLOPS_REGISTRY_PASSWORD=password)
     assert code == 3
     assert f"{guarded} refused the login" in said
     assert "Check `registry-username`" in said

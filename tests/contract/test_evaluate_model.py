@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from conftest import Run
-from mlops_actions.job import Record
+from mlops_actions.record import Record
 from mlops_actions.registry.manifest import File, Manifest, Move
 from mlops_actions.registry.registry import Registry
 from mlops_actions.store import Store

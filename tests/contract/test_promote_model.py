@@ -12,7 +12,7 @@ import pytest
 
 import servers
 from conftest import MLOPS, Run
-from mlops_actions.job import Record
+from mlops_actions.record import Record
 from mlops_actions.registry.registry import Registry
 from mlops_actions.store import Store, file_digest
 

@@ -16,7 +16,7 @@ import pytest
 
 import servers
 from conftest import MLOPS, Run
-from mlops_actions.job import Record
+from mlops_actions.record import Record
 from mlops_actions.registry.registry import Registry
 from mlops_actions.store import Store, blob_path, file_digest, tree_digest
 
@@ -112,10 +112,14 @@ def test_killed_at_any_moment_leaves_no_half_version(
     for i in range(30):
         (model / f"{i}.bin").write_bytes(os.urandom(200_000))
     seen = set()
-    for wait in (0.25, 0.35, 0.4, 0.45, 0.5):
+    for wait in (0.0, 0.002, 0.01, 0.03, 0.1):  # after it is seen to write
+        before = len(list(store.list("blobs/")))
         job = register(environ, tmp_path / "home", model)
+        while job.poll() is None and len(list(store.list("blobs/"))) == before:
+            time.sleep(0.002)
         time.sleep(wait)
-        os.killpg(job.pid, signal.SIGKILL)
+        if job.poll() is None:
+            os.killpg(job.pid, signal.SIGKILL)
         job.communicate()
         seen.add(len(list(store.list("blobs/"))))
         registry = Registry(store)

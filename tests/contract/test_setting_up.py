@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from conftest import Run
 from mlops_actions import commands
+from mlops_actions.action import is_secret
 
 PIPELINE = "from kfp import dsl\n\n@dsl.pipeline\ndef train():\n    pass\n"
 
@@ -49,8 +51,12 @@ def test_help_lists_the_actions_in_the_order_of_the_chain(mlops: Run) -> None:
 def test_help_of_each_action_names_its_inputs(mlops: Run, name: str) -> None:
     done = mlops(name, "--help")
     assert done.returncode == 0, done.stderr
-    for field in commands.load(name).inputs.model_fields:
-        assert "--" + field.replace("_", "-") in done.stdout
+    for field, info in commands.load(name).inputs.model_fields.items():
+        option, variable = "--" + field.replace("_", "-"), f"MLOPS_{field.upper()}"
+        if is_secret(info.annotation):
+            assert variable in done.stdout and f"{option} " not in done.stdout
+        else:
+            assert option in done.stdout
 
 
 def test_unknown_option_and_command_are_bad_input_with_the_nearest_name(mlops: Run) -> None:
@@ -92,3 +98,16 @@ def test_doctor_says_when_the_store_cannot_be_reached(mlops: Run) -> None:
     done = mlops("doctor", "--store", "s3://b/p", "--store-endpoint", "http://127.0.0.1:9", **keys)
     assert done.returncode == 1
     assert "Connection refused" in done.stderr and "Check `store-endpoint`" in done.stderr
+
+
+def test_rbac_prints_a_manifest_for_the_namespace_and_only_the_parts_that_were_asked_for(mlops: Run) -> None:
+    done = mlops("rbac", "--namespace", "team-a", "--service-account", "robot")
+    assert done.returncode == 0, done.stderr
+    objects = [item for item in yaml.safe_load_all(done.stdout) if item]
+    assert {item["kind"] for item in objects} >= {"ServiceAccount", "Role", "RoleBinding"}
+    assert {item["metadata"]["namespace"] for item in objects if "namespace" in item["metadata"]} == {"team-a"}
+    assert "experiments" in done.stdout
+    done = mlops("rbac", "--namespace", "team-a", "--for", "kfp")
+    assert done.returncode == 0 and "experiments" not in done.stdout
+    done = mlops("rbac", "--namespace", "team-a", "--for", "katip")
+    assert done.returncode == 2 and "Known: katib, kfp" in done.stderr

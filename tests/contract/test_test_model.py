@@ -9,7 +9,7 @@ from typing import Any
 
 from conftest import Run
 from mlops_actions import environments
-from mlops_actions.job import Record
+from mlops_actions.record import Record
 from mlops_actions.store import Store
 
 TRAIN = """

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from mlops_actions import config
-from mlops_actions.action import Action, CodeInputs, Lines, Outputs, Result, Values
-from mlops_actions.errors import BadInput
+from mlops_actions import cli, commands, config
+from mlops_actions.action import Action, CodeInputs, Lines, Outputs, Result, Values, is_secret
+from mlops_actions.errors import BadInput, Place
+from mlops_actions.github.context import SECRETS
 
 
 class PaintInputs(CodeInputs):
@@ -117,3 +118,28 @@ def test_schema_knows_every_action_and_no_secret() -> None:
     text = json.dumps(config.schema())
     assert '"run-pipeline"' in text
     assert '"registry-password"' not in text
+
+
+def test_key_that_stands_twice_is_refused_at_its_second_line(tmp_path: Path) -> None:
+    file = tmp_path / "mlops.yaml"
+    file.write_text("model: a\nrun-pipeline:\n  pipeline: a.py\nmodel: b\n")
+    with pytest.raises(BadInput, match="the key 'model' stands twice") as caught:
+        config.read_project(file)
+    assert caught.value.place == Place("mlops.yaml", 4, 1)
+
+
+def test_secret_comes_from_a_variable_and_never_from_the_file_or_an_option() -> None:
+    action = commands.load("run-pipeline")
+    resolved = config.resolve(action, {}, {"MLOPS_KFP_TOKEN": "hush"}, config.Project("mlops.yaml", {"kfp-token": "x"}))
+    assert resolved.inputs.kfp_token.get_secret_value() == "hush"
+    assert resolved.origins["kfp_token"] == "variable MLOPS_KFP_TOKEN"
+    assert "hush" not in repr(resolved.inputs)
+    names = {name for option in cli.command(action).params for name in option.opts}
+    assert "--kfp-host" in names and "--kfp-token" not in names and "--kubeconfig" not in names
+
+
+def test_every_secret_of_an_action_is_hidden_from_the_consumers_code() -> None:
+    for name in commands.NAMES:
+        for field, info in commands.load(name).inputs.model_fields.items():
+            if is_secret(info.annotation):
+                assert f"MLOPS_{field.upper()}" in SECRETS

@@ -25,7 +25,7 @@ from mlops_actions.features.materialize import (
     materialize,
     times,
 )
-from mlops_actions.job import Record
+from mlops_actions.record import Record
 from mlops_actions.reports.sections import section
 
 UTC = timezone.utc

@@ -23,7 +23,7 @@ from mlops_actions.images.engine import EngineUnavailable, TooManyRequests, push
 from mlops_actions.images.login import Credentials, docker_config, stored_credentials
 from mlops_actions.images.progress import Progress
 from mlops_actions.images.registry import Manifest, retry_after
-from mlops_actions.job import Record
+from mlops_actions.record import Record
 from mlops_actions.reports.sections import section
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")

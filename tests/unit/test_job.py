@@ -14,7 +14,8 @@ from mlops_actions.action import Action, Inputs, Outputs, Result
 from mlops_actions.errors import BadInput, Place
 from mlops_actions.github.console import ActionsConsole
 from mlops_actions.github.context import Context
-from mlops_actions.job import Job, Record, execute
+from mlops_actions.job import Job, execute
+from mlops_actions.record import Record
 from mlops_actions.store import Store
 
 

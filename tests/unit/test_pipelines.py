@@ -19,7 +19,8 @@ from mlops_actions.pipelines.files import tree_digest as worker_digest
 from mlops_actions.pipelines.finished import Background, FinishedTasks
 from mlops_actions.pipelines.metrics import classifications, flat_metrics, logged
 from mlops_actions.pipelines.parameters import read_parameters, resolve_parameters
-from mlops_actions.pipelines.run import choose, python_of
+from mlops_actions.pipelines.roles import choose
+from mlops_actions.pipelines.run import python_of
 from mlops_actions.pipelines.source import locate, python_files, stable
 from mlops_actions.pipelines.spec import Parameter, Pipeline
 from mlops_actions.pipelines.worker.conditions import ConditionError, evaluate
@@ -213,7 +214,7 @@ def test_defaults_are_integers_again() -> None:
 def test_a_pipeline_that_wants_an_artifact_is_refused() -> None:
     wanted = {"data": {"artifactType": {"schemaTitle": "system.Dataset"}}}
     with pytest.raises(BadInput, match="wants the artifact 'data'"):
-        _pipeline(root={"dag": {}, "inputDefinitions": {"artifacts": wanted}}).require_local()
+        _pipeline(root={"dag": {}, "inputDefinitions": {"artifacts": wanted}}).require_parameters()
 
 
 def _archive(when: int, content: bytes) -> str:

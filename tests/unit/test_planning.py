@@ -7,16 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from mlops_actions.config import Project
 from mlops_actions.errors import BadInput
 from mlops_actions.github.context import Context
-from mlops_actions.planning import Request, make_plan
+from mlops_actions.planning import Request, environment_of, make_plan
 
 PUSH = Context(repository="o/r", branch="main", default_branch="main", event="push", run="7-1")
-SECTIONS = {"deploy-model": {}, "environments": {"pull-request": {}, "staging": {}, "production": {}}}
+SECTIONS = {"deploy-model": {}}
+ENVIRONMENTS = ("pull-request", "staging", "production")
 
 
 def request(root: Path, context: Context = PUSH, **values: object) -> Request:
-    base = Request(context, root, SECTIONS, pipeline="p.py", data=["d"], experiment="e.yaml", model="m")
+    base = Request(
+        context, root, SECTIONS, environments=ENVIRONMENTS, pipeline="p.py", data=["d"], experiment="e.yaml", model="m"
+    )
     return replace(base, **values)  # type: ignore[arg-type]
 
 
@@ -34,10 +38,26 @@ def test_push_to_the_default_branch_does_everything(tmp_path: Path) -> None:
     assert plan.steps["materialize-features"].why == "no Feast repository is at features"
 
 
-def test_pull_request_trains_with_its_own_section_and_registers_nothing(tmp_path: Path) -> None:
+def test_environment_is_what_was_asked_for_or_the_pull_requests_own() -> None:
+    pull = replace(PUSH, event="pull_request", pull_request=3)
+    assert environment_of(pull, "", ENVIRONMENTS) == "pull-request"
+    assert environment_of(pull, "staging", ENVIRONMENTS) == "staging"
+    assert environment_of(pull, "", ["staging"]) == ""
+    assert environment_of(PUSH, "", ENVIRONMENTS) == ""
+
+
+def test_files_are_looked_for_where_the_environment_says(tmp_path: Path) -> None:
+    (tmp_path / "gpu").mkdir()
+    (tmp_path / "gpu" / "Dockerfile").touch()
+    values = {"environments": {"staging": {"build-image": {"context": "gpu"}}}}
+    assert make_plan(request(tmp_path)).steps["build-image"].runs is False
+    sections = Project("mlops.yaml", values).sections("staging")
+    assert make_plan(request(tmp_path, sections=sections)).steps["build-image"].why == "there is a Dockerfile"
+
+
+def test_pull_request_trains_and_registers_nothing(tmp_path: Path) -> None:
     context = replace(PUSH, event="pull_request", branch="change", pull_request=3)
     plan = make_plan(request(tmp_path, context, deploy="always"))
-    assert plan.environment == "pull-request"
     assert running(plan) == {"validate-data", "run-pipeline", "evaluate-model", "test-model"}
     assert plan.steps["register-model"].why == "a pull request registers nothing"
 

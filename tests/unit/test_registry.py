@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from mlops_actions.errors import BadInput, RemoteFailed
-from mlops_actions.job import Record
+from mlops_actions.record import Record
 from mlops_actions.registry.card import model_card
 from mlops_actions.registry.manifest import Evidence, File, Lineage, Manifest, Pipeline, Source, identity, newest
 from mlops_actions.registry.policy import Policy, judge, read_policy

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from mlops_actions.errors import BadInput
-from mlops_actions.job import Problem, Record
+from mlops_actions.record import Problem, Record
 from mlops_actions.reports.report import MARKER, gather, markdown, page
 from mlops_actions.reports.sections import cell, code, duration, number, section
 

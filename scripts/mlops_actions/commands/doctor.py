@@ -1,19 +1,25 @@
 """Say what is missing for this repository's chain on this machine, and how to fix it.
 
 It tries the real thing: the store is written to, a create-only and a compare-and-swap write are made and undone,
-the Docker engine is asked for its version. What the configuration asks for and is missing fails; the rest is only
-said.
+the Docker engine is asked for its version, Kubeflow Pipelines and the Kubernetes cluster are signed in to, and each
+right that is used is asked for. What the configuration asks for in the `environment` and is missing fails; the rest
+is only said.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field
 
-from ..action import Action, Inputs, Outputs, Result
+from ..action import Action, KfpInputs, Outputs, Result
 from ..job import Job
 
+if TYPE_CHECKING:
+    from ..pipelines.kfp.api import KfpApi
 
-class DoctorInputs(Inputs):
+
+class DoctorInputs(KfpInputs):
     """What `doctor` takes."""
 
 
@@ -26,9 +32,16 @@ class DoctorOutputs(Outputs):
 
 def run(inputs: DoctorInputs, job: Job) -> Result[DoctorOutputs]:
     """Examine, and list what was found."""
-    from ..doctor import examine
+    from ..doctor import examine, findings_of_cluster, findings_of_kfp
 
-    findings = examine(job.root, job.cache, job.project.values, lambda: job.store, job.environ.get("DOCKER_HOST", ""))
+    sections = job.project.sections(inputs.environment)
+    findings = examine(job.root, job.cache, sections, lambda: job.store, job.environ.get("DOCKER_HOST", ""))
+    engines = {name: sections.get(name, {}).get("engine") for name in ("run-pipeline", "tune-hyperparams")}
+    kfp, katib = engines["run-pipeline"] == "kfp", engines["tune-hyperparams"] == "katib"
+    if kfp or inputs.kfp_host:
+        findings += findings_of_kfp(lambda: _kfp(inputs, job))
+    if katib or job.knows_cluster(inputs):
+        findings += findings_of_cluster(job.cluster(inputs), [*(["katib"] if katib else []), *(["kfp"] if kfp else [])])
     marks = {"ok": "✓", "missing": "✗", "optional": "–"}
     for finding in findings:
         job.console.say(f"{marks[finding.state]} {finding.name}: {finding.found}")
@@ -38,6 +51,12 @@ def run(inputs: DoctorInputs, job: Job) -> Result[DoctorOutputs]:
     details = {"findings": [vars(finding) for finding in findings]}
     reason = f"Missing: {', '.join(missing)}" if missing else "Everything that the configuration asks for is there"
     return Result(DoctorOutputs(ready=not missing, missing=missing), details, not missing, reason)
+
+
+def _kfp(inputs: DoctorInputs, job: Job) -> KfpApi:
+    from ..pipelines.kfp.api import KfpApi
+
+    return KfpApi(job.kfp_host(inputs), cluster=job.cluster(inputs), hide=job.console.mask, patience=0)
 
 
 ACTION = Action("doctor", "core", DoctorInputs, DoctorOutputs, run, icon="heart")

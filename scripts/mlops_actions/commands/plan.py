@@ -55,7 +55,7 @@ class PlanOutputs(Outputs):
 def run(inputs: PlanInputs, job: Job) -> Result[PlanOutputs]:
     """Decide, and say why."""
     from ..errors import BadInput
-    from ..planning import Request, make_plan
+    from ..planning import Request, environment_of, make_plan
 
     if not inputs.store and job.environ.get("RUNNER_ENVIRONMENT") == "github-hosted":
         raise BadInput(
@@ -63,27 +63,25 @@ def run(inputs: PlanInputs, job: Job) -> Result[PlanOutputs]:
             fix="Give the workflow `store: s3://bucket/prefix`, with the keys as secrets, or set `store` in mlops.yaml",
         )
 
-    def configured(action: str, name: str, default: str = "") -> Any:
-        for start in (
-            (job.project.values.get("environments", {}) or {}).get(inputs.environment) or {},
-            job.project.values,
-        ):
-            value = (start.get(action) or {}).get(name)
-            if value:
-                return value
-        return default if default and job.path(default).is_file() else ""
+    environment = environment_of(job.context, inputs.environment, job.project.environments())
+    sections = job.project.sections(environment)
+
+    def named(action: str, name: str, default: str) -> str:
+        value = sections.get(action, {}).get(name)
+        return str(value) if value else default if job.path(default).is_file() else ""
 
     plan = make_plan(
         Request(
             context=job.context,
             root=job.root,
-            sections=job.project.values,
-            pipeline=inputs.pipeline or configured("run-pipeline", "pipeline", "pipeline.py"),
-            data=inputs.data or configured("validate-data", "data"),
-            experiment=inputs.experiment or configured("tune-hyperparams", "experiment", "experiment.yaml"),
+            sections=sections,
+            environment=environment,
+            environments=job.project.environments(),
+            pipeline=inputs.pipeline or named("run-pipeline", "pipeline", "pipeline.py"),
+            data=inputs.data or sections.get("validate-data", {}).get("data", ()),
+            experiment=inputs.experiment or named("tune-hyperparams", "experiment", "experiment.yaml"),
             tune=inputs.tune,
             deploy=inputs.deploy,
-            environment=inputs.environment,
             deploy_to=inputs.deploy_to,
             test_environments=inputs.test_environments,
             model=inputs.model,
@@ -94,7 +92,7 @@ def run(inputs: PlanInputs, job: Job) -> Result[PlanOutputs]:
     runs = {name.replace("-", "_"): step.runs for name, step in plan.steps.items()}
     outputs = PlanOutputs(
         run=inputs.run or plan.run,
-        environment=plan.environment,
+        environment=environment,
         test_matrix={"include": plan.tests},
         deploy_matrix={"include": plan.deployments},
         **{name: value for name, value in runs.items() if name in PlanOutputs.model_fields},

@@ -19,7 +19,8 @@ from pydantic import Field
 
 from ..action import Action, Lines, ModelInputs, Outputs, Result, Values
 from ..errors import BadInput
-from ..job import Job, Record
+from ..job import Job
+from ..record import Record
 
 if TYPE_CHECKING:
     from ..registry.registering import Registered

@@ -169,9 +169,9 @@ def _result(found: Tested, inputs: TestModelInputs, key: str, subject: dict[str,
     if wrong:
         reason = f"{wrong} of {found.rows} golden predictions differ, by {found.worst:.3g} at worst (allowed: {limits})"
     elif slow:
-        reason = f"The 95th percentile of latency is {found.p95:.3g} ms, over {inputs.max_latency_ms:g} ms"
+        reason = f"The 95th percentile of latency is {found.p95:,.1f} ms, over {inputs.max_latency_ms:g} ms"
     else:
-        reason = f"{found.rows} of {found.rows} golden predictions agree; {found.p95:.3g} ms a row (p95)"
+        reason = f"{found.rows} of {found.rows} golden predictions agree; {found.p95:,.1f} ms a row (p95)"
     variant = _variant(inputs, found.facts)
     worst = found.worst if found.worst != float("inf") else None
     details: dict[str, Any] = {

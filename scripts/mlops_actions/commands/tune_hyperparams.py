@@ -1,9 +1,20 @@
 """Run a Katib Experiment and return the best parameters; the same YAML locally and on Katib.
 
-The engine `local` reads a Katib v1beta1 Experiment as it is and runs its trials as parallel processes in the
-consumer's environment, with Katib's substitution of parameters and its default or custom metrics format. Algorithms
-are `random`, `grid` and `tpe` (by Optuna), with the settings that Katib documents. What cannot be honoured without
-a cluster is refused by name, at its line; nothing is replaced silently.
+The engine `katib` applies the YAML to a cluster as it is, under a name that the work's key decides, and watches it:
+a job that is run again finds its Experiment. What would let it wait for ever is found and told: a namespace without
+Katib's label, a metrics collector that was not injected, a metric that is never printed, pods that cannot start, a
+suggestion service that is not ready. Trials get the variables that say where the store is, and its keys
+(`store-secret`); cancelling the job ends them.
+
+The engine `local` reads a Katib v1beta1 Experiment as it is and runs its trials in parallel, as processes in the
+consumer's environment or as containers of their image (`isolation`), with Katib's substitution of parameters. It has
+Katib's algorithms with the settings that Katib documents (`random`, `grid`, `sobol`, `tpe`, `multivariate-tpe`,
+`bayesianoptimization`, `cmaes`, `hyperband`, `pbt`), its distributions, `medianstop`, and its collectors `StdOut`,
+`File`, `TensorFlowEvent` and `PrometheusMetric`. What cannot be honoured without a cluster is refused by name, at its
+line; nothing is replaced silently.
+
+With `pipeline`, each trial is a run of that pipeline with the trial's parameters, on whatever engine `run-pipeline` is
+configured for; its metrics are the trial's. The Experiment then needs no trial template.
 
 Finished trials are in a journal: a run that was killed or cancelled goes on where it was. A metric that is never
 printed is explained by what the trial did print.
@@ -16,15 +27,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from ..action import Action, CodeInputs, Lines, Outputs, Result
+from ..action import Action, ClusterInputs, CodeInputs, LineageInputs, Lines, Outputs, Result
 from ..job import Job
 
 if TYPE_CHECKING:
-    from ..environments import Environment
-    from ..tuning.reading import Document
+    from ..tuning.engine import Outcome
+    from ..tuning.ordering import Order
 
 
-class TuneHyperparamsInputs(CodeInputs):
+class TuneHyperparamsInputs(CodeInputs, LineageInputs, ClusterInputs):
     """What `tune-hyperparams` takes."""
 
     experiment: Path = Field(
@@ -33,8 +44,8 @@ class TuneHyperparamsInputs(CodeInputs):
         " searched for it.",
         examples=["experiment.yaml"],
     )
-    engine: Literal["local"] = Field(
-        "local", description="Who runs the trials. `local`: processes on this machine, in the consumer's folder."
+    engine: Literal["local", "katib"] = Field(
+        "local", description="Who runs the trials: this machine, or Katib in a Kubernetes cluster."
     )
     parallel: int = Field(0, ge=0, description="How many trials run at a time. 0: `parallelTrialCount`.")
     max_trials: int = Field(
@@ -42,23 +53,42 @@ class TuneHyperparamsInputs(CodeInputs):
         ge=0,
         description="How many trials complete the Experiment (small on pull requests). 0: `maxTrialCount`.",
     )
+    isolation: Literal["process", "container"] = Field(
+        "process",
+        description="What local trials run as: processes in the consumer's folder and environment, or containers of the"
+        " Experiment's image, by the docker command.",
+    )
+    image: str = Field(
+        "",
+        description="Image of the trials, with its digest, instead of the one that the Experiment names. By default"
+        " the one that build-image pushed in this run, where the Experiment's has the same name.",
+    )
+    pipeline: str = Field(
+        "",
+        description="A pipeline whose runs are the trials: its file, as `run-pipeline` takes it, which has its other"
+        " inputs from `mlops.yaml` and the variables.",
+        examples=["pipeline.py"],
+    )
+    pipeline_name: str = Field("", description="Which pipeline of the file, when it has several.")
     trial_timeout: float = Field(
         0, ge=0, description="Seconds that a trial may take before it counts as failed. 0: no limit."
     )
     timeout: float = Field(
         0, ge=0, description="Seconds that the Experiment may take. Run again, it goes on. 0: no limit."
     )
+    stall_timeout: float = Field(
+        0, ge=0, description="Seconds within which at least one trial has to end. 0: no limit."
+    )
+    at_limit: Literal["fail", "best"] = Field(
+        "fail", description="What `timeout` and `stall-timeout` give: an error, or the best trial so far as the result."
+    )
     code: Lines = Field(
         default_factory=list,
         description="Files (paths or globs) beside those that the trials' command names and the modules that these"
         " import: when one of them changes, the trials are run again.",
     )
-    data_fingerprint: str = Field(
-        "", description="Fingerprint of the data that trials read. By default that of `validate-data` in this run."
-    )
-    features_digest: str = Field(
-        "",
-        description="Digest of the features that trials read. By default that of `materialize-features` in this run.",
+    keep: bool = Field(
+        True, description="When the job is cancelled: keep the Experiment in the cluster (its trials end in any case)."
     )
     keep_logs: bool = Field(False, description="Keep each trial's log in the store, beside the table of trials.")
 
@@ -75,46 +105,123 @@ class TuneHyperparamsOutputs(Outputs):
     trials: int = Field(description="How many trials there were.")
     succeeded: int = Field(description="How many of them succeeded.")
     failed: int = Field(description="How many failed, or did not report their metric.")
+    early_stopped: int = Field(0, description="How many were stopped early.")
 
 
 def run(inputs: TuneHyperparamsInputs, job: Job) -> Result[TuneHyperparamsOutputs]:
     """Run the Experiment, or find that the same was run."""
-    from ..tuning.checks import check, notices
-    from ..tuning.engine import Request
+    from ..tuning.engine import Request, Site
     from ..tuning.engines import ENGINES
+    from ..tuning.ordering import decides, pipeline_command, trial_environ
     from ..tuning.progress import Progress
-    from ..tuning.publish import details, publish, typed
+    from ..tuning.publish import publish
 
-    document = _read(inputs, job)
-    check(document)
-    experiment = document.experiment
-    environment = job.environment("", inputs)
+    order = _order(inputs, job)
+    document, experiment = order.document, order.document.experiment
+    environment = job.environment("", inputs) if order.trials == "processes" else None
     most = inputs.max_trials or experiment.spec.max_trial_count
     parallel = min(inputs.parallel or experiment.spec.parallel_trial_count, most or 10_000)
-    decides = _decides(inputs, job, document, environment)
+    _check(order, parallel)
+    decided = decides(order, environment, job)
     limits = {"parallel": parallel, "max_trials": most, "failures": experiment.spec.max_failed_trial_count}
-    key = job.key(**decides, **limits, logs=inputs.keep_logs)
+    key = job.key(**decided, **limits, logs=inputs.keep_logs)
     if found := job.finished(key, TuneHyperparamsOutputs):
         return found
-    if ignored := notices(experiment):
-        job.console.notice("\n".join(ignored), document.place(("spec", "trialTemplate", "trialSpec")))
+    _notice(order, job)
     # Katib resumes a finished Experiment with a higher count unless its policy is Never, which is the default.
-    state = job.key(**decides, **(limits if experiment.spec.resume_policy == "Never" else {}))
+    state = job.key(**decided, **(limits if experiment.spec.resume_policy == "Never" else {}))
+    site = Site(
+        job.root,
+        trial_environ(environment, job),
+        job.home / "tuning" / state,
+        cluster=job.cluster(inputs) if inputs.engine == "katib" else None,
+        variables=job.store_variables(),
+        store_secret=inputs.store_secret,
+        say=job.console.say,
+    )
     request = Request(
-        experiment,
+        document,
+        state,
         parallel,
         most,
-        job.root,
-        _environ(job, environment),
-        job.home / "tuning" / state,
         fresh=not inputs.reuse,
         trial_timeout=inputs.trial_timeout,
         timeout=inputs.timeout,
+        stall_timeout=inputs.stall_timeout,
+        at_limit=inputs.at_limit,
+        keep=inputs.keep,
+        isolation=inputs.isolation,
+        image=order.image,
+        pipeline=pipeline_command(order, job) if order.trials == "pipelines" else None,
+        run=job.run,
+        logs=inputs.keep_logs,
     )
     with job.lock(f"the Experiment {experiment.name} ({state})"):
-        outcome = ENGINES[inputs.engine]().run(request, Progress(job.console, experiment, most))
+        outcome = ENGINES[inputs.engine](site).run(request, Progress(job.console, experiment, most))
         table, picture = publish(job.store, f"tuning/{key}", experiment, outcome, logs=inputs.keep_logs)
-    shown = details(experiment, outcome, picture)
+    return _result(order, outcome, table, picture, key)
+
+
+def _order(inputs: TuneHyperparamsInputs, job: Job) -> Order:
+    from ..data.sources import find
+    from ..errors import BadInput
+    from ..tuning.ordering import Order, Trials, image_of
+    from ..tuning.reading import read
+
+    trials: Trials = "containers" if inputs.isolation == "container" else "processes"
+    if inputs.engine == "katib":
+        trials = "pods"
+    if inputs.pipeline:
+        if inputs.engine == "katib":
+            raise BadInput(
+                "Katib cannot run `pipeline`",
+                why="A trial that is a pipeline's run is started by our own loop",
+                fix="Leave `engine` out: the run itself goes where run-pipeline's `engine` says",
+            )
+        trials = "pipelines"
+    document = read(job.path(inputs.experiment), inputs.experiment.as_posix())
+    built = job.built_image() if trials in ("containers", "pods") else ""
+    return Order(
+        document,
+        trials,
+        inputs.lineage(job),
+        image_of(document, inputs.image, built),
+        inputs.pipeline,
+        inputs.pipeline_name,
+        [source.path.resolve() for source in find(job, inputs.code)],
+        inputs.store_secret,
+        inputs.trial_timeout,
+        inputs,
+    )
+
+
+def _check(order: Order, parallel: int) -> None:
+    from ..tuning.checks import check
+    from ..tuning.checks_local import check_local
+
+    of_pipeline = order.trials == "pipelines"
+    check(order.document, pipeline=of_pipeline)
+    if order.trials != "pods":
+        check_local(order.document, isolation=order.isolation, pipeline=of_pipeline, parallel=parallel)
+
+
+def _notice(order: Order, job: Job) -> None:
+    """Say what of the Experiment is left out on this machine, and which image takes the place of its own."""
+    from ..tuning.checks_local import notices
+
+    if order.image and order.trials in ("containers", "pods"):
+        job.console.say(f"The trials run in {order.image}")
+    if order.trials == "pods":
+        return
+    if ignored := notices(order.document, isolation=order.isolation, pipeline=order.trials == "pipelines"):
+        job.console.notice("\n".join(ignored), order.document.place(("spec", "trialTemplate", "trialSpec")))
+
+
+def _result(order: Order, outcome: Outcome, table: str, picture: str, key: str) -> Result[TuneHyperparamsOutputs]:
+    from ..tuning.publish import details, typed
+
+    experiment = order.document.experiment
+    shown = {**details(experiment, outcome, picture), **({"image": order.image} if order.image else {})}
     best, counts = outcome.best, shown["counts"]
     outputs = TuneHyperparamsOutputs(
         best_parameters=typed(experiment, best),
@@ -126,51 +233,12 @@ def run(inputs: TuneHyperparamsInputs, job: Job) -> Result[TuneHyperparamsOutput
         trials=counts["all"],
         succeeded=counts["succeeded"],
         failed=counts["failed"],
+        early_stopped=counts["early-stopped"],
     )
     name = experiment.spec.objective.objective_metric_name
     reason = f"Best of {counts['all']} trials: {name} {outcome.value:.4g} ({best.name})"
-    return Result(outputs, shown, reason=reason, key=key)
-
-
-def _read(inputs: TuneHyperparamsInputs, job: Job) -> Document:
-    from ..tuning.reading import read
-
-    return read(job.path(inputs.experiment), inputs.experiment.as_posix())
-
-
-def _decides(inputs: TuneHyperparamsInputs, job: Job, document: Document, environment: Environment) -> dict[str, Any]:
-    """All that decides the trials' results, but how many there are."""
-    from ..data.sources import find
-    from ..tuning.code import code_files, digest
-    from ..tuning.template import words
-
-    spec = document.experiment.model_dump(mode="json", exclude={"metadata", "status"})
-    for count in ("parallel_trial_count", "max_trial_count", "max_failed_trial_count"):
-        spec["spec"].pop(count)
-    files = [*code_files(words(document.experiment.primary[1]), job.root)]
-    files += [source.path.resolve() for source in find(job, inputs.code)]
-    return {
-        "experiment": {"name": document.experiment.name, "namespace": document.experiment.metadata.namespace, **spec},
-        "engine": inputs.engine,
-        "environment": environment.name,
-        "code": digest(set(files), job.root),
-        "data": inputs.data_fingerprint or _previous(job, "validate-data", "fingerprint"),
-        "features": inputs.features_digest or _previous(job, "materialize-features", "features-digest"),
-        "trial_timeout": inputs.trial_timeout,
-    }
-
-
-def _previous(job: Job, action: str, output: str) -> str:
-    record = job.previous(action)
-    return str(record.outputs.get(output, "")) if record else ""
-
-
-def _environ(job: Job, environment: Environment) -> dict[str, str]:
-    """A trial's variables: the consumer's Python comes first, and what it prints is in its log at once."""
-    import os
-
-    path = os.pathsep.join([str(environment.python.parent), job.environ.get("PATH", os.defpath)])
-    return job.child_environ(PATH=path, VIRTUAL_ENV=str(environment.folder), PYTHONUNBUFFERED="1")
+    complete = outcome.end not in ("TimeLimit", "Stalled")  # else the same work goes on when it is run again
+    return Result(outputs, shown, reason=reason, key=key if complete else "")
 
 
 ACTION = Action(

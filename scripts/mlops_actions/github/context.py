@@ -26,7 +26,8 @@ class Context:
     Attributes:
         repository: `owner/name`.
         commit: the full hash; "" outside git.
-        branch: its short name.
+        branch: its short name; on a push of a tag, the tag's.
+        tag: the tag that was pushed; "" for a branch.
         default_branch: of the repository; "" when it is not known.
         event: `push`, `pull_request`, `workflow_dispatch`, `schedule` …; "terminal" off GitHub.
         pull_request: its number, or None.
@@ -42,6 +43,7 @@ class Context:
     repository: str = ""
     commit: str = ""
     branch: str = ""
+    tag: str = ""
     default_branch: str = ""
     event: str = "terminal"
     pull_request: int | None = None
@@ -52,6 +54,16 @@ class Context:
     on_runner: bool = False
     server: str = "https://github.com"
     api: str = "https://api.github.com"
+
+    @property
+    def pull(self) -> bool:
+        """Whether this is a pull request."""
+        return self.event in ("pull_request", "pull_request_target")
+
+    @property
+    def trusted(self) -> bool:
+        """Whether this may change what others use: on the default branch, or where no branch is known."""
+        return not self.pull and self.branch in ("", self.default_branch or self.branch)
 
     def source(self) -> dict[str, Any]:
         """What a record keeps of it."""
@@ -74,6 +86,7 @@ def read_context(environ: Mapping[str, str], folder: Path) -> Context:
         repository=repository,
         commit=(request.get("head") or {}).get("sha") or environ.get("GITHUB_SHA", ""),
         branch=environ.get("GITHUB_HEAD_REF") or environ.get("GITHUB_REF_NAME", ""),
+        tag=environ.get("GITHUB_REF_NAME", "") if environ.get("GITHUB_REF_TYPE") == "tag" else "",
         default_branch=(event.get("repository") or {}).get("default_branch") or "",
         event=name,
         pull_request=request.get("number"),
@@ -98,15 +111,22 @@ def make_console(environ: Mapping[str, str], *, as_json: bool = False) -> Consol
     return TerminalConsole(as_json=as_json, debugging=debugging)
 
 
+SECRETS = (
+    "GITHUB_TOKEN", "GH_TOKEN", "ACTIONS_RUNTIME_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+    "MLOPS_KFP_CLIENT_SECRET", "MLOPS_KFP_TOKEN", "MLOPS_KUBECONFIG", "MLOPS_REGISTRY_PASSWORD", "MLOPS_TOKEN",
+)  # fmt: skip
+"""Variables that the consumer's code does not see: GitHub's, and those of every action's secret inputs."""
+
+
 def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
     """The variables for a process that runs the consumer's code: this process's, less what steers this one.
 
     GitHub's command files are left out, so that code under training cannot set a step's outputs; so are the inputs
-    and the GitHub token.
+    and the secrets that are not the store's.
     """
     hidden = ("INPUT_", "GITHUB_OUTPUT", "GITHUB_ENV", "GITHUB_PATH", "GITHUB_STATE", "GITHUB_STEP_SUMMARY")
-    tokens = ("GITHUB_TOKEN", "GH_TOKEN", "ACTIONS_RUNTIME_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN")
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(hidden) and k not in (*tokens, "PYTHONPATH")}
+    left_out = {*SECRETS, "PYTHONPATH"}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(hidden) and k not in left_out}
     return {**kept, **extra}
 
 

@@ -13,12 +13,11 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
 
+from .. import waiting
 from ..errors import RemoteFailed
 from .engine import Say, TooManyRequests
 from .login import Credentials
@@ -197,19 +196,8 @@ class Registry:
 
 
 def retry_after(value: str) -> float:
-    """Seconds that a `Retry-After` header asks for, as a number or a date; 10 if it says nothing.
-
-    RFC 9110, section 10.2.3.
-    """
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        then = parsedate_to_datetime(value)
-    except ValueError:
-        return 10.0
-    return max(0.0, (then - datetime.now(timezone.utc)).total_seconds())
+    """Seconds that a registry asks to wait by `Retry-After`; 10 if it says nothing."""
+    return waiting.retry_after(value, 10.0)
 
 
 def _words(answer: requests.Response) -> str:

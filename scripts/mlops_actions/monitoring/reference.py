@@ -12,7 +12,8 @@ from ..data.contract import read_contract
 from ..data.sources import Source, find
 from ..data.validate import fingerprint
 from ..errors import BadInput
-from ..job import Job, Record
+from ..job import Job
+from ..record import Record
 from ..registry.manifest import Manifest
 
 

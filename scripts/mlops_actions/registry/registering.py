@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput, RemoteFailed
-from ..job import Record
+from ..record import Record
 from ..store import to_json, tree_digest
 from .card import model_card
 from .manifest import Environment, Evidence, Features, File, Lineage, Manifest, Pipeline, Source, identity

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from ..commands import NAMES
 from ..errors import BadInput
-from ..job import Record
+from ..record import Record
 from .sections import render, section
 
 MARKER = "<!-- mlops-actions report -->"

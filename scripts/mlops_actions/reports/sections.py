@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
 if TYPE_CHECKING:
-    from ..job import Record
+    from ..record import Record
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _SIGNS = {"passed": "✅", "rejected": "❌", "bad-input": "⚠️", "failed": "⚠️", "cancelled": "⏹️", "skipped": "➖"}

@@ -1,0 +1,115 @@
+"""run-pipeline on Kubeflow Pipelines as a person calls it: on the one that KFP_HOST names, else on the double.
+
+Artifacts are on the S3 server that S3_ENDPOINT names, where that server keeps them, and are brought to a store of ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import clusters
+import servers
+from conftest import MLOPS, ROOT
+
+pytestmark = clusters.needs_kubernetes
+SOURCE = (ROOT / "examples" / "minimal" / "pipeline.py").read_text()
+
+
+@dataclass(frozen=True)
+class Site:
+    """A Kubeflow Pipelines and an S3 server."""
+
+    host: str
+    s3: servers.S3
+
+    def environ(self, store: str) -> dict[str, str]:
+        return {**os.environ, "KUBECONFIG": "", "MLOPS_KFP_HOST": self.host, **self.s3.environ(store)}
+
+    def command(self, *more: str) -> list[str]:
+        return [str(MLOPS), "run-pipeline", "--engine", "kfp", "--json", *more]
+
+    def run(self, folder: Path, store: str, *more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*more), cwd=folder, env=self.environ(store), capture_output=True, text=True, timeout=800,
+            check=False,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    s3 = servers.minio()
+    with clusters.namespace() as namespace, clusters.kfp(s3, namespace) as host:
+        yield Site(host, s3)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The minimal example, made unlike any other, so that nothing of an earlier test is found again."""
+    target = tmp_path / "consumer"
+    shutil.copytree(ROOT / "examples" / "minimal", target)
+    mark = f"{uuid.uuid4().hex}"
+    (target / "pipeline.py").write_text(SOURCE.replace("import pandas", f"print('{mark}')\n    import pandas"))
+    return target
+
+
+def test_result_is_in_our_store_and_the_run_is_found_again_by_another_job(site: Site, folder: Path) -> None:
+    store, other = site.s3.new_store(), site.s3.new_store()
+    done = site.run(folder, store, "--download", "model")
+    assert done.returncode == 0, done.stderr
+    outputs = json.loads(done.stdout)
+    assert outputs["metrics"]["auc"] > 0.9 and outputs["model-uri"].startswith(store)
+    assert outputs["run-url"].startswith("http")
+    assert (folder / "artifacts" / "train" / "model").exists()
+    model = next(a for a in outputs["artifacts"] if a["name"] == "model")
+    assert model["type"] == "system.Model" and model["digest"].startswith("sha256:")
+
+    again = site.run(folder, other)  # a job that knows nothing of the first one but the server
+    assert again.returncode == 0, again.stderr
+    found = json.loads(again.stdout)
+    assert found["run-url"] == outputs["run-url"] and found["metrics"] == outputs["metrics"]
+    assert "Reused: the same run has succeeded" in again.stderr
+
+
+def test_failing_component_is_told_with_its_line_and_its_log(site: Site, folder: Path) -> None:
+    text = (folder / "pipeline.py").read_text()
+    (folder / "pipeline.py").write_text(
+        text.replace("import pandas", "raise ValueError('no rows')\n    import pandas", 1)
+    )
+    done = site.run(folder, site.s3.new_store())
+    assert done.returncode == 3, done.stdout
+    line = next(n for n, code in enumerate((folder / "pipeline.py").read_text().splitlines(), 1) if "no rows" in code)
+    assert f"pipeline.py:{line}: The task 'train' failed" in done.stderr
+    assert "ValueError: no rows" in done.stderr and "Traceback" in done.stderr
+
+
+def test_cancelled_job_terminates_its_run(site: Site, folder: Path) -> None:
+    text = (folder / "pipeline.py").read_text()
+    (folder / "pipeline.py").write_text(
+        text.replace("import pandas", "import time; time.sleep(600)\n    import pandas", 1)
+    )
+    process = subprocess.Popen(
+        site.command(), cwd=folder, env=site.environ(site.s3.new_store()), text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr
+    said: list[str] = []
+    for line in process.stderr:
+        said.append(line)
+        if "Started the run" in line:
+            break
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, "".join(said) + rest
+    assert "The run was terminated" in rest

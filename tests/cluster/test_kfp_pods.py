@@ -1,0 +1,102 @@
+"""What Kubernetes knows of a run on Kubeflow Pipelines that goes wrong: real pods, with the double's API."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+import clusters
+from doubles.kfp import KfpDouble, Settings
+from kfp_worlds import Told, compiled
+from mlops_actions.errors import RemoteFailed
+from mlops_actions.pipelines.engine import RunRequest, Site
+from mlops_actions.pipelines.kfp.api import Host
+from mlops_actions.pipelines.kfp.engine import KfpEngine
+from mlops_actions.pipelines.kfp.settings import KfpSettings
+from mlops_actions.pipelines.parameters import resolve_parameters
+from mlops_actions.pipelines.process import Worker
+from mlops_actions.pipelines.spec import Pipeline
+from mlops_actions.store import Store
+
+pytestmark = clusters.needs_kubernetes
+
+
+@pytest.fixture(scope="module")
+def pipelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pipeline]:
+    return compiled(tmp_path_factory.mktemp("pipelines"))
+
+
+@pytest.fixture(scope="module")
+def namespace() -> Iterator[str]:
+    with clusters.namespace({}) as name:
+        yield name
+
+
+def _run(
+    double: KfpDouble,
+    namespace: str,
+    pipeline: Pipeline,
+    tmp_path: Path,
+    told: Told,
+    *,
+    timeout: float = 0.0,
+    **given: str,
+) -> None:
+    site = Site(
+        cast(Worker, None), Store(str(tmp_path / "store")), tmp_path, pipeline.file.parent,
+        kfp=KfpSettings(Host(double.url)), cluster=lambda: clusters.administrator(namespace),
+    )  # fmt: skip
+    parameters = resolve_parameters(pipeline.parameters, given, pipeline.name)
+    KfpEngine(site).run(RunRequest(pipeline, parameters, tmp_path.name, {}, timeout=timeout), told)
+
+
+def _double(namespace: str, *, archive: bool = False) -> KfpDouble:
+    return KfpDouble(
+        settings=Settings(namespace), metadata=False, archive=archive, cluster=clusters.administrator(namespace),
+        image=os.environ["PYTHON_IMAGE"],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [("image", r"ImagePull|ErrImage"), ("unschedulable", r"Unschedulable: .*(node|available)")],
+)
+def test_what_keeps_a_pod_from_running_is_told_while_the_run_still_waits(
+    namespace: str, pipelines: dict[str, Pipeline], tmp_path: Path, outcome: str, said: str
+) -> None:
+    told = Told()
+    with _double(namespace) as double:
+        double.fault("task", task="broken", outcome=outcome)
+        with pytest.raises(RemoteFailed, match=r"did not end within 20 s.*waiting: broken"):
+            _run(double, namespace, pipelines["failing"], tmp_path, told, timeout=20.0, text="1")
+    warnings = [text for text in told.warnings if text.startswith("broken: ")]
+    assert warnings and re.search(said, warnings[0]), told.warnings
+    assert len(warnings) == len(set(warnings))
+
+
+def test_a_task_that_is_out_of_memory_names_its_limit(
+    namespace: str, pipelines: dict[str, Pipeline], tmp_path: Path
+) -> None:
+    with _double(namespace) as double:
+        double.fault("task", task="broken", outcome="oom")
+        with pytest.raises(RemoteFailed) as caught:
+            _run(double, namespace, pipelines["failing"], tmp_path, Told(), timeout=120.0, text="1")
+    assert caught.value.what == "The task 'broken' failed"
+    assert re.search(r"OOMKilled: .*\d+ ?Mi", caught.value.why), caught.value.why
+    assert "memory limit" in caught.value.fix
+
+
+def test_the_log_and_exit_code_come_from_kubernetes_when_kfp_has_no_log(
+    namespace: str, pipelines: dict[str, Pipeline], tmp_path: Path
+) -> None:
+    with _double(namespace, archive=True) as double:
+        double.fault("task", task="broken", outcome="exit", code=7)
+        with pytest.raises(RemoteFailed) as caught:
+            _run(double, namespace, pipelines["failing"], tmp_path, Told(), timeout=120.0, text="1")
+    assert "7" in caught.value.why
+    assert "leaving with 7" in caught.value.log
