@@ -1,70 +1,85 @@
-"""Protobuf's wire format as far as it is read here, and what results are made of it."""
+"""ML Metadata's messages as far as they are read here, and what results are made of them."""
 
 from __future__ import annotations
 
 import math
-import struct
 from typing import Any
 
 import pytest
+from google.protobuf.struct_pb2 import Struct
 
 from mlops_actions.pipelines.engine import TaskResult
-from mlops_actions.pipelines.kfp.metadata import _plain
+from mlops_actions.pipelines.kfp.connection import ApiError
+from mlops_actions.pipelines.kfp.messages import classes
+from mlops_actions.pipelines.kfp.metadata import plain, recorded
 from mlops_actions.pipelines.kfp.results import pipeline_outputs
-from mlops_actions.pipelines.kfp.wire import Field, Malformed, MapOf, Struct, read, write
 
-FIELDS = {1: Field("id", int), 2: Field("name", str), 3: Field("ids", int, repeated=True)}
-
-
-@pytest.mark.parametrize("number", [0, 1, 127, 128, 300, 2**31, 2**62, -1, -(2**40)])
-def test_numbers_come_back_as_they_went(number: int) -> None:
-    assert read(write(1, number), FIELDS)["id"] == number
+MESSAGES = classes()
 
 
-def test_fields_that_are_not_known_are_passed_over_whatever_their_kind() -> None:
-    unknown = write(9, 7) + write(10, "text") + b"\x59" + struct.pack("<d", 1.5) + b"\x65" + b"\0\0\0\0"
-    assert read(unknown + write(2, "größe") + write(3, 1) + write(3, 2), FIELDS) == {"name": "größe", "ids": [1, 2]}
+class Answers:
+    """Instead of a KFP: what its ML Metadata answers to each method."""
+
+    def __init__(self, **answers: bytes) -> None:
+        self._answers = answers
+        self.asked: list[str] = []
+
+    def grpc_web(self, service: str, method: str, message: bytes) -> bytes:
+        MESSAGES[f"{method}Request"].FromString(message)
+        self.asked.append(method)
+        return self._answers[method]
 
 
-@pytest.mark.parametrize("data", [b"\x08", b"\x12\x05ab", b"\x0b", b"\xff" * 12])
-def test_what_is_cut_or_no_message_is_refused(data: bytes) -> None:
-    with pytest.raises(Malformed):
-        read(data, FIELDS)
+def _struct(**values: Any) -> Any:
+    made = Struct()
+    made.update(values)
+    return MESSAGES["Value"](struct_value=made)
 
 
-def test_every_cut_of_a_message_is_read_or_refused_but_never_something_else() -> None:
-    data = write(1, 300) + write(2, "a text") + write(3, 5)
-    for end in range(len(data)):
-        try:
-            read(data[:end], FIELDS)
-        except Malformed:
-            pass
+def test_messages_are_written_as_the_format_says() -> None:
+    written = MESSAGES["GetContextByTypeAndNameRequest"](type_name="t", context_name="größe").SerializeToString()
+    assert written == b"\x0a\x01t" + b"\x12\x07gr\xc3\xb6\xc3\x9fe"
+    packed = MESSAGES["GetArtifactsByIDRequest"](artifact_ids=[1, 300], populate_artifact_types=True)
+    assert packed.SerializeToString() == b"\x08\x01\x08\xac\x02\x18\x01"
 
 
-def test_maps_and_structs_are_json() -> None:
-    number = write(1, "n") + write(2, b"\x11" + struct.pack("<d", 2.0))
-    inner = write(1, "list") + write(
-        2, write(6, write(1, write(3, "x")) + write(1, write(4, 1)) + write(1, write(1, 0)))
-    )
-    entry = write(1, "key") + write(2, write(4, write(1, number) + write(1, inner)))
-    fields = {5: Field("properties", MapOf({4: Field("struct", Struct)}))}
-    assert read(write(5, entry), fields) == {"properties": {"key": {"struct": {"n": 2, "list": ["x", True, None]}}}}
+def test_a_map_is_read_and_fields_that_are_not_known_are_passed_over() -> None:
+    entry = b"\x0a\x03key" + b"\x12\x02\x08\x07"  # key = "key", value = {int_value: 7}
+    context = b"\x08\x2a" + b"\x2a" + bytes([len(entry)]) + entry + b"\x52\x04text"  # the tenth field is unknown
+    found = MESSAGES["Context"].FromString(context)
+    assert found.id == 42
+    assert plain(found.custom_properties["key"]) == 7
+
+
+@pytest.mark.parametrize("data", [b"\x0a", b"\x0a\x05ab", b"\x0b", b"\xff" * 12])
+def test_what_is_no_message_is_an_error_of_the_service(data: bytes) -> None:
+    with pytest.raises(ApiError, match="no message"):
+        recorded(Answers(GetContextByTypeAndName=data), "run")  # type: ignore[arg-type]
+
+
+def test_a_run_that_nobody_recorded_has_nothing() -> None:
+    answers = Answers(GetContextByTypeAndName=b"")
+    assert recorded(answers, "run").executions == []  # type: ignore[arg-type]
+    assert answers.asked == ["GetContextByTypeAndName"]
 
 
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ({"double": 0.5}, 0.5),
-        ({"double": math.nan}, None),
-        ({"double": math.inf}, None),
-        ({"struct": {"list": [1]}}, [1]),
-        ({"struct": {"struct": {"a": 1}}}, {"a": 1}),
-        ({"struct": {"a": 1, "list": 2}}, {"a": 1, "list": 2}),
-        ({}, None),
+        (MESSAGES["Value"](double_value=0.5), 0.5),
+        (MESSAGES["Value"](double_value=math.nan), None),
+        (MESSAGES["Value"](double_value=math.inf), None),
+        (MESSAGES["Value"](int_value=-(2**40)), -(2**40)),
+        (MESSAGES["Value"](bool_value=False), False),
+        (_struct(list=[1, "x", True, None, 0.5, math.nan]), [1, "x", True, None, 0.5, None]),
+        (_struct(struct={"a": 1}), {"a": 1}),
+        (_struct(a=1, list=2), {"a": 1, "list": 2}),
+        (_struct(a={"b": [{"c": 2.0**60}]}), {"a": {"b": [{"c": 2.0**60}]}}),
+        (MESSAGES["Value"](), None),
     ],
 )
-def test_values_are_what_the_component_logged(value: dict[str, Any], expected: Any) -> None:
-    assert _plain(value) == expected
+def test_values_are_what_the_component_logged(value: Any, expected: Any) -> None:
+    assert plain(value) == expected
 
 
 def _output(task: str, key: str = "Output") -> dict[str, Any]:

@@ -6,6 +6,7 @@ bundles, and a `.netrc` that silently replaces the Authorization header) comes f
 
 from __future__ import annotations
 
+import socket
 import ssl
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,7 @@ from ...errors import BadInput, RemoteFailed
 CONNECT, READ = 10.0, 60.0
 """Seconds to wait for a connection, and for the next bytes of an answer."""
 
+_ALERT = 2.0  # seconds that a refusal by TLS may take
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -123,12 +125,13 @@ class Connection:
 
     def __init__(self, host: Host, *, cookies: bool = False) -> None:
         self._environ = host.environ
+        self._tls = _tls(host)
         self._session = requests.Session()
         self._session.trust_env = False
         if not cookies:
             self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self._session.headers["User-Agent"] = f"mlops-actions/{__version__}"
-        self._session.mount("https://", _Adapter(_tls(host), pool_maxsize=32))
+        self._session.mount("https://", _Adapter(self._tls, pool_maxsize=32))
         self._session.mount("http://", HTTPAdapter(pool_maxsize=32))
 
     def send(self, method: str, url: str, *, read_timeout: float | None = READ, **options: Any) -> requests.Response:
@@ -148,7 +151,11 @@ class Connection:
                 **options,
             )
         except (requests.RequestException, UrllibError, ValueError) as error:
-            raise fault(error, url) from error
+            found = fault(error, url)
+            was_cut = isinstance(found, ApiError) and found.transient and found.sent
+            if was_cut and not isinstance(error, requests.Timeout) and (alert := self._alert(url)):
+                found = _tls_fault(alert, url)
+            raise found from error
 
     def cookies(self, url: str) -> tuple[str, float | None]:
         """The Cookie header for a URL, and when the first of the cookies ends (seconds since 1970), if any does."""
@@ -156,6 +163,29 @@ class Connection:
         names = {pair.partition("=")[0] for pair in header.split("; ")}
         ends = [cookie.expires for cookie in self._session.cookies if cookie.name in names and cookie.expires]
         return header, min(ends, default=None)
+
+    def _alert(self, url: str) -> ssl.SSLError | None:
+        """What a server that cut a connection has against us; None if it does not say.
+
+        With TLS 1.3 a server refuses a client's certificate, or the lack of one, when the client takes the handshake
+        for done (RFC 8446, section 2). A request that is on its way then makes the server reset the connection, and
+        the alert is lost. So a connection is made on which nothing is sent.
+        """
+        parts = urlsplit(url)
+        if parts.scheme != "https" or self._proxies(url):
+            return None
+        try:
+            with (
+                socket.create_connection((parts.hostname or "", parts.port or 443), CONNECT) as plain,
+                self._tls.wrap_socket(plain, server_hostname=parts.hostname) as connection,
+            ):
+                connection.settimeout(_ALERT)
+                connection.recv(1)
+        except ssl.SSLError as error:
+            return error
+        except OSError:
+            pass
+        return None
 
     def _proxies(self, url: str) -> dict[str, str]:
         """The proxy of a URL by the usual variables, in either case; lower case wins, as in curl."""

@@ -17,7 +17,6 @@ from .results import bring_home, pipeline_outputs, task_results
 from .runs import FINAL, Runs, Started
 from .tracking import Tracker
 from .watching import Limits, TimeIsOver, Watcher, listed
-from .wire import Malformed
 
 _HURRY = 2.0
 """Seconds that KFP may be away while a cancelled job terminates its run: the runner kills after 7.5."""
@@ -182,7 +181,7 @@ class _Run:
         self._api.patience = _RECORDED
         try:
             return recorded(self._api, self._id)
-        except (RemoteFailed, Malformed) as error:
+        except RemoteFailed as error:
             self._progress.warning(
                 f"The run succeeded, but what it made is not known: {error} Let {self._api.url} lead"
                 " /ml_metadata.MetadataStoreService/ to KFP's metadata-envoy service (port 9090)"

@@ -11,49 +11,25 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
-from ..worker.running import label
-from .api import KfpApi
-from .wire import Field, Fields, MapOf, Message, Struct, read, write
+from google.protobuf.message import DecodeError
 
-_SERVICE = "ml_metadata.MetadataStoreService"
+from ..worker.running import label
+from .api import ApiError, KfpApi
+from .messages import PACKAGE, classes
+
+_SERVICE = f"{PACKAGE}.MetadataStoreService"
 _PAGE, _SMALL = 100, 50
-_VALUE: Fields = {
-    1: Field("int", int),
-    2: Field("double", float),
-    3: Field("string", str),
-    4: Field("struct", Struct),
-    6: Field("bool", bool),
-}
-_CONTEXT: Fields = {1: Field("id", int), 5: Field("properties", MapOf(_VALUE))}
-_EXECUTION: Fields = {
-    1: Field("id", int),
-    3: Field("state", int),
-    5: Field("properties", MapOf(_VALUE)),
-    7: Field("type", str),
-    8: Field("created", int),
-    9: Field("updated", int),
-}
-_STEP: Fields = {1: Field("index", int), 2: Field("key", str)}
-_EVENT: Fields = {
-    1: Field("artifact", int),
-    2: Field("execution", int),
-    3: Field("path", {1: Field("steps", _STEP, repeated=True)}),
-    4: Field("type", int),
-}
-_ARTIFACT: Fields = {
-    1: Field("id", int),
-    2: Field("type_id", int),
-    3: Field("uri", str),
-    5: Field("properties", MapOf(_VALUE)),
-    8: Field("type", str),
-}
-_TYPE: Fields = {1: Field("id", int), 2: Field("name", str)}
 _OUTPUT = (1, 4)  # Event.DECLARED_OUTPUT, Event.OUTPUT
-_COMPLETE, _FAILED, _CACHED, _CANCELED = 3, 4, 5, 6  # Execution.State
+_STATES = {3: "succeeded", 4: "failed", 5: "reused", 6: "skipped"}
+"""Execution.State: COMPLETE, FAILED, CACHED, CANCELED; others have not ended."""
 _OURS = ("display_name", "store_session_info")
 """What the launcher adds to what a component logged."""
+
+Message = Any
+"""A message of `messages`. A field that is not set has its type's zero."""
 
 
 @dataclass(frozen=True)
@@ -99,73 +75,68 @@ def recorded(api: KfpApi, run_id: str) -> Recorded:
     """What a run left in ML Metadata.
 
     Raises:
-        ApiError: the service is not at this host, or fails.
-        wire.Malformed: it answers with something else.
+        ApiError: the service is not at this host, fails, or answers with something else.
     """
-    context = _ask(
-        api,
-        "GetContextByTypeAndName",
-        write(1, "system.PipelineRun") + write(2, run_id),
-        {1: Field("context", _CONTEXT)},
-    ).get("context")
-    if not context:
+    found = _ask(api, "GetContextByTypeAndName", type_name="system.PipelineRun", context_name=run_id)
+    if not found.HasField("context"):
         return Recorded([])
-    executions = _executions(api, context["id"])
-    events = [event for event in _events(api, [e["id"] for e in executions]) if event.get("type") in _OUTPUT]
-    artifacts = _artifacts(api, sorted({event["artifact"] for event in events}))
+    executions = _executions(api, found.context.id)
+    events = [event for event in _events(api, [e.id for e in executions]) if event.type in _OUTPUT]
+    artifacts = _artifacts(api, sorted({event.artifact_id for event in events}))
     outputs: dict[int, list[Output]] = defaultdict(list)
     for event in events:
-        names = [step["key"] for step in event.get("path", {}).get("steps", []) if "key" in step]
-        if names and event["artifact"] in artifacts:
-            outputs[event["execution"]].append(_output(names[0], artifacts[event["artifact"]]))
-    by_id = {execution["id"]: execution for execution in executions}
+        names = [step.key for step in event.path.steps if step.HasField("key")]
+        if names and event.artifact_id in artifacts:
+            outputs[event.execution_id].append(_output(names[0], *artifacts[event.artifact_id]))
+    by_id = {execution.id: execution for execution in executions}
     return Recorded(
-        [_execution(execution, by_id, outputs[execution["id"]]) for execution in executions],
-        str(_plain(context.get("properties", {}).get("pipeline_root", {})) or ""),
+        [_execution(execution, by_id, outputs[execution.id]) for execution in executions],
+        str(_property(found.context, "pipeline_root") or ""),
     )
 
 
 def _executions(api: KfpApi, context: int) -> list[Message]:
     found: list[Message] = []
-    token = ""
+    token: str | None = None
     while True:
-        options = write(1, _PAGE) + (write(3, token) if token else b"")
-        fields = {1: Field("executions", _EXECUTION, repeated=True), 2: Field("token", str)}
-        page = _ask(api, "GetExecutionsByContext", write(1, context) + write(2, options), fields)
-        found += page["executions"]
-        token = page.get("token", "")
+        options = {"max_result_size": _PAGE, "next_page_token": token}
+        page = _ask(api, "GetExecutionsByContext", context_id=context, options=options)
+        found += page.executions
+        token = page.next_page_token
         if not token:
-            return sorted(found, key=lambda execution: execution["id"])
+            return sorted(found, key=lambda execution: execution.id)
 
 
 def _events(api: KfpApi, executions: Sequence[int]) -> list[Message]:
-    fields = {1: Field("events", _EVENT, repeated=True)}
     return [
-        event
-        for some in _some(executions)
-        for event in _ask(api, "GetEventsByExecutionIDs", b"".join(write(1, i) for i in some), fields)["events"]
+        event for some in _some(executions) for event in _ask(api, "GetEventsByExecutionIDs", execution_ids=some).events
     ]
 
 
-def _artifacts(api: KfpApi, ids: Sequence[int]) -> dict[int, Message]:
+def _artifacts(api: KfpApi, ids: Sequence[int]) -> dict[int, tuple[Message, str]]:
     """The artifacts by id, with their types' names. An old server does not give types along: they are asked for."""
-    fields = {1: Field("artifacts", _ARTIFACT, repeated=True), 2: Field("types", _TYPE, repeated=True)}
     artifacts: list[Message] = []
     types: dict[int, str] = {}
     for some in _some(ids):
-        found = _ask(api, "GetArtifactsByID", b"".join(write(1, i) for i in some) + write(3, 1), fields)
-        artifacts += found["artifacts"]
-        types |= {kind["id"]: kind.get("name", "") for kind in found["types"]}
-    missing = {a["type_id"] for a in artifacts if not a.get("type") and a.get("type_id") not in types}
+        found = _ask(api, "GetArtifactsByID", artifact_ids=some, populate_artifact_types=True)
+        artifacts += found.artifacts
+        types |= {kind.id: kind.name for kind in found.artifact_types}
+    missing = {artifact.type_id for artifact in artifacts if not artifact.type and artifact.type_id not in types}
     for some in _some(sorted(missing)):
-        answer = {1: Field("types", _TYPE, repeated=True)}
-        found = _ask(api, "GetArtifactTypesByID", b"".join(write(1, i) for i in some), answer)
-        types |= {kind["id"]: kind.get("name", "") for kind in found["types"]}
-    return {a["id"]: {**a, "type": a.get("type") or types.get(a.get("type_id", 0), "")} for a in artifacts}
+        types |= {kind.id: kind.name for kind in _ask(api, "GetArtifactTypesByID", type_ids=some).artifact_types}
+    return {artifact.id: (artifact, artifact.type or types.get(artifact.type_id, "")) for artifact in artifacts}
 
 
-def _ask(api: KfpApi, method: str, message: bytes, fields: Fields) -> Message:
-    return read(api.grpc_web(_SERVICE, method, message), fields)
+def _ask(api: KfpApi, method: str, **request: Any) -> Message:
+    known = _classes()
+    try:
+        data = known[f"{method}Request"](**request).SerializeToString()
+        return known[f"{method}Response"].FromString(api.grpc_web(_SERVICE, method, data))
+    except DecodeError as error:
+        raise ApiError(f"{_SERVICE} answered {method} with something that is no message", why=str(error)) from error
+
+
+_classes = cache(classes)
 
 
 def _some(ids: Sequence[int]) -> list[Sequence[int]]:
@@ -173,55 +144,76 @@ def _some(ids: Sequence[int]) -> list[Sequence[int]]:
 
 
 def _execution(execution: Message, by_id: Mapping[int, Message], outputs: Sequence[Output]) -> Execution:
-    properties = execution.get("properties", {})
-    name, path = _name(properties), _path(properties, by_id)
-    state = execution.get("state", 0)
-    states = {_COMPLETE: "succeeded", _CACHED: "reused", _FAILED: "failed", _CANCELED: "skipped"}
-    parameters = _plain(properties.get("outputs", {}))
+    name, parameters = _name(execution), _property(execution, "outputs")
+    took = execution.last_update_time_since_epoch - execution.create_time_since_epoch
+    is_dag = execution.type == "system.DAGExecution" or "total_dag_tasks" in execution.custom_properties
     return Execution(
-        label("/".join(path), name),
-        states.get(state, ""),
-        max(0.0, (execution.get("updated", 0) - execution.get("created", 0)) / 1000),
+        label("/".join(_path(execution, by_id)), name),
+        _STATES.get(execution.last_known_state, ""),
+        max(0.0, took / 1000),
         parameters if isinstance(parameters, dict) else {},
         outputs,
-        execution.get("type", "") == "system.DAGExecution" or "total_dag_tasks" in properties or not name,
+        is_dag or not name,
     )
 
 
-def _path(properties: Mapping[str, Message], by_id: Mapping[int, Message]) -> list[str]:
+def _path(execution: Message, by_id: Mapping[int, Message]) -> list[str]:
     """The names of the groups around an execution, from the outside in, as `running.label` takes them.
 
     A loop is two executions of one name: the loop itself, and in it each iteration with its index.
     """
     path: list[str] = []
-    parent, seen = _plain(properties.get("parent_dag_id", {})), set[int]()
+    parent, seen = _property(execution, "parent_dag_id"), set[int]()
     while parent in by_id and parent not in seen:
         seen.add(parent)
-        around = by_id[parent].get("properties", {})
-        name, index = _name(around), _plain(around.get("iteration_index", {}))
+        around = by_id[parent]
+        name, index = _name(around), _property(around, "iteration_index")
         if index is not None and name:
             path.insert(0, f"{name}-iteration-{index}")
-        elif name and _plain(around.get("iteration_count", {})) is None:
+        elif name and _property(around, "iteration_count") is None:
             path.insert(0, name)
-        parent = _plain(around.get("parent_dag_id", {}))
+        parent = _property(around, "parent_dag_id")
     return path
 
 
-def _name(properties: Mapping[str, Message]) -> str:
-    return str(_plain(properties.get("task_name", {})) or "")
+def _name(execution: Message) -> str:
+    return str(_property(execution, "task_name") or "")
 
 
-def _output(name: str, artifact: Message) -> Output:
-    properties = {k: _plain(v) for k, v in artifact.get("properties", {}).items() if k not in _OURS}
-    return Output(name, str(artifact.get("type", "")), str(artifact.get("uri", "")), properties)
+def _output(name: str, artifact: Message, kind: str) -> Output:
+    metadata = {key: plain(value) for key, value in artifact.custom_properties.items() if key not in _OURS}
+    return Output(name, kind, artifact.uri, metadata)
 
 
-def _plain(value: Message) -> Any:
-    """A Value as JSON; lists and maps stand in a struct of one field. No number is NaN or infinite in JSON."""
-    for kind, found in value.items():
-        if kind == "double" and not math.isfinite(found):
-            return None
-        if kind == "struct" and len(found) == 1 and next(iter(found)) in ("list", "struct"):
-            return next(iter(found.values()))
+def _property(message: Message, name: str) -> Any:
+    """A custom property; None when it is not there (to look it up in the map would make it)."""
+    return plain(message.custom_properties[name]) if name in message.custom_properties else None
+
+
+def plain(value: Message) -> Any:
+    """A `Value` as JSON; lists and maps stand in a struct of one field. No number is NaN or infinite in JSON."""
+    kind = value.WhichOneof("value")
+    if kind is None:
+        return None
+    found = getattr(value, kind)
+    if kind == "double_value":
+        return found if math.isfinite(found) else None
+    if kind != "struct_value":
         return found
-    return None
+    made = {key: _json(item) for key, item in found.fields.items()}
+    return next(iter(made.values())) if list(made) in (["list"], ["struct"]) else made
+
+
+def _json(value: Message) -> Any:
+    """A `google.protobuf.Value`. Its numbers are doubles: one without a fraction is an integer."""
+    kind = value.WhichOneof("kind")
+    if kind == "number_value":
+        number = value.number_value
+        if not math.isfinite(number):
+            return None
+        return int(number) if number.is_integer() and abs(number) < 2**53 else number
+    if kind == "struct_value":
+        return {key: _json(item) for key, item in value.struct_value.fields.items()}
+    if kind == "list_value":
+        return [_json(item) for item in value.list_value.values]
+    return None if kind in ("null_value", None) else getattr(value, kind)
