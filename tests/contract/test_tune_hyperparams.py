@@ -7,14 +7,16 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from urllib.request import url2pathname, urlopen
 
 import pytest
 import yaml
+
+from doubles.kfp import KfpDouble, MetadataUnavailable
 
 ROOT = Path(__file__).resolve().parents[2]
 KATIB = ROOT / "tests" / "data" / "katib"
@@ -360,6 +362,50 @@ def test_trials_are_runs_of_a_pipeline_with_its_metrics(pipeline: PipelineConsum
     values = {record["outputs"]["metrics"]["loss"] for record in records}
     assert {float(row["metric.loss"]) for row in rows(found["trials-uri"])} == values
     assert pipeline.outputs("--data-fingerprint", "sha256:1")["trials-uri"] == found["trials-uri"]
+
+
+@pytest.fixture
+def kfp() -> Iterator[KfpDouble]:
+    try:
+        double = KfpDouble()
+    except MetadataUnavailable as error:
+        pytest.skip(f"no ML Metadata: {error}")
+    with double:
+        yield double
+        assert not double.violations
+
+
+def test_trials_are_runs_on_kubeflow_pipelines_which_a_killed_job_goes_on_with(
+    pipeline: PipelineConsumer, kfp: KfpDouble
+) -> None:
+    (pipeline.folder / "mlops.yaml").write_text(f"run-pipeline: {{engine: kfp}}\nkfp-host: {kfp.url}\n")
+    (pipeline.folder / "pipeline.py").write_text(PIPELINE.replace("seconds: float = 0.0", "seconds: float = 2.0"))
+    pipeline.spec["maxTrialCount"] = 4
+    killed = pipeline.start()
+    deadline = time.monotonic() + 90
+    while not pipeline.finished() or len(states(kfp)) < 3:
+        assert time.monotonic() < deadline and killed.poll() is None, killed.communicate()
+        time.sleep(0.1)
+    killed.kill()
+    killed.communicate()
+    done = len(pipeline.finished())
+    found = pipeline.outputs()
+    assert (found["trials"], found["succeeded"]) == (4, 4)
+    best = found["best-parameters"]
+    assert found["best-value"] == pytest.approx(best["lr"] * best["layers"], rel=1e-5)  # ML Metadata keeps six digits
+    runs = states(kfp)
+    assert sorted(state for state, _ in runs if state == "SUCCEEDED") == ["SUCCEEDED"] * 4
+    assert len({parameters for state, parameters in runs if state == "SUCCEEDED"}) == 4
+    assert len(runs) - 4 <= 4 - done  # what had ended was not run again
+    versions = [asked for asked in kfp.requests if asked.startswith("POST") and "upload_version" in asked]
+    assert len(versions) == 1
+
+
+def states(kfp: KfpDouble) -> list[tuple[str, str]]:
+    """State and parameters of each run on a KFP."""
+    with urlopen(f"{kfp.url}/apis/v2beta1/runs?page_size=100") as answer:
+        runs = json.load(answer).get("runs", [])
+    return [(run["state"], json.dumps(run["runtime_config"]["parameters"], sort_keys=True)) for run in runs]
 
 
 def test_failing_pipeline_fails_its_trial_with_its_own_reason(pipeline: PipelineConsumer) -> None:
