@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from types import UnionType
@@ -70,10 +71,15 @@ def command(action: Action[Any, Any]) -> click.Command:
     def call(as_json: bool, **given: Any) -> None:
         sys.exit(run(action, given, as_json=as_json))
 
-    about = action.documentation.replace("`", "")
+    about = _for_terminal(action.documentation)
     if secrets:
         about += f"\n\nSecrets are given as variables, not as options: {', '.join(secrets)}."
     return click.Command(action.name, params=options, callback=call, help=about, short_help=action.summary)
+
+
+def _for_terminal(text: str) -> str:
+    """Markdown as click wraps it: each item of a list is a paragraph of its own."""
+    return re.sub(r"\n(?=- )", "\n\n", re.sub(r"\n +", " ", text.replace("`", "")))
 
 
 def run(action: Action[Any, Any], given: dict[str, Any], *, as_json: bool = False) -> int:

@@ -59,6 +59,13 @@ def test_help_of_each_action_names_its_inputs(mlops: Run, name: str) -> None:
             assert option in done.stdout
 
 
+def test_help_keeps_the_items_of_a_list_apart(mlops: Run) -> None:
+    lines = mlops("run-pipeline", "--help").stdout.splitlines()
+    for engine in ("local", "kfp"):
+        start = next(i for i, line in enumerate(lines) if line.startswith(f"  - engine: {engine} "))
+        assert not lines[start - 1].strip()
+
+
 def test_unknown_option_and_command_are_bad_input_with_the_nearest_name(mlops: Run) -> None:
     done = mlops("run-pipelin")
     assert done.returncode == 2 and "Did you mean 'run-pipeline'?" in done.stderr

@@ -9,7 +9,7 @@ import pytest
 from mlops_actions.errors import BadInput
 from mlops_actions.record import Problem, Record
 from mlops_actions.reports.report import MARKER, gather, markdown, page
-from mlops_actions.reports.sections import cell, code, duration, number, section
+from mlops_actions.reports.sections import cell, code, duration, number, prose, section
 
 DONE = Record(action="run-pipeline", started="2026-01-01T00:00:00+00:00", seconds=75.2, reason="Trained: auc 0.7")
 BAD = Record(
@@ -103,3 +103,8 @@ def test_words_for_numbers() -> None:
 
 def test_each_action_has_a_section_of_its_own_for_a_failure() -> None:
     assert "What to do: Bring it" in section(BAD)
+
+
+def test_what_to_do_has_its_urls_as_links_and_nothing_else_as_markup() -> None:
+    fix = "Run *it* again, or see https://kfp.example.com/#/runs/details/1_2. Then <stop>"
+    assert prose(fix) == ("Run \\*it\\* again, or see <https://kfp.example.com/#/runs/details/1_2>. Then &lt;stop&gt;")

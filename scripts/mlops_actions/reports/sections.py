@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _SIGNS = {"passed": "✅", "rejected": "❌", "bad-input": "⚠️", "failed": "⚠️", "cancelled": "⏹️", "skipped": "➖"}
+_URL = re.compile(r"(https?://[^\s<>]*[^\s<>.,;:!?)\]}'\"`])")
 
 
 def section(record: Record) -> str:
@@ -37,17 +39,20 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
         autoescape=False,  # the output is Markdown; `cell` and `code` make foreign text harmless in it
     )
-    environment.filters |= {"cell": cell, "code": code, "duration": duration, "number": number}
+    environment.filters |= {"cell": cell, "code": code, "duration": duration, "number": number, "prose": prose}
     environment.globals["sign"] = lambda verdict: _SIGNS.get(verdict, "❔")
     return environment
 
 
 def cell(value: object) -> str:
     """Text for a table's cell: one line, no markup, no mention of a person."""
-    text = " ".join(str(value).split())
-    for char in "\\`*_[]<>|#~":
-        text = text.replace(char, {"<": "&lt;", ">": "&gt;"}.get(char, "\\" + char))
-    return text.replace("@", "@\u200b")
+    return _escaped(" ".join(str(value).split()))
+
+
+def prose(value: object) -> str:
+    """A sentence of our own: as `cell`, with its URLs as links."""
+    parts = _URL.split(" ".join(str(value).split()))
+    return "".join(f"<{part}>" if index % 2 else _escaped(part) for index, part in enumerate(parts))
 
 
 def code(value: object) -> str:
@@ -78,7 +83,11 @@ def number(value: object) -> str:
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
-def _runs(text: str) -> list[str]:
-    import re
+def _escaped(text: str) -> str:
+    for char in "\\`*_[]<>|#~":
+        text = text.replace(char, {"<": "&lt;", ">": "&gt;"}.get(char, "\\" + char))
+    return text.replace("@", "@\u200b")
 
+
+def _runs(text: str) -> list[str]:
     return re.findall("`+", text)

@@ -42,7 +42,7 @@ class Task:
         failed_pods: of earlier attempts.
         began, ended: seconds since 1970 by the server's clock, which counts whole seconds; 0 when it did not.
         message: what KFP says of its failure.
-        history: its states with their times, as KFP tells them.
+        history: its states with their times of day (UTC), as KFP tells them.
     """
 
     label: str
@@ -314,4 +314,5 @@ def _message(detail: Json) -> str:
 
 def _told(entry: Json) -> str:
     message = str((entry.get("error") or {}).get("message", ""))
-    return f"{entry.get('state', '')} {entry.get('update_time', '')}" + (f" ({message})" if message else "")
+    time = str(entry.get("update_time", ""))[11:19]  # of 2026-01-31T12:00:00Z
+    return f"{entry.get('state', '')} {time}" + (f" ({message})" if message else "")
