@@ -2,14 +2,15 @@
 
 `kfp_watching.py [--repeat N] [--wait SECONDS] [--tasks N]` prints, with KFP's log reader and without it: the seconds
 from the end of a run to ours (the median and the worst of N runs of one task), and the requests a minute in a run that
-waits; then, for a run of many tasks, the lines that a runner's log gets, the memory that watching takes, and the
-seconds that one look takes.
+waits; the same for `wait_for_run_completion` of the SDK's client, which is what one would do otherwise; then, for a run
+of many tasks, the lines that a runner's log gets, the memory that watching takes, and the seconds that one look takes.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import subprocess
 import sys
 import threading
 import time
@@ -20,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
 
-from doubles.kfp import KfpDouble, Step  # noqa: E402
+from doubles.kfp import KfpDouble, Step, interpreter  # noqa: E402
 from doubles.kfp.nodes import Log  # noqa: E402
 from kfp_worlds import Told  # noqa: E402
 from mlops_actions.github.console import ActionsConsole  # noqa: E402
@@ -47,7 +48,32 @@ def main() -> None:
             f"{'with' if reader else 'without'} the log reader: end noticed after {statistics.median(lags):.2f} s"
             f" (worst {max(lags):.2f}), {rate:.1f} requests a minute"
         )
+    lags, rates = zip(*(_by_sdk(7.0 + 0.37 * number) for number in range(options.repeat)))
+    print(
+        f"the SDK's client: end noticed after {statistics.median(lags):.2f} s (worst {max(lags):.2f}),"
+        f" {statistics.median(rates):.1f} requests a minute, and it shows no task and no log"
+    )
     _many(options.tasks)
+
+
+_SDK = """
+import sys, time, kfp
+client = kfp.Client(host=sys.argv[1])
+began = time.time()
+client.wait_for_run_completion(sys.argv[2], timeout=600)
+print(began, time.time())
+"""
+
+
+def _by_sdk(seconds: float) -> tuple[float, float]:
+    """As `_watched`, by kfp.Client as it comes."""
+    with KfpDouble(metadata=False) as double:
+        run_id = double.synthetic_run([Step("train", 0.5, seconds)])
+        command = [str(interpreter()), "-c", _SDK, double.url, run_id]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        began, ended = map(float, done.stdout.splitlines()[-1].split())
+        asked = sum(request.startswith(f"GET /apis/v2beta1/runs/{run_id}") for request in double.requests)
+        return ended - double._world.runs[run_id].finished, asked / (ended - began) * 60
 
 
 def _watched(seconds: float, reader: bool) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """Watching a run to its end: asking often enough to notice it at once, and seldom enough to be no load.
 
-A question every 2.4 s, a quick one while things change and when a source says that something did: a pod's log that
-ends, a pod whose phase changes. A budget keeps the whole below 30 questions a minute.
+A question every 2.5 s, a quick one while things change and when a source says that something did: a pod's log that
+ends, a pod whose phase changes. A budget keeps each minute below 30 questions, but for the last one.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from .api import ApiError, KfpApi
 from .following import Found, Sources
 from .tracking import Tracker
 
-QUICK, SLOW, SLOWER = 0.5, 2.4, 3.0
+QUICK, SLOW, SLOWER = 0.5, 2.5, 3.0
 """Seconds between two questions while things change, while they do not, and after too many were asked."""
-RATE, BURST = 27 / 60, 6.0
+RATE, BURST = 24 / 60, 5.0
 """Questions a second in the long run, and how many may be asked ahead of that."""
 _LIVELY = 2.0  # seconds after a change in which another one is likely
 _NAMED = 10  # tasks that a sentence names
