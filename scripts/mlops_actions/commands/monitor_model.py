@@ -96,7 +96,7 @@ def run(inputs: MonitorModelInputs, job: Job) -> Result[MonitorModelOutputs]:
     )
     if done := job.finished(key, MonitorModelOutputs):
         return done
-    from ..data.contract import parse_duration
+    from ..data.rules import parse_duration
     from ..evaluation.evaluate import Columns
     from ..monitoring import monitor
     from ..monitoring.reference import Reference, training_data

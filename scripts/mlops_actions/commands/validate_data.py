@@ -23,7 +23,7 @@ from ..action import Action, Inputs, Lines, Outputs, Result
 from ..job import Job
 
 if TYPE_CHECKING:
-    from ..data.checks import Check
+    from ..data.findings import Check
     from ..data.validate import Validation
 
 
@@ -65,6 +65,7 @@ class ValidateDataOutputs(Outputs):
 
 def run(inputs: ValidateDataInputs, job: Job) -> Result[ValidateDataOutputs]:
     """Validate the data."""
+    from ..data.rules import table_name, tables_named
     from ..data.sources import digests, find
     from ..errors import BadInput
 
@@ -75,10 +76,12 @@ def run(inputs: ValidateDataInputs, job: Job) -> Result[ValidateDataOutputs]:
     as_of = inputs.as_of or datetime.now(timezone.utc)
     sources = find(job, inputs.data)
     reference = find(job, inputs.reference) if inputs.reference else []
+    tables = {table_name(patterns): find(job, patterns) for patterns in tables_named(text)}
     key = job.key(
         data=digests(sources),
         reference=digests(reference),
         contract=text,
+        tables=[digests(files) for files in tables.values()],
         # without as-of, an old answer on freshness is of no use for longer than an hour
         as_of=f"{as_of:%Y-%m-%dT%H}" if "freshness" in text else "",
         options=[inputs.personal_data, inputs.columns, inputs.max_psi, inputs.drift_gate],
@@ -97,6 +100,7 @@ def run(inputs: ValidateDataInputs, job: Job) -> Result[ValidateDataOutputs]:
         reference=reference,
         columns=inputs.columns,
         max_psi=inputs.max_psi,
+        tables=tables,
     )
     found = validate.validate(request, job.console.say)
     pictures: list[dict[str, str]] = []

@@ -27,6 +27,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from .tables import Batch
+
 VERSION = 1
 
 
@@ -41,11 +43,11 @@ class Fingerprint:
         self._rows = 0
         self._columns = {name: _Column(kind) for name, kind in schema.items()}
 
-    def update(self, batch: pl.DataFrame) -> None:
+    def update(self, batch: Batch) -> None:
         """Take the next rows."""
-        self._rows += batch.height
+        self._rows += batch.frame.height
         for name, column in self._columns.items():
-            column.update(batch.get_column(name))
+            column.update(batch.frame.get_column(name))
 
     def value(self) -> str:
         """`sha256:<hex>` of what was taken so far."""

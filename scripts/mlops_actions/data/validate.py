@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import polars as pl
 
 from ..errors import BadInput
-from . import checks, drift
-from .checks import Check
+from . import checks, keys, rowchecks
 from .contract import Contract
+from .findings import Check, shown
 from .fingerprint import Fingerprint
 from .personal import Sampler
+from .profile import ColumnProfile, Profile
+from .rules import table_name
 from .sources import Source
-from .tables import Table, open_table, reading
+from .tables import Batch, Table, open_table
+
+if TYPE_CHECKING:
+    from . import drift
 
 PersonalDataRule = Literal["fail", "warn", "off"]
 
@@ -34,6 +40,7 @@ class Request:
         reference: files of a table to compare with, or none.
         columns: which columns to compare; by default all that can be.
         max_psi: the limit of drift.
+        tables: files of the other tables that the contract names, by `table_name` of their patterns.
     """
 
     sources: Sequence[Source]
@@ -43,6 +50,7 @@ class Request:
     reference: Sequence[Source] = ()
     columns: Sequence[str] = ()
     max_psi: float = 0.2
+    tables: Mapping[str, Sequence[Source]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,52 +80,114 @@ class Validation:
         return [check for check in self.checks if check.failed]
 
 
+class Collector(Protocol):
+    """What takes the rows of a table, batch by batch."""
+
+    def update(self, batch: Batch) -> None:
+        """Take the next rows."""
+
+
+def one_pass(table: Table, collectors: Sequence[Collector]) -> int:
+    """Read a table once, for all collectors at the same time; the number of rows.
+
+    Raises:
+        BadInput: a file cannot be read, or what a collector raises.
+    """
+    rows = 0
+    with ThreadPoolExecutor(len(collectors) or 1) as pool:  # polars and hashlib work outside Python's lock
+        for batch in table.batches():
+            for done in [pool.submit(collector.update, batch) for collector in collectors]:
+                done.result()
+            rows += batch.frame.height
+    return rows
+
+
 def validate(request: Request, say: Callable[[str], None] = lambda _: None) -> Validation:
     """Make every check; the data is read in batches, and nothing stops at the first failure.
 
     Raises:
         BadInput: a file cannot be read, there are no rows, or a check does not fit its column's type.
     """
+    types = request.contract.types()
+    try:
+        return _validate(request, open_table(request.sources, types, lenient=False), say)
+    except BadInput:
+        # cells that are not of their type are found and shown, which takes reading them as text
+        table = open_table(request.sources, types)
+        if not any(name for name in table.texts):
+            raise
+        return _validate(request, table, say)
+
+
+def _validate(request: Request, table: Table, say: Callable[[str], None]) -> Validation:
     contract = request.contract
-    table = open_table(request.sources, contract.types())
     found = checks.structure(table, contract)
-    print_, sampler, row_checks = Fingerprint(table.schema), Sampler(table.schema), checks.RowChecks(table, contract)
-    rows = 0
-    for part, start, batch in table.batches():
-        print_.update(batch)
-        row_checks.update(part, start, batch)
-        if request.personal_data != "off":
-            sampler.update(batch)
-        rows += batch.height
+    others = {name: open_table(sources) for name, sources in request.tables.items()}
+    of_rows, of_table = rowchecks.of_expressions(table, contract)
+    row_checks = rowchecks.RowChecks(
+        rowchecks.of_columns(table, contract) + of_rows + _relations(table, contract, others), table
+    )
+    unique = checks.unique_keys(table, contract)
+    print_, sampler, profile = Fingerprint(table.schema), Sampler(table.schema), Profile(table.schema)
+    looks = request.personal_data != "off"
+    rows = one_pass(table, [print_, row_checks, profile, *unique, *([sampler] if looks else [])])
     if not rows:
         names = ", ".join(part.name for part in table.parts[:3])
         raise BadInput(f"The data has no rows: {names}", fix="Look at the step that wrote it")
     say(f"Read {rows:,} rows of {len(table.schema)} columns in {len(table.parts)} files")
-    found += row_checks.results() + checks.whole(table, contract, rows, request.as_of)
-    people = sampler.judge() if request.personal_data != "off" else []
+    columns = profile.columns()
+    found += row_checks.results() + [check for key in unique for check in key.results()]
+    found += checks.sets_of_values(table, contract) + checks.of_whole_table(table, of_table)
+    found += checks.number_of_rows(contract, rows)
+    if rule := contract.rules.freshness:
+        newest = next((column.greatest for column in columns if column.name == rule.column), None)
+        found += checks.freshness(contract, newest, request.as_of)
+    people = sampler.judge() if looks else []
     flagged = checks.personal(people, contract)
     if request.personal_data == "fail":
         found += flagged or [Check("", "no_personal_data")]
     hidden = {person.column for person in people}
-    found = [replace(c, examples=[e | {"value": "(hidden)"} for e in c.examples]) if c.column in hidden else c
-             for c in found]  # fmt: skip
-    moved = None
-    if request.reference:
-        reference = open_table(request.reference, contract.types())
-        moved = drift.compare(reference, table, request.columns, request.max_psi)
+    moved = _drift(request, table)
     return Validation(
-        print_.value(), rows, found, flagged if request.personal_data == "warn" else [],
-        _summary(table, hidden), moved, [part.name for part in table.parts],
+        print_.value(), rows, [_hide(check, hidden) for check in found],
+        flagged if request.personal_data == "warn" else [],
+        [_as_json(column, hidden) for column in columns], moved, [part.name for part in table.parts],
     )  # fmt: skip
+
+
+def _relations(table: Table, contract: Contract, others: Mapping[str, Table]) -> list[rowchecks.RowCheck]:
+    """The contract's foreign keys, as checks of rows."""
+    made = []
+    for index, rule in enumerate(contract.rules.foreign_keys):
+        place = contract.place("table", "foreign-keys", index)
+        other, targets = others[table_name(rule.table)], rule.keys or rule.columns
+        check = Check(", ".join(rule.columns), f"in({', '.join(rule.table)}: {', '.join(targets)})", place=place)
+        passes = keys.is_known(rule.columns, other, targets, table, place)
+        made.append(rowchecks.RowCheck(check, passes, rule.columns))
+    return made
+
+
+def _drift(request: Request, table: Table) -> drift.Drift | None:
+    if not request.reference:
+        return None
+    from . import drift  # scipy takes a second to import
+
+    reference = open_table(request.reference, request.contract.types())
+    return drift.compare(reference, table, request.columns, request.max_psi)
+
+
+def _hide(check: Check, hidden: set[str]) -> Check:
+    """The check without values of columns that look personal."""
+    if hidden.isdisjoint(check.column.split(", ")) and hidden.isdisjoint(check.shown):
+        return check
+    return replace(check, examples=[example | {"value": "(hidden)"} for example in check.examples])
 
 
 def fingerprint(sources: Sequence[Source], types: Mapping[str, pl.DataType] | None = None) -> tuple[str, int]:
     """A table's fingerprint and number of rows; `types` as of `open_table`."""
     table = open_table(sources, types)
-    taken, rows = Fingerprint(table.schema), 0
-    for _, _, batch in table.batches():
-        taken.update(batch)
-        rows += batch.height
+    taken = Fingerprint(table.schema)
+    rows = one_pass(table, [taken])
     return taken.value(), rows
 
 
@@ -130,24 +200,10 @@ def write_picture(found: drift.Drift, path: Path, **names: str) -> Path | None:
     return draw_drift(found.columns[:6], path, **names)
 
 
-def _summary(table: Table, hidden: set[str]) -> list[dict[str, Any]]:
-    """Type, nulls, distinct values (estimated), least, greatest and mean of each column, in one pass."""
-    asked: list[pl.Expr] = []
-    for number, (name, kind) in enumerate(table.schema.items()):
-        column = pl.col(name)
-        asked.append(column.null_count().alias(f"{number}:nulls"))
-        if not kind.is_nested() and kind not in (pl.Object, pl.Null):
-            asked.append(column.approx_n_unique().alias(f"{number}:distinct"))
-        ordered = kind.is_numeric() or kind.is_temporal() or kind == pl.String
-        if ordered and name not in hidden:
-            asked += [column.min().alias(f"{number}:min"), column.max().alias(f"{number}:max")]
-        if kind.is_numeric() and name not in hidden:
-            asked.append(column.mean().alias(f"{number}:mean"))
-    with reading(table.parts[0].name):
-        values = table.frame.select(asked).collect(engine="streaming").row(0, named=True)
-    rows = []
-    for number, (name, kind) in enumerate(table.schema.items()):
-        own = {key: values.get(f"{number}:{key}") for key in ("nulls", "distinct", "min", "max", "mean")}
-        row = {"column": name, "type": str(kind)} | {k: checks.shown(v) for k, v in own.items() if v is not None}
-        rows.append(row)
-    return rows
+def _as_json(column: ColumnProfile, hidden: set[str]) -> dict[str, Any]:
+    """A column's summary for a record; of one that looks personal, without values."""
+    values: dict[str, Any] = {"nulls": column.nulls, "distinct": column.distinct}
+    if column.name not in hidden:
+        values |= {"min": column.least, "max": column.greatest, "mean": column.mean}
+    known = {key: shown(value) for key, value in values.items() if value is not None}
+    return {"column": column.name, "type": str(column.type)} | known
