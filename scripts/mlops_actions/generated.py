@@ -30,6 +30,7 @@ def files() -> Iterator[tuple[Path, str]]:
         yield folder / "README.md", readme(action)
     yield ROOT / "scripts" / "mlops.schema.json", json.dumps(config.schema(), indent=2) + "\n"
     lines = [f"{action.name} {action.group}\n" for action in actions if action.group != "core"]
+    lines += [f"{name} {group}\n" for name, group in commands.PLAIN.items()]
     yield ROOT / "scripts" / "locks" / "commands.txt", "".join(lines)
     main = ROOT / "README.md"
     if main.exists():

@@ -134,8 +134,8 @@ def run(inputs: MonitorModelInputs, job: Job) -> Result[MonitorModelOutputs]:
     facts["fingerprint"] = found.fingerprint
     parameters = monitor.retrain_parameters(inputs.retrain, manifest.lineage.parameters, facts)
     job.console.table(
-        ["column", "PSI", "by chance under", "drifted"],
-        [(c.column, f"{c.psi:.3f}", f"{c.chance:.3f}", "yes" if c.drifted else "") for c in found.drift.columns[:12]],
+        ["column", "PSI", "p", "drifted"],
+        [(c.column, f"{c.psi:.3f}", f"{c.p:.3g}", "yes" if c.drifted else "") for c in found.drift.columns[:12]],
     )
     return _result(found, manifest, parameters, inputs, job, key)
 

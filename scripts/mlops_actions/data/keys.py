@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import polars as pl
 
 from ..errors import BadInput, Place
@@ -49,12 +48,11 @@ class UniqueKey:
     def results(self) -> list[Check]:
         """What was found."""
         if self._hashes:
-            hashes = pl.concat(self._hashes).to_numpy(writable=True)
+            hashes = pl.concat(self._hashes).sort()
             self._hashes = []
-            hashes.sort()
-            again = hashes[1:][hashes[1:] == hashes[:-1]]
+            again = hashes.filter(hashes == hashes.shift(1))
             if len(again):
-                self._look_again(pl.Series(np.unique(again)))
+                self._look_again(again.unique())
         return [self._check]
 
     def _look_again(self, suspects: pl.Series) -> None:

@@ -208,7 +208,7 @@ def _scan(source: Source, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
 
 def _parsed_at_once(kind: pl.DataType) -> bool:
     """Whether polars' reader of CSV and `_parsed` agree on every cell that both can read."""
-    return kind == pl.String or kind.is_integer() or kind.is_float()
+    return kind in (pl.String, pl.Boolean) or kind.is_integer() or kind.is_float()
 
 
 def _parsed(name: str, kind: pl.DataType) -> pl.Expr:

@@ -119,26 +119,57 @@ def validate(request: Request, say: Callable[[str], None] = lambda _: None) -> V
         return _validate(request, table, say)
 
 
+def check(
+    sources: Sequence[Source], contract: Contract, tables: Mapping[str, Sequence[Source]] | None = None
+) -> list[Check]:
+    """Only the checks of structure, rows, keys and relations; cells that are not of their type are an error.
+
+    Raises:
+        BadInput: as `validate`.
+    """
+    table = open_table(sources, contract.types(), lenient=False)
+    asked = _Asked(table, contract, tables or {})
+    one_pass(table, asked.collectors)
+    return asked.results()
+
+
+class _Asked:
+    """What a contract asks of a table, as collectors of its rows.
+
+    Args:
+        table, contract: both.
+        tables: the files of the other tables that the contract names.
+    """
+
+    def __init__(self, table: Table, contract: Contract, tables: Mapping[str, Sequence[Source]]) -> None:
+        self._table, self._contract = table, contract
+        self._structure = checks.structure(table, contract)
+        others = {name: open_table(sources) for name, sources in tables.items()}
+        of_rows, self._of_table = rowchecks.of_expressions(table, contract)
+        of_rows = rowchecks.of_columns(table, contract) + of_rows + _relations(table, contract, others)
+        self._rows = rowchecks.RowChecks(of_rows, table)
+        self._unique = checks.unique_keys(table, contract)
+        self.collectors: list[Collector] = [self._rows, *self._unique]
+
+    def results(self) -> list[Check]:
+        """What was found, when all rows were taken."""
+        found = self._structure + self._rows.results() + [check for key in self._unique for check in key.results()]
+        found += checks.sets_of_values(self._table, self._contract)
+        return found + checks.of_whole_table(self._table, self._of_table)
+
+
 def _validate(request: Request, table: Table, say: Callable[[str], None]) -> Validation:
     contract = request.contract
-    found = checks.structure(table, contract)
-    others = {name: open_table(sources) for name, sources in request.tables.items()}
-    of_rows, of_table = rowchecks.of_expressions(table, contract)
-    row_checks = rowchecks.RowChecks(
-        rowchecks.of_columns(table, contract) + of_rows + _relations(table, contract, others), table
-    )
-    unique = checks.unique_keys(table, contract)
+    asked = _Asked(table, contract, request.tables)
     print_, sampler, profile = Fingerprint(table.schema), Sampler(table.schema), Profile(table.schema)
     looks = request.personal_data != "off"
-    rows = one_pass(table, [print_, row_checks, profile, *unique, *([sampler] if looks else [])])
+    rows = one_pass(table, [print_, *asked.collectors, profile, *([sampler] if looks else [])])
     if not rows:
         names = ", ".join(part.name for part in table.parts[:3])
         raise BadInput(f"The data has no rows: {names}", fix="Look at the step that wrote it")
     say(f"Read {rows:,} rows of {len(table.schema)} columns in {len(table.parts)} files")
     columns = profile.columns()
-    found += row_checks.results() + [check for key in unique for check in key.results()]
-    found += checks.sets_of_values(table, contract) + checks.of_whole_table(table, of_table)
-    found += checks.number_of_rows(contract, rows)
+    found = asked.results() + checks.number_of_rows(contract, rows)
     if rule := contract.rules.freshness:
         newest = next((column.greatest for column in columns if column.name == rule.column), None)
         found += checks.freshness(contract, newest, request.as_of)
@@ -173,7 +204,7 @@ def _drift(request: Request, table: Table) -> drift.Drift | None:
     from . import drift  # scipy takes a second to import
 
     reference = open_table(request.reference, request.contract.types())
-    return drift.compare(reference, table, request.columns, request.max_psi)
+    return drift.compare(reference, table, request.columns, request.max_psi, request.contract.rules.drift)
 
 
 def _hide(check: Check, hidden: set[str]) -> Check:
