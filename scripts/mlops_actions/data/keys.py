@@ -76,8 +76,16 @@ class UniqueKey:
         check.show_rows(self._table, found, self._columns)
 
 
-def is_known(columns: Sequence[str], other: Table, keys: Sequence[str], table: Table, place: Place | None) -> pl.Expr:
-    """Whether a row's key is one of another table's; null where one of its values is null.
+def is_known(
+    columns: Sequence[str],
+    other: Table,
+    keys: Sequence[str],
+    table: Table,
+    place: Place | None,
+    *,
+    nulls: bool = False,
+) -> pl.Expr:
+    """Whether a row's key is one of another table's; null where one of its values is null, unless nulls are equal.
 
     The keys of the other table are in memory: their values if there is one column, their hashes if there are more.
 
@@ -86,6 +94,7 @@ def is_known(columns: Sequence[str], other: Table, keys: Sequence[str], table: T
         other, keys: the table, and its columns in the same order.
         table: this one; the other one's keys are read in its types.
         place: the rule's.
+        nulls: whether a null is equal to a null, so that whole rows can be looked up.
 
     Raises:
         BadInput: a column is missing on either side, or the types cannot be compared.
@@ -98,10 +107,12 @@ def is_known(columns: Sequence[str], other: Table, keys: Sequence[str], table: T
             raise BadInput(f"There is no column {absent[0]!r} in {what}", fix="Correct the contract", place=place)
     casts = [pl.col(key).cast(table.schema[column]).alias(column) for column, key in zip(columns, keys)]
     with reading(other.parts[0].name, place):
-        frame = other.frame.select(casts).drop_nulls()
-        if len(columns) == 1:
+        frame = other.frame.select(casts)
+        if not nulls:
+            frame = frame.drop_nulls()
+        if len(columns) == 1 and not nulls:
             known = frame.unique().collect(engine="streaming").to_series()
             return pl.col(columns[0]).is_in(known.implode())
         known = frame.select(key_hash(columns)).unique().collect(engine="streaming").to_series()
-    complete = pl.all_horizontal(pl.col(columns).is_not_null())
-    return pl.when(complete).then(key_hash(columns).is_in(known.implode()))
+    found = key_hash(columns).is_in(known.implode())
+    return found if nulls else pl.when(pl.all_horizontal(pl.col(columns).is_not_null())).then(found)

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import polars as pl
 
 from ..errors import BadInput
-from . import checks, keys, rowchecks
+from . import checks, keys, rowchecks, training
 from .contract import Contract
 from .findings import Check, shown
 from .fingerprint import Fingerprint
 from .personal import Sampler
 from .profile import ColumnProfile, Profile
+from .rowdiff import compare_rows
 from .rules import table_name
 from .sources import Source
 from .tables import Batch, Table, open_table
@@ -143,10 +144,14 @@ class _Asked:
 
     def __init__(self, table: Table, contract: Contract, tables: Mapping[str, Sequence[Source]]) -> None:
         self._table, self._contract = table, contract
-        self._structure = checks.structure(table, contract)
+        self._structure = checks.structure(table, contract) + training.structure(table, contract)
         others = {name: open_table(sources) for name, sources in tables.items()}
         of_rows, self._of_table = rowchecks.of_expressions(table, contract)
         of_rows = rowchecks.of_columns(table, contract) + of_rows + _relations(table, contract, others)
+        rules = contract.rules
+        held_out = rules.training.held_out if rules.training else None
+        of_rows += training.of_rows(table, contract, others[table_name(held_out.data)] if held_out else None)
+        self._served = others[table_name(rules.serving.data)] if rules.serving else None
         self._rows = rowchecks.RowChecks(of_rows, table)
         self._unique = checks.unique_keys(table, contract)
         self.collectors: list[Collector] = [self._rows, *self._unique]
@@ -155,7 +160,8 @@ class _Asked:
         """What was found, when all rows were taken."""
         found = self._structure + self._rows.results() + [check for key in self._unique for check in key.results()]
         found += checks.sets_of_values(self._table, self._contract)
-        return found + checks.of_whole_table(self._table, self._of_table)
+        found += checks.of_whole_table(self._table, self._of_table) + training.of_label(self._table, self._contract)
+        return found + (_skew(self._table, self._contract, self._served) if self._served else [])
 
 
 def _validate(request: Request, table: Table, say: Callable[[str], None]) -> Validation:
@@ -195,6 +201,30 @@ def _relations(table: Table, contract: Contract, others: Mapping[str, Table]) ->
         check = Check(", ".join(rule.columns), f"in({', '.join(rule.table)}: {', '.join(targets)})", place=place)
         passes = keys.is_known(rule.columns, other, targets, table, place)
         made.append(rowchecks.RowCheck(check, passes, rule.columns))
+    return made
+
+
+def _skew(table: Table, contract: Contract, served: Table) -> list[Check]:
+    """Train/serve skew: values that the online store served for a key, against those of this table."""
+    rule, place = contract.rules.serving, contract.place("table", "serving")
+    assert rule is not None
+    found = compare_rows(table, served, rule.keys, rule.columns, tolerance=rule.tolerance, place=place)
+    check = Check("", "served", 0, place=place)
+    if not found.both:
+        check.failed, check.why = 1, f"no key of {', '.join(rule.data)} is in the table"
+    changed = {change.column: change for change in found.columns}
+    compared = rule.columns or [n for n in table.schema if n in served.schema and n not in rule.keys]
+    made = [check]
+    for column in compared:
+        one = Check(column, f"no_skew({rule.tolerance:g})", place=place)
+        change = changed.get(column)
+        if change and change.rows > rule.max_share * found.both:
+            one.failed, one.why = change.rows, f"fails in {change.rows:,} of {found.both:,} rows that were served"
+            one.examples = [
+                {"file": e["file"], "row": e["row"], "value": f"{e['before']}, served {e['after']}"}
+                for e in change.examples
+            ]
+        made.append(one)
     return made
 
 
