@@ -182,14 +182,15 @@ def _result(
 
 
 def _pictures(found: Observation, job: Job, key: str) -> list[dict[str, str]]:
-    from ..data.validate import write_picture
+    from ..data.validate import write_pictures
 
     with tempfile.TemporaryDirectory() as scratch:
-        picture = write_picture(found.drift, Path(scratch) / "drift.png", before="training data", now="now")
-        if picture is None:
-            return []
-        uri = job.store.put_file(picture, f"reports/{key}/drift.png")
-    return [{"title": "The columns that moved most", "uri": uri}]
+        drawn = write_pictures(found.drift, Path(scratch), before="training data", now="now")
+        return [
+            {"title": f"Training data and now: {', '.join(columns)}",
+             "uri": job.store.put_file(file, f"reports/{key}/{file.name}")}
+            for file, columns in drawn
+        ]  # fmt: skip
 
 
 ACTION = Action(

@@ -15,7 +15,7 @@ from ..errors import BadInput
 from . import checks, keys, rowchecks, training
 from .contract import Contract
 from .findings import Check, shown
-from .fingerprint import Fingerprint
+from .fingerprint import Fingerprint, UnorderedFingerprint
 from .personal import Sampler
 from .profile import ColumnProfile, Profile
 from .rowdiff import compare_rows
@@ -26,6 +26,8 @@ from .tables import Batch, Table, open_table
 if TYPE_CHECKING:
     from . import drift
 
+_A_PICTURE = 6
+_DRAWN = 60  # more columns than that nobody looks at, and the page has to hold them
 PersonalDataRule = Literal["fail", "warn", "off"]
 
 
@@ -41,6 +43,7 @@ class Request:
         reference: files of a table to compare with, or none.
         columns: which columns to compare; by default all that can be.
         max_psi: the limit of drift.
+        any_order: whether the fingerprint is to be the same whatever the order of the rows.
         tables: files of the other tables that the contract names, by `table_name` of their patterns.
     """
 
@@ -51,6 +54,7 @@ class Request:
     reference: Sequence[Source] = ()
     columns: Sequence[str] = ()
     max_psi: float = 0.2
+    any_order: bool = False
     tables: Mapping[str, Sequence[Source]] = field(default_factory=dict)
 
 
@@ -167,7 +171,8 @@ class _Asked:
 def _validate(request: Request, table: Table, say: Callable[[str], None]) -> Validation:
     contract = request.contract
     asked = _Asked(table, contract, request.tables)
-    print_, sampler, profile = Fingerprint(table.schema), Sampler(table.schema), Profile(table.schema)
+    print_ = _fingerprint(table, request.any_order)
+    sampler, profile = Sampler(table.schema), Profile(table.schema)
     looks = request.personal_data != "off"
     rows = one_pass(table, [print_, *asked.collectors, profile, *([sampler] if looks else [])])
     if not rows:
@@ -244,21 +249,31 @@ def _hide(check: Check, hidden: set[str]) -> Check:
     return replace(check, examples=[example | {"value": "(hidden)"} for example in check.examples])
 
 
-def fingerprint(sources: Sequence[Source], types: Mapping[str, pl.DataType] | None = None) -> tuple[str, int]:
-    """A table's fingerprint and number of rows; `types` as of `open_table`."""
+def fingerprint(
+    sources: Sequence[Source], types: Mapping[str, pl.DataType] | None = None, *, any_order: bool = False
+) -> tuple[str, int]:
+    """A table's fingerprint and number of rows; `types` as of `open_table`, `any_order` as of `Request`."""
     table = open_table(sources, types)
-    taken = Fingerprint(table.schema)
+    taken = _fingerprint(table, any_order)
     rows = one_pass(table, [taken])
     return taken.value(), rows
 
 
-def write_picture(found: drift.Drift, path: Path, **names: str) -> Path | None:
-    """Draw the columns that moved most; None when there is nothing to draw."""
-    if not found.columns:
-        return None
-    from .pictures import draw_drift  # matplotlib is only imported when there is something to draw
+def _fingerprint(table: Table, any_order: bool) -> Fingerprint | UnorderedFingerprint:
+    return UnorderedFingerprint(table.schema) if any_order else Fingerprint(table.schema)
 
-    return draw_drift(found.columns[:6], path, **names)
+
+def write_pictures(found: drift.Drift, folder: Path, **names: str) -> list[tuple[Path, list[str]]]:
+    """Draw each column that has drifted, or if none has the ones that moved most: files, with the columns in each."""
+    drawn = []
+    shown = found.drifted[:_DRAWN] or found.columns[:_A_PICTURE]
+    for start in range(0, len(shown), _A_PICTURE):
+        from .pictures import draw_drift  # matplotlib is only imported when there is something to draw
+
+        some = shown[start : start + _A_PICTURE]
+        file = draw_drift(some, folder / f"drift-{start // _A_PICTURE + 1}.png", **names)
+        drawn.append((file, [column.column for column in some]))
+    return drawn
 
 
 def _as_json(column: ColumnProfile, hidden: set[str]) -> dict[str, Any]:
