@@ -229,6 +229,8 @@ table:
     short: "arr - dep BETWEEN 0 AND 5"
     mostly-early: "AVG(dep) < 3"
     few-nulls: "COUNT(arr) > 100"
+    many: "COUNT(*) > 3"
+    sums: "dep * 2 + 1 - arr > 0"
 """
 
 

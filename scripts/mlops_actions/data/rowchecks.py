@@ -128,6 +128,7 @@ def of_expressions(table: Table, contract: Contract) -> tuple[list[RowCheck], li
         BadInput: one cannot be understood, names an unknown column, or mixes a row with the whole table.
     """
     by_row, by_table = [], []
+    empty = pl.DataFrame(schema=table.schema)
     for name, sql in contract.rules.checks.items():
         place = contract.place("table", "checks", name)
         expression = _sql(name, sql, place)
@@ -137,9 +138,9 @@ def of_expressions(table: Table, contract: Contract) -> tuple[list[RowCheck], li
             raise BadInput(f"The check {name} names the unknown column {absent[0]!r}", fix=fix, place=place)
         shown = list(dict.fromkeys(used))
         item = RowCheck(Check("", name, place=place, shown=shown), expression, shown)
-        if not _aggregates(expression):
+        if not _aggregates(expression, empty):
             by_row.append(item)
-        elif expression.meta.is_scalar():
+        elif _is_one_value(expression, empty):
             by_table.append(item)
         else:
             why, fix = "It mixes a row's values with the whole table's", "Make it of one row, or of aggregates only"
@@ -175,7 +176,8 @@ def _present(column: str, kind: pl.DataType) -> pl.Expr:
 def _sql(name: str, sql: str, place: Place | None) -> pl.Expr:
     try:
         expression = pl.sql_expr(sql)
-        expression.meta.is_scalar()  # a subquery is only refused here
+        if ".subplan" in str(expression):
+            raise TypeError("A subquery is no expression of a row")
     except (pl.exceptions.PolarsError, TypeError) as error:
         why = str(error).strip().split("\n")[0][:300]
         fix = "Write one SQL expression of the row's columns, such as `a < b OR c IS NULL`"
@@ -183,14 +185,23 @@ def _sql(name: str, sql: str, place: Place | None) -> pl.Expr:
     return expression
 
 
-def _aggregates(expression: pl.Expr) -> bool:
-    """Whether a part of it looks at more than one row."""
+def _aggregates(expression: pl.Expr, empty: pl.DataFrame) -> bool:
+    """Whether a part of it looks at more than one row: of a table without rows, an aggregate is one value."""
     if ".over(" in str(expression):
         return True
     parts = [expression]
     while parts:
         part = parts.pop()
-        if part.meta.is_scalar() and not part.meta.is_literal():
+        if _is_one_value(part, empty):
             return True
         parts += part.meta.pop()
     return False
+
+
+def _is_one_value(part: pl.Expr, empty: pl.DataFrame) -> bool:
+    if not part.meta.root_names() and "len()" not in str(part):
+        return False  # a constant
+    try:
+        return empty.select(part).height == 1
+    except pl.exceptions.PolarsError:
+        return False  # which is said when the check is made
