@@ -68,6 +68,11 @@ def test_unsound_data_is_refused_on_the_contracts_line(tmp_path: Path, mlops: Ru
     errors = [line for line in done.stdout.splitlines() if line.startswith("::error")]
     assert len(errors) == 1 and "3 of" in errors[0]
     assert "file=contract.yaml,line=3" in errors[0] and "id: not_nullable fails in 1 of 1,002 rows" in errors[0]
+    warnings = [line for line in done.stdout.splitlines() if line.startswith("::warning")]
+    assert [line.split("::")[1] for line in warnings] == [
+        "warning file=contract.yaml,line=4",
+        "warning file=contract.yaml,line=1",
+    ]
     text = summary.read_text()
     assert "| kind | `isin(['a', 'b'])` | 1 |" in text
     assert "`x` <sub>data/3.parquet row 2</sub>" in text

@@ -8,8 +8,21 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
+from scipy.spatial import distance
 
-from mlops_actions.data.drift import ColumnDrift, Drift, compare, compare_columns, holm, jensen_shannon, judge, psi
+from mlops_actions.data.drift import (
+    ColumnDrift,
+    Drift,
+    compare,
+    compare_columns,
+    holm,
+    homogeneity,
+    jensen_shannon,
+    judge,
+    kolmogorov_smirnov,
+    psi,
+)
 from mlops_actions.data.pictures import draw_drift
 from mlops_actions.data.rules import DriftLimits
 from mlops_actions.data.sources import Source
@@ -146,3 +159,16 @@ def test_limits_of_a_column_that_is_not_there_are_bad_input(tmp_path: Path) -> N
     a = table(tmp_path, "a.parquet", x=[1.0, 2.0])
     with pytest.raises(BadInput, match="no column 'y'"):
         compare(a, a, limits={"y": DriftLimits(psi=0.1)})
+
+
+def test_the_tests_agree_with_scipys() -> None:
+    random = np.random.default_rng(4)
+    before, now = random.normal(size=5000).round(1), random.normal(0.05, size=3000).round(1)
+    theirs = stats.ks_2samp(before, now, method="asymp")
+    statistic, p = kolmogorov_smirnov(np.sort(before), np.sort(now))
+    assert statistic == pytest.approx(theirs.statistic)
+    assert p == pytest.approx(theirs.pvalue, rel=0.1)  # scipy takes the exact distribution of a similar size
+    counts = np.array([50, 30, 20]), np.array([45, 40, 5])
+    assert homogeneity(*counts) == pytest.approx(stats.chi2_contingency(counts, correction=False).pvalue)
+    shares = np.array([0.5, 0.3, 0.2]), np.array([0.4, 0.4, 0.2])
+    assert jensen_shannon(*shares) == pytest.approx(distance.jensenshannon(*shares, base=2))

@@ -173,7 +173,11 @@ def _pictures(found: Validation, job: Job, key: str) -> list[dict[str, str]]:
 def _say(found: Validation, job: Job) -> None:
     for check in found.warnings:
         job.console.warning(f"{check.column} {check.why}", place=check.place)
-    if found.failed:
+    if found.failed and job.environ.get("GITHUB_ACTIONS") == "true":
+        # the first one is the annotation that the failure itself gives; GitHub shows ten of a kind
+        for check in found.failed[1:10]:
+            job.console.warning(check.sentence(), place=check.place)
+    elif found.failed:
         rows = [(c.column or "(table)", c.name, c.failed, c.why) for c in found.failed]
         job.console.table(["column", "check", "failed", "why"], rows, title="Checks that failed")
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy import stats
+from scipy import special
 
 from ..errors import BadInput
 from .rules import DriftLimits
@@ -82,8 +82,12 @@ class ColumnDrift:
         """For a record: rounded, and without the bins."""
         values = {k: v for k, v in asdict(self).items() if k not in ("bins", "reference", "current")}
         for name in ("new", "vanished"):
-            values[name] = {k: round(v, 6) for k, v in list(values[name].items())[:SHOWN]}
-        return {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
+            values[name] = {k: _short(v) for k, v in list(values[name].items())[:SHOWN]}
+        return {k: _short(v) if isinstance(v, float) else v for k, v in values.items()}
+
+
+def _short(number: float) -> float:
+    return float(f"{number:.6g}")
 
 
 @dataclass(frozen=True)
@@ -148,25 +152,45 @@ def compare(
 
 def compare_columns(name: str, before: pl.Series, now: pl.Series) -> ColumnDrift:
     """The distances of one column's values, none of the two empty; p is of this column alone."""
-    ks, p, new, vanished = None, 1.0, {}, {}
     if _is_numeric(before):
-        labels, counts = _numeric_bins(before, now)
-        x, y = (_finite(values) for values in (before, now))
-        if len(x) and len(y):
-            test = stats.ks_2samp(x, y, method="asymp")
-            ks, p = float(test.statistic), float(test.pvalue)
-        kind = "numeric"
-    else:
-        labels, counts = _category_bins(before, now)
-        kind, new, vanished = "categorical", _only_in(now, before), _only_in(before, now)
-    homogeneous = float(stats.chi2_contingency(np.array(counts), correction=False).pvalue) if len(labels) > 1 else 1.0
-    p = homogeneous if ks is None else min(1.0, 2 * min(p, homogeneous))
-    q, share = counts[0] / len(before), counts[1] / len(now)
+        x, y = (_sorted(values) for values in (before, now))
+        labels, counts = _numeric_bins(x, y, len(before) - len(x), len(now) - len(y))
+        ks, p = kolmogorov_smirnov(x, y) if len(x) and len(y) else (None, 1.0)
+        p = min(1.0, 2 * min(p, homogeneity(*counts)))
+        return _column(name, "numeric", labels, counts, p, ks)
+    tables = _counts(before), _counts(now)
+    labels, counts = _category_bins(*tables, numeric=before.dtype.is_numeric() and now.dtype.is_numeric())
+    found = _column(name, "categorical", labels, counts, homogeneity(*counts))
+    return replace(found, new=_only_in(tables[1], tables[0]), vanished=_only_in(*tables))
+
+
+def _column(
+    name: str, kind: str, labels: list[str], counts: list[np.ndarray[Any, Any]], p: float, ks: float | None = None
+) -> ColumnDrift:
+    shares = [count / count.sum() for count in counts]
     index = psi(*((count + 0.5) / (count.sum() + 0.5 * len(count)) for count in counts))
+    lists = [share.tolist() for share in shares]
     return ColumnDrift(
-        name, kind, index, jensen_shannon(q, share), p, ks, new=new, vanished=vanished,
-        bins=labels, reference=q.tolist(), current=share.tolist(),
-    )  # fmt: skip
+        name, kind, index, jensen_shannon(*shares), p, ks, bins=labels, reference=lists[0], current=lists[1]
+    )
+
+
+def homogeneity(before: np.ndarray[Any, Any], now: np.ndarray[Any, Any]) -> float:
+    """The p-value of Pearson's chi-square test that two arrays of counts have the same shares."""
+    observed = np.array([before, now], dtype=float)
+    if observed.shape[1] < 2:
+        return 1.0
+    expected = observed.sum(axis=1, keepdims=True) * observed.sum(axis=0) / observed.sum()
+    return float(special.chdtrc(observed.shape[1] - 1, ((observed - expected) ** 2 / expected).sum()))
+
+
+def kolmogorov_smirnov(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """The two-sample statistic of sorted numbers, and its p-value by Kolmogorov's limiting distribution."""
+    distance = 0.0
+    for points in (x, y):
+        shares = (np.searchsorted(values, points, side="right") / len(values) for values in (x, y))
+        distance = max(distance, float(np.abs(np.subtract(*shares)).max()))
+    return distance, float(special.kolmogorov(distance * np.sqrt(len(x) * len(y) / (len(x) + len(y)))))
 
 
 def judge(
@@ -194,8 +218,8 @@ def holm(p: Sequence[float]) -> list[float]:
 def jensen_shannon(reference: np.ndarray[Any, Any], current: np.ndarray[Any, Any]) -> float:
     """The Jensen-Shannon distance of two arrays of shares, with base 2: from 0 to 1."""
     middle = (reference + current) / 2
-    divergence = (stats.entropy(reference, middle, base=2) + stats.entropy(current, middle, base=2)) / 2
-    return float(np.sqrt(max(0.0, divergence)))
+    divergence = (special.rel_entr(reference, middle) + special.rel_entr(current, middle)).sum() / 2
+    return float(np.sqrt(max(0.0, divergence / np.log(2))))
 
 
 def _over(column: ColumnDrift, limits: DriftLimits | None, max_psi: float) -> list[str]:
@@ -280,10 +304,11 @@ def _comparable(values: pl.Series) -> pl.Series:
     return values
 
 
-def _only_in(one: pl.Series, other: pl.Series) -> dict[str, float]:
-    counts, known = _counts(one), set(_counts(other))
-    only = sorted((key for key in counts if key not in known and key != _NULL), key=lambda key: (-counts[key], key))
-    return {key: counts[key] / len(one) for key in only}
+def _only_in(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, float]:
+    """The categories that only one side has, with their shares there."""
+    only = sorted((key for key in one if key not in other and key != _NULL), key=lambda key: (-one[key], key))
+    total = sum(one.values())
+    return {key: one[key] / total for key in only}
 
 
 def _is_numeric(values: pl.Series) -> bool:
@@ -293,37 +318,40 @@ def _is_numeric(values: pl.Series) -> bool:
     return distinct > FEW_VALUES or distinct * _REPEATED > len(values)
 
 
-def _finite(values: pl.Series) -> np.ndarray[Any, Any]:
-    numbers: np.ndarray[Any, Any] = values.drop_nulls().cast(pl.Float64).to_numpy()
-    finite: np.ndarray[Any, Any] = numbers[np.isfinite(numbers)]
-    return finite
+def _sorted(values: pl.Series) -> np.ndarray[Any, Any]:
+    """The finite numbers in order."""
+    numbers = values.cast(pl.Float64)
+    ordered: np.ndarray[Any, Any] = numbers.filter(numbers.is_finite().fill_null(False)).sort().to_numpy()
+    return ordered
 
 
-def _numeric_bins(before: pl.Series, now: pl.Series) -> tuple[list[str], list[np.ndarray[Any, Any]]]:
-    known = _finite(before)
-    edges = np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1)[1:-1])) if len(known) else np.array([])
+def _numeric_bins(
+    before: np.ndarray[Any, Any], now: np.ndarray[Any, Any], *missing: int
+) -> tuple[list[str], list[np.ndarray[Any, Any]]]:
+    """Counts of sorted numbers by the reference's deciles, and of what is missing."""
+    edges = np.unique(np.quantile(before, np.linspace(0, 1, BINS + 1)[1:-1])) if len(before) else np.array([])
     counts = []
-    for values in (before, now):
-        numbers = _finite(values)
+    for values, absent in zip((before, now), missing):
         # a bin holds its lower edge: a value that many rows share (0) has a bin that begins with it
-        inside = np.bincount(np.searchsorted(edges, numbers, side="right"), minlength=len(edges) + 1)
-        counts.append(np.append(inside, len(values) - len(numbers)).astype(float))
+        below = np.searchsorted(values, edges, side="left")
+        counts.append(np.append(np.diff(below, prepend=0, append=len(values)), absent).astype(float))
     texts = [f"{edge:.4g}" for edge in edges]
     labels = ["all"] if not texts else [f"< {texts[0]}", *(f"{a} – {b}" for a, b in pairwise(texts)),
                                         f"≥ {texts[-1]}"]  # fmt: skip
     return _without_empty([*labels, _NULL], counts)
 
 
-def _category_bins(before: pl.Series, now: pl.Series) -> tuple[list[str], list[np.ndarray[Any, Any]]]:
-    tables = [_counts(before), _counts(now)]
-    common = sorted((k for k in tables[0] if k != _NULL), key=lambda k: (-tables[0][k], k))[:CATEGORIES]
+def _category_bins(
+    before: Mapping[str, int], now: Mapping[str, int], *, numeric: bool
+) -> tuple[list[str], list[np.ndarray[Any, Any]]]:
+    common = sorted((k for k in before if k != _NULL), key=lambda k: (-before[k], k))[:CATEGORIES]
     # what is new is seen one by one too, as far as it goes
-    new = sorted((k for k in tables[1] if k not in tables[0]), key=lambda k: (-tables[1][k], k))[:CATEGORIES]
+    new = sorted((k for k in now if k not in before), key=lambda k: (-now[k], k))[:CATEGORIES]
     labels = [*common, *(k for k in new if k != _NULL)]
-    if before.dtype.is_numeric() and now.dtype.is_numeric():
+    if numeric:
         labels.sort(key=float)
     counts = []
-    for table in tables:
+    for table in (before, now):
         own = [table.get(label, 0) for label in labels]
         null = table.get(_NULL, 0)
         counts.append(np.array([*own, sum(table.values()) - sum(own) - null, null], dtype=float))
@@ -331,8 +359,9 @@ def _category_bins(before: pl.Series, now: pl.Series) -> tuple[list[str], list[n
 
 
 def _counts(values: pl.Series) -> dict[str, int]:
-    counted = values.cast(pl.String).fill_null(_NULL).value_counts()
-    return dict(counted.iter_rows())
+    counted = values.value_counts()
+    names = counted.to_series(0).cast(pl.String).fill_null(_NULL)
+    return dict(zip(names.to_list(), counted.to_series(1).to_list()))
 
 
 def _without_empty(
