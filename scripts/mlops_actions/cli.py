@@ -19,8 +19,8 @@ _OWN = {
     "config": "setup:config_command",
     "schema": "setup:schema_command",
     "rbac": "setup:rbac_command",
-    "infer-schema": "tables:infer_schema_command",
-    "data": "tables:data_command",
+    "infer-schema": "commands.tables:infer_schema_command",
+    "data": "commands.tables:data_command",
 }
 """Commands that are no actions, each with its module and function."""
 

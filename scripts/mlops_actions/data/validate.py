@@ -119,7 +119,7 @@ def validate(request: Request, say: Callable[[str], None] = lambda _: None) -> V
     except BadInput:
         # cells that are not of their type are found and shown, which takes reading them as text
         table = open_table(request.sources, types)
-        if not any(name for name in table.texts):
+        if not table.texts:
             raise
         return _validate(request, table, say)
 

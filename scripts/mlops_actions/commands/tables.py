@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import config
-from .action import Action, Inputs, Outputs, Result
-from .errors import BadInput
-from .setup import plain_errors
+from .. import config
+from ..action import Action, Inputs, Outputs, Result
+from ..errors import BadInput
+from ..setup import plain_errors
 
 if TYPE_CHECKING:
-    from .data.diff import Diff, Side
-    from .data.infer import Strictness
-    from .job import Job
-    from .record import Record
+    from ..data.diff import Diff, Side
+    from ..data.infer import Strictness
+    from ..job import Job
+    from ..record import Record
 
 
 @click.command("infer-schema", short_help="Write a first data contract from data.")
@@ -46,8 +46,8 @@ def infer_schema_command(data: tuple[str, ...], output: Path | None, force: bool
     with plain_errors():
         if output and output.exists() and not force:
             raise BadInput(f"{output} exists already", fix="Nothing was written; `--force` writes over it")
-        from .data.infer import infer
-        from .data.sources import find
+        from ..data.infer import infer
+        from ..data.sources import find
 
         text = infer(find(_job(), data), strictness)
         if output is None:
@@ -80,9 +80,9 @@ def diff_command(
     mlops data diff flights@champion 'data/2013-0*.parquet' --key id
     """
     with plain_errors():
-        from .data.diff import diff
-        from .record import Record
-        from .reports.sections import section
+        from ..data.diff import diff
+        from ..record import Record
+        from ..reports.sections import section
 
         job, began = _job(), datetime.now(timezone.utc)
         found = diff(_side(job, one), _side(job, two), key=key, tolerance=tolerance, max_psi=max_psi)
@@ -101,12 +101,12 @@ def diff_command(
 
 
 def _side(job: Job, named: str) -> Side:
-    from .data.diff import Side
-    from .data.sources import find
-    from .evaluation.champion import version_named
+    from ..data.diff import Side
+    from ..data.sources import find
+    from ..evaluation.champion import version_named
 
     if version := version_named(job, [named]):
-        from .monitoring.reference import training_data
+        from ..monitoring.reference import training_data
 
         found = training_data(job, version)
         return Side(named, found.sources, found.types)
@@ -114,8 +114,8 @@ def _side(job: Job, named: str) -> Side:
 
 
 def _write_page(page: Path, record: Record, found: Diff) -> None:
-    from .data.validate import write_pictures
-    from .reports import report
+    from ..data.validate import write_pictures
+    from ..reports import report
 
     with tempfile.TemporaryDirectory() as scratch:
         drawn = write_pictures(found.shown, Path(scratch), before=found.names[0], now=found.names[1])
@@ -135,8 +135,8 @@ def _write(path: Path, text: str) -> None:
 
 def _job() -> Job:
     """What finds data: the store and the keys of this folder's configuration."""
-    from .github.context import make_console, read_context
-    from .job import prepare
+    from ..github.context import make_console, read_context
+    from ..job import prepare
 
     environ = config.environ()
     context = read_context(environ, Path())
