@@ -26,7 +26,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -47,12 +49,14 @@ class Fingerprint:
     def __init__(self, schema: Mapping[str, pl.DataType]) -> None:
         self._rows = 0
         self._columns = {name: _Column(kind) for name, kind in schema.items()}
+        self._pool = ThreadPoolExecutor(os.cpu_count())  # hashlib and polars work outside Python's lock
 
     def update(self, batch: Batch) -> None:
         """Take the next rows."""
         self._rows += batch.frame.height
-        for name, column in self._columns.items():
-            column.update(batch.frame.get_column(name))
+        columns = [(column, batch.frame.get_column(name)) for name, column in self._columns.items()]
+        for _ in self._pool.map(lambda one: one[0].update(one[1]), columns):
+            pass  # an error of a column is raised here
 
     def value(self) -> str:
         """`sha256:<hex>` of what was taken so far."""
