@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -14,7 +15,15 @@ from pydantic.fields import FieldInfo
 from . import __version__, commands
 from .action import Action, is_secret, kebab
 
-_OWN = {"init": "init_command", "config": "config_command", "schema": "schema_command", "rbac": "rbac_command"}
+_OWN = {
+    "init": "setup:init_command",
+    "config": "setup:config_command",
+    "schema": "setup:schema_command",
+    "rbac": "setup:rbac_command",
+    "infer-schema": "commands.tables:infer_schema_command",
+    "data": "commands.tables:data_command",
+}
+"""Commands that are no actions, each with its module and function."""
 
 
 class _Commands(click.Group):
@@ -27,9 +36,8 @@ class _Commands(click.Group):
         if cmd_name in commands.NAMES:
             return command(commands.load(cmd_name))
         if cmd_name in _OWN:
-            from . import setup
-
-            own: click.Command = getattr(setup, _OWN[cmd_name])
+            module, _, function = _OWN[cmd_name].partition(":")
+            own: click.Command = getattr(import_module(f".{module}", __package__), function)
             return own
         return None
 
@@ -44,7 +52,10 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        for title, names in (("Actions, in the order of the chain", commands.NAMES), ("Setting up", tuple(_OWN))):
+        for title, names in (
+            ("Actions, in the order of the chain", commands.NAMES),
+            ("Setting up, and looking at data", tuple(_OWN)),
+        ):
             rows = [(n, c.get_short_help_str(90)) for n in names if (c := self.get_command(ctx, n))]
             with formatter.section(title):
                 formatter.write_dl(rows)

@@ -260,7 +260,7 @@ def execute(
     error: MlopsError | None = None
     with _signals():
         try:
-            job, inputs = _prepare(action, given, context, console, environ)
+            job, inputs = prepare(action, given, context, console, environ)
             result = action.run(inputs, job)
         except (Exception, KeyboardInterrupt) as raised:
             error = _as_ours(raised)
@@ -290,9 +290,14 @@ def execute(
     return code
 
 
-def _prepare(
+def prepare(
     action: Action[Any, Any], given: Mapping[str, Any], context: Context, console: Console, environ: Mapping[str, str]
 ) -> tuple[Job, Inputs]:
+    """What a run of an action may use, and its inputs.
+
+    Raises:
+        BadInput: the folder, the configuration or an input is wrong.
+    """
     for secret in config.secrets_of(action, given, environ):
         console.mask(secret)
     root = Path(given.get("working_directory") or environ.get("MLOPS_WORKING_DIRECTORY") or ".").resolve()

@@ -51,7 +51,7 @@ jobs:
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=".")
 def init_command(pipeline: str, model: str, branch: str, force: bool, folder: Path) -> None:
     """Set a repository up: a workflow of about 20 lines, an mlops.yaml with what was found, and its schema."""
-    with _plain_errors():
+    with plain_errors():
         root = folder.resolve()
         found = pipeline or find_pipeline(root)
         files = {
@@ -78,7 +78,7 @@ def init_command(pipeline: str, model: str, branch: str, force: bool, folder: Pa
 def config_command(action: str | None, environment: str, file: Path, everything: bool) -> None:
     """Explain the configuration: each value that is set (or, with --all, each value) and the file and line, variable or
     default that it came from."""
-    with _plain_errors():
+    with plain_errors():
         project = config.read_project(file)
         for name in [action] if action else commands.NAMES:
             declared = commands.load(name)
@@ -113,7 +113,7 @@ def rbac_command(namespace: str, service_account: str, parts: tuple[str, ...]) -
     """
     from .cluster.rights import PARTS, manifest
 
-    with _plain_errors():
+    with plain_errors():
         if unknown := [part for part in parts if part not in PARTS]:
             raise BadInput(f"No rights are known for {unknown[0]!r}", fix=f"Known: {', '.join(PARTS)}")
         click.echo(manifest(namespace, service_account, parts or PARTS), nl=False)
@@ -171,7 +171,7 @@ def _show(value: object) -> str:
     return json.dumps(value, default=str) if not isinstance(value, str | Path) else str(value)
 
 
-class _plain_errors:
+class plain_errors:
     """A failure as one line and its exit code."""
 
     def __enter__(self) -> None: ...

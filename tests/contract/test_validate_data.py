@@ -9,6 +9,9 @@ from typing import Any
 import polars as pl
 
 from conftest import Run
+from mlops_actions.registry.manifest import Lineage, Manifest, Move
+from mlops_actions.registry.registry import Registry
+from mlops_actions.store import Store
 
 CONTRACT = """\
 unique: [id]
@@ -65,6 +68,11 @@ def test_unsound_data_is_refused_on_the_contracts_line(tmp_path: Path, mlops: Ru
     errors = [line for line in done.stdout.splitlines() if line.startswith("::error")]
     assert len(errors) == 1 and "3 of" in errors[0]
     assert "file=contract.yaml,line=3" in errors[0] and "id: not_nullable fails in 1 of 1,002 rows" in errors[0]
+    warnings = [line for line in done.stdout.splitlines() if line.startswith("::warning")]
+    assert [line.split("::")[1] for line in warnings] == [
+        "warning file=contract.yaml,line=4",
+        "warning file=contract.yaml,line=1",
+    ]
     text = summary.read_text()
     assert "| kind | `isin(['a', 'b'])` | 1 |" in text
     assert "`x` <sub>data/3.parquet row 2</sub>" in text
@@ -92,3 +100,50 @@ def test_drift_is_reported_with_a_picture_and_fails_only_when_asked(tmp_path: Pa
     picture = Path(details["pictures"][0]["uri"].removeprefix("file://"))
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert mlops(*call, "--drift-gate").returncode == 1
+
+
+def test_each_column_that_drifted_is_in_a_picture_and_the_page_shows_them(tmp_path: Path, mlops: Run) -> None:
+    before = pl.DataFrame({f"x{i}": [float(j % 97) for j in range(1000)] for i in range(8)})
+    before.write_csv(tmp_path / "before.csv")
+    before.select(pl.all() + 50).write_csv(tmp_path / "now.csv")
+    told = mlops("validate-data", "--data", "now.csv", "--reference", "before.csv", "--json")
+    details = outputs(told.stdout)["record"]["details"]
+    assert [picture["title"].count("x") for picture in details["pictures"]] == [6, 2]
+    page = outputs(mlops("report", "--json").stdout)["page-file"]
+    assert Path(page).read_text().count("<img ") == 2
+
+
+def test_the_reference_may_be_what_a_registered_version_was_trained_on(tmp_path: Path, mlops: Run) -> None:
+    pl.DataFrame({"x": [float(i) for i in range(500)]}).write_csv(tmp_path / "train.csv")
+    pl.DataFrame({"x": [float(i + 400) for i in range(500)]}).write_csv(tmp_path / "now.csv")
+    store = Store((tmp_path / "store").as_uri())
+    seen = mlops("validate-data", "--data", "train.csv", "--store", store.url, "--json")
+    registry = Registry(store)
+    file = registry.put_bytes(b"model", "model.pkl")
+    lineage = Lineage(data_fingerprint=outputs(seen.stdout)["fingerprint"])
+    draft = Manifest(
+        name="delays", version=1, created="2013-01-01", digest=file.digest, identity="x", files=[file], lineage=lineage
+    )
+    manifest, _ = registry.register(lambda n: draft.model_copy(update={"version": n}))
+    registry.move_alias(manifest, "champion", Move(version=1, at="2013-01-01"))
+    call = ("validate-data", "--data", "now.csv", "--store", store.url, "--drift-gate", "--json", "--reference")
+    moved = mlops(*call, "delays@champion")
+    assert moved.returncode == 1, moved.stderr
+    assert "1 columns have drifted, x" in moved.stderr
+    assert mlops(*call, "delays@1", "--data", "train.csv").returncode == 1
+    nobody = mlops(*call, "delays@7")
+    assert nobody.returncode == 2 and "Traceback" not in nobody.stderr
+
+
+def test_the_other_tables_of_a_contract_are_found_as_the_data_is(tmp_path: Path, mlops: Run) -> None:
+    consumer(tmp_path)
+    (tmp_path / "kinds.csv").write_text("kind\na\n")
+    with (tmp_path / "contract.yaml").open("a") as file:
+        file.write("  foreign-keys:\n    - {columns: kind, table: kinds.csv}\n")
+    done = mlops(*ARGUMENTS, GITHUB_ACTIONS="true")
+    assert done.returncode == 1
+    assert "file=contract.yaml,line=9" in done.stdout and "fails in 500 of 1,000 rows" in done.stdout
+    (tmp_path / "kinds.csv").write_text("kind\na\nb\n")
+    assert mlops(*ARGUMENTS).returncode == 0
+    (tmp_path / "kinds.csv").unlink()
+    assert mlops(*ARGUMENTS).returncode == 2

@@ -9,9 +9,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from mlops_actions.data import checks, tables
-from mlops_actions.data.checks import Check
+from mlops_actions.data import keys, tables
 from mlops_actions.data.contract import Contract, read_contract
+from mlops_actions.data.findings import Check
 from mlops_actions.data.personal import iban, luhn
 from mlops_actions.data.sources import Source
 from mlops_actions.data.validate import Request, Validation, validate
@@ -214,8 +214,131 @@ def test_summary_has_what_each_column_holds(tmp_path: Path) -> None:
 
 
 def test_very_many_duplicates_are_counted_without_being_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "_LOOKED_AT", 10)
+    monkeypatch.setattr(keys, "_LOOKED_AT", 10)
     frame = pl.DataFrame({"id": [*range(100), *range(60)], "part": ["a"] * 160, "x": [1.0] * 160})
     duplicates = failures(check(tmp_path, frame, frame.head(1)))["id, part", "unique"]
     assert duplicates.failed == 121
     assert len(duplicates.examples) == 20
+
+
+EXPRESSIONS = """
+columns: {}
+table:
+  checks:
+    arrives-later: "dep < arr OR overnight"
+    short: "arr - dep BETWEEN 0 AND 5"
+    mostly-early: "AVG(dep) < 3"
+    few-nulls: "COUNT(arr) > 100"
+    many: "COUNT(*) > 3"
+    sums: "dep * 2 + 1 - arr > 0"
+"""
+
+
+def test_expressions_of_several_columns_fail_where_they_are_false_and_not_where_they_are_null(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"dep": [1, 2, 3, 4], "arr": [2, 1, None, 1], "overnight": [False, False, False, True]})
+    failed = failures(check(tmp_path, frame, contract=EXPRESSIONS))
+    assert set(failed) == {("", "arrives-later"), ("", "short"), ("", "few-nulls")}
+    later = failed["", "arrives-later"]
+    assert (later.failed, str(later.place)) == (1, "contract.yaml:5")
+    assert later.examples == [{"file": "0.parquet", "row": 2, "value": "2, 1, False"}]
+    assert failed["", "short"].failed == 2
+    assert failed["", "few-nulls"].why == "is false"
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("dep <", "cannot be understood"),
+        ("dep < arrival", "unknown column 'arrival'"),
+        ("dep + 1", "true or false"),
+        ("dep < AVG(dep)", "cannot be made"),
+        ("ROW_NUMBER() OVER (ORDER BY dep) = 1", "cannot be made"),
+        ("dep > (SELECT 1)", "cannot be understood"),
+        ("dep LIKE 'a%'", "cannot be made"),
+    ],
+)
+def test_an_expression_that_cannot_be_made_is_bad_input_with_its_line(tmp_path: Path, sql: str, words: str) -> None:
+    contract = f"columns: {{}}\ntable:\n  checks:\n    odd: {sql!r}\n"
+    with pytest.raises(BadInput) as raised:
+        check(tmp_path, pl.DataFrame({"dep": [1, 2]}), contract=contract)
+    assert words in str(raised.value)
+    assert str(raised.value.place) == "contract.yaml:4"
+
+
+RELATIONS = """
+columns: {}
+table:
+  foreign-keys:
+    - {columns: carrier, table: airlines.csv, keys: code}
+    - {columns: [plane, year], table: planes.csv}
+"""
+
+
+def related(folder: Path, frame: pl.DataFrame, contract: str = RELATIONS) -> Validation:
+    (folder / "airlines.csv").write_text("code,name\nUA,United\nAA,American\n")
+    (folder / "planes.csv").write_text("plane,year\nN1,2001\nN2,2002\n")
+    others = {name: [Source(name, folder / name)] for name in ("airlines.csv", "planes.csv")}
+    return check(folder, frame, contract=contract, tables=others)
+
+
+def test_a_value_that_the_other_table_lacks_is_found_with_its_row(tmp_path: Path) -> None:
+    frame = pl.DataFrame(
+        {"carrier": ["UA", "ZZ", None, "AA"], "plane": ["N1", "N2", "N2", None], "year": [2001, 2001, 2002, 9]},
+        schema_overrides={"year": pl.Int32},  # another type than the other table's
+    )
+    failed = failures(related(tmp_path, frame))
+    assert set(failed) == {("carrier", "in"), ("plane, year", "in")}
+    one, two = failed["carrier", "in"], failed["plane, year", "in"]
+    assert (one.failed, one.examples) == (1, [{"file": "0.parquet", "row": 2, "value": "ZZ"}])
+    assert (two.failed, two.examples[0]["value"], str(two.place)) == (1, "N2, 2001", "contract.yaml:6")
+
+
+def test_a_relation_to_a_column_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
+    contract = RELATIONS.replace("keys: code", "keys: iata")
+    with pytest.raises(BadInput, match="There is no column 'iata' in airlines") as raised:
+        related(tmp_path, pl.DataFrame({"carrier": ["UA"], "plane": ["N1"], "year": [1]}), contract)
+    assert str(raised.value.place) == "contract.yaml:5"
+
+
+def test_every_check_of_pandera_says_of_each_row_what_pandera_says() -> None:
+    from pandera.polars import Check as Theirs
+
+    from mlops_actions.data.rowchecks import _expression
+
+    numbers, texts = pl.DataFrame({"c": [-1.5, 0.0, 3.0, None]}), pl.DataFrame({"c": ["", "abc", "bcd", None]})
+    made = [
+        (numbers, Theirs.eq(3)), (numbers, Theirs.ne(3)), (numbers, Theirs.gt(0)), (numbers, Theirs.ge(0)),
+        (numbers, Theirs.lt(0)), (numbers, Theirs.le(0)), (numbers, Theirs.in_range(0, 3, include_max=False)),
+        (numbers, Theirs.isin([0.0, 3.0])), (numbers, Theirs.notin([0.0, 3.0])),
+        (texts, Theirs.str_matches("b")), (texts, Theirs.str_contains("b")), (texts, Theirs.str_startswith("a")),
+        (texts, Theirs.str_endswith("d")), (texts, Theirs.str_length(1, 3)), (texts, Theirs.str_length(exact_value=3)),
+    ]  # fmt: skip
+    for frame, test in made:
+        theirs = test(frame.lazy(), "c").check_output.collect().to_series().to_list()
+        ours = frame.select(_expression(test, "c").fill_null(True)).to_series().to_list()
+        assert ours == theirs, test.name
+
+
+def test_cells_of_a_csv_that_cannot_be_parsed_are_found_in_every_type(tmp_path: Path) -> None:
+    text = "i,f,b,d,t\n1,0.5,true,2013-01-01,2013-01-01T00:00:00\nx,y,z,w,v\n,,,,\n"
+    (tmp_path / "a.csv").write_text(text)
+    types = {"i": "Int8", "f": "Float32", "b": "Boolean", "d": "Date", "t": "Datetime"}
+    contract = "columns:\n" + "".join(f"  {n}: {{dtype: {kind}, nullable: true}}\n" for n, kind in types.items())
+    found = validate(Request([Source("a.csv", tmp_path / "a.csv")], read(tmp_path, contract), NOW))
+    failed = failures(found)
+    assert {(name, one.failed) for (name, _), one in failed.items()} == {(name, 1) for name in types}
+    assert [failed[name, "readable"].examples[0]["value"] for name in types] == ["x", "y", "z", "w", "v"]
+    assert {row["column"]: row["nulls"] for row in found.columns} == dict.fromkeys(types, 2)
+
+
+def test_distinct_values_are_counted_when_few_and_estimated_when_many(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"id": range(300_000), "few": [i % 1000 for i in range(300_000)], "one": [1] * 300_000})
+    columns = {row["column"]: row["distinct"] for row in check(tmp_path, frame, contract="columns: {}\n").columns}
+    assert (columns["few"], columns["one"]) == (1000, 1)
+    assert columns["id"] == pytest.approx(300_000, rel=0.1)
+
+
+def test_whole_numbers_may_be_listed_for_a_column_of_floats(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"x": [0.0, 3.0, 4.0]})
+    failed = failures(check(tmp_path, frame, contract="columns:\n  x: {dtype: Float64, isin: [0, 3]}\n"))
+    assert failed["x", "isin"].examples == [{"file": "0.parquet", "row": 3, "value": 4.0}]

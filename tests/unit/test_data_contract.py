@@ -11,7 +11,8 @@ from pandera.io import polars_io
 from pandera.polars import Check, Column, DataFrameSchema
 
 from conftest import ROOT
-from mlops_actions.data.contract import Contract, parse_duration, read_contract
+from mlops_actions.data.contract import Contract, read_contract
+from mlops_actions.data.rules import parse_duration
 from mlops_actions.errors import BadInput
 
 
@@ -88,6 +89,8 @@ table:
         ("columns:\n  a:\n    dtype: Int64\n    coerce: true\n", 4, "only looks"),
         ("columns:\n  a:\n", 2, "has no rules"),
         ("columns: {}\ntable:\n  freshness: {column: t, max-age: soon}\n", 3, "such as 36h"),
+        ("columns: {}\ntable:\n  foreign-keys:\n    - {columns: a}\n", 4, "Field required"),
+        ("columns: {}\ntable:\n  drift:\n    a: {psy: 1}\n", 4, "Extra inputs"),
         ("columns: {}\ntable:\n  rowz: {min: 1}\n", 3, "rowz"),
         ("schema_type: dataframe\ncolumns: {}\n", 1, "polars_dataframe"),
         ("columns: [\n", 2, "not valid YAML"),

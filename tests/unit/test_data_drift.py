@@ -8,9 +8,23 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
+from scipy.spatial import distance
 
-from mlops_actions.data.drift import Drift, compare, compare_columns, psi
+from mlops_actions.data.drift import (
+    ColumnDrift,
+    Drift,
+    compare,
+    compare_columns,
+    holm,
+    homogeneity,
+    jensen_shannon,
+    judge,
+    kolmogorov_smirnov,
+    psi,
+)
 from mlops_actions.data.pictures import draw_drift
+from mlops_actions.data.rules import DriftLimits
 from mlops_actions.data.sources import Source
 from mlops_actions.data.tables import Table, open_table
 from mlops_actions.errors import BadInput
@@ -20,6 +34,12 @@ RANDOM = np.random.default_rng(1)
 
 def series(values: object, dtype: type[pl.DataType] | None = None) -> pl.Series:
     return pl.Series("c", values, dtype=dtype)  # type: ignore[arg-type]
+
+
+def one(before: object, now: object, **limits: object) -> ColumnDrift:
+    """The column c, judged alone."""
+    own = {"c": DriftLimits.model_validate(limits)} if limits else {}
+    return judge([compare_columns("c", series(before), series(now))], limits=own)[0]
 
 
 def table(folder: Path, name: str, **columns: object) -> Table:
@@ -38,7 +58,7 @@ def test_categories_are_compared_by_their_shares() -> None:
     found = compare_columns("c", series(["a", "b"] * 5000), series(["a"] * 4000 + ["b"] * 6000))
     assert found.psi == pytest.approx(0.1 * math.log(0.5 / 0.4) + 0.1 * math.log(0.6 / 0.5), rel=1e-3)
     assert dict(zip(found.bins, found.current)) == {"a": 0.4, "b": 0.6}
-    assert not found.drifted
+    assert not judge([found])[0].drifted
 
 
 @pytest.mark.parametrize(
@@ -61,21 +81,21 @@ def test_categories_are_compared_by_their_shares() -> None:
          "new value", "other order", "new small integer", "booleans", "all null"],
 )  # fmt: skip
 def test_what_is_drift(before: object, now: object, drifted: bool) -> None:
-    assert compare_columns("c", series(before), series(now)).drifted is drifted
+    assert one(before, now).drifted is drifted
 
 
 def test_few_rows_of_the_same_distribution_are_not_drift_although_their_psi_is_large() -> None:
     random = np.random.default_rng(3)
-    reference = series(random.normal(size=20_000))
-    found = [compare_columns("c", reference, series(random.normal(size=25))) for _ in range(200)]
-    assert sum(one.psi > 0.2 for one in found) > 100
-    assert sum(one.drifted for one in found) <= 3
+    reference = random.normal(size=20_000)
+    found = [one(reference, random.normal(size=25)) for _ in range(200)]
+    assert sum(column.psi > 0.2 for column in found) > 100
+    assert sum(column.drifted for column in found) <= 3
 
 
 def test_ks_agrees_with_scipys_definition() -> None:
     found = compare_columns("c", series([1.0, 2.0, 3.0, 4.0]), series([3.0, 4.0, 5.0, 6.0]))
     assert found.ks == pytest.approx(0.5)
-    assert found.p is not None and 0 < found.p <= 1
+    assert 0 < found.p <= 1
 
 
 def test_a_table_is_compared_worst_first_and_says_what_it_leaves_out(tmp_path: Path) -> None:
@@ -85,8 +105,8 @@ def test_a_table_is_compared_worst_first_and_says_what_it_leaves_out(tmp_path: P
     before = table(tmp_path, "a.parquet", **same, x=random.normal(size=n), k=["a"] * n, gone=[1] * n)
     now = table(tmp_path, "b.parquet", **same, x=random.normal(3, size=n), k=["a"] * n, new=[1] * n)
     found = compare(before, now)
-    assert [one.column for one in found.columns] == ["x", "k"]
-    assert [one.column for one in found.drifted] == ["x"]
+    assert [c.column for c in found.columns] == ["x", "k"]
+    assert [c.column for c in found.drifted] == ["x"]
     assert found.share == 0.5
     assert set(found.skipped) == {"id", "when", "list", "gone"}
     assert compare(before, now, ["k"]).drifted == []
@@ -99,3 +119,56 @@ def test_a_picture_is_drawn(tmp_path: Path) -> None:
     found = Drift([compare_columns("x", series(RANDOM.normal(size=100)), series(RANDOM.normal(size=100))), many], {})
     data = draw_drift(found.columns, tmp_path / "drift.png").read_bytes()
     assert data.startswith(b"\x89PNG") and len(data) > 5_000
+
+
+def test_distances_of_known_shares() -> None:
+    # by hand: m = (0.5, 0.5); KL(p‖m) of disjoint halves is 1 bit
+    assert jensen_shannon(np.array([1.0, 0.0]), np.array([0.0, 1.0])) == pytest.approx(1)
+    assert jensen_shannon(np.array([0.3, 0.7]), np.array([0.3, 0.7])) == 0
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])  # 3·0.01, 2·0.03, and no less than that
+    assert holm([]) == []
+
+
+def test_many_columns_that_have_not_moved_give_no_alarm_where_each_alone_would() -> None:
+    random = np.random.default_rng(11)
+    found = [
+        compare_columns(f"c{i}", series(random.normal(size=300)), series(random.normal(size=30))) for i in range(500)
+    ]
+    assert sum(column.p < 0.01 and column.psi > 0.2 for column in found) >= 2
+    assert not any(column.drifted for column in judge(found))
+
+
+def test_new_and_vanished_categories_are_named_with_their_shares() -> None:
+    found = one(["a"] * 500 + ["b"] * 500, ["a"] * 750 + ["c"] * 250)
+    assert (found.new, found.vanished) == ({"c": 0.25}, {"b": 0.5})
+
+
+def test_a_column_has_limits_of_its_own() -> None:
+    before, now = ["a"] * 5000 + ["b"] * 5000, ["a"] * 6000 + ["b"] * 3990 + ["c"] * 10
+    assert not one(before, now).drifted
+    assert one(before, now, psi=0.03).why.startswith("PSI")
+    assert not one(before, now, psi=0.5).drifted
+    assert one(before, now, js=0.05).why.startswith("JS")
+    assert one(before, now, **{"new-categories": False}).why == "new: c"
+    assert not one(before, before, psi=0.0001, **{"new-categories": False}).drifted
+    numbers = np.arange(1000.0)
+    assert one(numbers, numbers + 150, ks=0.1).why == "KS 0.15 over 0.1"
+
+
+def test_limits_of_a_column_that_is_not_there_are_bad_input(tmp_path: Path) -> None:
+    a = table(tmp_path, "a.parquet", x=[1.0, 2.0])
+    with pytest.raises(BadInput, match="no column 'y'"):
+        compare(a, a, limits={"y": DriftLimits(psi=0.1)})
+
+
+def test_the_tests_agree_with_scipys() -> None:
+    random = np.random.default_rng(4)
+    before, now = random.normal(size=5000).round(1), random.normal(0.05, size=3000).round(1)
+    theirs = stats.ks_2samp(before, now, method="asymp")
+    statistic, p = kolmogorov_smirnov(np.sort(before), np.sort(now))
+    assert statistic == pytest.approx(theirs.statistic)
+    assert p == pytest.approx(theirs.pvalue, rel=0.1)  # scipy takes the exact distribution of a similar size
+    counts = np.array([50, 30, 20]), np.array([45, 40, 5])
+    assert homogeneity(*counts) == pytest.approx(stats.chi2_contingency(counts, correction=False).pvalue)
+    shares = np.array([0.5, 0.3, 0.2]), np.array([0.4, 0.4, 0.2])
+    assert jensen_shannon(*shares) == pytest.approx(distance.jensenshannon(*shares, base=2))

@@ -12,7 +12,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from mlops_actions.data.fingerprint import UnorderedFingerprint
 from mlops_actions.data.sources import Source
+from mlops_actions.data.tables import Batch, Part, open_table
 from mlops_actions.data.validate import fingerprint
 
 FRAME = pl.DataFrame(
@@ -119,3 +121,54 @@ def test_nested_decimal_and_binary_columns_have_one_too(tmp_path: Path) -> None:
     for name in ("list", "struct", "money", "raw", "when"):
         other = frame.with_columns(pl.col(name).shift(1))
         assert of(parquet(tmp_path, other, f"{name}.parquet")) != first
+
+
+def unordered(*frames: pl.DataFrame) -> str:
+    taken = UnorderedFingerprint(frames[0].schema)
+    for frame in frames:
+        taken.update(Batch(Part("a", frame.lazy(), frame.lazy()), 0, frame))
+    return taken.value()
+
+
+def test_the_order_of_rows_does_not_matter_where_that_is_asked_for() -> None:
+    frame = pl.concat([FRAME] * 3).with_columns(number=pl.int_range(12), list=pl.lit([1, 2]))
+    whole = unordered(frame)
+    assert unordered(frame.sample(fraction=1, shuffle=True, seed=1)) == whole
+    assert unordered(frame[5:], frame[:5]) == whole
+    others = [
+        frame[:-1], pl.concat([frame, frame[:1]]), frame.rename({"x": "y"}), frame.with_columns(name=pl.lit("ab")),
+        frame.with_columns(pl.col("id").fill_null(0)), frame.with_columns(pl.col("x").shift(1)),
+    ]  # fmt: skip
+    assert len({whole, *map(unordered, others)}) == 7
+
+
+def test_the_fingerprint_in_any_order_is_what_the_documentation_says() -> None:
+    frame = pl.DataFrame({"id": pl.Series([1, None], dtype=pl.Int16), "name": ["ü", None]})
+    rows = [b"\1" + struct.pack("<h", 1) + b"\1" + struct.pack("<Q", 2) + "ü".encode(), b"\0\0\0\0"]
+    sums = [sum(column) for column in zip(*(struct.unpack("<8I", hashlib.sha256(row).digest()) for row in rows))]
+    parts = ["any-1", 2, [["id", "int16"], ["name", "string"]], sums]
+    assert unordered(frame) == "sha256:" + hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
+
+
+CELLS = ["1", "-1", "+1", "007", " 5", "5 ", "1e3", "1.0", ".5", "5.", "-0.0", "nan", "NaN", "inf", "-inf", "Infinity",
+         "1_000", "0x10", "99999999999999999999", "1.7976931348623157e309", "0.1000000000000000055", "4.9e-324", "true",
+         "True", "false", "t", "yes", "0", "x", '""', '" a"', "a b", "ü", "NULL", "null", "NA"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "kind", [pl.Int64(), pl.Int8(), pl.UInt16(), pl.Float64(), pl.Float32(), pl.Boolean(), pl.String()]
+)
+def test_numbers_that_are_parsed_at_once_are_those_that_are_parsed_from_text(tmp_path: Path, kind: pl.DataType) -> None:
+    compared = 0
+    for number, cell in enumerate(CELLS):
+        path = tmp_path / f"{number}.csv"
+        path.write_text(f"a,b\n{cell},1\n,2\n")
+        tables = [open_table([Source(path.name, path)], {"a": kind}, lenient=lenient) for lenient in (False, True)]
+        try:
+            at_once = tables[0].frame.collect()
+        except pl.exceptions.PolarsError:
+            continue  # then the whole file is read as text
+        from_text = tables[1].frame.collect()
+        assert at_once.get_column("a").equals(from_text.get_column("a"), null_equal=True), cell
+        compared += 1
+    assert compared >= 4

@@ -26,6 +26,10 @@ NAMES = (
 """Every action, in the order of the chain."""
 
 
+PLAIN = {"infer-schema": "data", "data": "data"}
+"""Commands that are no actions and need more than the core, with the lock of their environment."""
+
+
 def load(name: str) -> Action[Any, Any]:
     """The action's declaration. Cheap: a command's module imports its capability only when it runs."""
     module = import_module(f".{name.replace('-', '_')}", __name__)

@@ -96,7 +96,7 @@ def run(inputs: MonitorModelInputs, job: Job) -> Result[MonitorModelOutputs]:
     )
     if done := job.finished(key, MonitorModelOutputs):
         return done
-    from ..data.contract import parse_duration
+    from ..data.rules import parse_duration
     from ..evaluation.evaluate import Columns
     from ..monitoring import monitor
     from ..monitoring.reference import Reference, training_data
@@ -134,8 +134,8 @@ def run(inputs: MonitorModelInputs, job: Job) -> Result[MonitorModelOutputs]:
     facts["fingerprint"] = found.fingerprint
     parameters = monitor.retrain_parameters(inputs.retrain, manifest.lineage.parameters, facts)
     job.console.table(
-        ["column", "PSI", "by chance under", "drifted"],
-        [(c.column, f"{c.psi:.3f}", f"{c.chance:.3f}", "yes" if c.drifted else "") for c in found.drift.columns[:12]],
+        ["column", "PSI", "p", "drifted"],
+        [(c.column, f"{c.psi:.3f}", f"{c.p:.3g}", "yes" if c.drifted else "") for c in found.drift.columns[:12]],
     )
     return _result(found, manifest, parameters, inputs, job, key)
 
@@ -182,14 +182,15 @@ def _result(
 
 
 def _pictures(found: Observation, job: Job, key: str) -> list[dict[str, str]]:
-    from ..data.validate import write_picture
+    from ..data.validate import write_pictures
 
     with tempfile.TemporaryDirectory() as scratch:
-        picture = write_picture(found.drift, Path(scratch) / "drift.png", before="training data", now="now")
-        if picture is None:
-            return []
-        uri = job.store.put_file(picture, f"reports/{key}/drift.png")
-    return [{"title": "The columns that moved most", "uri": uri}]
+        drawn = write_pictures(found.drift, Path(scratch), before="training data", now="now")
+        return [
+            {"title": f"Training data and now: {', '.join(columns)}",
+             "uri": job.store.put_file(file, f"reports/{key}/{file.name}")}
+            for file, columns in drawn
+        ]  # fmt: skip
 
 
 ACTION = Action(

@@ -1,13 +1,44 @@
 """Check data against its contract, look for personal data and drift, and take its fingerprint.
 
-The contract is pandera's YAML of a polars schema, with a key `table` for what pandera has no words for: number of
-rows, freshness, forbidden columns. All failures are collected: each names its column, check, how many rows fail and
-the first of them, and the annotation stands on the contract's line. Files are Parquet, CSV, JSON lines or Arrow,
-from the consumer's folder, the store (`store:data/*.parquet`) or any URI, and are read in batches.
+The contract is pandera's YAML of a polars schema, with a key `table` for what pandera has no words for. `mlops
+infer-schema DATA` writes a first one. All failures are collected: each names its column, check, how many rows fail and
+the first 20 of them, and the annotation stands on the contract's line. Files are Parquet, CSV, JSON lines or Arrow,
+from the consumer's folder, the store (`store:data/*.parquet`) or any URI, and are read in batches: memory is bounded.
+
+What `table` can ask:
+
+```yaml
+table:
+  rows: {min: 20000, max: 2000000}
+  freshness: {column: time_hour, max-age: 35d}
+  forbidden: ["passenger_*"]                       # columns that must not be there
+  personal-data: {allow: [phone_model]}            # looks personal, and is harmless
+  checks:                                          # SQL of a row's columns: false fails, null passes; or of aggregates
+    arrives-later: "dep_time <= arr_time OR overnight"
+    mostly-on-time: "AVG(dep_delay) < 60"
+  foreign-keys:                                    # every value is in another table
+    - {columns: carrier, table: "store:data/airlines.parquet"}
+    - {columns: [plane, year], table: planes.csv, keys: [tailnum, built]}
+  training:                                        # of a table that a model is trained on
+    label: late
+    max-power: 0.95                                # a feature that alone predicts better leaks the label (0 to 1)
+    min-class-share: 0.05
+    known-later: ["arr_*"]                         # only known after the prediction
+    prediction-time: scheduled                     # a feature must be known by then:
+    known-at: {temperature: measured}
+    held-out: {data: "store:test/*.parquet", columns: [flight, day]}    # no row is in the test set too
+  serving: {data: served.parquet, keys: [flight], tolerance: 1e-6}      # no skew between training and serving
+  drift:                                           # limits of single columns, instead of max-psi
+    distance: {psi: 0.1, ks: 0.2, js: 0.1}
+    carrier: {new-categories: false, vanished-categories: false}
+```
 
 The fingerprint is of the content, whatever the layout in files, compression or row groups; it is what training is
-keyed by. With `reference`, the distribution of each column is compared (population stability index,
-Kolmogorov-Smirnov, chi-square).
+keyed by. With `reference`, the distribution of each column is compared: population stability index, Jensen-Shannon
+distance, Kolmogorov-Smirnov, new and vanished categories. A column has drifted if a distance is over its limit and is
+not chance by a test (chi-square, Kolmogorov-Smirnov) whose p-value is adjusted for the number of columns (Holm).
+
+`mlops data diff A B` compares two tables, or what two versions were trained on, row by row.
 """
 
 from __future__ import annotations
@@ -23,7 +54,7 @@ from ..action import Action, Inputs, Lines, Outputs, Result
 from ..job import Job
 
 if TYPE_CHECKING:
-    from ..data.checks import Check
+    from ..data.findings import Check
     from ..data.validate import Validation
 
 
@@ -48,10 +79,20 @@ class ValidateDataInputs(Inputs):
         "fail",
         description="What a column that looks personal means, unless the contract's `personal-data.allow` has it.",
     )
-    reference: Lines = Field([], description="Files of a table to compare distributions with.")
+    reference: Lines = Field(
+        [],
+        description="What to compare distributions with: a table's files, or `model@version` or `model@alias`: what"
+        " that version in the registry was trained on.",
+        examples=["flight-delays@champion"],
+    )
     columns: Lines = Field([], description="Columns to compare with the reference. By default all that can be.")
     max_psi: float = Field(0.2, gt=0, description="A column whose population stability index is over this has drifted.")
     drift_gate: bool = Field(False, description="Fail when a column has drifted from the reference.")
+    fingerprint_order: Literal["rows", "any"] = Field(
+        "rows",
+        description="`any`: the fingerprint is the same whatever the order of the rows, for data that arrives in no"
+        " order. It is another fingerprint than that of `rows`.",
+    )
 
 
 class ValidateDataOutputs(Outputs):
@@ -65,8 +106,10 @@ class ValidateDataOutputs(Outputs):
 
 def run(inputs: ValidateDataInputs, job: Job) -> Result[ValidateDataOutputs]:
     """Validate the data."""
+    from ..data.rules import table_name, tables_named
     from ..data.sources import digests, find
     from ..errors import BadInput
+    from ..evaluation.champion import version_named
 
     if not inputs.data:
         raise BadInput("No data is named", fix="Give `data`, or set it in mlops.yaml under `validate-data`")
@@ -74,14 +117,17 @@ def run(inputs: ValidateDataInputs, job: Job) -> Result[ValidateDataOutputs]:
     text = path.read_text(encoding="utf-8", errors="replace") if path and path.is_file() else ""
     as_of = inputs.as_of or datetime.now(timezone.utc)
     sources = find(job, inputs.data)
-    reference = find(job, inputs.reference) if inputs.reference else []
+    version = version_named(job, inputs.reference)
+    reference = find(job, inputs.reference) if inputs.reference and not version else []
+    tables = {table_name(patterns): find(job, patterns) for patterns in tables_named(text)}
     key = job.key(
         data=digests(sources),
-        reference=digests(reference),
+        reference=[version.digest] if version else digests(reference),
         contract=text,
+        tables=[digests(files) for files in tables.values()],
         # without as-of, an old answer on freshness is of no use for longer than an hour
         as_of=f"{as_of:%Y-%m-%dT%H}" if "freshness" in text else "",
-        options=[inputs.personal_data, inputs.columns, inputs.max_psi, inputs.drift_gate],
+        options=[inputs.personal_data, inputs.columns, inputs.max_psi, inputs.drift_gate, inputs.fingerprint_order],
     )
     if done := job.finished(key, ValidateDataOutputs):
         return done
@@ -89,6 +135,10 @@ def run(inputs: ValidateDataInputs, job: Job) -> Result[ValidateDataOutputs]:
     from ..data import validate
     from ..data.contract import Contract, read_contract
 
+    if version:
+        from ..monitoring.reference import training_data
+
+        reference = list(training_data(job, version).sources)
     request = validate.Request(
         sources=sources,
         contract=read_contract(path, str(inputs.contract)) if path else Contract(),
@@ -97,22 +147,37 @@ def run(inputs: ValidateDataInputs, job: Job) -> Result[ValidateDataOutputs]:
         reference=reference,
         columns=inputs.columns,
         max_psi=inputs.max_psi,
+        tables=tables,
+        any_order=inputs.fingerprint_order == "any",
     )
     found = validate.validate(request, job.console.say)
-    pictures: list[dict[str, str]] = []
-    if found.drift:
-        with tempfile.TemporaryDirectory() as scratch:
-            if picture := validate.write_picture(found.drift, Path(scratch) / "drift.png", now="data"):
-                uri = job.store.put_file(picture, f"reports/{key}/drift.png")
-                pictures = [{"title": "Columns that moved most from the reference", "uri": uri}]
+    pictures = _pictures(found, job, key)
     _say(found, job)
     return _result(found, inputs, key, pictures)
+
+
+def _pictures(found: Validation, job: Job, key: str) -> list[dict[str, str]]:
+    from ..data.validate import write_pictures
+
+    if found.drift is None:
+        return []
+    with tempfile.TemporaryDirectory() as scratch:
+        drawn = write_pictures(found.drift, Path(scratch), now="data")
+        return [
+            {"title": f"Reference and data: {', '.join(columns)}",
+             "uri": job.store.put_file(file, f"reports/{key}/{file.name}")}
+            for file, columns in drawn
+        ]  # fmt: skip
 
 
 def _say(found: Validation, job: Job) -> None:
     for check in found.warnings:
         job.console.warning(f"{check.column} {check.why}", place=check.place)
-    if found.failed:
+    if found.failed and job.environ.get("GITHUB_ACTIONS") == "true":
+        # the first one is the annotation that the failure itself gives; GitHub shows ten of a kind
+        for check in found.failed[1:10]:
+            job.console.warning(check.sentence(), place=check.place)
+    elif found.failed:
         rows = [(c.column or "(table)", c.name, c.failed, c.why) for c in found.failed]
         job.console.table(["column", "check", "failed", "why"], rows, title="Checks that failed")
 

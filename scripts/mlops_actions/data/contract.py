@@ -15,17 +15,28 @@ table:
   freshness: {column: time_hour, max-age: 35d}
   forbidden: ["passenger_*"]
   personal-data: {allow: [phone_model]}
+  checks: {departs-before-arrival: "sched_dep < sched_arr"}     # SQL; false fails, null passes
+  foreign-keys: [{columns: carrier, table: "store:data/airlines.parquet"}]
+  training:                             # a table that a model is trained on
+    label: late
+    min-class-share: 0.05
+    known-later: ["arr_*"]
+    held-out: {data: "store:test/*.parquet", columns: [flight, time_hour]}
+  serving: {data: online.parquet, keys: [flight]}               # no skew between training and serving
+  drift: {distance: {psi: 0.1}, carrier: {new-categories: false}}
 ```
+
+`rules.py` says what each of these means.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +44,12 @@ import polars as pl
 import yaml
 from pandera.errors import SchemaDefinitionError
 from pandera.io import polars_io
-from pandera.polars import DataFrameSchema
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pandera.polars import Column, DataFrameSchema
+from pydantic import ValidationError
 
-from ..action import kebab
 from ..documents import Loader, load_yaml
 from ..errors import BadInput, Place
+from .rules import TableRules
 
 CHECKS = (
     "equal_to", "eq", "not_equal_to", "ne", "greater_than", "gt", "greater_than_or_equal_to", "ge", "less_than", "lt",
@@ -52,60 +63,9 @@ _CHANGES = ("coerce", "default", "drop_invalid_rows", "add_missing_columns")
 """Keys of pandera's that change data. A contract only looks."""
 _IGNORED = ("report_duplicates", "unique_column_names", "index", "dtype")
 _OF_LISTS = {"isin", "notin", "unique_values_eq"}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(m|min|h|d|w)")
-_SECONDS = {"m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
-
+_ALIASES = {"equal_to": "eq", "not_equal_to": "ne", "greater_than": "gt", "greater_than_or_equal_to": "ge",
+            "less_than": "lt", "less_than_or_equal_to": "le", "in_range": "between"}  # fmt: skip
 Path_ = tuple[str | int, ...]
-
-
-def parse_duration(text: object) -> timedelta:
-    """`90min`, `12h`, `35d` or `2w` as a duration.
-
-    Raises:
-        ValueError: it is none.
-    """
-    match = _DURATION.fullmatch(str(text).strip())
-    if not match:
-        raise ValueError("must be a number with min, h, d or w, such as 36h or 35d")
-    return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=kebab)
-
-
-class Rows(_Part):
-    """How many rows there must be."""
-
-    min: int = Field(1, ge=0)
-    max: int | None = None
-
-
-class Freshness(_Part):
-    """How old the newest row may be."""
-
-    column: str
-    max_age: timedelta
-
-    @field_validator("max_age", mode="before")
-    @classmethod
-    def _duration(cls, value: object) -> timedelta:
-        return parse_duration(value)
-
-
-class PersonalData(_Part):
-    """Columns that look personal and are known to be harmless."""
-
-    allow: list[str] = []
-
-
-class TableRules(_Part):
-    """What is asked of the table as a whole."""
-
-    rows: Rows = Rows.model_validate({})
-    freshness: Freshness | None = None
-    forbidden: list[str] = []
-    personal_data: PersonalData = PersonalData.model_validate({})
 
 
 @dataclass(frozen=True)
@@ -131,6 +91,21 @@ class Contract:
         while path and path not in self.lines:
             path = path[:-1]
         return Place(self.name, self.lines.get(path, 1)) if self.name else None
+
+    def place_of_check(self, rule: str, name: str) -> Place | None:
+        """Where a column's check stands: under its name, an alias of it, or `checks`."""
+        for path in ((name,), (_ALIASES.get(name, name),), ("checks", name), ("checks",)):
+            if ("columns", rule, *path) in self.lines:
+                return self.place("columns", rule, *path)
+        return self.place("columns", rule)
+
+    def columns_of(self, schema: Collection[str]) -> Iterator[tuple[str, str, Column]]:
+        """The contract's columns that a table has: (name or pattern in the contract, column, pandera's column)."""
+        for rule, spec in self.schema.columns.items():
+            if spec.regex:
+                yield from ((rule, column, spec) for column in schema if re.match(rule, column))
+            elif rule in schema:
+                yield rule, rule, spec
 
     def types(self) -> dict[str, pl.DataType]:
         """The types of columns that are named (not by a pattern)."""
@@ -258,6 +233,8 @@ def _limits(value: Any, kind: Any) -> Any:
     if isinstance(value, dict):
         return {k: _limits(v, kind) for k, v in value.items()}
     if isinstance(value, list):
+        if kind in (pl.Float32, pl.Float64):  # polars' is_in compares no numbers of different types
+            return [float(v) if type(v) is int else v for v in value]
         return [_limits(v, kind) for v in value]
     if isinstance(value, str) and kind in (pl.Datetime, pl.Date):
         with suppress(ValueError):

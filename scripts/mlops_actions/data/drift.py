@@ -1,26 +1,34 @@
-"""How far a table's columns have moved from a reference: population stability index and Kolmogorov-Smirnov.
+"""How far a table's columns have moved from a reference.
 
-PSI = Σ (p - q)·ln(p / q) over bins, p and q the shares of rows in a bin now and in the reference. Rule of thumb: under
-0.1 no change, over 0.2 a marked one. Numbers are put into bins at the reference's deciles, nulls into a bin of their
-own; other values are their own bins. Half a row is added to each bin, so that an empty one has a logarithm and a few
-rows do not make a large index of it. For equal distributions PSI / (1/n + 1/m) follows chi-square with (bins - 1)
-degrees of freedom (B. Yurdakul, "Statistical Properties of Population Stability Index", 2018), so that with few rows
-a large PSI may be chance: a column has drifted only if its PSI is over the limit and over what chance gives once in
-a thousand.
+Distances, each over the shares p now and q in the reference of rows in bins. Numbers are put into bins at the
+reference's deciles, nulls into a bin of their own; other values are their own bins.
+
+- PSI, the population stability index: Σ (p - q)·ln(p / q). Rule of thumb: under 0.1 no change, over 0.2 a marked one.
+  Half a row is added to each bin, so that an empty one has a logarithm and a few rows do not make a large index of it.
+- JS, the Jensen-Shannon distance: √(½ KL(p‖m) + ½ KL(q‖m)), m = (p + q) / 2, with base 2: from 0 to 1.
+- KS, the Kolmogorov-Smirnov statistic of numbers: the largest difference of the two distribution functions, 0 to 1.
+
+With few rows a large distance may be chance. So each column is tested by Pearson's chi-square of homogeneity over the
+same bins, numbers also by Kolmogorov-Smirnov, and of two p-values the smaller one counts twice (Bonferroni). One in
+twenty columns that have not moved has p < 0.05; with many columns some always do. Therefore p-values are adjusted by
+Holm's method ("A Simple Sequentially Rejective Multiple Test Procedure", 1979): in a table that has not moved, one
+false alarm in a thousand runs, however many columns there are. A column has drifted if a distance is over its limit and
+its adjusted p-value is under that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy import stats
+from scipy import special
 
 from ..errors import BadInput
+from .rules import DriftLimits
 from .tables import Table, reading
 
 BINS = 10
@@ -32,8 +40,12 @@ CATEGORIES = 50
 SAMPLE = 1_000_000
 """Values of a column that are looked at: every k-th row, so that the answer is the same each time."""
 CHANCE = 0.001
+"""Probability of a false alarm in a table that has not moved."""
+SHOWN = 10
+"""New and vanished categories that a record keeps."""
 _REST = "(other)"
 _NULL = "(null)"
+_CELLS = 20_000_000  # values of both tables that are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -43,20 +55,25 @@ class ColumnDrift:
     Attributes:
         column: its name.
         kind: `numeric` or `categorical`.
-        psi: the population stability index.
-        chance: the PSI that equal distributions exceed once in a thousand, given the numbers of rows.
-        ks, p: the Kolmogorov-Smirnov statistic and its p-value; None for categories.
-        drifted: whether psi is over the limit and over chance.
+        psi, js: population stability index and Jensen-Shannon distance.
+        ks: the Kolmogorov-Smirnov statistic; None for categories.
+        p: the probability of distances like these by chance, adjusted for the number of columns.
+        drifted: whether a distance is over its limit, and p is small enough.
+        new, vanished: categories that only one side has, with their shares there, the most frequent first.
+        why: what has drifted, in words; "" when nothing has.
         bins: labels of the bins, with the shares of rows in the reference and now.
     """
 
     column: str
     kind: str
     psi: float
-    chance: float
-    drifted: bool
+    js: float
+    p: float
     ks: float | None = None
-    p: float | None = None
+    drifted: bool = False
+    why: str = ""
+    new: dict[str, float] = field(default_factory=dict)
+    vanished: dict[str, float] = field(default_factory=dict)
     bins: list[str] = field(default_factory=list)
     reference: list[float] = field(default_factory=list)
     current: list[float] = field(default_factory=list)
@@ -64,7 +81,13 @@ class ColumnDrift:
     def as_json(self) -> dict[str, Any]:
         """For a record: rounded, and without the bins."""
         values = {k: v for k, v in asdict(self).items() if k not in ("bins", "reference", "current")}
-        return {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
+        for name in ("new", "vanished"):
+            values[name] = {k: _short(v) for k, v in list(values[name].items())[:SHOWN]}
+        return {k: _short(v) if isinstance(v, float) else v for k, v in values.items()}
+
+
+def _short(number: float) -> float:
+    return float(f"{number:.6g}")
 
 
 @dataclass(frozen=True)
@@ -85,57 +108,134 @@ class Drift:
         return len(self.drifted) / len(self.columns) if self.columns else 0.0
 
 
-def compare(reference: Table, current: Table, columns: Sequence[str] = (), max_psi: float = 0.2) -> Drift:
-    """Compare two tables column by column; one column is in memory at a time.
+def compare(
+    reference: Table,
+    current: Table,
+    columns: Sequence[str] = (),
+    max_psi: float = 0.2,
+    limits: Mapping[str, DriftLimits] | None = None,
+) -> Drift:
+    """Compare two tables column by column; some columns are in memory at a time.
 
     Args:
         reference: what the model was trained on.
         current: what comes now.
         columns: which; by default all but times, nested values, and texts that are different in most rows.
-        max_psi: the limit.
+        max_psi: the limit of columns that have none of their own.
+        limits: of single columns. Every one that is given counts.
 
     Raises:
         BadInput: a named column is not in both tables, or a table has no rows.
     """
-    for name in columns:
+    limits = limits or {}
+    for name in [*columns, *limits]:
         for table, what in ((reference, "reference"), (current, "data")):
             if name not in table.schema:
-                raise BadInput(f"There is no column {name!r} in the {what}", fix="Correct `columns`")
-    found, skipped = [], {}
-    steps = [max(1, -(-_rows(table) // SAMPLE)) for table in (reference, current)]
+                raise BadInput(f"There is no column {name!r} in the {what}", fix="Correct `columns`, or `drift`")
+    found, skipped, fit = [], {}, []
     for name in columns or [name for name in reference.schema if name in current.schema]:
-        why = _unfit(reference.schema[name], current.schema[name], named=bool(columns))
+        why = _unfit(reference.schema[name], current.schema[name], named=bool(columns) or name in limits)
         if why:
             skipped[name] = why
-            continue
-        before, now = (_column(table, name, step) for table, step in zip((reference, current), steps))
-        if not columns and before.dtype == pl.String and before.n_unique() > max(CATEGORIES, len(before) // 2):
-            skipped[name] = "almost every row has its own value"
-            continue
-        if not columns and _texts_are_times(before):
-            skipped[name] = "is a time"
-            continue
-        found.append(compare_columns(name, before, now, max_psi))
+        else:
+            fit.append(name)
+    for name, before, now in _samples(reference, current, fit):
+        if not columns and name not in limits and (why := _tells_rows_apart(before)):
+            skipped[name] = why
+        else:
+            found.append(compare_columns(name, before, now))
     if not columns:
         skipped |= {name: "not in the data" for name in reference.schema if name not in current.schema}
-    return Drift(sorted(found, key=lambda c: (-c.drifted, -c.psi)), skipped)
+    judged = judge(found, max_psi, limits)
+    return Drift(sorted(judged, key=lambda c: (-c.drifted, -c.psi)), skipped)
 
 
-def compare_columns(name: str, before: pl.Series, now: pl.Series, max_psi: float = 0.2) -> ColumnDrift:
-    """Compare one column's values, none of the two empty."""
+def compare_columns(name: str, before: pl.Series, now: pl.Series) -> ColumnDrift:
+    """The distances of one column's values, none of the two empty; p is of this column alone."""
     if _is_numeric(before):
-        labels, counts = _numeric_bins(before, now)
-        x, y = (_finite(values) for values in (before, now))
-        test = stats.ks_2samp(x, y, method="asymp") if len(x) and len(y) else None
-        kind, ks, p = "numeric", test and float(test.statistic), test and float(test.pvalue)
-    else:
-        labels, counts = _category_bins(before, now)
-        kind, ks, p = "categorical", None, None
-    q, share = counts[0] / len(before), counts[1] / len(now)
+        x, y = (_sorted(values) for values in (before, now))
+        labels, counts = _numeric_bins(x, y, len(before) - len(x), len(now) - len(y))
+        ks, p = kolmogorov_smirnov(x, y) if len(x) and len(y) else (None, 1.0)
+        p = min(1.0, 2 * min(p, homogeneity(*counts)))
+        return _column(name, "numeric", labels, counts, p, ks)
+    tables = _counts(before), _counts(now)
+    labels, counts = _category_bins(*tables, numeric=before.dtype.is_numeric() and now.dtype.is_numeric())
+    found = _column(name, "categorical", labels, counts, homogeneity(*counts))
+    return replace(found, new=_only_in(tables[1], tables[0]), vanished=_only_in(*tables))
+
+
+def _column(
+    name: str, kind: str, labels: list[str], counts: list[np.ndarray[Any, Any]], p: float, ks: float | None = None
+) -> ColumnDrift:
+    shares = [count / count.sum() for count in counts]
     index = psi(*((count + 0.5) / (count.sum() + 0.5 * len(count)) for count in counts))
-    chance = float(stats.chi2.ppf(1 - CHANCE, max(1, len(labels) - 1))) * (1 / len(before) + 1 / len(now))
-    drifted = index > max_psi and index > chance
-    return ColumnDrift(name, kind, index, chance, drifted, ks, p, labels, q.tolist(), share.tolist())
+    lists = [share.tolist() for share in shares]
+    return ColumnDrift(
+        name, kind, index, jensen_shannon(*shares), p, ks, bins=labels, reference=lists[0], current=lists[1]
+    )
+
+
+def homogeneity(before: np.ndarray[Any, Any], now: np.ndarray[Any, Any]) -> float:
+    """The p-value of Pearson's chi-square test that two arrays of counts have the same shares."""
+    observed = np.array([before, now], dtype=float)
+    if observed.shape[1] < 2:
+        return 1.0
+    expected = observed.sum(axis=1, keepdims=True) * observed.sum(axis=0) / observed.sum()
+    return float(special.chdtrc(observed.shape[1] - 1, ((observed - expected) ** 2 / expected).sum()))
+
+
+def kolmogorov_smirnov(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """The two-sample statistic of sorted numbers, and its p-value by Kolmogorov's limiting distribution."""
+    distance = 0.0
+    for points in (x, y):
+        shares = (np.searchsorted(values, points, side="right") / len(values) for values in (x, y))
+        distance = max(distance, float(np.abs(np.subtract(*shares)).max()))
+    return distance, float(special.kolmogorov(distance * np.sqrt(len(x) * len(y) / (len(x) + len(y)))))
+
+
+def judge(
+    found: Sequence[ColumnDrift], max_psi: float = 0.2, limits: Mapping[str, DriftLimits] | None = None
+) -> list[ColumnDrift]:
+    """Which columns have drifted, with p adjusted for their number."""
+    adjusted = holm([column.p for column in found])
+    judged = []
+    for column, p in zip(found, adjusted):
+        over = _over(column, (limits or {}).get(column.column), max_psi)
+        drifted = bool(over) and p < CHANCE
+        judged.append(replace(column, p=p, drifted=drifted, why=", ".join(over) if drifted else ""))
+    return judged
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p-values adjusted by Holm's method, in their order."""
+    order = np.argsort(p)
+    factors = len(p) - np.arange(len(p))
+    adjusted = np.minimum(1, np.maximum.accumulate(np.array(p)[order] * factors)) if len(p) else np.array([])
+    back: list[float] = adjusted[np.argsort(order)].tolist()
+    return back
+
+
+def jensen_shannon(reference: np.ndarray[Any, Any], current: np.ndarray[Any, Any]) -> float:
+    """The Jensen-Shannon distance of two arrays of shares, with base 2: from 0 to 1."""
+    middle = (reference + current) / 2
+    divergence = (special.rel_entr(reference, middle) + special.rel_entr(current, middle)).sum() / 2
+    return float(np.sqrt(max(0.0, divergence / np.log(2))))
+
+
+def _over(column: ColumnDrift, limits: DriftLimits | None, max_psi: float) -> list[str]:
+    """The limits that a column is over, in words."""
+    own = {"PSI": limits and limits.psi, "JS": limits and limits.js, "KS": limits and limits.ks}
+    if not any(own.values()):
+        own["PSI"] = max_psi
+    values = {"PSI": column.psi, "JS": column.js, "KS": column.ks or 0.0}
+    over = [
+        f"{name} {values[name]:.3g} over {limit:g}" for name, limit in own.items() if limit and values[name] > limit
+    ]
+    if limits and not limits.new_categories and column.new:
+        over.append(f"new: {', '.join(list(column.new)[:3])}")
+    if limits and not limits.vanished_categories and column.vanished:
+        over.append(f"vanished: {', '.join(list(column.vanished)[:3])}")
+    return over
 
 
 def psi(reference: np.ndarray[Any, Any], current: np.ndarray[Any, Any]) -> float:
@@ -167,17 +267,48 @@ def _family(kind: pl.DataType) -> str:
     return "nested value" if kind.is_nested() or kind in (pl.Binary, pl.Object) else "category"
 
 
-def _texts_are_times(values: pl.Series) -> bool:
-    return values.dtype == pl.String and bool(values.drop_nulls().head(100).str.contains(r"^\d{4}-\d\d-\d\d").all())
+def _tells_rows_apart(values: pl.Series) -> str:
+    """Why a column of texts has no distribution to compare; "" when it has one."""
+    if values.dtype != pl.String:
+        return ""
+    if values.n_unique() > max(CATEGORIES, len(values) // 2):
+        return "almost every row has its own value"
+    times = bool(values.drop_nulls().head(100).str.contains(r"^\d{4}-\d\d-\d\d").all())
+    return "is a time" if times else ""
 
 
-def _column(table: Table, name: str, step: int) -> pl.Series:
-    values: pl.Series = table.frame.select(pl.col(name).gather_every(step)).collect(engine="streaming").to_series()
+def _samples(reference: Table, current: Table, names: Sequence[str]) -> Iterator[tuple[str, pl.Series, pl.Series]]:
+    """Each column of both tables, read several at a time."""
+    tables = (reference, current)
+    rows = [_rows(table) for table in tables]
+    steps = [max(1, -(-count // SAMPLE)) for count in rows]
+    together = max(1, _CELLS // sum(-(-count // step) for count, step in zip(rows, steps)))
+    for start in range(0, len(names), together):
+        some = names[start : start + together]
+        frames = [_sample(table, some, step) for table, step in zip(tables, steps)]
+        for name in some:
+            before, now = (frame.get_column(name) for frame in frames)
+            yield name, _comparable(before), _comparable(now)
+
+
+def _sample(table: Table, names: Sequence[str], step: int) -> pl.DataFrame:
+    with reading(table.parts[0].name):
+        return table.frame.select(pl.col(names).gather_every(step)).collect(engine="streaming")
+
+
+def _comparable(values: pl.Series) -> pl.Series:
     if values.dtype.is_temporal():
         values = values.to_physical().cast(pl.Float64)
     elif not values.dtype.is_numeric():
         values = values.cast(pl.String)
     return values
+
+
+def _only_in(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, float]:
+    """The categories that only one side has, with their shares there."""
+    only = sorted((key for key in one if key not in other and key != _NULL), key=lambda key: (-one[key], key))
+    total = sum(one.values())
+    return {key: one[key] / total for key in only}
 
 
 def _is_numeric(values: pl.Series) -> bool:
@@ -187,37 +318,40 @@ def _is_numeric(values: pl.Series) -> bool:
     return distinct > FEW_VALUES or distinct * _REPEATED > len(values)
 
 
-def _finite(values: pl.Series) -> np.ndarray[Any, Any]:
-    numbers: np.ndarray[Any, Any] = values.drop_nulls().cast(pl.Float64).to_numpy()
-    finite: np.ndarray[Any, Any] = numbers[np.isfinite(numbers)]
-    return finite
+def _sorted(values: pl.Series) -> np.ndarray[Any, Any]:
+    """The finite numbers in order."""
+    numbers = values.cast(pl.Float64)
+    ordered: np.ndarray[Any, Any] = numbers.filter(numbers.is_finite().fill_null(False)).sort().to_numpy()
+    return ordered
 
 
-def _numeric_bins(before: pl.Series, now: pl.Series) -> tuple[list[str], list[np.ndarray[Any, Any]]]:
-    known = _finite(before)
-    edges = np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1)[1:-1])) if len(known) else np.array([])
+def _numeric_bins(
+    before: np.ndarray[Any, Any], now: np.ndarray[Any, Any], *missing: int
+) -> tuple[list[str], list[np.ndarray[Any, Any]]]:
+    """Counts of sorted numbers by the reference's deciles, and of what is missing."""
+    edges = np.unique(np.quantile(before, np.linspace(0, 1, BINS + 1)[1:-1])) if len(before) else np.array([])
     counts = []
-    for values in (before, now):
-        numbers = _finite(values)
+    for values, absent in zip((before, now), missing):
         # a bin holds its lower edge: a value that many rows share (0) has a bin that begins with it
-        inside = np.bincount(np.searchsorted(edges, numbers, side="right"), minlength=len(edges) + 1)
-        counts.append(np.append(inside, len(values) - len(numbers)).astype(float))
+        below = np.searchsorted(values, edges, side="left")
+        counts.append(np.append(np.diff(below, prepend=0, append=len(values)), absent).astype(float))
     texts = [f"{edge:.4g}" for edge in edges]
     labels = ["all"] if not texts else [f"< {texts[0]}", *(f"{a} – {b}" for a, b in pairwise(texts)),
                                         f"≥ {texts[-1]}"]  # fmt: skip
     return _without_empty([*labels, _NULL], counts)
 
 
-def _category_bins(before: pl.Series, now: pl.Series) -> tuple[list[str], list[np.ndarray[Any, Any]]]:
-    tables = [_counts(before), _counts(now)]
-    common = sorted((k for k in tables[0] if k != _NULL), key=lambda k: (-tables[0][k], k))[:CATEGORIES]
+def _category_bins(
+    before: Mapping[str, int], now: Mapping[str, int], *, numeric: bool
+) -> tuple[list[str], list[np.ndarray[Any, Any]]]:
+    common = sorted((k for k in before if k != _NULL), key=lambda k: (-before[k], k))[:CATEGORIES]
     # what is new is seen one by one too, as far as it goes
-    new = sorted((k for k in tables[1] if k not in tables[0]), key=lambda k: (-tables[1][k], k))[:CATEGORIES]
+    new = sorted((k for k in now if k not in before), key=lambda k: (-now[k], k))[:CATEGORIES]
     labels = [*common, *(k for k in new if k != _NULL)]
-    if before.dtype.is_numeric() and now.dtype.is_numeric():
+    if numeric:
         labels.sort(key=float)
     counts = []
-    for table in tables:
+    for table in (before, now):
         own = [table.get(label, 0) for label in labels]
         null = table.get(_NULL, 0)
         counts.append(np.array([*own, sum(table.values()) - sum(own) - null, null], dtype=float))
@@ -225,8 +359,9 @@ def _category_bins(before: pl.Series, now: pl.Series) -> tuple[list[str], list[n
 
 
 def _counts(values: pl.Series) -> dict[str, int]:
-    counted = values.cast(pl.String).fill_null(_NULL).value_counts()
-    return dict(counted.iter_rows())
+    counted = values.value_counts()
+    names = counted.to_series(0).cast(pl.String).fill_null(_NULL)
+    return dict(zip(names.to_list(), counted.to_series(1).to_list()))
 
 
 def _without_empty(

@@ -15,17 +15,26 @@ The fingerprint is the SHA-256 of the JSON (no spaces) of
 
 Row groups, compression, dictionary encoding, the number of files and the file format do not matter; order of rows and
 columns, names and types do. Memory is that of one batch.
+
+The fingerprint whatever the order of the rows (version `any-1`) hashes each row by itself: SHA-256 over, column by
+column in the table's order, one byte of validity and the value as above, before which strings have their length. The
+digests are added, as 8 numbers of 4 bytes little-endian, each modulo 2^64; the fingerprint is the SHA-256 of the JSON
+of `["any-1", rows, [[name, type], …], [the 8 sums]]`. A row that is there twice counts twice.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import polars as pl
+
+from .tables import Batch
 
 VERSION = 1
 
@@ -40,18 +49,69 @@ class Fingerprint:
     def __init__(self, schema: Mapping[str, pl.DataType]) -> None:
         self._rows = 0
         self._columns = {name: _Column(kind) for name, kind in schema.items()}
+        self._pool = ThreadPoolExecutor(os.cpu_count())  # hashlib and polars work outside Python's lock
 
-    def update(self, batch: pl.DataFrame) -> None:
+    def update(self, batch: Batch) -> None:
         """Take the next rows."""
-        self._rows += batch.height
-        for name, column in self._columns.items():
-            column.update(batch.get_column(name))
+        self._rows += batch.frame.height
+        columns = [(column, batch.frame.get_column(name)) for name, column in self._columns.items()]
+        for _ in self._pool.map(lambda one: one[0].update(one[1]), columns):
+            pass  # an error of a column is raised here
 
     def value(self) -> str:
         """`sha256:<hex>` of what was taken so far."""
         columns = [[name, column.type, *column.digests()] for name, column in self._columns.items()]
         text = json.dumps([VERSION, self._rows, columns], separators=(",", ":"))
         return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+class UnorderedFingerprint:
+    """Takes a table's rows, batch by batch, in any order.
+
+    Args:
+        schema: the table's columns and types.
+    """
+
+    def __init__(self, schema: Mapping[str, pl.DataType]) -> None:
+        self._rows = 0
+        self._types = {name: type_name(kind) for name, kind in schema.items()}
+        self._sums = np.zeros(8, dtype=np.uint64)
+
+    def update(self, batch: Batch) -> None:
+        """Take the next rows."""
+        self._rows += batch.frame.height
+        streams = [list(_cells(batch.frame.get_column(name), kind)) for name, kind in self._types.items()]
+        digests = b"".join(hashlib.sha256(b"".join(cells)).digest() for cells in zip(*streams))
+        if digests:
+            self._sums += np.frombuffer(digests, dtype="<u4").reshape(-1, 8).sum(axis=0, dtype=np.uint64)
+
+    def value(self) -> str:
+        """`sha256:<hex>` of what was taken so far."""
+        parts = ["any-1", self._rows, list(map(list, self._types.items())), self._sums.tolist()]
+        return f"sha256:{hashlib.sha256(json.dumps(parts, separators=(',', ':')).encode()).hexdigest()}"
+
+
+def _cells(series: pl.Series, kind: str) -> Iterator[bytes]:
+    """Each row's validity and value as bytes."""
+    if kind == "null":
+        yield from (b"\0" for _ in range(len(series)))
+    elif _is_text(kind):
+        texts = series if kind == "binary" else _texts(series, kind).cast(pl.Binary)
+        for value in texts.to_list():
+            yield b"\0" if value is None else b"\1" + len(value).to_bytes(8, "little") + value
+    else:
+        data = _fixed(series)
+        width = len(data) // len(series)
+        for row, valid in enumerate(series.is_not_null().to_list()):
+            yield (b"\1" if valid else b"\0") + data[row * width : (row + 1) * width]
+
+
+def _is_text(kind: str) -> bool:
+    return kind in ("string", "json", "binary") or kind.startswith("decimal")
+
+
+def _texts(series: pl.Series, kind: str) -> pl.Series:
+    return _as_json(series) if kind == "json" else series.cast(pl.String)
 
 
 class _Column:
@@ -66,7 +126,7 @@ class _Column:
         self._validity.update(series.is_not_null().cast(pl.UInt8).to_numpy().tobytes())
         if self.type == "null":
             return
-        if self.type in ("string", "json", "binary") or self.type.startswith("decimal"):
+        if _is_text(self.type):
             self._update_texts(series)
         else:
             self._values.update(_fixed(series))
@@ -75,7 +135,7 @@ class _Column:
         if self.type == "binary":
             data = series.bin.size().fill_null(0), b"".join(series.drop_nulls().to_list())
         else:
-            texts = _as_json(series) if self.type == "json" else series.cast(pl.String)
+            texts = _texts(series, self.type)
             # join of no strings is "", and of nulls too
             data = texts.str.len_bytes().fill_null(0), (texts.str.join("").item() or "").encode()
         self._lengths.update(data[0].cast(pl.UInt64).to_numpy().astype("<u8", copy=False).tobytes())

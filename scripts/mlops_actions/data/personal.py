@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from .tables import Batch
+
 SAMPLE = 10_000
 """Values of a column that are looked at."""
 _NAMES = re.compile(
@@ -47,12 +49,12 @@ class Sampler:
         self._kept: dict[str, list[pl.Series]] = {n: [] for n, kind in schema.items() if kind in (pl.String, *wide)}
         self._names = list(schema)
 
-    def update(self, batch: pl.DataFrame) -> None:
+    def update(self, batch: Batch) -> None:
         """Take from the next rows."""
         for name, kept in self._kept.items():
             room = SAMPLE - sum(len(part) for part in kept)
             if room > 0:
-                kept.append(batch.get_column(name).drop_nulls().head(min(room, SAMPLE // 4)).cast(pl.String))
+                kept.append(batch.frame.get_column(name).drop_nulls().head(min(room, SAMPLE // 4)).cast(pl.String))
 
     def judge(self) -> list[Personal]:
         """The columns that look personal, in the table's order."""

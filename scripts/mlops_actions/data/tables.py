@@ -9,11 +9,12 @@ from pathlib import PurePath
 
 import polars as pl
 
-from ..errors import BadInput
+from ..errors import BadInput, Place
 from .sources import Source
 
 BATCH_CELLS = 4_000_000
 """Values in one batch: about 32 MB of numbers, however wide the table is."""
+FILE, ROW = "\0file", "\0row"
 _FORMATS = {
     ".parquet": "parquet",
     ".pq": "parquet",
@@ -30,11 +31,26 @@ _BOOLEANS = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f
 
 @dataclass(frozen=True)
 class Part:
-    """One file of a table: the name that messages use, its rows as read, and its rows in the table's types."""
+    """One file of a table.
+
+    Attributes:
+        name: what messages call it.
+        frame: its rows in the table's types.
+        read: the same, and beside each column of `Table.texts` its cells as they were read, under `as_read(name)`.
+    """
 
     name: str
-    raw: pl.LazyFrame
     frame: pl.LazyFrame
+    read: pl.LazyFrame
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one file: `start` is the number, from 0, of the first one in that file."""
+
+    part: Part
+    start: int
+    frame: pl.DataFrame
 
 
 @dataclass(frozen=True)
@@ -45,7 +61,7 @@ class Table:
         parts: the files.
         schema: columns and types of the whole. Where files differ: all columns, each in the type that holds all.
         differences: how files differ from the first one, in words.
-        texts: columns of text formats, which have no types of their own, with the types they were asked to be read as.
+        texts: columns that were read as text and then parsed, with the types that were asked for.
     """
 
     parts: list[Part]
@@ -58,24 +74,42 @@ class Table:
         """All rows."""
         return pl.concat([part.frame for part in self.parts])
 
-    def batches(self) -> Iterator[tuple[Part, int, pl.DataFrame]]:
-        """The rows in order: (file, number of the batch's first row in that file from 0, rows)."""
+    @property
+    def rows(self) -> pl.LazyFrame:
+        """All rows, each with the number of its file (`FILE`) and its own number in that file (`ROW`), both from 0."""
+        numbered = [
+            part.frame.with_row_index(ROW).with_columns(pl.lit(number).alias(FILE))
+            for number, part in enumerate(self.parts)
+        ]
+        return pl.concat(numbered)
+
+    def batches(self) -> Iterator[Batch]:
+        """The rows in order, with the columns of `Part.read`."""
         size = max(1_000, BATCH_CELLS // max(1, len(self.schema)))
         for part in self.parts:
             start = 0
             with reading(part.name):
-                for batch in part.frame.collect_batches(chunk_size=size, maintain_order=True, engine="streaming"):
-                    if batch.height:
-                        yield part, start, batch
-                    start += batch.height
+                for frame in part.read.collect_batches(chunk_size=size, maintain_order=True, engine="streaming"):
+                    if frame.height:
+                        yield Batch(part, start, frame)
+                    start += frame.height
 
 
-def open_table(sources: Sequence[Source], types: Mapping[str, pl.DataType] | None = None) -> Table:
+def as_read(column: str) -> str:
+    """The name under which a column's text stands beside its parsed values."""
+    return f"\0text of {column}"
+
+
+def open_table(
+    sources: Sequence[Source], types: Mapping[str, pl.DataType] | None = None, *, lenient: bool = True
+) -> Table:
     """Open files as one table. Only headers are read here.
 
     Args:
         sources: the files. Those whose names start with `_` or `.` (`_SUCCESS`) are left out.
         types: types of columns for text formats; without one a column's type is what its first 10,000 rows look like.
+        lenient: a cell of a text format that is not of its column's type is null, and `Part.read` has its text. Else it
+            is an error when it is read, and numbers are parsed at once, which is several times as fast.
 
     Raises:
         BadInput: a file is empty, of an unknown format, or not what its name says.
@@ -83,17 +117,20 @@ def open_table(sources: Sequence[Source], types: Mapping[str, pl.DataType] | Non
     kept = [source for source in sources if not PurePath(source.name).name.startswith(("_", "."))]
     if not kept:
         raise BadInput("There is no data file among what was given", fix="Correct `data`")
-    raws, typed, schemas = [], [], []
+    frames, reads, schemas = [], [], []
     texts: dict[str, pl.DataType] = {}
     for source in kept:
-        raw = _scan(source, types or {})
+        own = {n: k for n, k in (types or {}).items() if lenient or not _parsed_at_once(k)}
+        raw = _scan(source, {**(types or {}), **dict.fromkeys(own, pl.String())})
         with reading(source.name):
-            columns = raw.collect_schema()
-            own = {n: kind for n, kind in (types or {}).items() if n in columns and _format(source) == "csv"}
-            frame = raw.with_columns(_parsed(name, kind) for name, kind in own.items()) if own else raw
+            columns = raw.collect_schema() if _format(source) == "csv" else {}
+            own = {name: kind for name, kind in own.items() if name in columns}
+            parsed = [_parsed(name, kind) for name, kind in own.items()]
+            frame = raw.with_columns(parsed) if own else raw
+            read = raw.with_columns(*parsed, *(pl.col(n).alias(as_read(n)) for n in own)) if own else raw
             schemas.append(dict(frame.collect_schema()))
-        raws.append(raw)
-        typed.append(frame)
+        frames.append(frame)
+        reads.append(read)
         texts |= own
     differences = [
         text for source, schema in zip(kept[1:], schemas[1:]) for text in _differences(source.name, schema, schemas[0])
@@ -101,10 +138,12 @@ def open_table(sources: Sequence[Source], types: Mapping[str, pl.DataType] | Non
     schema = schemas[0]
     if any(list(other.items()) != list(schema.items()) for other in schemas[1:]):
         with reading(", ".join(source.name for source in kept)):
-            empty = [frame.head(0) for frame in typed]
+            empty = [frame.head(0) for frame in frames]
             schema = dict(pl.concat(empty, how="diagonal_relaxed").collect_schema())
-        typed = [_aligned(frame, own, schema) for frame, own in zip(typed, schemas)]
-    parts = [Part(source.name, raw, frame) for source, raw, frame in zip(kept, raws, typed)]
+        frames = [_aligned(frame, own, schema) for frame, own in zip(frames, schemas)]
+        wide = schema | {as_read(name): pl.String() for name in texts}
+        reads = [_aligned(read, read.collect_schema(), wide) for read in reads]
+    parts = [Part(source.name, frame, read) for source, frame, read in zip(kept, frames, reads)]
     return Table(parts, schema, differences, texts)
 
 
@@ -126,35 +165,16 @@ def read_table(source: Source, columns: Sequence[str] | None = None) -> pl.DataF
 
 
 @contextmanager
-def reading(name: str) -> Iterator[None]:
+def reading(name: str, place: Place | None = None) -> Iterator[None]:
     """Turn what polars raises on a file that it cannot read into ours."""
     try:
         yield
     except pl.exceptions.NoDataError:
-        raise BadInput(f"The data file {name} is empty", fix="Look at the step that wrote it") from None
+        raise BadInput(f"The data file {name} is empty", fix="Look at the step that wrote it", place=place) from None
     except (pl.exceptions.PolarsError, OSError) as error:
         why = str(error).strip().split("\n")[0][:300]
-        raise BadInput(f"The data file {name} cannot be read", why=why, fix="Look at the step that wrote it") from error
-
-
-def unreadable(table: Table, limit: int) -> Iterator[tuple[str, int, list[tuple[Part, int, object]]]]:
-    """Cells of text files that cannot be read as their column's type: (column, count, first ones by file and row)."""
-    bad = {name: pl.col(name).is_not_null() & _parsed(name, kind).is_null() for name, kind in table.texts.items()}
-    counts = dict.fromkeys(bad, 0)
-    found: dict[str, list[tuple[Part, int, object]]] = {name: [] for name in bad}
-    for part in table.parts:
-        own = {name: test for name, test in bad.items() if part.raw.collect_schema().get(name) == pl.String}
-        if not own:
-            continue
-        here = part.raw.select(test.sum().alias(name) for name, test in own.items()).collect(engine="streaming")
-        for name, count in here.row(0, named=True).items():
-            counts[name] += count
-            if count and len(found[name]) < limit:
-                first = part.raw.with_row_index("\0row").filter(own[name]).select("\0row", name).head(limit).collect()
-                found[name] += [(part, row, value) for row, value in first.iter_rows()]
-    for name, count in counts.items():
-        if count:
-            yield name, count, found[name][:limit]
+        fix = "Look at the step that wrote it"
+        raise BadInput(f"The data file {name} cannot be read", why=why, fix=fix, place=place) from error
 
 
 def _format(source: Source) -> str:
@@ -183,8 +203,12 @@ def _scan(source: Source, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
             return pl.scan_ipc(source.path, hive_partitioning=False)
         if kind == "jsonl":
             return pl.scan_ndjson(source.path, infer_schema_length=10_000)
-        overrides = dict.fromkeys(types, pl.String)
-        return pl.scan_csv(source.path, infer_schema_length=10_000, schema_overrides=overrides, glob=False)
+        return pl.scan_csv(source.path, infer_schema_length=10_000, schema_overrides=types, glob=False)
+
+
+def _parsed_at_once(kind: pl.DataType) -> bool:
+    """Whether polars' reader of CSV and `_parsed` agree on every cell that both can read."""
+    return kind in (pl.String, pl.Boolean) or kind.is_integer() or kind.is_float()
 
 
 def _parsed(name: str, kind: pl.DataType) -> pl.Expr:

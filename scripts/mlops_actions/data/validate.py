@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import polars as pl
 
 from ..errors import BadInput
-from . import checks, drift
-from .checks import Check
+from . import checks, keys, rowchecks, training
 from .contract import Contract
-from .fingerprint import Fingerprint
+from .findings import Check, shown
+from .fingerprint import Fingerprint, UnorderedFingerprint
 from .personal import Sampler
+from .profile import ColumnProfile, Profile
+from .rowdiff import compare_rows
+from .rules import table_name
 from .sources import Source
-from .tables import Table, open_table, reading
+from .tables import Batch, Table, open_table
 
+if TYPE_CHECKING:
+    from . import drift
+
+_A_PICTURE = 6
+_DRAWN = 60  # more columns than that nobody looks at, and the page has to hold them
 PersonalDataRule = Literal["fail", "warn", "off"]
 
 
@@ -34,6 +43,8 @@ class Request:
         reference: files of a table to compare with, or none.
         columns: which columns to compare; by default all that can be.
         max_psi: the limit of drift.
+        any_order: whether the fingerprint is to be the same whatever the order of the rows.
+        tables: files of the other tables that the contract names, by `table_name` of their patterns.
     """
 
     sources: Sequence[Source]
@@ -43,6 +54,8 @@ class Request:
     reference: Sequence[Source] = ()
     columns: Sequence[str] = ()
     max_psi: float = 0.2
+    any_order: bool = False
+    tables: Mapping[str, Sequence[Source]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,82 +85,201 @@ class Validation:
         return [check for check in self.checks if check.failed]
 
 
+class Collector(Protocol):
+    """What takes the rows of a table, batch by batch."""
+
+    def update(self, batch: Batch) -> None:
+        """Take the next rows."""
+
+
+def one_pass(table: Table, collectors: Sequence[Collector]) -> int:
+    """Read a table once, for all collectors at the same time; the number of rows.
+
+    Raises:
+        BadInput: a file cannot be read, or what a collector raises.
+    """
+    rows = 0
+    with ThreadPoolExecutor(len(collectors) or 1) as pool:  # polars and hashlib work outside Python's lock
+        for batch in table.batches():
+            for done in [pool.submit(collector.update, batch) for collector in collectors]:
+                done.result()
+            rows += batch.frame.height
+    return rows
+
+
 def validate(request: Request, say: Callable[[str], None] = lambda _: None) -> Validation:
     """Make every check; the data is read in batches, and nothing stops at the first failure.
 
     Raises:
         BadInput: a file cannot be read, there are no rows, or a check does not fit its column's type.
     """
+    types = request.contract.types()
+    try:
+        return _validate(request, open_table(request.sources, types, lenient=False), say)
+    except BadInput:
+        # cells that are not of their type are found and shown, which takes reading them as text
+        table = open_table(request.sources, types)
+        if not table.texts:
+            raise
+        return _validate(request, table, say)
+
+
+def check(
+    sources: Sequence[Source], contract: Contract, tables: Mapping[str, Sequence[Source]] | None = None
+) -> list[Check]:
+    """Only the checks of structure, rows, keys and relations; cells that are not of their type are an error.
+
+    Raises:
+        BadInput: as `validate`.
+    """
+    table = open_table(sources, contract.types(), lenient=False)
+    asked = _Asked(table, contract, tables or {})
+    one_pass(table, asked.collectors)
+    return asked.results()
+
+
+class _Asked:
+    """What a contract asks of a table, as collectors of its rows.
+
+    Args:
+        table, contract: both.
+        tables: the files of the other tables that the contract names.
+    """
+
+    def __init__(self, table: Table, contract: Contract, tables: Mapping[str, Sequence[Source]]) -> None:
+        self._table, self._contract = table, contract
+        self._structure = checks.structure(table, contract) + training.structure(table, contract)
+        others = {name: open_table(sources) for name, sources in tables.items()}
+        of_rows, self._of_table = rowchecks.of_expressions(table, contract)
+        of_rows = rowchecks.of_columns(table, contract) + of_rows + _relations(table, contract, others)
+        rules = contract.rules
+        held_out = rules.training.held_out if rules.training else None
+        of_rows += training.of_rows(table, contract, others[table_name(held_out.data)] if held_out else None)
+        self._served = others[table_name(rules.serving.data)] if rules.serving else None
+        self._rows = rowchecks.RowChecks(of_rows, table)
+        self._unique = checks.unique_keys(table, contract)
+        self.collectors: list[Collector] = [self._rows, *self._unique]
+
+    def results(self) -> list[Check]:
+        """What was found, when all rows were taken."""
+        found = self._structure + self._rows.results() + [check for key in self._unique for check in key.results()]
+        found += checks.sets_of_values(self._table, self._contract)
+        found += checks.of_whole_table(self._table, self._of_table) + training.of_label(self._table, self._contract)
+        return found + (_skew(self._table, self._contract, self._served) if self._served else [])
+
+
+def _validate(request: Request, table: Table, say: Callable[[str], None]) -> Validation:
     contract = request.contract
-    table = open_table(request.sources, contract.types())
-    found = checks.structure(table, contract)
-    print_, sampler, row_checks = Fingerprint(table.schema), Sampler(table.schema), checks.RowChecks(table, contract)
-    rows = 0
-    for part, start, batch in table.batches():
-        print_.update(batch)
-        row_checks.update(part, start, batch)
-        if request.personal_data != "off":
-            sampler.update(batch)
-        rows += batch.height
+    asked = _Asked(table, contract, request.tables)
+    print_ = _fingerprint(table, request.any_order)
+    sampler, profile = Sampler(table.schema), Profile(table.schema)
+    looks = request.personal_data != "off"
+    rows = one_pass(table, [print_, *asked.collectors, profile, *([sampler] if looks else [])])
     if not rows:
         names = ", ".join(part.name for part in table.parts[:3])
         raise BadInput(f"The data has no rows: {names}", fix="Look at the step that wrote it")
     say(f"Read {rows:,} rows of {len(table.schema)} columns in {len(table.parts)} files")
-    found += row_checks.results() + checks.whole(table, contract, rows, request.as_of)
-    people = sampler.judge() if request.personal_data != "off" else []
+    columns = profile.columns()
+    found = asked.results() + checks.number_of_rows(contract, rows)
+    if rule := contract.rules.freshness:
+        newest = next((column.greatest for column in columns if column.name == rule.column), None)
+        found += checks.freshness(contract, newest, request.as_of)
+    people = sampler.judge() if looks else []
     flagged = checks.personal(people, contract)
     if request.personal_data == "fail":
         found += flagged or [Check("", "no_personal_data")]
     hidden = {person.column for person in people}
-    found = [replace(c, examples=[e | {"value": "(hidden)"} for e in c.examples]) if c.column in hidden else c
-             for c in found]  # fmt: skip
-    moved = None
-    if request.reference:
-        reference = open_table(request.reference, contract.types())
-        moved = drift.compare(reference, table, request.columns, request.max_psi)
+    moved = _drift(request, table)
     return Validation(
-        print_.value(), rows, found, flagged if request.personal_data == "warn" else [],
-        _summary(table, hidden), moved, [part.name for part in table.parts],
+        print_.value(), rows, [_hide(check, hidden) for check in found],
+        flagged if request.personal_data == "warn" else [],
+        [_as_json(column, hidden) for column in columns], moved, [part.name for part in table.parts],
     )  # fmt: skip
 
 
-def fingerprint(sources: Sequence[Source], types: Mapping[str, pl.DataType] | None = None) -> tuple[str, int]:
-    """A table's fingerprint and number of rows; `types` as of `open_table`."""
+def _relations(table: Table, contract: Contract, others: Mapping[str, Table]) -> list[rowchecks.RowCheck]:
+    """The contract's foreign keys, as checks of rows."""
+    made = []
+    for index, rule in enumerate(contract.rules.foreign_keys):
+        place = contract.place("table", "foreign-keys", index)
+        other, targets = others[table_name(rule.table)], rule.keys or rule.columns
+        check = Check(", ".join(rule.columns), f"in({', '.join(rule.table)}: {', '.join(targets)})", place=place)
+        passes = keys.is_known(rule.columns, other, targets, table, place)
+        made.append(rowchecks.RowCheck(check, passes, rule.columns))
+    return made
+
+
+def _skew(table: Table, contract: Contract, served: Table) -> list[Check]:
+    """Train/serve skew: values that the online store served for a key, against those of this table."""
+    rule, place = contract.rules.serving, contract.place("table", "serving")
+    assert rule is not None
+    found = compare_rows(table, served, rule.keys, rule.columns, tolerance=rule.tolerance, place=place)
+    check = Check("", "served", 0, place=place)
+    if not found.both:
+        check.failed, check.why = 1, f"no key of {', '.join(rule.data)} is in the table"
+    changed = {change.column: change for change in found.columns}
+    compared = rule.columns or [n for n in table.schema if n in served.schema and n not in rule.keys]
+    made = [check]
+    for column in compared:
+        one = Check(column, f"no_skew({rule.tolerance:g})", place=place)
+        change = changed.get(column)
+        if change and change.rows > rule.max_share * found.both:
+            one.failed, one.why = change.rows, f"fails in {change.rows:,} of {found.both:,} rows that were served"
+            one.examples = [
+                {"file": e["file"], "row": e["row"], "value": f"{e['before']}, served {e['after']}"}
+                for e in change.examples
+            ]
+        made.append(one)
+    return made
+
+
+def _drift(request: Request, table: Table) -> drift.Drift | None:
+    if not request.reference:
+        return None
+    from . import drift  # scipy takes a second to import
+
+    reference = open_table(request.reference, request.contract.types())
+    return drift.compare(reference, table, request.columns, request.max_psi, request.contract.rules.drift)
+
+
+def _hide(check: Check, hidden: set[str]) -> Check:
+    """The check without values of columns that look personal."""
+    if hidden.isdisjoint(check.column.split(", ")) and hidden.isdisjoint(check.shown):
+        return check
+    return replace(check, examples=[example | {"value": "(hidden)"} for example in check.examples])
+
+
+def fingerprint(
+    sources: Sequence[Source], types: Mapping[str, pl.DataType] | None = None, *, any_order: bool = False
+) -> tuple[str, int]:
+    """A table's fingerprint and number of rows; `types` as of `open_table`, `any_order` as of `Request`."""
     table = open_table(sources, types)
-    taken, rows = Fingerprint(table.schema), 0
-    for _, _, batch in table.batches():
-        taken.update(batch)
-        rows += batch.height
+    taken = _fingerprint(table, any_order)
+    rows = one_pass(table, [taken])
     return taken.value(), rows
 
 
-def write_picture(found: drift.Drift, path: Path, **names: str) -> Path | None:
-    """Draw the columns that moved most; None when there is nothing to draw."""
-    if not found.columns:
-        return None
-    from .pictures import draw_drift  # matplotlib is only imported when there is something to draw
-
-    return draw_drift(found.columns[:6], path, **names)
+def _fingerprint(table: Table, any_order: bool) -> Fingerprint | UnorderedFingerprint:
+    return UnorderedFingerprint(table.schema) if any_order else Fingerprint(table.schema)
 
 
-def _summary(table: Table, hidden: set[str]) -> list[dict[str, Any]]:
-    """Type, nulls, distinct values (estimated), least, greatest and mean of each column, in one pass."""
-    asked: list[pl.Expr] = []
-    for number, (name, kind) in enumerate(table.schema.items()):
-        column = pl.col(name)
-        asked.append(column.null_count().alias(f"{number}:nulls"))
-        if not kind.is_nested() and kind not in (pl.Object, pl.Null):
-            asked.append(column.approx_n_unique().alias(f"{number}:distinct"))
-        ordered = kind.is_numeric() or kind.is_temporal() or kind == pl.String
-        if ordered and name not in hidden:
-            asked += [column.min().alias(f"{number}:min"), column.max().alias(f"{number}:max")]
-        if kind.is_numeric() and name not in hidden:
-            asked.append(column.mean().alias(f"{number}:mean"))
-    with reading(table.parts[0].name):
-        values = table.frame.select(asked).collect(engine="streaming").row(0, named=True)
-    rows = []
-    for number, (name, kind) in enumerate(table.schema.items()):
-        own = {key: values.get(f"{number}:{key}") for key in ("nulls", "distinct", "min", "max", "mean")}
-        row = {"column": name, "type": str(kind)} | {k: checks.shown(v) for k, v in own.items() if v is not None}
-        rows.append(row)
-    return rows
+def write_pictures(found: drift.Drift, folder: Path, **names: str) -> list[tuple[Path, list[str]]]:
+    """Draw each column that has drifted, or if none has the ones that moved most: files, with the columns in each."""
+    drawn = []
+    shown = found.drifted[:_DRAWN] or found.columns[:_A_PICTURE]
+    for start in range(0, len(shown), _A_PICTURE):
+        from .pictures import draw_drift  # matplotlib is only imported when there is something to draw
+
+        some = shown[start : start + _A_PICTURE]
+        file = draw_drift(some, folder / f"drift-{start // _A_PICTURE + 1}.png", **names)
+        drawn.append((file, [column.column for column in some]))
+    return drawn
+
+
+def _as_json(column: ColumnProfile, hidden: set[str]) -> dict[str, Any]:
+    """A column's summary for a record; of one that looks personal, without values."""
+    values: dict[str, Any] = {"nulls": column.nulls, "distinct": column.distinct}
+    if column.name not in hidden:
+        values |= {"min": column.least, "max": column.greatest, "mean": column.mean}
+    known = {key: shown(value) for key, value in values.items() if value is not None}
+    return {"column": column.name, "type": str(column.type)} | known

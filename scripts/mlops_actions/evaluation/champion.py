@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..data.sources import Source
@@ -10,6 +11,8 @@ from ..errors import BadInput
 from ..job import Job
 from ..registry.manifest import File, Manifest
 from ..registry.registry import Registry
+
+_VERSION = re.compile(r"([a-z0-9][a-z0-9._-]*)@([A-Za-z0-9][A-Za-z0-9._-]*)")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,18 @@ def find_version(job: Job, model: str, wanted: str) -> Manifest:
     if not model:
         raise BadInput("No model is named", fix="Give `model`, or set it in mlops.yaml")
     return Registry(job.store).resolve(model, wanted)
+
+
+def version_named(job: Job, patterns: Sequence[str]) -> Manifest | None:
+    """The version that `model@version` or `model@alias` names, where that stands instead of files; else None.
+
+    Raises:
+        BadInput: there is no such version.
+    """
+    named = _VERSION.fullmatch(patterns[0]) if len(patterns) == 1 else None
+    if named is None or job.path(patterns[0]).exists():
+        return None
+    return find_version(job, named[1], named[2])
 
 
 def _fetched(job: Job, registry: Registry, file: File) -> Source:

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from ..data import drift
-from ..data.checks import age_of
+from ..data.checks import age_of, newest_of
 from ..data.sources import Source
 from ..data.tables import open_table
 from ..data.validate import fingerprint
@@ -100,7 +100,7 @@ def observe(request: Request) -> Observation:
         reasons.append(f"{count}, {worst.column} most (PSI {worst.psi:.3g})")
     age = None
     if request.time_column:
-        span = age_of(current, request.time_column, request.as_of)
+        span = age_of(newest_of(current, request.time_column), request.as_of)
         if span is None:
             raise BadInput(f"There is no column of times {request.time_column!r}", fix="Correct `time-column`")
         age = span.total_seconds() / 3600

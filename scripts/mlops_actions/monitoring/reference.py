@@ -43,7 +43,8 @@ def training_data(job: Job, manifest: Manifest) -> Reference:
     path = job.path(contract) if contract else None
     types = read_contract(path, str(contract)).types() if path and path.is_file() else {}
     sources = find(job, patterns)
-    if fingerprint(sources, types)[0] != wanted:
+    any_order = record.inputs.get("fingerprint-order") == "any"
+    if fingerprint(sources, types, any_order=any_order)[0] != wanted:
         what = f"{', '.join(patterns)} is not what {name} was trained on anymore"
         raise BadInput(what, why="It has changed", fix=fix)
     return Reference(sources, types)

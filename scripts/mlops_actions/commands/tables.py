@@ -1,0 +1,144 @@
+"""Commands for looking at tables: `infer-schema` and `data diff`. They are no actions: they print for a person."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .. import config
+from ..action import Action, Inputs, Outputs, Result
+from ..errors import BadInput
+from ..setup import plain_errors
+
+if TYPE_CHECKING:
+    from ..data.diff import Diff, Side
+    from ..data.infer import Strictness
+    from ..job import Job
+    from ..record import Record
+
+
+@click.command("infer-schema", short_help="Write a first data contract from data.")
+@click.argument("data", nargs=-1, required=True)
+@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="The file.  [default: stdout]")
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+@click.option(
+    "--strictness",
+    type=click.Choice(["loose", "normal", "strict"]),
+    default="normal",
+    show_default=True,
+    help="loose: names and types. normal: also nulls, uniqueness, few values, and ranges that leave room. strict: "
+    "ranges as they were seen, and no other columns.",
+)
+def infer_schema_command(data: tuple[str, ...], output: Path | None, force: bool, strictness: Strictness) -> None:
+    """Write a data contract that DATA passes, with comments that say what was seen, for a person to tighten.
+
+    DATA are paths, globs, URIs or store:path, as for validate-data.
+
+    mlops infer-schema 'data/*.parquet' -o contract.yaml
+    """
+    with plain_errors():
+        if output and output.exists() and not force:
+            raise BadInput(f"{output} exists already", fix="Nothing was written; `--force` writes over it")
+        from ..data.infer import infer
+        from ..data.sources import find
+
+        text = infer(find(_job(), data), strictness)
+        if output is None:
+            click.echo(text, nl=False)
+            return
+        _write(output, text)
+
+
+@click.group("data", short_help="Compare two tables: `mlops data diff A B`.")
+def data_command() -> None:
+    """Look at data."""
+
+
+@data_command.command("diff", short_help="Compare two tables, or what two versions were trained on.")
+@click.argument("one", metavar="A")
+@click.argument("two", metavar="B")
+@click.option("--key", multiple=True, help="A column that names a row, so that rows are matched; may be repeated.")
+@click.option("--tolerance", default=0.0, help="Floats that differ by no more than this share are equal.")
+@click.option("--max-psi", default=0.2, show_default=True, help="A column over this has drifted.")
+@click.option("--page", type=click.Path(path_type=Path, dir_okay=False), help="Also write an HTML page with pictures.")
+@click.option("--json", "as_json", is_flag=True, help="Write the difference as JSON.")
+def diff_command(
+    one: str, two: str, key: tuple[str, ...], tolerance: float, max_psi: float, page: Path | None, as_json: bool
+) -> None:
+    """Compare two tables: columns, rows, distributions, and with --key the values row by row.
+
+    A and B are each a path, glob, folder, URI or store:path, or model@version or model@alias: what that version in the
+    registry was trained on. The exit code is 0 when both have the same content, 1 when they differ.
+
+    mlops data diff flights@champion 'data/2013-0*.parquet' --key id
+    """
+    with plain_errors():
+        from ..data.diff import diff
+        from ..record import Record
+        from ..reports.sections import section
+
+        job, began = _job(), datetime.now(timezone.utc)
+        found = diff(_side(job, one), _side(job, two), key=key, tolerance=tolerance, max_psi=max_psi)
+        record = Record(
+            action="data-diff",
+            verdict="passed" if found.same else "rejected",
+            reason=found.sentence,
+            started=began.isoformat(),
+            seconds=(datetime.now(timezone.utc) - began).total_seconds(),
+            details={"diff": found.as_json()},
+        )
+        click.echo(json.dumps(record.details["diff"], indent=2) if as_json else section(record), nl=as_json)
+        if page:
+            _write_page(page, record, found)
+    sys.exit(0 if found.same else 1)
+
+
+def _side(job: Job, named: str) -> Side:
+    from ..data.diff import Side
+    from ..data.sources import find
+    from ..evaluation.champion import version_named
+
+    if version := version_named(job, [named]):
+        from ..monitoring.reference import training_data
+
+        found = training_data(job, version)
+        return Side(named, found.sources, found.types)
+    return Side(named, find(job, [named]), {})
+
+
+def _write_page(page: Path, record: Record, found: Diff) -> None:
+    from ..data.validate import write_pictures
+    from ..reports import report
+
+    with tempfile.TemporaryDirectory() as scratch:
+        drawn = write_pictures(found.shown, Path(scratch), before=found.names[0], now=found.names[1])
+        pictures = [{"title": ", ".join(columns), "uri": str(file)} for file, columns in drawn]
+        shown = record.model_copy(update={"details": {**record.details, "pictures": pictures}})
+        text = report.page(report.Report({}, [shown]), lambda uri: Path(uri).read_bytes())
+    _write(page, text)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    half.write_text(text, encoding="utf-8")
+    half.replace(path)
+    click.echo(f"wrote {path}", err=True)
+
+
+def _job() -> Job:
+    """What finds data: the store and the keys of this folder's configuration."""
+    from ..github.context import make_console, read_context
+    from ..job import prepare
+
+    environ = config.environ()
+    context = read_context(environ, Path())
+    anything = Action("data", "data", Inputs, Outputs, lambda *_: Result(Outputs()))
+    return prepare(anything, {}, context, make_console(environ, as_json=False), environ)[0]

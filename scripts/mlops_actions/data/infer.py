@@ -1,0 +1,186 @@
+"""A first contract from data: what holds of these rows, in pandera's YAML, with comments that say what was seen."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Any, Literal
+
+import polars as pl
+
+from ..errors import BadInput
+from .keys import UniqueKey
+from .personal import Sampler
+from .profile import ColumnProfile, Profile
+from .sources import Source
+from .tables import Table, open_table
+from .validate import one_pass
+
+Strictness = Literal["loose", "normal", "strict"]
+"""`loose`: names and types. `normal`: nulls, uniqueness, few values, and ranges that leave room. `strict`: ranges as
+they were seen, and no other columns."""
+FEW = 20
+"""Texts and whole numbers of a column with at most so many values are listed."""
+_INTEGERS: dict[Any, tuple[int, int]] = {
+    pl.Int8: (-(2**7), 2**7 - 1), pl.Int16: (-(2**15), 2**15 - 1), pl.Int32: (-(2**31), 2**31 - 1),
+    pl.Int64: (-(2**63), 2**63 - 1), pl.UInt8: (0, 2**8 - 1), pl.UInt16: (0, 2**16 - 1), pl.UInt32: (0, 2**32 - 1),
+    pl.UInt64: (0, 2**64 - 1),
+}  # fmt: skip
+_REPEATED = 20  # … if each is there so many times on average
+_WRITTEN = (pl.String, pl.Boolean, pl.Date, pl.Datetime, pl.Time, pl.Duration, pl.Categorical)
+_HEAD = """\
+# What {names} must be, inferred from {rows:,} rows. Read it, tighten it, and delete what does not hold for ever:
+# what was seen once is not a rule. The format is pandera's YAML of a polars schema; `table` has what pandera lacks.
+schema_type: polars_dataframe
+strict: {strict}{why}
+columns:
+"""
+
+
+def infer(sources: Sequence[Source], strictness: Strictness = "normal") -> str:
+    """A contract that the data passes, as YAML. Values of columns that look personal are not in it.
+
+    Raises:
+        BadInput: a file cannot be read, or there are no rows.
+    """
+    table = open_table(sources)
+    profile, sampler = Profile(table.schema), Sampler(table.schema)
+    rows = one_pass(table, [profile, sampler])
+    if not rows:
+        raise BadInput(f"The data has no rows: {sources[0].name}", fix="Give data to infer from")
+    columns = profile.columns()
+    personal = {one.column: one.why for one in sampler.judge()}
+    unique = _unique(table, columns) if strictness != "loose" else set()
+    values = _few_values(table, [c for c in columns if c.name not in personal]) if strictness != "loose" else {}
+    names = sources[0].name if len(sources) == 1 else f"{sources[0].name} and {len(sources) - 1} more"
+    why = "" if strictness == "strict" else "  # true: no other columns"
+    text = _HEAD.format(names=names, rows=rows, strict=str(strictness == "strict").lower(), why=why)
+    for column in columns:
+        text += _column(column, strictness, column.name in unique, values.get(column.name), personal.get(column.name))
+    return text + _rules(columns, rows, strictness, list(personal))
+
+
+def _column(
+    column: ColumnProfile, strictness: Strictness, unique: bool, values: list[Any] | None, personal: str | None
+) -> str:
+    rules, seen = [], []
+    kind = column.type
+    if kind.is_integer() or kind.is_float() or kind in _WRITTEN:
+        rules.append(f"dtype: {_text(str(kind))}")
+    else:
+        seen.append(f"{kind}, which pandera's YAML has no name for")
+    nulls = column.nulls or strictness == "loose" or (kind.is_float() and _has_nan(column))
+    if nulls:
+        rules.append("nullable: true")
+    if column.nulls:
+        seen.append(f"{column.nulls / column.rows:.2g} of the rows are null")
+    if unique:
+        rules.append("unique: true")
+    elif column.distinct is not None:
+        count = f"{column.distinct:,}" if column.exact else f"about {float(f'{column.distinct:.2g}'):,.0f}"
+        seen.append(f"{count} values")
+    if personal:
+        seen.append(f"looks personal ({personal}): drop it, or allow it below")
+    elif values is not None:
+        rules.append(f"isin: [{', '.join(_text(value) for value in values)}]")
+    elif strictness != "loose" and (limits := _limits(column, strictness, unique)):
+        rules.append(f"in_range: {{min_value: {_text(limits[0])}, max_value: {_text(limits[1])}}}")
+        if strictness == "normal":
+            seen.append(f"from {_rounded(column.least)} to {_rounded(column.greatest)}")
+    comment = f"  # {'; '.join(seen)}" if seen else ""
+    return f"  {_text(column.name)}: {{{', '.join(rules)}}}{' '.join(comment.splitlines())}\n"
+
+
+def _rules(columns: Sequence[ColumnProfile], rows: int, strictness: Strictness, personal: list[str]) -> str:
+    least = {"loose": 1, "normal": max(1, rows // 2), "strict": max(1, rows * 9 // 10)}[strictness]
+    lines = ["table:", f"  rows: {{min: {least}}}  # there were {rows:,}"]
+    if time := next((c for c in columns if c.type in (pl.Date, pl.Datetime)), None):
+        lines.append(f"  # freshness: {{column: {_text(time.name)}, max-age: 7d}}  # how old the newest row may be")
+    if personal:
+        lines.append(f"  # personal-data: {{allow: [{', '.join(map(_text, personal))}]}}  # if they are harmless")
+    else:
+        lines.append('  # forbidden: ["*_email", "passport*"]')
+    lines += [
+        '  # checks: {ends-after-start: "started <= ended OR ended IS NULL"}  # SQL of a row; false fails',
+        "  # foreign-keys: [{columns: carrier, table: airlines.csv}]  # every value is in another table",
+        "  # training: {label: late, min-class-share: 0.05}  # leakage, class balance, rows of the test set",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _unique(table: Table, columns: Sequence[ColumnProfile]) -> set[str]:
+    """Columns of which every value is there once; floats are not keys."""
+    likely = [
+        c for c in columns
+        if c.rows > 1 and not c.type.is_float() and c.distinct and c.distinct > 0.8 * c.rows and not c.nulls
+    ]  # fmt: skip
+    keys = [UniqueKey(table, [column.name], None) for column in likely]
+    one_pass(table, keys)
+    return {column.name for column, key in zip(likely, keys) if not key.results()[0].failed}
+
+
+def _few_values(table: Table, columns: Sequence[ColumnProfile]) -> dict[str, list[Any]]:
+    few = [
+        c.name for c in columns
+        if (c.type == pl.String or c.type.is_integer()) and c.exact and c.distinct
+        and c.distinct <= FEW and c.distinct * _REPEATED <= c.rows and c.nulls < c.rows
+        and not (c.type.is_integer() and _contiguous(c))  # a range says it
+    ]  # fmt: skip
+    values = {name: table.frame.select(pl.col(name).drop_nulls().unique().sort()) for name in few}
+    frames = pl.collect_all(list(values.values()), engine="streaming")
+    return {name: frame.to_series().to_list() for name, frame in zip(values, frames)}
+
+
+def _limits(column: ColumnProfile, strictness: Strictness, unique: bool) -> tuple[Any, Any] | None:
+    """The least and greatest value; leaving room, unless strict, to round numbers that do not cross zero."""
+    low, high = column.least, column.greatest
+    numeric = column.type.is_integer() or column.type.is_float()
+    if low is None or not (numeric or column.type == pl.Datetime or column.type == pl.Date):
+        return None
+    if isinstance(low, float) and (_has_nan(column) or not (math.isfinite(low) and math.isfinite(high))):
+        return None
+    if strictness == "strict":
+        return low, high
+    if not numeric or unique:  # later rows have later times and numbers
+        return None
+    room = (high - low) / 2 or abs(high) / 2 or 1
+    step = 10.0 ** math.floor(math.log10(room))
+    least, greatest = math.floor((low - room) / step) * step, math.ceil((high + room) / step) * step
+    least, greatest = (0 if low >= 0 else least), (0 if high <= 0 else greatest)
+    if column.type.is_integer():
+        if _contiguous(column):  # months, weekdays, flags
+            return low, high
+        first, last = _INTEGERS.get(column.type.base_type(), (-(2**127), 2**127 - 1))
+        return max(int(least), first), min(int(greatest), last)
+    return float(f"{least:.6g}"), float(f"{greatest:.6g}")
+
+
+def _contiguous(column: ColumnProfile) -> bool:
+    """Whether a column has few whole numbers, and each between its least and greatest, time and again."""
+    if not (column.exact and column.distinct) or column.distinct * _REPEATED > column.rows:
+        return False
+    return column.distinct <= FEW and column.distinct == column.greatest - column.least + 1 + bool(column.nulls)
+
+
+def _has_nan(column: ColumnProfile) -> bool:
+    return column.mean is not None and math.isnan(column.mean)
+
+
+def _rounded(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else _text(value)
+
+
+def _text(value: object) -> str:
+    """A value as YAML; a time as YAML's own."""
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S.%f").rstrip("0").rstrip(".")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    text = str(value)
+    plain = text.replace("_", "a").isalnum() and text.isascii() and text[0].isalpha()
+    words = {"yes", "no", "on", "off", "true", "false", "null", "y", "n"}
+    return text if plain and text.lower() not in words else json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,118 @@
+"""Keys of rows: which are not unique, and which are in another table or are not.
+
+A key is known by a 64-bit hash of its values: 8 bytes a row. Where a hash says that something is wrong, the rows are
+looked at again by the values themselves, so that counts are exact. That two different keys of a table of 10 million
+rows share a hash by chance has a probability of 3 in a million, and then costs that second look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from ..errors import BadInput, Place
+from .findings import EXAMPLES, Check
+from .tables import FILE, ROW, Batch, Table, reading
+
+_LOOKED_AT = 100_000  # rows with suspicious keys that are compared by the keys themselves
+
+
+def key_hash(columns: Sequence[str]) -> pl.Expr:
+    """The hash of a row's key. Nulls are equal to each other."""
+    return (pl.col(columns[0]) if len(columns) == 1 else pl.struct(columns)).hash(seed=0)
+
+
+class UniqueKey:
+    """Takes batches, and counts the rows that share their key.
+
+    Args:
+        table: which has the columns.
+        columns: together the key.
+        place: the rule's.
+    """
+
+    def __init__(self, table: Table, columns: Sequence[str], place: Place | None) -> None:
+        self._table, self._columns = table, list(columns)
+        self._check = Check(", ".join(columns), "unique", place=place)
+        self._hashes: list[pl.Series] = []
+        absent = [name for name in columns if name not in table.schema]
+        if absent:
+            self._check.failed, self._check.why = 1, f"there is no column {absent[0]}"
+
+    def update(self, batch: Batch) -> None:
+        """Take the next rows."""
+        if not self._check.failed:
+            self._hashes.append(batch.frame.select(key_hash(self._columns)).to_series())
+
+    def results(self) -> list[Check]:
+        """What was found."""
+        if self._hashes:
+            hashes = pl.concat(self._hashes).sort()
+            self._hashes = []
+            again = hashes.filter(hashes == hashes.shift(1))
+            if len(again):
+                self._look_again(again.unique())
+        return [self._check]
+
+    def _look_again(self, suspects: pl.Series) -> None:
+        key, check = key_hash(self._columns), self._check
+        rows = self._table.rows.select(*self._columns, FILE, ROW)
+        if len(suspects) <= _LOOKED_AT:
+            rows = rows.filter(key.is_in(suspects.implode()))
+            counted = rows.select(pl.len()).collect(engine="streaming").item()
+        else:
+            counted = _LOOKED_AT + 1
+        if counted <= _LOOKED_AT:
+            found = rows.collect(engine="streaming")
+            found = found.filter(pl.struct(self._columns).is_duplicated())
+            many = found.height
+        else:  # a hash that is shared by chance makes no difference any more
+            grouped = self._table.frame.select(key.alias("key")).group_by("key").len().filter(pl.col("len") > 1)
+            many = int(grouped.select(pl.col("len").sum()).collect(engine="streaming").item())
+            few = suspects.head(EXAMPLES).implode()
+            found = rows.filter(key.is_in(few)).head(EXAMPLES).collect(engine="streaming")
+        check.failed, check.why = many, f"fails: {many:,} rows share their key" if many else ""
+        check.show_rows(self._table, found, self._columns)
+
+
+def is_known(
+    columns: Sequence[str],
+    other: Table,
+    keys: Sequence[str],
+    table: Table,
+    place: Place | None,
+    *,
+    nulls: bool = False,
+) -> pl.Expr:
+    """Whether a row's key is one of another table's; null where one of its values is null, unless nulls are equal.
+
+    The keys of the other table are in memory: their values if there is one column, their hashes if there are more.
+
+    Args:
+        columns: the key here.
+        other, keys: the table, and its columns in the same order.
+        table: this one; the other one's keys are read in its types.
+        place: the rule's.
+        nulls: whether a null is equal to a null, so that whole rows can be looked up.
+
+    Raises:
+        BadInput: a column is missing on either side, or the types cannot be compared.
+    """
+    if len(columns) != len(keys):
+        what = f"{', '.join(columns)} cannot be looked up in {', '.join(keys)}"
+        raise BadInput(what, why="One is shorter", fix="Correct `columns` and `keys`", place=place)
+    for names, one, what in ((columns, table, "the data"), (keys, other, other.parts[0].name)):
+        if absent := [name for name in names if name not in one.schema]:
+            raise BadInput(f"There is no column {absent[0]!r} in {what}", fix="Correct the contract", place=place)
+    casts = [pl.col(key).cast(table.schema[column]).alias(column) for column, key in zip(columns, keys)]
+    with reading(other.parts[0].name, place):
+        frame = other.frame.select(casts)
+        if not nulls:
+            frame = frame.drop_nulls()
+        if len(columns) == 1 and not nulls:
+            known = frame.unique().collect(engine="streaming").to_series()
+            return pl.col(columns[0]).is_in(known.implode())
+        known = frame.select(key_hash(columns)).unique().collect(engine="streaming").to_series()
+    found = key_hash(columns).is_in(known.implode())
+    return found if nulls else pl.when(pl.all_horizontal(pl.col(columns).is_not_null())).then(found)
