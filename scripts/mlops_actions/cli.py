@@ -89,8 +89,14 @@ def command(action: Action[Any, Any]) -> click.Command:
 
 
 def _for_terminal(text: str) -> str:
-    """Markdown as click wraps it: each item of a list is a paragraph of its own."""
-    return re.sub(r"\n(?=- )", "\n\n", re.sub(r"\n +", " ", text.replace("`", "")))
+    """Markdown as click wraps it: each item of a list is a paragraph of its own, and a block of code stays as it is."""
+    prose, code, rest = text.partition("```")
+    shown = re.sub(r"\n(?=- )", "\n\n", re.sub(r"\n +", " ", prose.replace("`", "")))
+    if not code:
+        return shown
+    block, _, rest = rest.partition("```")
+    kept = "\n".join(f"  {line}" for line in block.partition("\n")[2].rstrip().splitlines())
+    return f"{shown}\b\n{kept}\n{_for_terminal(rest)}"
 
 
 def run(action: Action[Any, Any], given: dict[str, Any], *, as_json: bool = False) -> int:

@@ -66,6 +66,13 @@ def test_help_keeps_the_items_of_a_list_apart(mlops: Run) -> None:
         assert not lines[start - 1].strip()
 
 
+def test_help_keeps_the_lines_of_a_block_of_code(mlops: Run) -> None:
+    lines = mlops("validate-data", "--help").stdout.splitlines()
+    start = lines.index("    table:")
+    assert lines[start + 1].startswith("      rows: {")
+    assert "```" not in "".join(lines)
+
+
 def test_unknown_option_and_command_are_bad_input_with_the_nearest_name(mlops: Run) -> None:
     done = mlops("run-pipelin")
     assert done.returncode == 2 and "Did you mean 'run-pipeline'?" in done.stderr
