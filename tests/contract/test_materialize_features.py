@@ -152,9 +152,14 @@ def test_a_changed_definition_is_planned_and_materialized_from_the_beginning(sho
     assert planned["plan"]["removed"] == ["feature view stock"]
     assert planned["plan"]["added"] == ["feature view store"]
     assert planned["views"] == []
-    code, applied, said = shop.materialize()
+    code, refused, said = shop.materialize()
+    assert code == 1, said
+    assert (refused["plan"], refused["views"]) == (planned["plan"], []), "the plan had changed nothing"
+    assert len(planned["plan"]["destructive"]) == 2
+    assert "feature view sales: the type of visits changes from Int64 to Float64" in said
+    code, applied, said = shop.materialize("--allow-destructive")
     assert code == 0, said
-    assert applied["plan"] == planned["plan"], "the plan had changed nothing"
+    assert applied["plan"] == planned["plan"], "the refusal had changed nothing"
     assert "sales: its definition changed" in said
     assert views(applied) == {"sales": (2, "2020-01-05T00:00:00Z"), "store": (2, "2020-01-05T00:00:00Z")}
 
@@ -246,4 +251,4 @@ def test_two_runs_at_once_take_turns(shop: Shop, tmp_path: Path) -> None:
         results = [run.result() for run in runs]
     assert [code for code, _, _ in results] == [0, 0]
     assert sorted(outputs["record"].get("reused", False) for _, outputs, _ in results) == [False, True]
-    assert any("Waiting for another process" in said for _, _, said in results)
+    assert any("Waiting for a run of" in said for _, _, said in results)

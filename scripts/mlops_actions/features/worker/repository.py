@@ -1,4 +1,4 @@
-"""One Feast repository: read, checked, planned and applied, with every refusal at its file and line."""
+"""One Feast repository: read and checked, with every refusal at its file and line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import traceback
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -27,20 +27,6 @@ class Problem(Exception):
         self.event: dict[str, Any] = {"event": "error", "what": what, "why": why, "fix": fix, "kind": "input"}
         if place:
             self.event |= {"file": place[0], "line": place[1]}
-
-
-class Plan(NamedTuple):
-    """What applying would do.
-
-    Attributes:
-        names: objects as `kind name`, by `added`, `changed`, `removed` and `unchanged`.
-        removed: Feast's objects that are to be deleted.
-        other_values: views whose definition changed so that their online values are of no use.
-    """
-
-    names: dict[str, list[str]]
-    removed: list[Any]
-    other_values: set[str]
 
 
 class Repository:
@@ -76,43 +62,12 @@ class Repository:
     def views(self) -> list[FeatureView]:
         """The views that have a table and go to the online store."""
         views = [*self.contents.feature_views, *self.contents.stream_feature_views]
-        return [view for view in views if view.online and view.batch_source is not None]
+        return [v for v in views if v.online and v.batch_source is not None and getattr(v, "enabled", True)]
 
-    def plan(self) -> Plan:
-        """What applying would do to the registry; nothing is changed."""
-        self._check_sources()
-        try:
-            difference, _, _ = self.store.plan(self.contents)
-        except Exception as error:
-            traceback.print_exc()
-            raise self._refused(error) from None
-        kinds = {"CREATE": "added", "UPDATE": "changed", "DELETE": "removed", "UNCHANGED": "unchanged"}
-        names: dict[str, list[str]] = {kind: [] for kind in kinds.values()}
-        removed, other_values = [], set()
-        for item in difference.feast_object_diffs:
-            kind = item.feast_object_type.value
-            if item.name == "__dummy" or kind == "project":
-                continue
-            differing = sorted({d.property_name for d in item.feast_object_property_diffs if _really_differs(d)})
-            transition = item.transition_type.name
-            if transition == "UPDATE" and not differing:
-                transition = "UNCHANGED"
-            name = f"{kind} {item.name}"
-            names[kinds[transition]].append(f"{name} ({', '.join(differing)})" if transition == "UPDATE" else name)
-            if transition == "DELETE":
-                removed.append(item.current_feast_object)
-            if transition == "UPDATE" and set(differing) & {"features", "entities", "entity_columns", "batch_source"}:
-                other_values.add(item.name)
-        return Plan({kind: sorted(found) for kind, found in names.items()}, removed, other_values)
-
-    def apply(self, plan: Plan) -> None:
-        """Register everything, also when nothing changed: the online store of this machine may lack its tables."""
-        wanted = [item for kind in self.contents for item in kind]
-        try:
-            self.store.apply(wanted, objects_to_delete=plan.removed, partial=False)
-        except Exception as error:
-            traceback.print_exc()
-            raise self._refused(error) from None
+    @property
+    def on_demand_views(self) -> list[Any]:
+        """The on-demand views that are kept online."""
+        return [view for view in self.contents.on_demand_feature_views if view.write_to_online_store]
 
     def chosen(self, names: list[str]) -> list[str]:
         """The names that were asked for, if there are such views; without any, all."""
@@ -124,7 +79,7 @@ class Repository:
                 raise Problem(f"There is no feature view {name!r} to materialize", fix=fix)
         return names or views
 
-    def _check_sources(self) -> None:
+    def check_sources(self) -> None:
         """Every table that is a file is there, with the columns that its view needs; Feast applies without them."""
         from feast import FileSource
         from pyarrow.fs import FileType, LocalFileSystem
@@ -146,8 +101,9 @@ class Repository:
                 what = f"There is no table {path}, the source of the feature view {view.name!r}"
                 fix = "Give the command that makes it as `prepare`, or correct the source's `path`"
                 raise Problem(what, fix=fix, place=self._definition(view.name))
-            columns = source.get_table_column_names_and_types(self.store.config)
-            self._check_columns(view, [name for name, _ in columns])
+            if is_plain(view):
+                columns = source.get_table_column_names_and_types(self.store.config)
+                self._check_columns(view, [name for name, _ in columns])
 
     def _check_columns(self, view: FeatureView, there: list[str]) -> None:
         """A table has the timestamp, the join keys and the features of its view."""
@@ -238,7 +194,7 @@ class Repository:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(self.folder)]
         return (frames[-1].filename, frames[-1].lineno) if frames else None
 
-    def _refused(self, error: Exception) -> Problem:
+    def refused(self, error: Exception) -> Problem:
         """Feast's refusal, at the first definition that it names, if there is one."""
         text = short(error)
         for name in re.findall(r"[\w-]{3,}", str(error)):
@@ -258,17 +214,10 @@ class Repository:
         return str(self.folder / "feature_store.yaml"), 1
 
 
-def _really_differs(difference: Any) -> bool:
-    """Whether a property differs in more than the times at which a source was registered, which Feast compares too."""
-    sides = []
-    for value in (difference.val_existing, difference.val_declared):
-        if hasattr(value, "DESCRIPTOR") and "meta" in value.DESCRIPTOR.fields_by_name:
-            copy = type(value)()
-            copy.CopyFrom(value)
-            copy.ClearField("meta")
-            value = copy
-        sides.append(value)
-    return bool(sides[0] != sides[1])
+def is_plain(view: Any) -> bool:
+    """Whether a view's features are columns of its source as they are."""
+    made = ("feature_transformation", "aggregations", "source_views")
+    return view.batch_source is not None and not any(getattr(view, name, None) for name in made)
 
 
 def source_name(source: Any, name: str) -> str:
