@@ -1,4 +1,4 @@
-"""Every value type of Feast, written by Feast and by the fast way in one process: `python tests/feast_types.py STORE FOLDER`.
+"""Every value type of Feast, written by Feast and by the fast way: `python tests/feast_types.py STORE FOLDER`.
 
 Run with a Python that has Feast. STORE is the `online_store` of feature_store.yaml as JSON, with `{side}` where the two
 must not meet. It prints JSON: for each view how many rows each side has, and the names of features that differ.
@@ -40,6 +40,8 @@ def columns() -> dict[str, tuple[Any, pa.Array]]:
     i32, i64 = [0, 1, -1, 127, 128, 2**31 - 1, -(2**31)], [0, 1, -1, 300, 2**53, 2**63 - 1, -(2**63)]
     floats = [0.0, -0.0, 1.5, 1e300, 5e-324, float("inf"), float("-inf"), 0.1]
     texts = ["", "a", "ü€𝄞", "x" * 127, "x" * 128, "'\"\\\n\0 end"]
+    two_texts = pa.struct({"k": pa.string(), "l": pa.string()})
+    text_and_number = pa.struct({"n": pa.string(), "a": pa.int64()})
     found: dict[str, tuple[Any, pa.Array]] = {
         "int32": (t.Int32, every(i32, pa.int32())),
         "int32_of_int8": (t.Int32, every([1, -128, 127], pa.int8())),
@@ -88,10 +90,10 @@ def columns() -> dict[str, tuple[Any, pa.Array]]:
         "set_text": (t.Set(t.String), every([["a", "b", "a"], ["c"]], pa.list_(pa.string()))),
         "set_float": (t.Set(t.Float64), every([[0.5, 0.5, 1.0], [2.0]], pa.list_(pa.float64()))),
         "set_bool": (t.Set(t.Bool), every([[True, True], [False]], pa.list_(pa.bool_()))),
-        "map": (t.Map, every([{"k": "v", "l": "w"}, {"k": "x", "l": None}], pa.struct({"k": pa.string(), "l": pa.string()}))),
+        "map": (t.Map, every([{"k": "v", "l": "w"}, {"k": "x", "l": None}], two_texts)),
         "maps": (t.Array(t.Map), every([['[{"k": "v"}]'][0]], pa.string())),
         "json": (t.Json, every(['{"a": [1, 2]}', "null"], pa.string())),
-        "struct": (t.Struct({"n": t.String, "a": t.Int64}), every([{"n": "x", "a": 1}], pa.struct({"n": pa.string(), "a": pa.int64()}))),
+        "struct": (t.Struct({"n": t.String, "a": t.Int64}), every([{"n": "x", "a": 1}], text_and_number)),
         "nested": (t.Array(t.Array(t.Int64)), every([[[1, 2], [3]], [[4]]], pa.list_(pa.list_(pa.int64())))),
         "uuid": (t.Uuid, every([UUID + "1", UUID + "2"], pa.string())),
         "uuids": (t.Array(t.Uuid), every([[UUID + "1", UUID + "2"], [UUID + "3"]], pa.list_(pa.string()))),
@@ -149,17 +151,18 @@ def views(folder: Path) -> list[Any]:
 
 
 def store_of(online: dict[str, Any], folder: Path, side: str) -> Any:
-    """A Feast store of its own."""
+    """A Feast store of its own; Redis has numbers for databases."""
     from feast import FeatureStore
     from feast.repo_config import RepoConfig
 
     (folder / side).mkdir()
+    text = json.dumps(online).replace("db={side}", f"db={int(side == 'ours')}").replace("{side}", side)
     config = RepoConfig(
-        project=f"types_{side}" if online["type"] == "postgres" else "types",
+        project="types",
         provider="local",
         registry=str(folder / side / "registry.db"),
         offline_store={"type": "dask"},
-        online_store=json.loads(json.dumps(online).replace("{side}", side)),
+        online_store=json.loads(text),
         entity_key_serialization_version=3,
         repo_path=folder,
     )

@@ -70,21 +70,21 @@ def entity_keys(prefix: bytes, columns: Sequence[tuple[pa.Array, ValueType]]) ->
         columns: each join key's values without nulls and its type, in the order of the names.
     """
     rows = len(columns[0][0])
-    parts: list[Any] = [_constant(prefix, rows)]
+    parts: list[Any] = [constant(prefix, rows)]
     for column, kind in columns:
         if kind.name in ("INT32", "INT64"):
             width = 4 if kind.name == "INT32" else 8
             numbers = column.to_numpy(zero_copy_only=False).astype(f"<i{width}")
             parts += [
-                _constant(_word(_KEY_TYPES[kind.name]) + _word(width), rows),
-                _fixed(numbers.view(np.uint8).reshape(rows, width)),
+                constant(_word(_KEY_TYPES[kind.name]) + _word(width), rows),
+                fixed(numbers.view(np.uint8).reshape(rows, width)),
             ]
         else:
             content = column.cast(pa.large_binary())
             lengths = pc.binary_length(content).to_numpy().astype("<u4")
             parts += [
-                _constant(_word(_KEY_TYPES[kind.name]), rows),
-                _fixed(lengths.view(np.uint8).reshape(rows, 4)),
+                constant(_word(_KEY_TYPES[kind.name]), rows),
+                fixed(lengths.view(np.uint8).reshape(rows, 4)),
                 content,
             ]
     return pc.binary_join_element_wise(*parts, pa.scalar(b"", pa.large_binary()))
@@ -95,6 +95,24 @@ def can_be_key(column: pa.DataType, kind: ValueType) -> bool:
     if kind.name in ("INT32", "INT64"):
         return bool(pa.types.is_signed_integer(column))
     return kind.name == "STRING" and _is_text(column)
+
+
+def varints(numbers: Ints, tag: int, there: np.ndarray[Any, np.dtype[np.bool_]]) -> pa.Array:
+    """A tag of one byte and a varint for each number that is there, and nothing for the others."""
+    return _tagged(_varint_rows(numbers), tag, there)
+
+
+def fixed(rows: Bytes) -> pa.Array:
+    """Rows of as many bytes each as a binary array."""
+    count, width = rows.shape
+    offsets = np.arange(count + 1, dtype=np.int64) * width
+    content = pa.py_buffer(np.ascontiguousarray(rows))
+    return pa.Array.from_buffers(pa.large_binary(), count, [None, pa.py_buffer(offsets), content])
+
+
+def constant(content: bytes, rows: int) -> pa.Array:
+    """The same bytes for each row."""
+    return pa.repeat(pa.scalar(content, pa.large_binary()), rows)
 
 
 def _as_pandas_has_it(column: pa.Array) -> pa.Array:
@@ -130,7 +148,7 @@ def _floats(column: pa.Array, name: str) -> tuple[pa.Array, pa.Array]:
     rows[:, 0] = _FIELDS[name] << 3 | wire
     rows[:, 1:] = numbers.view(np.uint8).reshape(len(numbers), numbers.itemsize)
     texts = pa.array(list(map(repr, numbers.astype(np.float64).tolist())), pa.large_string())
-    return _kept(_fixed(rows), there), _nulls(texts, there)
+    return _kept(fixed(rows), there), _nulls(texts, there)
 
 
 def _booleans(column: pa.Array) -> tuple[pa.Array, pa.Array]:
@@ -139,7 +157,7 @@ def _booleans(column: pa.Array) -> tuple[pa.Array, pa.Array]:
     rows = np.empty((len(flags), 2), np.uint8)
     rows[:, 0], rows[:, 1] = _FIELDS["BOOL"] << 3 | _VARINT, flags
     texts = pc.if_else(column, pa.scalar("True", pa.large_string()), pa.scalar("False", pa.large_string()))
-    return _kept(_fixed(rows), there), texts
+    return _kept(fixed(rows), there), texts
 
 
 def _timestamps(column: pa.Array) -> pa.Array:
@@ -194,7 +212,7 @@ def _after_length(content: pa.Array, tag: bytes) -> pa.Array:
     """The tag, the length as a varint, and the content, of each row."""
     lengths = pc.binary_length(content).to_numpy(zero_copy_only=False).astype(np.int64)
     return pc.binary_join_element_wise(
-        _constant(tag, len(content)), _ragged(*_varint_rows(lengths)), content, pa.scalar(b"", pa.large_binary())
+        constant(tag, len(content)), _ragged(*_varint_rows(lengths)), content, pa.scalar(b"", pa.large_binary())
     )
 
 
@@ -228,17 +246,6 @@ def _ragged(rows: Bytes, widths: Ints) -> pa.Array:
     np.cumsum(widths, out=offsets[1:])
     content = rows[np.arange(rows.shape[1]) < widths[:, None]]
     return pa.Array.from_buffers(pa.large_binary(), len(rows), [None, pa.py_buffer(offsets), pa.py_buffer(content)])
-
-
-def _fixed(rows: Bytes) -> pa.Array:
-    count, width = rows.shape
-    offsets = np.arange(count + 1, dtype=np.int64) * width
-    content = pa.py_buffer(np.ascontiguousarray(rows))
-    return pa.Array.from_buffers(pa.large_binary(), count, [None, pa.py_buffer(offsets), content])
-
-
-def _constant(content: bytes, rows: int) -> pa.Array:
-    return pa.repeat(pa.scalar(content, pa.large_binary()), rows)
 
 
 def _kept(content: pa.Array, there: np.ndarray[Any, np.dtype[np.bool_]]) -> pa.Array:

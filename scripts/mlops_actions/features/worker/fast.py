@@ -19,7 +19,7 @@ import pyarrow as pa
 from .encoding import can_be_key, entity_keys, values
 from .repository import Problem
 from .source import Source, micros_of
-from .writing import Encoded, Writer, writer_for
+from .writing import Encoded, can_write, writer_for
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -61,8 +61,8 @@ def obstacle(store: FeatureStore, view: Any, source: Source) -> str:
             type_ = source.dataset.schema.field(source.keys[column.name]).type
             if not can_be_key(type_, column.dtype.to_value_type()):
                 return f"its join key {column.name} is {type_} in the source and {column.dtype} in Feast"
-    if writer_for(store, view) is None:
-        return f"there is none for the online store {config.online_store.type}"
+    if not can_write(store):
+        return f"its online store is {config.online_store.type}"
     return ""
 
 
@@ -84,9 +84,7 @@ class Fast:
         self._columns = {c.name: c.dtype.to_value_type() for c in self.view.entity_columns}
         version = store.config.entity_key_serialization_version
         self._prefix = serialize_entity_key_prefix(sorted(self._columns), version)
-        writer = writer_for(store, self.view)
-        assert writer, "asked for after `obstacle` said that there is one"
-        self._writer: Writer = writer
+        self._writer = writer_for(store, self.view)
 
     def write(self, numbers: Ints, progress: Callable[[int], None]) -> None:
         """Write the rows with these numbers, which are in the order of their keys.

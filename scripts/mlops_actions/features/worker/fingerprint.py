@@ -77,7 +77,8 @@ def _object_hashes(column: pa.Array) -> Hashes:
         known = np.append(hash_array(distinct, categorize=False) if len(distinct) else [], _NULL).astype(np.uint64)
         found: Hashes = known[encoded.indices.fill_null(len(distinct)).to_numpy(zero_copy_only=False)]
         return found
-    every: Hashes = hash_array(np.array([repr(value) for value in column.to_pylist()], dtype=object), categorize=False)
+    texts = np.array([repr(value) for value in column.to_pylist()], dtype=object)
+    every: Hashes = hash_array(texts, categorize=False)
     return every
 
 

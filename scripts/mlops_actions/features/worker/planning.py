@@ -2,7 +2,7 @@
 
 The plan compares the registry's objects with the repository's, so it is the same for every registry and online store.
 Feast's apply is guarded: intervals of views whose online values stay right are the same after it, those of views whose
-online values are of no use any more are gone with the same commit, and every view has its online table.
+online values are of no use any more are gone before it, and every view has its online table.
 """
 
 from __future__ import annotations
@@ -91,10 +91,12 @@ def apply(repository: Repository, plan: Plan) -> None:
     before = _intervals(store, repository.views)
     wanted = [item for kind in repository.contents for item in kind]
     try:
-        for name in plan.rewritten & before.keys():
-            # Feast keeps the intervals of a view whose values it cannot read any more. Deleting it before it is
-            # applied again is one commit, so that a process killed in between leaves no interval that is not true.
-            store.registry.delete_feature_view(name, store.project, commit=False)
+        # Feast keeps the intervals of a view whose values it cannot read any more, unless the view is applied anew. A
+        # process that is killed in between leaves a view that is added, and filled, by the next one. Where views have
+        # versions, a new version has an online table of its own, which is found to be empty.
+        versions = store.config.registry.enable_online_feature_view_versioning
+        for name in set() if versions else plan.rewritten & before.keys():
+            store.registry.delete_feature_view(name, store.project)
         store.apply(wanted, objects_to_delete=plan.removed, partial=False)
     except Exception as error:
         traceback.print_exc()

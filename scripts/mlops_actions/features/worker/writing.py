@@ -1,6 +1,6 @@
-"""Encoded rows written to an online store as Feast writes them: SQLite, Redis and Postgres.
+"""Encoded rows, and the online stores that they can be written to as Feast writes them: SQLite, Redis and Postgres.
 
-`writer_for` says whether the online store is one that is known here. Each `write` is one commit of rows that are in the
+Each `write` is one commit of rows that are in the
 order of their keys, which keeps a table's index in the pages that are at hand.
 """
 
@@ -54,14 +54,30 @@ class Writer(Protocol):
         """Give back the connection."""
 
 
-def writer_for(store: FeatureStore, view: Any) -> Writer | None:
-    """The way to write a view's rows, or None where it is not known and Feast's own must be taken."""
+def can_write(store: FeatureStore) -> bool:
+    """Whether the online store is one that is known here, as it is configured."""
     online = store.config.online_store
     if getattr(online, "vector_enabled", False) or getattr(online, "enable_openai_compatible_store", False):
-        return None
-    kinds = {"sqlite": Sqlite}
-    kind = kinds.get(str(online.type))
-    return kind(store, view) if kind else None
+        return False
+    if online.type == "redis":
+        from .to_redis import is_one_server
+
+        return is_one_server(store)
+    return str(online.type) in ("sqlite", "postgres")
+
+
+def writer_for(store: FeatureStore, view: Any) -> Writer:
+    """The way to write a view's rows to an online store of which `can_write` holds."""
+    kind = store.config.online_store.type
+    if kind == "redis":
+        from .to_redis import Redis
+
+        return Redis(store, view)
+    if kind == "postgres":
+        from .to_postgres import Postgres
+
+        return Postgres(store, view)
+    return Sqlite(store, view)
 
 
 class Sqlite:
