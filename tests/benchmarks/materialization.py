@@ -1,9 +1,9 @@
 """materialize-features against `feast materialize`: the same table, repository and online store, side by side.
 
-`scripts/bench materialization` takes 100,000 rows of 10 features (ints, floats, strings, bools, timestamps, arrays, nulls)
-to SQLite, Redis and Postgres by both ways. ROWS=1000000 STORES=sqlite sets other sizes, and OURS=1 leaves Feast's out, which
-is needed where Feast's does not fit this machine's memory. Each way is a process of its own; its peak memory is the
-kernel's.
+`scripts/bench materialization` takes 100,000 rows of 10 features (ints, floats, strings, bools, timestamps, arrays,
+nulls) to SQLite, Redis and Postgres by both ways. ROWS=1000000 STORES=sqlite sets other sizes, and OURS=1 leaves
+Feast's out, which is needed where Feast's does not fit this machine's memory. Each way is a process of its own; its
+peak memory is the kernel's.
 """
 
 from __future__ import annotations
@@ -31,14 +31,17 @@ writer = None
 for first in range(0, rows, 131072):
     n = min(131072, rows - first)
     at = np.datetime64("2024-01-01", "us") + (np.arange(first, first + n) % 2592000).astype("timedelta64[s]")
-    def holes(values): return pa.array(values, mask=random.random(n) < 0.05)
-    arrays = pa.ListArray.from_arrays(np.arange(0, 4 * n + 1, 4, dtype="int32"), pa.array(random.random(4 * n).astype("f4")))
+    def holes(values):
+        return pa.array(values, mask=random.random(n) < 0.05)
+    floats = pa.array(random.random(4 * n).astype("f4"))
+    arrays = pa.ListArray.from_arrays(np.arange(0, 4 * n + 1, 4, dtype="int32"), floats)
     table = pa.table({
         "id": order[first:first + n], "event_timestamp": pa.array(at, pa.timestamp("us", tz="UTC")),
         "small": random.integers(0, 1000, n), "with_null": holes(random.integers(0, 10**6, n)),
         "float32": random.random(n).astype("f4"), "float64": random.standard_normal(n),
         "float64_null": holes(random.standard_normal(n)), "word": pa.array(words[random.integers(0, 5, n)]),
-        "name": pa.array(np.char.add("user-", random.integers(0, 10**7, n).astype(str))), "flag": random.random(n) < 0.5,
+        "name": pa.array(np.char.add("user-", random.integers(0, 10**7, n).astype(str))),
+        "flag": random.random(n) < 0.5,
         "moment": pa.array(at, pa.timestamp("us", tz="UTC")), "numbers": arrays})
     writer = writer or pq.ParquetWriter(path, table.schema)
     writer.write_table(table)

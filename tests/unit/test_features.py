@@ -271,3 +271,12 @@ def test_section_shows_views_and_changes() -> None:
     assert "- x: offline 1, online 2" in text
     assert "| changed | entity carrier |" in text
     assert "<details open><summary>" in text
+
+
+def test_section_says_what_is_destructive() -> None:
+    plan = Plan(removed=["feature view a"], destructive=["feature view a: it is removed"])
+    result = done(plan=plan).model_copy(update={"refused": True})
+    details = {**result.model_dump(mode="json"), "mode": "incremental"}
+    text = section(Record(action="materialize-features", started="", seconds=7.0, details=details, verdict="rejected"))
+    assert "**Refused:** these changes take away what is served online, and need `allow-destructive`." in text
+    assert "- feature view a: it is removed" in text

@@ -86,7 +86,8 @@ def _mixed(bits: Hashes) -> Hashes:
     """The finalizer of splitmix64 (Steele, Lea and Flood 2014): each bit of the result depends on each one given."""
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return bits ^ (bits >> np.uint64(31))
+    mixed: Hashes = bits ^ (bits >> np.uint64(31))
+    return mixed
 
 
 def _is_moment(type_: pa.DataType) -> bool:

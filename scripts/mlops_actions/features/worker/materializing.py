@@ -18,7 +18,7 @@ import pyarrow as pa
 from .fast import Fast, obstacle
 from .fingerprint import Fingerprint
 from .reading_back import compare, has_any
-from .repository import Problem, is_plain, short
+from .repository import Problem, is_of_a_store, is_plain, short
 from .source import BEGINNING, Index, Source, from_micros, to_micros
 
 if TYPE_CHECKING:
@@ -245,12 +245,6 @@ class Materializer:
             return True
         with self._feast:
             return has_any(self.store, source, rows.tolist())
-
-
-def is_of_a_store(error: BaseException) -> bool:
-    """Whether an exception speaks of a server, a disk or a connection, and not of a value."""
-    modules = {kind.__module__.split(".")[0] for kind in type(error).__mro__}
-    return isinstance(error, OSError) or bool(modules & {"sqlite3", "redis", "psycopg", "psycopg_pool", "sqlalchemy"})
 
 
 def digest_of(views: list[Done]) -> str:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView
 
 
+_NUMBERS = ("INT32", "INT64", "FLOAT", "DOUBLE", "BOOL", "UNIX_TIMESTAMP")
+
+
 class Problem(Exception):
     """An end that the user is told about; `place` is a file and line."""
 
@@ -102,8 +105,9 @@ class Repository:
                 fix = "Give the command that makes it as `prepare`, or correct the source's `path`"
                 raise Problem(what, fix=fix, place=self._definition(view.name))
             if is_plain(view):
-                columns = source.get_table_column_names_and_types(self.store.config)
-                self._check_columns(view, [name for name, _ in columns])
+                columns = dict(source.get_table_column_names_and_types(self.store.config))
+                self._check_columns(view, list(columns))
+                self._check_types(view, columns)
 
     def _check_columns(self, view: FeatureView, there: list[str]) -> None:
         """A table has the timestamp, the join keys and the features of its view."""
@@ -115,6 +119,22 @@ class Repository:
                 what = f"The source of the feature view {view.name!r} has no column {name!r}"
                 why = f"It has: {', '.join(there)}"
                 raise Problem(what, why, "Correct the name, or the table", place=self._definition(name))
+
+    def _check_types(self, view: FeatureView, types: dict[str, str]) -> None:
+        """The timestamp is a time, and a text is no number: Feast finds out halfway, without saying where."""
+        source = view.batch_source
+        found = types[source_name(source, source.timestamp_field)]
+        if not found.startswith(("timestamp", "date")):
+            what = f"The column {source.timestamp_field!r} of the source of {view.name!r} is {found}, which is no time"
+            fix = "Write it as a timestamp, with a time zone"
+            raise Problem(what, fix=fix, place=self._definition(source.timestamp_field))
+        for feature in view.features:
+            column = source_name(source, feature.name)
+            numeric = feature.dtype.to_value_type().name in _NUMBERS
+            if numeric and types[column].startswith(("string", "large_string", "binary", "list", "struct", "map")):
+                what = f"The column {column!r} of the source of {view.name!r} is {types[column]} and the feature is"
+                fix = "Correct the table, or the field's dtype"
+                raise Problem(f"{what} {feature.dtype}", fix=fix, place=self._definition(feature.name))
 
     def _configuration(self) -> dict[str, Any]:
         """feature_store.yaml with the variables filled in, as Feast does."""
@@ -195,7 +215,13 @@ class Repository:
         return (frames[-1].filename, frames[-1].lineno) if frames else None
 
     def refused(self, error: Exception) -> Problem:
-        """Feast's refusal, at the first definition that it names, if there is one."""
+        """Feast's refusal, at the first definition that it names, if there is one; or a store's that fails."""
+        if is_of_a_store(error):
+            config = self.store.config
+            what = f"The registry or the online store ({config.online_store.type}) cannot be used"
+            problem = Problem(what, short(error), "See that it runs, can be reached and written to, and has space")
+            problem.event["kind"] = "remote"
+            return problem
         text = short(error)
         for name in re.findall(r"[\w-]{3,}", str(error)):
             for file in sorted(self.folder.rglob("*.py")):
@@ -218,6 +244,12 @@ def is_plain(view: Any) -> bool:
     """Whether a view's features are columns of its source as they are."""
     made = ("feature_transformation", "aggregations", "source_views")
     return view.batch_source is not None and not any(getattr(view, name, None) for name in made)
+
+
+def is_of_a_store(error: BaseException) -> bool:
+    """Whether an exception speaks of a server, a disk or a connection, and not of a value."""
+    modules = {kind.__module__.split(".")[0] for kind in type(error).__mro__}
+    return isinstance(error, OSError) or bool(modules & {"sqlite3", "redis", "psycopg", "psycopg_pool", "sqlalchemy"})
 
 
 def source_name(source: Any, name: str) -> str:
