@@ -127,6 +127,16 @@ def test_a_back_fill_that_was_killed_goes_on_with_its_first_unfinished_chunk(sho
     assert views(third)["sales"][0] == 8
 
 
+def test_a_range_before_what_is_materialized_is_pointed_out(shop: Shop) -> None:
+    assert shop.materialize("--views", "sales")[0] == 0
+    code, done, said = shop.materialize(
+        "--views", "sales", "--mode", "range", "--start", "2020-01-01", "--end", "2020-01-02"
+    )
+    assert code == 0, said
+    assert "the range ends before 2020-01-05T00:00:00Z" in said
+    assert views(done)["sales"] == (2, "2020-01-05T00:00:00Z")
+
+
 def test_a_killed_job_neither_blocks_the_next_nor_leaves_an_interval_that_is_not_true(shop: Shop) -> None:
     shop.give(days=400)
     command = [str(MLOPS), "materialize-features", "--chunk", "2d", "--views", "sales"]

@@ -112,6 +112,11 @@ class Materializer:
         lost = before is not None and self.wanted.mode == "incremental" and not self._has_online(source, index, before)
         if lost:
             self.notice(f"{name}: the online store has nothing of it any more; it is materialized from the beginning")
+        if self.wanted.mode == "range" and before is not None and self.wanted.end < before:
+            self.notice(
+                f"{name}: the range ends before {_text(before)}, until when it is materialized; where the online"
+                " store keeps what is written last, the range's older values replace newer ones"
+            )
         self._write(done, source, index, None if lost else before)
         if done.watermark is None:
             self.notice(f"{name}: its source has no rows until {self.wanted.end:%Y-%m-%d %H:%M} UTC")
@@ -232,7 +237,10 @@ class Materializer:
         done.fingerprint = known.state()
         if not is_plain(done.view) or not self.wanted.sample:
             return
-        start = self.wanted.start if self.wanted.start and done.rows else BEGINNING
+        start = BEGINNING
+        if self.wanted.start and done.rows and self.store.config.online_store.type != "redis":
+            # What was written last is what is there, even over newer rows; Redis keeps the newest.
+            start, watermark = self.wanted.start, min(watermark, self.wanted.end)
         rows = index.latest(start, watermark).tolist()
         sample = [row for row in rows[:: max(1, len(rows) // self.wanted.sample)] if not index.is_tied(row)]
         with self._feast:
