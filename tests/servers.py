@@ -1,4 +1,4 @@
-"""S3 servers for tests: SeaweedFS, started once a session from its wheel, and a MinIO that runs or can be started.
+"""Servers for tests: S3 by SeaweedFS and MinIO, Redis, and Postgres; each is started once a session.
 
 `seaweedfs()` and `minio()` give an `S3`, or skip the test with a line that says how to get one. Each call of
 `S3.new_store()` gives the URI of a new bucket, so that tests do not meet.
@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import shutil
@@ -204,3 +205,76 @@ def _writable(store: Store) -> bool:
     except RemoteFailed:
         return False
     return True
+
+
+def redis() -> int:
+    """The port of a Redis of this session, emptied; a skip when it is not installed."""
+    port = _start_redis()
+    if port is None:
+        pytest.skip("no Redis: `apt-get install redis-server`")
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"FLUSHALL\r\n")
+        assert connection.recv(100).startswith(b"+OK")
+    return port
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A running Postgres without a password, and a database of its own for each caller."""
+
+    port: int
+    database: str
+    user: str = "postgres"
+
+
+def postgres() -> Postgres:
+    """A new database in the Postgres of this session; a skip when it is not installed."""
+    found = _start_postgres()
+    if found is None:
+        pytest.skip("no Postgres: `apt-get install postgresql`")
+    port, programs = found
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    command = [str(programs / "psql"), "-qh", "127.0.0.1", "-p", str(port), "-U", "postgres", "-c"]
+    subprocess.run([*command, f"CREATE DATABASE {name}"], check=True)
+    return Postgres(port, name)
+
+
+@cache
+def _start_redis() -> int | None:
+    server = shutil.which("redis-server")
+    if server is None:
+        return None
+    folder, port = _scratch("redis"), free_port()
+    command = [server, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    _start(command, folder / "log")
+    _wait_for_port(port, folder / "log")
+    return port
+
+
+@cache
+def _start_postgres() -> tuple[int, Path] | None:
+    """Port and folder of the programs. Postgres refuses to be run by root, so root runs it as its own user."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    if not found:
+        return None
+    programs, folder, port = found[-1].parent, _scratch("postgres"), free_port()
+    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    if as_user:
+        shutil.chown(folder, "postgres")
+    data = folder / "data"
+    make = [*as_user, str(programs / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "--no-sync"]
+    subprocess.run(make, check=True, capture_output=True, cwd=folder)
+    options = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
+    _start([*as_user, str(programs / "postgres"), "-D", str(data), "-p", str(port), *options], folder / "log")
+    _wait_for_port(port, folder / "log")
+    return port, programs
+
+
+def _wait_for_port(port: int, log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"Nothing listens on port {port}:\n{log.read_text()[-2000:]}")
+        time.sleep(0.1)

@@ -2,103 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
 
-import polars as pl
 import pytest
 
 import servers
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-DAY = datetime(2020, 1, 1, tzinfo=timezone.utc)
-
-STORE = """\
-project: shop
-provider: local
-registry: ${MLOPS_STORE}/features/registry.db
-offline_store: {type: dask}
-online_store: {type: sqlite, path: "${MLOPS_HOME}/shop.db"}
-entity_key_serialization_version: 3
-"""
-DEFINITIONS = """\
-import os
-from datetime import timedelta
-from feast import Entity, FeatureView, Field, FileSource, ValueType
-from feast.types import Float64, Int64
-
-shop = Entity(name="shop", value_type=ValueType.STRING)
-root = os.environ["MLOPS_STORE"].removeprefix("file://")
-endpoint = os.environ.get("MLOPS_STORE_ENDPOINT", "")
-
-
-def table(name):
-    path = f"{root}/features/{name}.parquet"
-    return FileSource(name=name, path=path, timestamp_field="event_timestamp", s3_endpoint_override=endpoint)
-
-
-sales = FeatureView(
-    name="sales", entities=[shop], ttl=timedelta(days=3), source=table("sales"),
-    schema=[Field(name="revenue", dtype=Float64), Field(name="visits", dtype=Int64)],
-)
-stock = FeatureView(
-    name="stock", entities=[shop], ttl=timedelta(days=3), source=table("stock"),
-    schema=[Field(name="items", dtype=Int64)],
-)
-"""
-
-
-def sales(days: int, factor: float = 1.0) -> pl.DataFrame:
-    """Two shops, a row a day."""
-    rows = [(DAY + timedelta(days=d), shop, factor * d, d * 10) for d in range(days) for shop in ("a", "b")]
-    return pl.DataFrame(rows, schema=["event_timestamp", "shop", "revenue", "visits"], orient="row")
-
-
-@dataclass
-class Shop:
-    """A consumer with a Feast repository, on a store of its own."""
-
-    root: Path
-    run: Run
-    environ: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def folder(self) -> Path:
-        return self.root / "features"
-
-    def give(self, days: int, factor: float = 1.0) -> None:
-        """Put the tables into the store; a file:// store only."""
-        folder = Path(self.environ["MLOPS_STORE"].removeprefix("file://")) / "features"
-        folder.mkdir(parents=True, exist_ok=True)
-        table = sales(days, factor)
-        table.write_parquet(folder / "sales.parquet")
-        table.select("event_timestamp", "shop", items="visits").write_parquet(folder / "stock.parquet")
-
-    def materialize(self, *options: str) -> tuple[int, dict[str, Any], str]:
-        """Exit code, outputs, and what was said."""
-        done = self.run("materialize-features", "--json", *options, cwd=self.root, **self.environ)
-        return done.returncode, json.loads(done.stdout), done.stderr
+from feast_worlds import DEFINITIONS, Run, Shop, make_shop, views
 
 
 @pytest.fixture
 def shop(tmp_path: Path, mlops: Run) -> Shop:
-    root = tmp_path / "shop"
-    (root / "features").mkdir(parents=True)
-    (root / "features" / "feature_store.yaml").write_text(STORE)
-    (root / "features" / "definitions.py").write_text(DEFINITIONS)
-    made = Shop(root, mlops, {"MLOPS_STORE": (tmp_path / "store").as_uri(), "MLOPS_HOME": str(tmp_path / "home")})
-    made.give(days=5)
-    return made
-
-
-def views(outputs: dict[str, Any]) -> dict[str, tuple[int, str]]:
-    return {view["name"]: (view["rows"], view["watermark"]) for view in outputs["views"]}
+    return make_shop(tmp_path, mlops)
 
 
 def test_incremental_writes_what_is_new_and_the_same_work_is_reused(shop: Shop) -> None:
@@ -152,9 +67,14 @@ def test_a_changed_definition_is_planned_and_materialized_from_the_beginning(sho
     assert planned["plan"]["removed"] == ["feature view stock"]
     assert planned["plan"]["added"] == ["feature view store"]
     assert planned["views"] == []
-    code, applied, said = shop.materialize()
+    code, refused, said = shop.materialize()
+    assert code == 1, said
+    assert (refused["plan"], refused["views"]) == (planned["plan"], []), "the plan had changed nothing"
+    assert len(planned["plan"]["destructive"]) == 2
+    assert "feature view sales: the type of visits changes from Int64 to Float64" in said
+    code, applied, said = shop.materialize("--allow-destructive")
     assert code == 0, said
-    assert applied["plan"] == planned["plan"], "the plan had changed nothing"
+    assert applied["plan"] == planned["plan"], "the refusal had changed nothing"
     assert "sales: its definition changed" in said
     assert views(applied) == {"sales": (2, "2020-01-05T00:00:00Z"), "store": (2, "2020-01-05T00:00:00Z")}
 
@@ -246,4 +166,4 @@ def test_two_runs_at_once_take_turns(shop: Shop, tmp_path: Path) -> None:
         results = [run.result() for run in runs]
     assert [code for code, _, _ in results] == [0, 0]
     assert sorted(outputs["record"].get("reused", False) for _, outputs, _ in results) == [False, True]
-    assert any("Waiting for another process" in said for _, _, said in results)
+    assert any("Waiting for a run of" in said for _, _, said in results)

@@ -15,16 +15,10 @@ import pytest
 
 from mlops_actions.errors import BadInput
 from mlops_actions.features import process
-from mlops_actions.features.materialize import (
-    Materialized,
-    Plan,
-    Request,
-    View,
-    find_repository,
-    key_parts,
-    materialize,
-    times,
-)
+from mlops_actions.features.materialize import Request, find_repository, key_parts, lock_path, materialize
+from mlops_actions.features.progress import Progress
+from mlops_actions.features.results import Materialized, Plan, View
+from mlops_actions.features.times import length, times
 from mlops_actions.record import Record
 from mlops_actions.reports.sections import section
 
@@ -63,6 +57,10 @@ def request_(tmp_path: Path) -> Request:
         mode="incremental",
         start=None,
         end=None,
+        chunk=None,
+        redo=False,
+        allow_destructive=False,
+        parallel=2,
         sample=20,
         scratch=tmp_path / "scratch",
     )
@@ -200,11 +198,59 @@ def test_headline_says_what_was_done() -> None:
         done(view(), view(rows=2000)).headline("incremental")
         == "2 feature views, 2,003 rows written, 6 read back equal"
     )
-    assert done(view(rows=0)).headline("incremental") == "1 feature views, nothing new to write, 3 read back equal"
+    assert done(view(rows=0)).headline("incremental") == "1 feature view, nothing new to write, 3 read back equal"
     assert done(plan=Plan(added=["entity a", "entity b"])).headline("plan-only") == "The plan: 2 added"
     assert done(plan=Plan(unchanged=["entity a"])).headline("plan-only") == "The plan: nothing changed"
     differing = view(differences=["weather:temp of origin=JFK: offline 1.0, online 2.0"])
     assert "does not give what the source of weather has" in done(differing).headline("range")
+
+
+def test_a_destructive_plan_is_counted_and_its_refusal_says_why() -> None:
+    plan = Plan(removed=["feature view a"], destructive=["feature view a: it is removed", "b"])
+    assert done(plan=plan).headline("plan-only") == "The plan: 1 removed; 2 changes would be destructive"
+    refused = done(plan=plan).model_copy(update={"refused": True})
+    assert "destructive: feature view a: it is removed (and 1 more)" in refused.headline("incremental")
+
+
+def test_the_stalest_view_is_named_when_it_is_older_than_it_may_be() -> None:
+    now = datetime(2013, 6, 4, tzinfo=UTC)
+    both = done(view(), view(name="old", watermark="2013-05-01T00:00:00Z"))
+    assert both.stale(timedelta(days=40), now) == ""
+    assert both.stale(timedelta(days=7), now) == "old is 34.0 days old, and `max-age` is 7.0 days"
+    assert "never been materialized" in done(view(watermark="")).stale(timedelta(days=7), now)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("", None), ("36h", timedelta(hours=36)), ("2w", timedelta(days=14))])
+def test_a_length_of_time_has_a_unit(text: str, expected: timedelta | None) -> None:
+    assert length("chunk", text) == expected
+
+
+@pytest.mark.parametrize("text", ["7", "d", "0d", "-1d", "soon"])
+def test_what_is_no_length_of_time_is_refused(text: str) -> None:
+    with pytest.raises(BadInput, match="is no length of time"):
+        length("chunk", text)
+
+
+def test_the_lock_is_of_the_registry_that_the_variables_name(request_: Request) -> None:
+    file = request_.folder / "feature_store.yaml"
+    file.write_text("project: p\nregistry: ${STORE}/registry.db\n")
+    here, there = (lock_path(request_.folder, {"STORE": name}) for name in ("a", "b"))
+    assert here.startswith("locks/features-") and here != there
+    file.write_text("# moved\nregistry: ${STORE}/registry.db\nproject: p\nprovider: local\n")
+    assert lock_path(request_.folder, {"STORE": "a"}) == here
+    file.write_text("project: [")
+    assert lock_path(request_.folder, {}) not in (here, there)
+
+
+def test_progress_has_a_rate_and_an_estimate_and_a_line_now_and_then() -> None:
+    seconds = iter([0.0, 1.0, 3.0, 12.0])
+    console = Quiet()
+    progress = Progress(console, clock=lambda: next(seconds))  # type: ignore[arg-type]
+    for rows in (100, 300, 500):
+        progress.show("v", rows, 1000)
+    assert console.said[0] == "v: 100 of 1,000 rows"
+    assert console.said[1] == "v: 300 of 1,000 rows, 100 rows/s, 7.0 s to go"
+    assert console.said[2] == console.said[3], "the third is said in the log too"
 
 
 def test_section_shows_views_and_changes() -> None:
@@ -225,3 +271,12 @@ def test_section_shows_views_and_changes() -> None:
     assert "- x: offline 1, online 2" in text
     assert "| changed | entity carrier |" in text
     assert "<details open><summary>" in text
+
+
+def test_section_says_what_is_destructive() -> None:
+    plan = Plan(removed=["feature view a"], destructive=["feature view a: it is removed"])
+    result = done(plan=plan).model_copy(update={"refused": True})
+    details = {**result.model_dump(mode="json"), "mode": "incremental"}
+    text = section(Record(action="materialize-features", started="", seconds=7.0, details=details, verdict="rejected"))
+    assert "**Refused:** these changes take away what is served online, and need `allow-destructive`." in text
+    assert "- feature view a: it is removed" in text

@@ -5,13 +5,21 @@ added, changed and removed), applied, and the views are materialized into the on
 time, or the range that is asked for. A sample of entities is read back from the online store and compared with the
 tables. Everything Feast does is done by one process, in the environment of Feast and the consumer's requirements.
 
-An end in the future is taken as now, and an interval is recorded only after its rows are written. Two jobs on one
-machine wait for each other.
+A plan that takes away what is served online (a view or a feature that is removed, a type, join key or source that
+changes) is refused without `allow-destructive`, before anything is changed. An interval is recorded only after its
+rows are written; one of a view that applying leaves as it was is never lost. An end in the future is taken as now. A
+lock in the store lets one job at a time change a registry, on whatever machine; that of a killed job is free after half
+a minute.
+
+Parquet files go to a SQLite, Redis or Postgres online store by a way of our own that is many times faster than Feast's
+and leaves the same bytes; every other source, engine and store goes Feast's way. The log says which way each view took.
 """
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +29,7 @@ from ..action import Action, CodeInputs, Lines, Outputs, Result
 from ..job import Job
 
 if TYPE_CHECKING:
-    from ..features.materialize import Materialized
+    from ..features.results import Materialized
 
 
 class MaterializeFeaturesInputs(CodeInputs):
@@ -50,6 +58,21 @@ class MaterializeFeaturesInputs(CodeInputs):
         "",
         description="End of what is materialized, ISO 8601; UTC when it names no zone. By default, and at most, now.",
     )
+    chunk: str = Field(
+        "",
+        description="Cut what is materialized into intervals of this length, such as `7d`, each recorded when its rows"
+        " are written. A job that was killed goes on with the first that is not. By default one interval.",
+        examples=["7d"],
+    )
+    allow_destructive: bool = Field(
+        False, description="Apply changes that take away what is served online. The plan says which those are."
+    )
+    max_age: str = Field(
+        "",
+        description="How old a view's newest row may be, such as `36h`: with an older one, the answer is no.",
+        examples=["36h"],
+    )
+    parallel: int = Field(2, ge=1, description="Feature views that are materialized at once.")
     sample: int = Field(
         20, ge=0, description="Entities a view that are read back from the online store and compared with the source."
     )
@@ -65,8 +88,8 @@ class MaterializeFeaturesOutputs(Outputs):
 
     views: list[dict[str, Any]] = Field(
         default_factory=list,
-        description="Every view: its `name`, the `rows` that were written now (an entity each), and its `watermark`,"
-        " the time until which it is materialized.",
+        description="Every view: its `name`, the `rows` that were written now (an entity each), its `watermark`, the"
+        " time until which it is materialized, and its `age`, the seconds since then (null when it never was).",
     )
     features_digest: str = Field(
         "",
@@ -76,16 +99,21 @@ class MaterializeFeaturesOutputs(Outputs):
     registry: str = Field("", description="URI of Feast's registry.")
     plan: dict[str, list[str]] = Field(
         default_factory=dict,
-        description="What applying `added`, `changed`, `removed` and left `unchanged` in the registry.",
+        description="What applying `added`, `changed`, `removed` and left `unchanged` in the registry, and what of it"
+        " is `destructive`, a sentence each.",
     )
 
 
 def run(inputs: MaterializeFeaturesInputs, job: Job) -> Result[MaterializeFeaturesOutputs]:
     """Bring the features up to date, or find that they are."""
-    from ..features.materialize import Request, find_repository, key_parts, materialize, times
+    from ..features.materialize import Request, find_repository, key_parts, lock_path, materialize
+    from ..features.times import length, times
+    from ..lease import lease
 
     folder = find_repository(job.root, inputs.repository)
     start, end = times(inputs.mode, inputs.start, inputs.end, job.console.notice)
+    max_age = length("max-age", inputs.max_age)
+    chunk = length("chunk", inputs.chunk)
     environment = job.environment("features", inputs)
     request = Request(
         root=job.root,
@@ -97,18 +125,27 @@ def run(inputs: MaterializeFeaturesInputs, job: Job) -> Result[MaterializeFeatur
         mode=inputs.mode,
         start=start,
         end=end,
+        chunk=chunk,
+        redo=not job.reuse,
+        allow_destructive=inputs.allow_destructive,
+        parallel=inputs.parallel,
         sample=inputs.sample,
         scratch=job.home / "features",
     )
     data = inputs.data_fingerprint or job.earlier("validate-data", "fingerprint")
     key = job.key(data=data, environment=environment.name, store=job.store_url, **key_parts(request))
     reusable = bool(data) and inputs.mode != "plan-only"
-    with job.lock(f"the features in {job.store_url}"):
+    holder = job.context.url or f"a run of {job.root}"
+    waiting = f"Waiting for {{}}, which works on the features in {job.store_url}"
+    with lease(
+        job.store, lock_path(folder, request.environ), holder, lambda who: job.console.say(waiting.format(who))
+    ) as held:
         if reusable and (found := job.finished(key, MaterializeFeaturesOutputs)):
             if not (gone := _gone(found, job)):
-                return found
+                return _judged(found, max_age)
             job.console.say(f"Done before, but {gone}: doing it again")
-        return job.kept(_result(inputs, materialize(request, job.console), key if reusable else "", job))
+        done = materialize(request, job.console, held)
+        return _judged(job.kept(_result(inputs, done, key if reusable else "", job)), max_age)
 
 
 def _gone(found: Result[MaterializeFeaturesOutputs], job: Job) -> str:
@@ -140,7 +177,26 @@ def _result(
     )
     state = _registry_state(done.registry, job) if key else ""
     details = {**done.model_dump(mode="json"), "mode": inputs.mode, "registry_state": state}
-    return Result(outputs, details, passed=not done.differing, reason=done.headline(inputs.mode), key=key)
+    passed = not done.differing and not done.refused
+    return Result(outputs, details, passed=passed, reason=done.headline(inputs.mode), key=key)
+
+
+def _judged(
+    result: Result[MaterializeFeaturesOutputs], max_age: timedelta | None
+) -> Result[MaterializeFeaturesOutputs]:
+    """The result with the ages of now; a view that is older than it may be makes it a no."""
+    from ..features.results import Materialized
+
+    known = {name: value for name, value in result.details.items() if name in Materialized.model_fields}
+    done, now = Materialized.model_validate(known), datetime.now(timezone.utc)
+    ages = [view.age(now) for view in done.views]
+    views = [
+        {**view, "age": None if age is None else round(age.total_seconds())}
+        for view, age in zip(result.outputs.views, ages)
+    ]
+    judged = replace(result, outputs=result.outputs.model_copy(update={"views": views}))
+    stale = done.stale(max_age, now) if max_age and done.views and judged.passed else ""
+    return replace(judged, passed=False, reason=stale) if stale else judged
 
 
 ACTION = Action(

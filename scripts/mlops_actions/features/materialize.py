@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from string import Template
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+import yaml
 
 from ..errors import BadInput, MlopsError, Place, RemoteFailed
 from ..github.console import Console
+from ..lease import Lease
 from ..store import file_digest
 from .process import lines_of
+from .progress import Progress
+from .results import Materialized, Mode, Plan, View
 
-Mode = Literal["incremental", "range", "plan-only"]
 _WORKER = Path(__file__).with_name("worker")
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
@@ -39,6 +43,10 @@ class Request:
         views: names of the views to materialize; none for all.
         mode: what to materialize.
         start, end: with a zone; None for the last watermark, and for now.
+        chunk: length of the intervals that are written and recorded one by one; None for all at once.
+        redo: write chunks of a range again that were finished before.
+        allow_destructive: apply a plan that takes away what is served online.
+        parallel: views at once.
         sample: entities a view to read back.
         scratch: folder for logs.
     """
@@ -52,90 +60,12 @@ class Request:
     mode: Mode
     start: datetime | None
     end: datetime | None
+    chunk: timedelta | None
+    redo: bool
+    allow_destructive: bool
+    parallel: int
     sample: int
     scratch: Path
-
-
-class Plan(BaseModel):
-    """What applying does to the registry: objects as `kind name`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    added: list[str] = []
-    changed: list[str] = []
-    removed: list[str] = []
-    unchanged: list[str] = []
-
-    def sentence(self) -> str:
-        """`12 added` or `nothing changed`."""
-        counts = {"added": self.added, "changed": self.changed, "removed": self.removed}
-        return ", ".join(f"{len(names)} {what}" for what, names in counts.items() if names) or "nothing changed"
-
-
-class View(BaseModel):
-    """One feature view after its materialization.
-
-    Attributes:
-        name: the view's.
-        rows: entities whose values were written now.
-        watermark: UTC time until which it is materialized, ISO 8601; "" when it never was.
-        start: beginning of what was written now; "" when nothing was.
-        seconds: that it took.
-        features: names.
-        compared: entities that were read back.
-        differences: the first values that were not those of the source.
-        fingerprint: digest of the source's rows until the watermark.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    rows: int
-    watermark: str
-    start: str
-    seconds: float
-    features: list[str]
-    compared: int
-    differences: list[str]
-    fingerprint: str
-
-
-class Materialized(BaseModel):
-    """The whole repository.
-
-    Attributes:
-        project: Feast's name of it.
-        registry: URI of the registry.
-        online: the online store's file; "" when it is a server.
-        plan: what applying changed.
-        views: each view.
-        digest: of definitions, watermarks and source rows; "" when nothing was materialized.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    project: str
-    registry: str
-    online: str
-    plan: Plan
-    views: list[View]
-    digest: str
-
-    @property
-    def differing(self) -> list[View]:
-        """Views whose online values are not those of the source."""
-        return [view for view in self.views if view.differences]
-
-    def headline(self, mode: Mode) -> str:
-        """What was done, in one sentence."""
-        if mode == "plan-only":
-            return f"The plan: {self.plan.sentence()}"
-        if self.differing:
-            view = self.differing[0]
-            return f"The online store does not give what the source of {view.name} has: {view.differences[0]}"
-        rows, read = sum(view.rows for view in self.views), sum(view.compared for view in self.views)
-        written = f"{rows:,} rows written" if rows else "nothing new to write"
-        return f"{len(self.views)} feature views, {written}, {read} read back equal"
 
 
 def find_repository(root: Path, name: Path) -> Path:
@@ -149,29 +79,6 @@ def find_repository(root: Path, name: Path) -> Path:
         what = f"There is no feature_store.yaml in {name}" if folder.is_dir() else f"There is no folder {name}"
         raise BadInput(what, fix="Set `repository` to the Feast repository", place=Place(name.as_posix()))
     return folder
-
-
-def times(mode: Mode, start: str, end: str, notice: Callable[[str], None]) -> tuple[datetime | None, datetime | None]:
-    """The two ends of what is to be materialized, in UTC.
-
-    Raises:
-        BadInput: one is no time, they are the wrong way round, or they do not go with the mode.
-    """
-    first, last, now = _time("start", start), _time("end", end), datetime.now(timezone.utc)
-    if mode == "range" and not first:
-        raise BadInput("`mode: range` needs a `start`", fix="Give `start`, or use `mode: incremental`")
-    if mode != "range" and first:
-        raise BadInput(
-            f"`start` does not go with `mode: {mode}`",
-            why="An incremental materialization starts where the last one ended",
-            fix="Use `mode: range`, or leave `start` out",
-        )
-    if last and last > now:
-        notice(f"`end` {end} is in the future; now, {now:%Y-%m-%d %H:%M} UTC, is taken")
-        last = None
-    if first and first > (last or now):
-        raise BadInput(f"`start` {start} is after `end` {end or 'now'}", fix="Swap or correct them")
-    return first, last
 
 
 def key_parts(request: Request) -> dict[str, Any]:
@@ -191,13 +98,30 @@ def key_parts(request: Request) -> dict[str, Any]:
         "mode": request.mode,
         "start": request.start,
         "end": request.end,
+        "chunk": request.chunk,
         "sample": request.sample,
         "worker": [file_digest(file) for file in sorted(_WORKER.glob("*.py"))],
     }
 
 
-def materialize(request: Request, console: Console) -> Materialized:
+def lock_path(folder: Path, environ: Mapping[str, str]) -> str:
+    """Where in the store the lock of the repository's registry is: the same for all that write to one registry."""
+    text = Template((folder / "feature_store.yaml").read_text(encoding="utf-8", errors="replace"))
+    try:
+        raw = yaml.safe_load(text.safe_substitute(environ))
+        name = json.dumps([raw.get("project"), raw.get("registry")], sort_keys=True, default=str)
+    except (yaml.YAMLError, AttributeError):
+        name = text.template  # Feast's process says at which line it is wrong
+    return f"locks/features-{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
+
+
+def materialize(request: Request, console: Console, lease: Lease | None = None) -> Materialized:
     """Prepare the tables, apply the repository and materialize it.
+
+    Args:
+        request: what is to be done.
+        console: where it speaks.
+        lease: that must be held all the time; None when nobody else can be at work.
 
     Raises:
         BadInput: the repository, a definition, a source or `prepare` is wrong.
@@ -209,7 +133,7 @@ def materialize(request: Request, console: Console) -> Materialized:
             with console.group(f"Preparing: {request.prepare}"):
                 _prepare(request, console, Path(scratch) / "prepare.log")
         console.status("Starting Feast")
-        return _feast(request, console, Path(scratch) / "feast.log")
+        return _feast(request, console, Path(scratch) / "feast.log", lease)
 
 
 def _prepare(request: Request, console: Console, log: Path) -> None:
@@ -236,7 +160,7 @@ def _prepare(request: Request, console: Console, log: Path) -> None:
         ) from None
 
 
-def _feast(request: Request, console: Console, log: Path) -> Materialized:
+def _feast(request: Request, console: Console, log: Path, lease: Lease | None) -> Materialized:
     """Run the worker and tell what it tells."""
     message = {
         "folder": str(request.folder),
@@ -244,6 +168,10 @@ def _feast(request: Request, console: Console, log: Path) -> Materialized:
         "mode": request.mode,
         "start": request.start.isoformat() if request.start else "",
         "end": request.end.isoformat() if request.end else "",
+        "chunk": request.chunk.total_seconds() if request.chunk else 0,
+        "redo": request.redo,
+        "allow_destructive": request.allow_destructive,
+        "parallel": request.parallel,
         "sample": request.sample,
     }
     last: dict[str, Any] = {}
@@ -251,9 +179,12 @@ def _feast(request: Request, console: Console, log: Path) -> Materialized:
     environ = {**request.environ, "PYTHONUNBUFFERED": "1"}
     try:
         with lines_of(command, request.root, environ, log, json.dumps(message).encode()) as lines:
+            progress = Progress(console)
             for line in lines:
                 last = json.loads(line)
-                _tell(last, console)
+                _tell(last, console, progress)
+                if lease:
+                    lease.check()
     except subprocess.CalledProcessError as error:
         why = f"Its process ended with {error.returncode}"
         raise RemoteFailed("Feast ended early", why=why, fix="Look at its log", log=_read(log)) from None
@@ -264,10 +195,12 @@ def _feast(request: Request, console: Console, log: Path) -> Materialized:
     if last.get("event") != "result":
         raise RemoteFailed("Feast ended without a result", fix="Look at its log", log=_read(log))
     console.debug(_read(log))
-    return Materialized.model_validate({name: value for name, value in last.items() if name != "event"})
+    result = Materialized.model_validate(_without(last))
+    refused = bool(result.plan.destructive) and not request.allow_destructive and request.mode != "plan-only"
+    return result.model_copy(update={"refused": refused})
 
 
-def _tell(event: dict[str, Any], console: Console) -> None:
+def _tell(event: dict[str, Any], console: Console, progress: Progress) -> None:
     """Say an event as it comes."""
     kind = event["event"]
     if kind == "plan":
@@ -275,9 +208,14 @@ def _tell(event: dict[str, Any], console: Console) -> None:
         for what in ("added", "changed", "removed"):
             for name in event[what]:
                 console.say(f"  {what} {name}")
+        for sentence in event["destructive"]:
+            console.warning(f"Destructive: {sentence}")
+    elif kind == "progress":
+        progress.show(event["view"], event["rows"], event["total"])
     elif kind == "view":
         view = View.model_validate(_without(event))
-        console.say(f"{view.name}: {view.rows:,} rows until {view.watermark or 'never'} ({view.seconds:.1f} s)")
+        way = "" if not view.rows else f", {view.way}"
+        console.say(f"{view.name}: {view.rows:,} rows until {view.watermark or 'never'} ({view.seconds:.1f} s{way})")
         for difference in view.differences:
             console.warning(difference)
     elif kind == "notice":
@@ -295,17 +233,6 @@ def _error(event: dict[str, Any], request: Request, log: str) -> MlopsError:
 
 def _without(event: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in event.items() if name != "event"}
-
-
-def _time(name: str, text: str) -> datetime | None:
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
-    except ValueError:
-        fix = "Write it as 2013-06-01 or 2013-06-01T12:00:00Z"
-        raise BadInput(f"`{name}` {text!r} is not a time", fix=fix) from None
-    return moment.astimezone(timezone.utc) if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
 def _place(log: str, root: Path) -> Place | None:

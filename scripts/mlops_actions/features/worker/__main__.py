@@ -3,7 +3,8 @@
 It reads one JSON request from standard input and writes events to standard output, one JSON a line; what Feast and the
 consumer's modules print goes to standard error. All of it is one process, because importing Feast takes longer than the
 work on a small repository. The request: `folder` of the repository, `views`, `mode`, `start` and `end` (ISO 8601 with a
-zone, or empty), `sample`. The events: `plan`, `view`, `notice`, and last `result` or `error`.
+zone, or empty), `chunk` (seconds, or 0), `redo`, `allow_destructive`, `parallel`, `sample`. The events: `plan`,
+`progress`, `view`, `notice`, and last `result` or `error`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from datetime import datetime, timezone
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 Emit = Callable[[dict[str, Any]], None]
@@ -29,9 +32,12 @@ def main() -> None:
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
+    speaking = Lock()
+
     def emit(event: dict[str, Any]) -> None:
-        events.write(json.dumps(event) + "\n")
-        events.flush()
+        with speaking:
+            events.write(json.dumps(event) + "\n")
+            events.flush()
 
     try:
         emit({"event": "result", **obey(json.load(sys.stdin), emit)})
@@ -46,37 +52,62 @@ def main() -> None:
 
 def obey(request: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Do what the request asks; the result."""
-    from mlops_actions.features.worker.materializing import Materializer, digest_of
+    from mlops_actions.features.worker.materializing import Materializer, Wanted, digest_of
+    from mlops_actions.features.worker.planning import apply, plan
     from mlops_actions.features.worker.repository import Repository
 
     repository = Repository(Path(request["folder"]))
-    plan = repository.plan()
-    emit({"event": "plan", **plan.names})
+    planned = plan(repository)
+    emit({"event": "plan", **planned.event()})
     result: dict[str, Any] = {
         "project": repository.store.project,
         "registry": repository.registry,
         "online": repository.online_file,
-        "plan": plan.names,
+        "plan": planned.event(),
         "views": [],
         "digest": "",
     }
     chosen = repository.chosen(request["views"])
-    if request["mode"] == "plan-only":
+    if request["mode"] == "plan-only" or (planned.destructive and not request["allow_destructive"]):
         return result
-    repository.apply(plan)
+    apply(repository, planned)
+    for name in sorted(planned.rewritten & set(chosen)):
+        emit({"event": "notice", "text": f"{name}: its definition changed; it is materialized from the beginning"})
+    wanted = Wanted(
+        mode=request["mode"],
+        start=datetime.fromisoformat(request["start"]) if request["start"] else None,
+        end=datetime.fromisoformat(request["end"]) if request["end"] else datetime.now(timezone.utc),
+        chunk=timedelta(seconds=request["chunk"]) if request["chunk"] else None,
+        redo=request["redo"],
+        sample=request["sample"],
+    )
     materializer = Materializer(
         repository.store,
-        request["mode"],
-        datetime.fromisoformat(request["start"]) if request["start"] else None,
-        datetime.fromisoformat(request["end"]) if request["end"] else datetime.now(timezone.utc),
-        request["sample"],
+        wanted,
         notice=lambda text: emit({"event": "notice", "text": text}),
+        progress=lambda view, rows, total: emit({"event": "progress", "view": view, "rows": rows, "total": total}),
     )
-    done = []
-    for name in chosen:
-        done.append(materializer.materialize(name, name in plan.other_values))
-        emit({"event": "view", **done[-1].summary()})
+
+    def one(name: str) -> Any:
+        done = materializer.materialize(name)
+        emit({"event": "view", **done.summary()})
+        return done
+
+    with ThreadPoolExecutor(request["parallel"]) as pool:
+        running = [pool.submit(one, name) for name in chosen]
+        try:
+            done = [each.result() for each in running]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # views that run are finished and recorded, others are not begun
+            raise
+    for view in repository.on_demand_views:
+        materializer.materialize_on_demand(view, [d for d in done if d.view.name in _sources_of(view)])
     return {**result, "views": [view.summary() for view in done], "digest": digest_of(done)}
+
+
+def _sources_of(view: Any) -> set[str]:
+    """Names of the views that an on-demand view is made of."""
+    return {projection.name for projection in view.source_feature_view_projections.values()}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One Feast repository: read, checked, planned and applied, with every refusal at its file and line."""
+"""One Feast repository: read and checked, with every refusal at its file and line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import traceback
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -17,6 +17,9 @@ import yaml
 
 if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView
+
+
+_NUMBERS = ("INT32", "INT64", "FLOAT", "DOUBLE", "BOOL", "UNIX_TIMESTAMP")
 
 
 class Problem(Exception):
@@ -27,20 +30,6 @@ class Problem(Exception):
         self.event: dict[str, Any] = {"event": "error", "what": what, "why": why, "fix": fix, "kind": "input"}
         if place:
             self.event |= {"file": place[0], "line": place[1]}
-
-
-class Plan(NamedTuple):
-    """What applying would do.
-
-    Attributes:
-        names: objects as `kind name`, by `added`, `changed`, `removed` and `unchanged`.
-        removed: Feast's objects that are to be deleted.
-        other_values: views whose definition changed so that their online values are of no use.
-    """
-
-    names: dict[str, list[str]]
-    removed: list[Any]
-    other_values: set[str]
 
 
 class Repository:
@@ -76,43 +65,12 @@ class Repository:
     def views(self) -> list[FeatureView]:
         """The views that have a table and go to the online store."""
         views = [*self.contents.feature_views, *self.contents.stream_feature_views]
-        return [view for view in views if view.online and view.batch_source is not None]
+        return [v for v in views if v.online and v.batch_source is not None and getattr(v, "enabled", True)]
 
-    def plan(self) -> Plan:
-        """What applying would do to the registry; nothing is changed."""
-        self._check_sources()
-        try:
-            difference, _, _ = self.store.plan(self.contents)
-        except Exception as error:
-            traceback.print_exc()
-            raise self._refused(error) from None
-        kinds = {"CREATE": "added", "UPDATE": "changed", "DELETE": "removed", "UNCHANGED": "unchanged"}
-        names: dict[str, list[str]] = {kind: [] for kind in kinds.values()}
-        removed, other_values = [], set()
-        for item in difference.feast_object_diffs:
-            kind = item.feast_object_type.value
-            if item.name == "__dummy" or kind == "project":
-                continue
-            differing = sorted({d.property_name for d in item.feast_object_property_diffs if _really_differs(d)})
-            transition = item.transition_type.name
-            if transition == "UPDATE" and not differing:
-                transition = "UNCHANGED"
-            name = f"{kind} {item.name}"
-            names[kinds[transition]].append(f"{name} ({', '.join(differing)})" if transition == "UPDATE" else name)
-            if transition == "DELETE":
-                removed.append(item.current_feast_object)
-            if transition == "UPDATE" and set(differing) & {"features", "entities", "entity_columns", "batch_source"}:
-                other_values.add(item.name)
-        return Plan({kind: sorted(found) for kind, found in names.items()}, removed, other_values)
-
-    def apply(self, plan: Plan) -> None:
-        """Register everything, also when nothing changed: the online store of this machine may lack its tables."""
-        wanted = [item for kind in self.contents for item in kind]
-        try:
-            self.store.apply(wanted, objects_to_delete=plan.removed, partial=False)
-        except Exception as error:
-            traceback.print_exc()
-            raise self._refused(error) from None
+    @property
+    def on_demand_views(self) -> list[Any]:
+        """The on-demand views that are kept online."""
+        return [view for view in self.contents.on_demand_feature_views if view.write_to_online_store]
 
     def chosen(self, names: list[str]) -> list[str]:
         """The names that were asked for, if there are such views; without any, all."""
@@ -124,7 +82,7 @@ class Repository:
                 raise Problem(f"There is no feature view {name!r} to materialize", fix=fix)
         return names or views
 
-    def _check_sources(self) -> None:
+    def check_sources(self) -> None:
         """Every table that is a file is there, with the columns that its view needs; Feast applies without them."""
         from feast import FileSource
         from pyarrow.fs import FileType, LocalFileSystem
@@ -146,8 +104,10 @@ class Repository:
                 what = f"There is no table {path}, the source of the feature view {view.name!r}"
                 fix = "Give the command that makes it as `prepare`, or correct the source's `path`"
                 raise Problem(what, fix=fix, place=self._definition(view.name))
-            columns = source.get_table_column_names_and_types(self.store.config)
-            self._check_columns(view, [name for name, _ in columns])
+            if is_plain(view):
+                columns = dict(source.get_table_column_names_and_types(self.store.config))
+                self._check_columns(view, list(columns))
+                self._check_types(view, columns)
 
     def _check_columns(self, view: FeatureView, there: list[str]) -> None:
         """A table has the timestamp, the join keys and the features of its view."""
@@ -159,6 +119,22 @@ class Repository:
                 what = f"The source of the feature view {view.name!r} has no column {name!r}"
                 why = f"It has: {', '.join(there)}"
                 raise Problem(what, why, "Correct the name, or the table", place=self._definition(name))
+
+    def _check_types(self, view: FeatureView, types: dict[str, str]) -> None:
+        """The timestamp is a time, and a text is no number: Feast finds out halfway, without saying where."""
+        source = view.batch_source
+        found = types[source_name(source, source.timestamp_field)]
+        if not found.startswith(("timestamp", "date")):
+            what = f"The column {source.timestamp_field!r} of the source of {view.name!r} is {found}, which is no time"
+            fix = "Write it as a timestamp, with a time zone"
+            raise Problem(what, fix=fix, place=self._definition(source.timestamp_field))
+        for feature in view.features:
+            column = source_name(source, feature.name)
+            numeric = feature.dtype.to_value_type().name in _NUMBERS
+            if numeric and types[column].startswith(("string", "large_string", "binary", "list", "struct", "map")):
+                what = f"The column {column!r} of the source of {view.name!r} is {types[column]} and the feature is"
+                fix = "Correct the table, or the field's dtype"
+                raise Problem(f"{what} {feature.dtype}", fix=fix, place=self._definition(feature.name))
 
     def _configuration(self) -> dict[str, Any]:
         """feature_store.yaml with the variables filled in, as Feast does."""
@@ -238,8 +214,14 @@ class Repository:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(self.folder)]
         return (frames[-1].filename, frames[-1].lineno) if frames else None
 
-    def _refused(self, error: Exception) -> Problem:
-        """Feast's refusal, at the first definition that it names, if there is one."""
+    def refused(self, error: Exception) -> Problem:
+        """Feast's refusal, at the first definition that it names, if there is one; or a store's that fails."""
+        if is_of_a_store(error):
+            config = self.store.config
+            what = f"The registry or the online store ({config.online_store.type}) cannot be used"
+            problem = Problem(what, short(error), "See that it runs, can be reached and written to, and has space")
+            problem.event["kind"] = "remote"
+            return problem
         text = short(error)
         for name in re.findall(r"[\w-]{3,}", str(error)):
             for file in sorted(self.folder.rglob("*.py")):
@@ -258,17 +240,16 @@ class Repository:
         return str(self.folder / "feature_store.yaml"), 1
 
 
-def _really_differs(difference: Any) -> bool:
-    """Whether a property differs in more than the times at which a source was registered, which Feast compares too."""
-    sides = []
-    for value in (difference.val_existing, difference.val_declared):
-        if hasattr(value, "DESCRIPTOR") and "meta" in value.DESCRIPTOR.fields_by_name:
-            copy = type(value)()
-            copy.CopyFrom(value)
-            copy.ClearField("meta")
-            value = copy
-        sides.append(value)
-    return bool(sides[0] != sides[1])
+def is_plain(view: Any) -> bool:
+    """Whether a view's features are columns of its source as they are."""
+    made = ("feature_transformation", "aggregations", "source_views")
+    return view.batch_source is not None and not any(getattr(view, name, None) for name in made)
+
+
+def is_of_a_store(error: BaseException) -> bool:
+    """Whether an exception speaks of a server, a disk or a connection, and not of a value."""
+    modules = {kind.__module__.split(".")[0] for kind in type(error).__mro__}
+    return isinstance(error, OSError) or bool(modules & {"sqlite3", "redis", "psycopg", "psycopg_pool", "sqlalchemy"})
 
 
 def source_name(source: Any, name: str) -> str:

@@ -1,0 +1,61 @@
+"""The times that a person writes: the ends of what is to be materialized, and lengths of time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+
+from ..errors import BadInput
+from .results import Mode
+
+_LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*(min|h|d|w)")
+_SECONDS = {"min": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def times(mode: Mode, start: str, end: str, notice: Callable[[str], None]) -> tuple[datetime | None, datetime | None]:
+    """The two ends of what is to be materialized, in UTC.
+
+    Raises:
+        BadInput: one is no time, they are the wrong way round, or they do not go with the mode.
+    """
+    first, last, now = _time("start", start), _time("end", end), datetime.now(timezone.utc)
+    if mode == "range" and not first:
+        raise BadInput("`mode: range` needs a `start`", fix="Give `start`, or use `mode: incremental`")
+    if mode != "range" and first:
+        raise BadInput(
+            f"`start` does not go with `mode: {mode}`",
+            why="An incremental materialization starts where the last one ended",
+            fix="Use `mode: range`, or leave `start` out",
+        )
+    if last and last > now:
+        notice(f"`end` {end} is in the future; now, {now:%Y-%m-%d %H:%M} UTC, is taken")
+        last = None
+    if first and first > (last or now):
+        raise BadInput(f"`start` {start} is after `end` {end or 'now'}", fix="Swap or correct them")
+    return first, last
+
+
+def length(name: str, text: str) -> timedelta | None:
+    """A length of time such as `36h` or `7d`; None when there is none.
+
+    Raises:
+        BadInput: it is none, or nothing.
+    """
+    if not text:
+        return None
+    match = _LENGTH.fullmatch(text.strip())
+    if not match or not float(match[1]):
+        raise BadInput(f"`{name}` {text!r} is no length of time", fix="Write it as 90min, 36h, 7d or 2w")
+    return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
+
+
+def _time(name: str, text: str) -> datetime | None:
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    except ValueError:
+        fix = "Write it as 2013-06-01 or 2013-06-01T12:00:00Z"
+        raise BadInput(f"`{name}` {text!r} is not a time", fix=fix) from None
+    return moment.astimezone(timezone.utc) if moment.tzinfo else moment.replace(tzinfo=timezone.utc)

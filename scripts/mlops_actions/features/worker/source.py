@@ -1,0 +1,212 @@
+"""A feature view's rows, read by streaming: which of them is the last of each entity, and those rows' columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .repository import Problem, is_plain, short, source_name
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+    Ints = np.ndarray[Any, np.dtype[np.int64]]
+
+BATCH = 64 * 1024
+BEGINNING = datetime(1970, 1, 1, tzinfo=timezone.utc)
+"""Where a first materialization starts; Feast's own rule, now - ttl, gives nothing for data older than its ttl."""
+NEVER = np.iinfo(np.int64).min
+"""The moment of a row without one; it is in no interval."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """What is kept of every row: no more than three numbers.
+
+    Attributes:
+        entities: a number for each row's entity, from 0, in the order of the serialized entity keys.
+        count: of entities.
+        moments: event times in microseconds since 1970, UTC.
+        created: the same of the created timestamps, if the source has them.
+    """
+
+    entities: Ints
+    count: int
+    moments: Ints
+    created: Ints | None
+
+    def latest(self, start: datetime, end: datetime, after: bool = False) -> Ints:
+        """Numbers of the rows that are their entity's last within an interval, in the order of the entities' keys.
+
+        The last is the one of the latest event time, then created timestamp, then place in the source.
+
+        Args:
+            start, end: the interval; both belong to it.
+            after: leave the start itself out.
+        """
+        first, last = to_micros(start), to_micros(end)
+        within = (self.moments > first if after else self.moments >= first) & (self.moments <= last)
+        rows = np.flatnonzero(within)
+        if self.created is None:
+            order = np.argsort(self.moments[rows], kind="stable")
+        else:
+            order = np.lexsort((self.created[rows], self.moments[rows]))
+        found = np.full(self.count, -1, np.int64)
+        rows = rows[order]
+        found[self.entities[rows]] = rows  # of several for one entity, numpy keeps the last
+        return found[found >= 0]
+
+    def is_tied(self, row: int) -> bool:
+        """Whether another row of the same entity has the same times, so that either may be taken for the last."""
+        same = (self.entities == self.entities[row]) & (self.moments == self.moments[row])
+        if self.created is not None:
+            same &= self.created == self.created[row]
+        return int(np.count_nonzero(same)) > 1
+
+
+class Source:
+    """The rows of one view's batch source until a moment.
+
+    Args:
+        store: Feast's.
+        view: one with a batch source.
+        end: until when rows are of interest; of a file all are read.
+
+    Attributes:
+        dataset: pyarrow's, with the source's own column names.
+        keys: join keys by their column in the source; empty for a view without an entity.
+        features: features by their column in the source.
+        timestamp, created: columns; `created` is "" when there is none.
+
+    Raises:
+        Problem: the source cannot be read.
+    """
+
+    def __init__(self, store: FeatureStore, view: Any, end: datetime) -> None:
+        source = view.batch_source
+        self.view = view
+        plain = is_plain(view)  # of another the source's columns are not the view's
+        entities = view.entity_columns if plain else []
+        self.keys = {c.name: source_name(source, c.name) for c in entities if c.name != "__dummy_id"}
+        self.features = {f.name: source_name(source, f.name) for f in (view.features if plain else [])}
+        self.timestamp = source_name(source, source.timestamp_field)
+        self.created = source_name(source, source.created_timestamp_column or "")
+        try:
+            self.dataset = _dataset(store, self, end)
+        except OSError as error:
+            problem = Problem(f"The source of the feature view {view.name!r} cannot be read", short(error))
+            problem.event["kind"] = "remote"
+            raise problem from None
+        self._rows = 0
+
+    def index(self) -> Index:
+        """Read keys and times of every row."""
+        times = [name for name in (self.timestamp, self.created) if name]
+        wanted = [*dict.fromkeys([*self.keys.values(), *times])]
+        table = pa.Table.from_batches(self._batches(wanted), self.dataset.schema.empty_table().select(wanted).schema)
+        self._rows = table.num_rows
+        entities, count = _numbered([table.column(self.keys[key]) for key in sorted(self.keys)], table.num_rows)
+        moments = micros_of(table.column(self.timestamp))
+        return Index(entities, count, moments, micros_of(table.column(self.created)) if self.created else None)
+
+    def rows(self, numbers: Ints) -> Iterator[tuple[Ints, pa.RecordBatch]]:
+        """The rows with these numbers, ascending, a batch at a time: positions in `numbers`, and all that is used."""
+        passed = 0
+        for batch in self._batches(self.columns):
+            first, last = np.searchsorted(numbers, [passed, passed + batch.num_rows])
+            if last > first:
+                yield np.arange(first, last), batch.take(pa.array(numbers[first:last] - passed))
+            passed += batch.num_rows
+        if passed != self._rows:
+            what = f"The source of the feature view {self.view.name!r} changed while it was read"
+            raise Problem(what, f"It had {self._rows:,} rows, then {passed:,}", "Run this again when it is written")
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Every row, all that is used of it."""
+        return self._batches(self.columns)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that are used, each once."""
+        names = [*self.keys.values(), self.timestamp, self.created, *self.features.values()]
+        return [name for name in dict.fromkeys(names) if name]
+
+    def _batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        options = {"batch_size": BATCH, "batch_readahead": 4, "fragment_readahead": 1}
+        yield from self.dataset.to_batches(columns=list(columns), **options)
+
+
+def micros_of(column: pa.ChunkedArray | pa.Array) -> Ints:
+    """Times as microseconds since 1970; a time without a zone is UTC, as Feast takes it."""
+    if pa.types.is_date(column.type) or pa.types.is_timestamp(column.type):
+        zone = getattr(column.type, "tz", None)
+        moments = column.cast(pa.timestamp("us", zone), safe=False).cast(pa.int64())
+        found: Ints = moments.fill_null(NEVER).to_numpy()
+        return found
+    raise TypeError(f"{column.type} is no time")
+
+
+def to_micros(moment: datetime) -> int:
+    """Microseconds since 1970."""
+    return (moment - BEGINNING) // timedelta(microseconds=1)
+
+
+def from_micros(moment: int) -> datetime:
+    """The moment, UTC."""
+    return BEGINNING + timedelta(microseconds=int(moment))
+
+
+def _numbered(columns: Sequence[pa.ChunkedArray], rows: int) -> tuple[Ints, int]:
+    """A number for each distinct row of the columns, in the order of their serialized keys, and how many there are."""
+    numbers, count = np.zeros(rows, np.int64), 1
+    for place, column in enumerate(columns):
+        encoded = column.combine_chunks().dictionary_encode()
+        ranks = np.append(_ranks(encoded.dictionary), len(encoded.dictionary))  # of a null too
+        numbers = numbers * len(ranks) + ranks[encoded.indices.fill_null(len(ranks) - 1).to_numpy()]
+        count *= len(ranks)
+        if place:  # dense again, so that the product of several keys does not grow out of bounds
+            distinct, numbers = np.unique(numbers, return_inverse=True)
+            count = len(distinct)
+    return numbers, count
+
+
+def _ranks(distinct: pa.Array) -> Ints:
+    """The place of each value among all: as bytes with their length before them, numbers with the lowest byte first."""
+    if pa.types.is_integer(distinct.type):
+        numbers = distinct.to_numpy()
+        order = np.argsort(numbers.view(f"u{numbers.itemsize}").byteswap())
+    else:
+        table = pa.table({"length": pc.binary_length(distinct.cast(pa.binary())), "value": distinct})
+        order = pc.sort_indices(table, [("length", "ascending"), ("value", "ascending")]).to_numpy()
+    ranks = np.empty(len(distinct), np.int64)
+    ranks[order] = np.arange(len(distinct))
+    return ranks
+
+
+def _dataset(store: FeatureStore, source: Source, end: datetime) -> Any:
+    """A file's dataset; of a warehouse the latest row of each entity, which its own engine has found."""
+    import pyarrow.dataset as ds
+    from feast import FileSource
+
+    batch = source.view.batch_source
+    if isinstance(batch, FileSource) and not batch.resolve_credentials():
+        path = FileSource.get_uri_for_file_path(store.config.repo_path, batch.path)
+        filesystem, name = FileSource.create_filesystem_and_path(path, batch.file_options.s3_endpoint_override)
+        return ds.dataset(name, filesystem=filesystem, format="parquet", partitioning="hive")
+    job = store._get_provider().offline_store.pull_latest_from_table_or_query(
+        config=store.config,
+        data_source=batch,
+        join_key_columns=list(source.keys.values()),
+        feature_name_columns=list(source.features.values()),
+        timestamp_field=source.timestamp,
+        created_timestamp_column=source.created or None,
+        start_date=BEGINNING,
+        end_date=end,
+    )
+    return ds.dataset(job.to_arrow())
