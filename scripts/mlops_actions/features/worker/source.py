@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from pyarrow.fs import LocalFileSystem
 
 from .repository import Problem, is_plain, short, source_name
 
@@ -30,13 +32,13 @@ class Index:
     """What is kept of every row: no more than three numbers.
 
     Attributes:
-        entities: a number for each row's entity, from 0, in the order of the serialized entity keys.
+        entities: a number of 32 bits for each row's entity, from 0, in the order of the serialized entity keys.
         count: of entities.
         moments: event times in microseconds since 1970, UTC.
         created: the same of the created timestamps, if the source has them.
     """
 
-    entities: Ints
+    entities: np.ndarray[Any, np.dtype[np.int32]]
     count: int
     moments: Ints
     created: Ints | None
@@ -111,9 +113,14 @@ class Source:
         wanted = [*dict.fromkeys([*self.keys.values(), *times])]
         table = pa.Table.from_batches(self._batches(wanted), self.dataset.schema.empty_table().select(wanted).schema)
         self._rows = table.num_rows
-        entities, count = _numbered([table.column(self.keys[key]) for key in sorted(self.keys)], table.num_rows)
         moments = micros_of(table.column(self.timestamp))
-        return Index(entities, count, moments, micros_of(table.column(self.created)) if self.created else None)
+        created = micros_of(table.column(self.created)) if self.created else None
+        keys = [table.column(self.keys[key]) for key in sorted(self.keys)]
+        del table
+        entities, count = _numbered(keys, self._rows)
+        del keys
+        pa.default_memory_pool().release_unused()  # what is left of the columns is more than the index
+        return Index(entities, count, moments, created)
 
     def rows(self, numbers: Ints) -> Iterator[tuple[Ints, pa.RecordBatch]]:
         """The rows with these numbers, ascending, a batch at a time: positions in `numbers`, and all that is used."""
@@ -138,7 +145,11 @@ class Source:
         return [name for name in dict.fromkeys(names) if name]
 
     def _batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        options = {"batch_size": BATCH, "batch_readahead": 4, "fragment_readahead": 1}
+        options: dict[str, Any] = {"batch_size": BATCH, "batch_readahead": 4, "fragment_readahead": 1}
+        if isinstance(self.dataset, ds.FileSystemDataset):
+            # Reading ahead is for stores with slow answers, and keeps a whole file's bytes until its end.
+            local = isinstance(self.dataset.filesystem, LocalFileSystem)
+            options["fragment_scan_options"] = ds.ParquetFragmentScanOptions(pre_buffer=not local)
         yield from self.dataset.to_batches(columns=list(columns), **options)
 
 
@@ -162,21 +173,24 @@ def from_micros(moment: int) -> datetime:
     return BEGINNING + timedelta(microseconds=int(moment))
 
 
-def _numbered(columns: Sequence[pa.ChunkedArray], rows: int) -> tuple[Ints, int]:
+def _numbered(columns: Sequence[pa.ChunkedArray], rows: int) -> tuple[np.ndarray[Any, np.dtype[np.int32]], int]:
     """A number for each distinct row of the columns, in the order of their serialized keys, and how many there are."""
-    numbers, count = np.zeros(rows, np.int64), 1
+    numbers: Any = np.zeros(rows, np.int32)
+    count = 1
     for place, column in enumerate(columns):
         encoded = column.combine_chunks().dictionary_encode()
-        ranks = np.append(_ranks(encoded.dictionary), len(encoded.dictionary))  # of a null too
-        numbers = numbers * len(ranks) + ranks[encoded.indices.fill_null(len(ranks) - 1).to_numpy()]
-        count *= len(ranks)
-        if place:  # dense again, so that the product of several keys does not grow out of bounds
-            distinct, numbers = np.unique(numbers, return_inverse=True)
-            count = len(distinct)
+        ranks = np.append(_ranks(encoded.dictionary), np.int32(len(encoded.dictionary)))  # of a null too
+        codes = ranks[encoded.indices.fill_null(len(ranks) - 1).to_numpy()]
+        if not place:
+            numbers, count = codes, len(ranks)
+            continue
+        # Dense again after each key, so that the product of several does not grow out of bounds.
+        distinct, numbers = np.unique(numbers.astype(np.int64) * len(ranks) + codes, return_inverse=True)
+        count = len(distinct)
     return numbers, count
 
 
-def _ranks(distinct: pa.Array) -> Ints:
+def _ranks(distinct: pa.Array) -> np.ndarray[Any, np.dtype[np.int32]]:
     """The place of each value among all: as bytes with their length before them, numbers with the lowest byte first."""
     if pa.types.is_integer(distinct.type):
         numbers = distinct.to_numpy()
@@ -184,14 +198,13 @@ def _ranks(distinct: pa.Array) -> Ints:
     else:
         table = pa.table({"length": pc.binary_length(distinct.cast(pa.binary())), "value": distinct})
         order = pc.sort_indices(table, [("length", "ascending"), ("value", "ascending")]).to_numpy()
-    ranks = np.empty(len(distinct), np.int64)
-    ranks[order] = np.arange(len(distinct))
+    ranks = np.empty(len(distinct), np.int32)
+    ranks[order] = np.arange(len(distinct), dtype=np.int32)
     return ranks
 
 
 def _dataset(store: FeatureStore, source: Source, end: datetime) -> Any:
     """A file's dataset; of a warehouse the latest row of each entity, which its own engine has found."""
-    import pyarrow.dataset as ds
     from feast import FileSource
 
     batch = source.view.batch_source
