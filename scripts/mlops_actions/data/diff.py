@@ -71,7 +71,8 @@ class Diff:
         if self.by_key:
             found = self.by_key
             parts.append(f"{found.removed:,} keys removed, {found.added:,} added, {found.changed:,} changed")
-        parts += [f"{len(self.drift.drifted)} columns drifted"] if self.drift.drifted else []
+        moved = len(self.drift.drifted) if self.drift else 0
+        parts += [f"{moved} column{'' if moved == 1 else 's'} drifted"] if moved else []
         return "; ".join(parts) or "Values, or the order of rows or columns, differ"
 
     @property

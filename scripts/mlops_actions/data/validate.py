@@ -178,7 +178,8 @@ def _validate(request: Request, table: Table, say: Callable[[str], None]) -> Val
     if not rows:
         names = ", ".join(part.name for part in table.parts[:3])
         raise BadInput(f"The data has no rows: {names}", fix="Look at the step that wrote it")
-    say(f"Read {rows:,} rows of {len(table.schema)} columns in {len(table.parts)} files")
+    files = "1 file" if len(table.parts) == 1 else f"{len(table.parts)} files"
+    say(f"Read {rows:,} rows of {len(table.schema)} columns in {files}")
     columns = profile.columns()
     found = asked.results() + checks.number_of_rows(contract, rows)
     if rule := contract.rules.freshness:

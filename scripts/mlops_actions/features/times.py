@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
+from ..data.rules import parse_duration
 from ..errors import BadInput
 from .results import Mode
-
-_LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*(min|h|d|w)")
-_SECONDS = {"min": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def times(mode: Mode, start: str, end: str, notice: Callable[[str], None]) -> tuple[datetime | None, datetime | None]:
@@ -44,10 +41,13 @@ def length(name: str, text: str) -> timedelta | None:
     """
     if not text:
         return None
-    match = _LENGTH.fullmatch(text.strip())
-    if not match or not float(match[1]):
+    try:
+        found = parse_duration(text)
+    except ValueError:
+        found = timedelta()
+    if not found:
         raise BadInput(f"`{name}` {text!r} is no length of time", fix="Write it as 90min, 36h, 7d or 2w")
-    return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
+    return found
 
 
 def _time(name: str, text: str) -> datetime | None:
