@@ -114,6 +114,18 @@ def test_an_added_feature_is_not_destructive_and_is_filled_for_old_rows(shop: Sh
     assert online(shop) == 4
 
 
+def test_a_source_that_moved_is_not_destructive_and_its_values_are_written_again(shop: Shop) -> None:
+    assert shop.materialize()[0] == 0
+    folder = Path(shop.environ["MLOPS_STORE"].removeprefix("file://")) / "features"
+    (folder / "sales.parquet").rename(folder / "moved.parquet")
+    (shop.folder / "definitions.py").write_text(DEFINITIONS.replace('table("sales")', 'table("moved")'))
+    code, done, said = shop.materialize()
+    assert code == 0, said
+    assert done["plan"]["destructive"] == []
+    assert views(done) == {"sales": (2, "2020-01-05T00:00:00Z"), "stock": (0, "2020-01-05T00:00:00Z")}
+    assert online(shop) == 4
+
+
 def test_a_back_fill_that_was_killed_goes_on_with_its_first_unfinished_chunk(shop: Shop) -> None:
     options = ["--mode", "range", "--start", "2020-01-01", "--chunk", "1d", "--views", "sales"]
     code, first, said = shop.materialize(*options, "--end", "2020-01-03T12:00")

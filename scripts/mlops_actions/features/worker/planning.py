@@ -73,8 +73,9 @@ def plan(repository: Repository) -> Plan:
         if transition == "DELETE":
             lost = ["it is removed"]
         elif transition == "UPDATE" and hasattr(current, "materialization_intervals"):
-            lost = _lost(current, new, differing)
-            if lost or _added(current, new):
+            lost = _lost(current, new)
+            # Of another source, which may be the same table in another place, the values are written over the old ones.
+            if lost or _added(current, new) or "batch_source" in differing:
                 rewritten.add(item.name)
         if lost and _materialized(current):
             destructive.append(f"{name}: {'; '.join(lost)}. It is materialized until {_until(current)}")
@@ -109,7 +110,7 @@ def apply(repository: Repository, plan: Plan) -> None:
                     store.registry.apply_materialization(view, store.project, *interval)
 
 
-def _lost(current: Any, new: Any, differing: Sequence[str]) -> list[str]:
+def _lost(current: Any, new: Any) -> list[str]:
     """What of a view's online values is of no use, or not served any more."""
     lost = []
     if current.online and not new.online:
@@ -123,8 +124,6 @@ def _lost(current: Any, new: Any, differing: Sequence[str]) -> list[str]:
             lost.append(f"its feature {feature.name} is removed")
         elif types[feature.name] != str(feature.dtype):
             lost.append(f"the type of {feature.name} changes from {feature.dtype} to {types[feature.name]}")
-    if "batch_source" in differing:
-        lost.append("its values come from another source")
     return lost
 
 
