@@ -5,11 +5,11 @@ added, changed and removed), applied, and the views are materialized into the on
 time, or the range that is asked for. A sample of entities is read back from the online store and compared with the
 tables. Everything Feast does is done by one process, in the environment of Feast and the consumer's requirements.
 
-A plan that takes away what is served online (a view or a feature that is removed, a type, join key or source that
-changes) is refused without `allow-destructive`, before anything is changed. An interval is recorded only after its
-rows are written; one of a view that applying leaves as it was is never lost. An end in the future is taken as now. A
-lock in the store lets one job at a time change a registry, on whatever machine; that of a killed job is free after half
-a minute.
+A plan that takes away what is served online (a view or a feature that is removed, a type or join key that changes) is
+refused without `allow-destructive`, before anything is changed. A view with a new feature or another source is written
+again from the beginning. An interval is recorded only after its rows are written; one of a view that applying leaves as
+it was is never lost. An end in the future is taken as now. A lock in the store lets one job at a time change a
+registry, on whatever machine; that of a killed job is free after half a minute.
 
 Parquet files go to a SQLite, Redis or Postgres online store by a way of our own that is many times faster than Feast's
 and leaves the same bytes; every other source, engine and store goes Feast's way. The log says which way each view took.
