@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
-from doubles.kfp import interpreter
+from doubles.kfp import KfpDouble, MetadataUnavailable, interpreter
 from mlops_actions.pipelines.engine import TaskResult
 from mlops_actions.pipelines.spec import Pipeline
 
@@ -120,6 +121,17 @@ def again(file: str):
     flaky(file=file).after(first)
 """
 NAMES = ("training", "branching", "waiting", "failing", "again")
+
+
+def whole_double() -> Iterator[KfpDouble]:
+    """For a fixture: a KFP with ML Metadata, whose description nobody may have gone against in the end."""
+    try:
+        double = KfpDouble()
+    except MetadataUnavailable as error:
+        pytest.skip(f"no ML Metadata: {error}")
+    with double:
+        yield double
+        assert not double.violations
 
 
 def compiled(folder: Path) -> dict[str, Pipeline]:

@@ -17,7 +17,7 @@ import pytest
 import servers
 from doubles.kfp import KfpDouble, MetadataUnavailable, Settings
 from doubles.kfp.metadata import Metadata, Record
-from kfp_worlds import Told, compiled
+from kfp_worlds import Told, compiled, whole_double
 from mlops_actions.errors import BadInput, Cancelled, Place, RemoteFailed
 from mlops_actions.pipelines.downloads import download, wanted
 from mlops_actions.pipelines.engine import RunRequest, RunResult, Site
@@ -59,13 +59,7 @@ def bare() -> Iterator[KfpDouble]:
 
 @pytest.fixture
 def full() -> Iterator[KfpDouble]:
-    try:
-        double = KfpDouble()
-    except MetadataUnavailable as error:
-        pytest.skip(f"no ML Metadata: {error}")
-    with double:
-        yield double
-        assert not double.violations
+    yield from whole_double()
 
 
 class World:

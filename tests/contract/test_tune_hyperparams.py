@@ -16,7 +16,8 @@ from urllib.request import url2pathname, urlopen
 import pytest
 import yaml
 
-from doubles.kfp import KfpDouble, MetadataUnavailable
+from doubles.kfp import KfpDouble
+from kfp_worlds import whole_double
 
 ROOT = Path(__file__).resolve().parents[2]
 KATIB = ROOT / "tests" / "data" / "katib"
@@ -366,13 +367,7 @@ def test_trials_are_runs_of_a_pipeline_with_its_metrics(pipeline: PipelineConsum
 
 @pytest.fixture
 def kfp() -> Iterator[KfpDouble]:
-    try:
-        double = KfpDouble()
-    except MetadataUnavailable as error:
-        pytest.skip(f"no ML Metadata: {error}")
-    with double:
-        yield double
-        assert not double.violations
+    yield from whole_double()
 
 
 def test_trials_are_runs_on_kubeflow_pipelines_which_a_killed_job_goes_on_with(
