@@ -377,6 +377,7 @@ def _processes_with(text: str) -> list[str]:
 def test_the_official_client_works_with_it(start: Callable[..., Client], tmp_path: Path, compiled: Any) -> None:
     kfp = start()
     (tmp_path / "training.yaml").write_bytes(compiled["training"])
+    long = kfp.double.synthetic_run([Step("long", 0, 600)])
     program = f"""
 import json
 from kfp.client import Client
@@ -400,7 +401,7 @@ print(json.dumps({{
         uploaded.pipeline_id).total_size, "status": client.get_recurring_run(recurring.recurring_run_id).status,
     "experiments": [e.display_name for e in client.list_experiments().experiments],
 }}))
-client.terminate_run(other.run_id)
+client.terminate_run({long!r})
 client.delete_recurring_run(recurring.recurring_run_id)
 """
     environ = {**os.environ, "HOME": str(tmp_path), "NO_PROXY": "127.0.0.1"}

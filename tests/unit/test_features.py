@@ -242,6 +242,18 @@ def test_the_lock_is_of_the_registry_that_the_variables_name(request_: Request) 
     assert lock_path(request_.folder, {}) not in (here, there)
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_projects_have_one_lock_where_they_share_a_registry(request_: Request, shared: bool) -> None:
+    file, locks = request_.folder / "feature_store.yaml", set()
+    for project in ("one", "two"):
+        for form in ("registry: {}", "registry: {{registry_type: file, path: '{}'}}"):
+            file.write_text(
+                f"project: {project}\n{form.format('s3://b/registry.db' if shared else 'data/registry.db')}\n"
+            )
+            locks.add(lock_path(request_.folder, {}))
+    assert len(locks) == (1 if shared else 2)
+
+
 def test_progress_has_a_rate_and_an_estimate_and_a_line_now_and_then() -> None:
     seconds = iter([0.0, 1.0, 3.0, 12.0])
     console = Quiet()

@@ -105,11 +105,18 @@ def key_parts(request: Request) -> dict[str, Any]:
 
 
 def lock_path(folder: Path, environ: Mapping[str, str]) -> str:
-    """Where in the store the lock of the repository's registry is: the same for all that write to one registry."""
+    """Where in the store the lock of the repository's registry is: the same for all that write to one registry.
+
+    Projects share a registry, and in a file they overwrite each other. A relative path is in the repository's own
+    folder, so there the project's name keeps repositories apart.
+    """
     text = Template((folder / "feature_store.yaml").read_text(encoding="utf-8", errors="replace"))
     try:
         raw = yaml.safe_load(text.safe_substitute(environ))
-        name = json.dumps([raw.get("project"), raw.get("registry")], sort_keys=True, default=str)
+        registry = raw.get("registry")
+        path = str(registry.get("path", "") if isinstance(registry, dict) else registry or "")
+        own = "://" not in path and not Path(path).is_absolute()
+        name = json.dumps([path, raw.get("project") if own else ""], default=str)
     except (yaml.YAMLError, AttributeError):
         name = text.template  # Feast's process says at which line it is wrong
     return f"locks/features-{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
