@@ -17,6 +17,7 @@ from typing import Any
 from urllib3 import HTTPHeaderDict
 
 from ..errors import BadInput, RemoteFailed
+from ..tokens import claims_of
 from ..waiting import Clock
 from .kubeconfig import Plugin, User
 
@@ -165,12 +166,8 @@ def _parse(timestamp: str) -> datetime | None:
 
 def _token_expiry(token: str) -> datetime | None:
     """When a JSON web token ends; None for another kind of token."""
-    parts = token.split(".")
-    if len(parts) != 3:
-        return None
     try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-        return datetime.fromtimestamp(float(claims["exp"]), timezone.utc)
+        return datetime.fromtimestamp(float(claims_of(token)["exp"]), timezone.utc)
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -6,16 +6,15 @@ when the server refuses it. Ways that need OAuth are in `oauth`, Dex's login for
 
 from __future__ import annotations
 
-import base64
-import json
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...errors import BadInput, RemoteFailed
+from ...tokens import claims_of
 from ...waiting import Clock
 from . import login_form, oauth
 from .connection import ApiError, Connection, Host
@@ -166,16 +165,6 @@ def bearer(token: str, tools: Tools, seconds: float | None = None) -> Credential
         seconds = own if seconds is None else min(own, seconds)
     who = claims.get("email") or claims.get("preferred_username") or host.user or claims.get("sub") or ""
     return Credential({header: value}, seconds, str(who))
-
-
-def claims_of(token: str) -> dict[str, Any]:
-    """What a JWT says, which nobody checked; nothing for another token."""
-    try:
-        payload = token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (IndexError, ValueError):
-        return {}
-    return claims if isinstance(claims, dict) else {}
 
 
 def _none(_: Tools) -> Credential:
