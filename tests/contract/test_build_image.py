@@ -219,7 +219,9 @@ def test_test_may_be_a_list_of_words_for_an_image_without_a_shell(project: Proje
 
 def test_failing_step_is_named_with_its_line_and_its_log(any_builder: Project) -> None:
     project = any_builder
-    project.write("Dockerfile", "FROM busybox:test\n# why\nRUN echo fine\nRUN echo one >&2 && \\\n    nosuchtool --flag\n")
+    project.write(
+        "Dockerfile", "FROM busybox:test\n# why\nRUN echo fine\nRUN echo one >&2 && \\\n    nosuchtool --flag\n"
+    )
     code, outputs, said = project.call()
     assert code == 2
     assert "Dockerfile:4: The step `[3/3] RUN echo one >&2 &&" in said
