@@ -244,8 +244,8 @@ def test_pod_signs_in_with_its_own_service_account(admin: Cluster) -> None:
             _pack(archive, Path(spec.origin).parent, package)
         root = Path(mlops_actions.__file__).parent
         _pack(archive, root / "cluster", "mlops_actions/cluster")
-        for file in ("__init__.py", "errors.py", "waiting.py"):
-            archive.write(root / file, f"mlops_actions/{file}")
+        for file in root.glob("*.py"):
+            archive.write(file, f"mlops_actions/{file.name}")
     code = base64.b64encode(packed.getvalue()).decode()
     admin.create(CONFIG_MAP, {"metadata": {"name": "code"}, "binaryData": {"code.zip": code}})
     program = (

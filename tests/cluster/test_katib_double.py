@@ -346,7 +346,11 @@ def test_experiment_ends_when_there_are_no_more_suggestions(api: Api, namespace:
 
 
 def _fates(values: dict[str, Any]) -> Simulated:
-    """One of the four ends, by a parameter; early stopping finds half of those that succeed too bad."""
+    """One of the four ends, by a parameter; early stopping finds half of those that succeed too bad.
+
+    Katib does not count trials without metrics among those that have ended when it starts more, so a few more than
+    `maxTrialCount` may be there, begun or not, when it finds that there are enough.
+    """
     momentum = float(values["momentum"])
     ends = ("Succeeded", "Failed", "Killed", "Succeeded")
     which = int(momentum * 1000) % 4
@@ -361,7 +365,7 @@ def test_simulated_trials_end_in_every_state(api: Api, namespace: str) -> None:
         lists = ("succeededTrialList", "failedTrialList", "killedTrialList", "metricsUnavailableTrialList")
         assert all(told[name] for name in lists)
         counts = ("trialsSucceeded", "trialsFailed", "trialsKilled", "trialMetricsUnavailable")
-        assert sum(told[name] for name in counts) == 40 == told["trials"]
+        assert 40 <= sum(told[name] for name in counts) <= told["trials"] < 50
         assert [told[name] for name in counts] == [len(told[name]) for name in lists]
         best = told["currentOptimalTrial"]["observation"]["metrics"][0]["min"]
         observed = [t["status"]["observation"]["metrics"][0] for t in trials(api, namespace) if has(t, "Succeeded")]
@@ -378,11 +382,13 @@ def test_objects_have_only_fields_of_katibs_own_models(api: Api, namespace: str)
         api.create(EXPERIMENT, body, namespace)
         assert ended(api, body)["status"]["earlyStoppedTrialList"]
         items = [(kind, item) for kind in known for item in api.list(kind, namespace)["items"]]
-        assert len(items) == 42
+        assert {kind for kind, _ in items} == set(known)
+        assert 40 <= sum(kind == TRIAL for kind, _ in items) < 50
         for kind, item in items:
             for part in ("spec", "status"):
-                read = known[kind].from_dict({part: item[part]}).to_dict()[part]
-                assert _known(json.loads(json.dumps(read, default=_time))) == _known(item[part])
+                given = item.get(part, {})  # a trial that was made last has no status yet
+                read = known[kind].from_dict({part: given}).to_dict()[part]
+                assert _known(json.loads(json.dumps(read, default=_time))) == _known(given)
 
 
 def _time(value: Any) -> str:
