@@ -12,7 +12,6 @@ import json
 import os
 import socket
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +22,7 @@ from typing import Any
 
 from .errors import RemoteFailed
 from .store import Store, to_json
+from .waiting import Clock
 
 TERM = 30.0
 """Seconds after which a lease that nobody renews is free."""
@@ -75,6 +75,7 @@ class Lease:
     owner: Owner
     term: float
     renewed: float
+    clock: Clock
     lost: str = ""
 
     def check(self) -> None:
@@ -83,7 +84,7 @@ class Lease:
         Raises:
             RemoteFailed: it was lost, or could not be renewed for so long that another may have it.
         """
-        if self.lost or time.monotonic() - self.renewed > self.term:
+        if self.lost or self.clock.now() - self.renewed > self.term:
             raise RemoteFailed(
                 f"The lock {self.store.uri(self.path)} was lost",
                 why=self.lost or f"It could not be renewed for {self.term:.0f} seconds",
@@ -96,7 +97,7 @@ class Lease:
         Raises:
             Lost: another process has the lease.
         """
-        began = time.monotonic()
+        began = self.clock.now()
         if not self._replace(self.owner):
             raise Lost
         self.renewed = began
@@ -119,7 +120,7 @@ def lease(
     owner: str,
     waiting: Callable[[str], None],
     term: float = TERM,
-    pause: Callable[[float], None] = time.sleep,
+    clock: Clock | None = None,
 ) -> Iterator[Lease]:
     """Hold the lease at a path of the store while the block runs; wait for it before.
 
@@ -129,12 +130,12 @@ def lease(
         owner: what another process that waits shows of this one.
         waiting: is told once for each holder that is waited for.
         term: seconds that it lasts without being renewed.
-        pause: sleeps; for tests.
+        clock: for the waiting; by default the machine's.
 
     Raises:
         RemoteFailed: the store cannot be used.
     """
-    held = _acquire(store, path, Owner.here(owner), waiting, term, pause)
+    held = _acquire(store, path, Owner.here(owner), waiting, term, clock or Clock())
     ended = threading.Event()
     renewing = threading.Thread(target=_renew, args=(held, ended), name="lease", daemon=True)
     renewing.start()
@@ -147,42 +148,40 @@ def lease(
             held.release()
 
 
-def _acquire(
-    store: Store, path: str, owner: Owner, waiting: Callable[[str], None], term: float, pause: Callable[[float], None]
-) -> Lease:
-    seen_tag, seen_at, told = "", time.monotonic(), ""
+def _acquire(store: Store, path: str, owner: Owner, waiting: Callable[[str], None], term: float, clock: Clock) -> Lease:
+    seen_tag, seen_at, told = "", clock.now(), ""
     while True:
-        began = time.monotonic()
+        began = clock.now()
         if store.create(path, _content(owner, term)):
-            return Lease(store, path, owner, term, began)
+            return Lease(store, path, owner, term, began, clock)
         try:
             data, tag = store.get_tagged(path)
         except FileNotFoundError:
             continue
         holder, its_term = _holder(data, term)
         if tag != seen_tag:
-            seen_tag, seen_at = tag, time.monotonic()
-        expired = time.monotonic() - seen_at > its_term
+            seen_tag, seen_at = tag, clock.now()
+        expired = clock.now() - seen_at > its_term
         if holder is None or holder.is_gone() or expired:
             if store.replace(path, _content(owner, term), tag):
-                return Lease(store, path, owner, term, began)
+                return Lease(store, path, owner, term, began, clock)
             continue
         if holder.id != told:
             told = holder.id
             waiting(f"{holder.name} (process {holder.pid} on {holder.host})")
-        pause(min(1.0, its_term / 10))
+        clock.wait(min(1.0, its_term / 10))
 
 
 def _renew(held: Lease, ended: threading.Event) -> None:
     """Renew three times a term, until the end; a store that does not answer is asked again."""
-    while not ended.wait(held.term / 3):
+    while not held.clock.wait(held.term / 3, ended):
         try:
             held.renew()
         except Lost:
             held.lost = "Another process has taken it"
             return
         except Exception as error:  # a store that fails now may answer before the term is over
-            if time.monotonic() - held.renewed > held.term:
+            if held.clock.now() - held.renewed > held.term:
                 held.lost = f"It could not be renewed: {error}"
                 return
 

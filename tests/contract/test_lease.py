@@ -17,6 +17,7 @@ import servers
 from mlops_actions.errors import RemoteFailed
 from mlops_actions.lease import Owner, lease
 from mlops_actions.store import Store, StoreOptions
+from mlops_actions.waiting import Clock
 
 PATH = "locks/features.json"
 HOLDING = """
@@ -29,6 +30,21 @@ with lease(Store(sys.argv[1]), "locks/features.json", "the killed one", print):
 """
 
 
+class Jumping(Clock):
+    """Jumps where the lease is waited for."""
+
+    waited = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.waited
+
+    def wait(self, seconds: float, wake: threading.Event | None = None) -> bool:
+        if wake is None:
+            self.waited += seconds
+            return False
+        return super().wait(seconds, wake)
+
+
 @pytest.fixture(params=["file", "seaweedfs", "minio"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "file":
@@ -38,14 +54,18 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 
 def test_one_holds_and_the_others_wait_their_turn(store: Store) -> None:
-    inside, most, told = 0, 0, []
+    inside, most, told, waited_for = 0, 0, [], threading.Event()
+
+    def waiting(holder: str) -> None:
+        told.append(holder)
+        waited_for.set()
 
     def work() -> None:
         nonlocal inside, most
-        with lease(store, PATH, "a job", told.append, term=20):
+        with lease(store, PATH, "a job", waiting, term=20):
             inside += 1
             most = max(most, inside)
-            time.sleep(0.05)
+            waited_for.wait(60)
             inside -= 1
 
     threads = [threading.Thread(target=work) for _ in range(4)]
@@ -54,7 +74,7 @@ def test_one_holds_and_the_others_wait_their_turn(store: Store) -> None:
     for thread in threads:
         thread.join(60)
     assert (inside, most) == (0, 1)
-    assert told and "a job" in told[0]
+    assert "a job" in told[0]
 
 
 def test_an_owner_and_an_expiry_are_in_the_store_and_are_renewed(store: Store) -> None:
@@ -74,19 +94,18 @@ def test_a_killed_holder_of_this_machine_is_not_waited_for(tmp_path: Path) -> No
     assert holder.stdout and holder.stdout.readline() == "held\n"
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    began = time.monotonic()
-    with lease(Store(url), PATH, "next", print):
-        assert time.monotonic() - began < 5
+    clock = Jumping()
+    with lease(Store(url), PATH, "next", print, clock=clock):
+        assert not clock.waited
 
 
 def test_a_silent_holder_of_another_machine_is_waited_for_its_term_only(store: Store) -> None:
     stranger = {**vars(Owner.here("elsewhere")), "host": "elsewhere", "term": 2.0, "mark": "1"}
     store.put(PATH, json.dumps(stranger).encode())
     told: list[str] = []
-    began = time.monotonic()
-    with lease(store, PATH, "next", told.append):
-        waited = time.monotonic() - began
-    assert 2.0 < waited < 10
+    clock = Jumping()
+    with lease(store, PATH, "next", told.append, clock=clock):
+        assert 1.9 < clock.waited < 3.0
     assert told == [f"elsewhere (process {os.getpid()} on elsewhere)"]
 
 

@@ -662,25 +662,6 @@ def test_proxy_of_the_kubeconfig_and_of_the_variables(
     assert not asked
 
 
-@pytest.mark.parametrize(
-    ("without", "host", "bypassed"),
-    [
-        ("example.org", "api.example.org", True),
-        (".example.org", "api.example.org", True),
-        ("*.example.org", "api.example.org", True),
-        ("ample.org", "api.example.org", False),
-        ("api.example.org:6443", "api.example.org", True),
-        ("10.0.0.0/8", "10.77.0.1", True),
-        ("10.77.0.1", "10.77.0.1", True),
-        ("10.78.0.0/16,other", "10.77.0.1", False),
-        ("*", "anything", True),
-        ("", "anything", False),
-    ],
-)
-def test_no_proxy(without: str, host: str, bypassed: bool) -> None:
-    assert transport._bypassed(host, without) is bypassed
-
-
 def test_proxy_that_is_down_is_named(root: Authority) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

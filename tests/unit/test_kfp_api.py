@@ -486,28 +486,6 @@ def test_a_proxy_tunnels_to_a_server_with_a_ca_and_a_client_certificate_of_ones_
         assert set(between.asked) == {server.host}
 
 
-@pytest.mark.parametrize(
-    ("host", "without", "near"),
-    [
-        ("127.0.0.1", "127.0.0.0/8", True),
-        ("127.0.0.1", "10.0.0.1, 127.0.0.1", True),
-        ("127.0.0.1", "10.0.0.0/8,1", False),
-        ("kfp.example.com", "example.com", True),
-        ("kfp.example.com", ".EXAMPLE.com", True),
-        ("kfp.example.com", "*.example.com", True),
-        ("badexample.com", "example.com", False),
-        ("kfp.example.com", "kfp.example.com:8080", True),
-        ("kfp.example.com", "*", True),
-        ("kfp.example.com", "", False),
-        ("kfp.example.com", ",,", False),
-    ],
-)
-def test_no_proxy_names_hosts_domains_and_networks(host: str, without: str, near: bool) -> None:
-    variables = {"http_proxy": "http://proxy:3128", "NO_PROXY": without}
-    found = connection.Connection(Host("http://x", environ=variables))._proxies(f"http://{host}:8080/apis")
-    assert found == ({} if near else {"http": "http://proxy:3128"})
-
-
 def test_an_answer_may_be_compressed(kfp: Kfp) -> None:
     api = api_to(kfp.url)
     api.get(PIPELINES)

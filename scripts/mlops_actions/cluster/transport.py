@@ -6,7 +6,6 @@ credentials, never reads a token file again, knows no `proxy-url`, and cannot te
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import ssl
 import tempfile
@@ -20,6 +19,7 @@ from urllib.parse import urlencode, urlsplit
 import urllib3
 
 from ..errors import BadInput, MlopsError
+from ..proxies import proxy_for
 from ..waiting import Backoff, Clock
 from .credentials import Credentials
 from .failures import Asked, ClusterFailed, is_absent, refusal, unreachable
@@ -53,7 +53,7 @@ class Transport:
         self.requests = 0
         self._settings = settings
         self._credentials = Credentials(settings.user, environ, clock)
-        self._proxy = _proxy(settings, environ)
+        self._proxy = settings.server.proxy or proxy_for(settings.server.url, environ)
         self._lock = threading.Lock()
         self._pool: urllib3.PoolManager | None = None
         self._certificate: tuple[str, str] = ("", "")
@@ -270,35 +270,3 @@ def _show(context: ssl.SSLContext, certificate: tuple[str, str]) -> None:
                 why=str(error.reason or error).replace("_", " ").lower(),
                 fix="Check that both are PEM and belong together",
             ) from error
-
-
-def _proxy(settings: Settings, environ: Mapping[str, str]) -> str:
-    """The kubeconfig's own proxy, else that of the variables; "" for none."""
-    if settings.server.proxy:
-        return settings.server.proxy
-    parts = urlsplit(settings.server.url)
-    name = f"{parts.scheme}_proxy"
-    proxy = environ.get(name) or environ.get(name.upper(), "")
-    without = environ.get("no_proxy") or environ.get("NO_PROXY", "")
-    if not proxy or _bypassed(parts.hostname or "", without):
-        return ""
-    return proxy if "://" in proxy else f"http://{proxy}"
-
-
-def _bypassed(host: str, without: str) -> bool:
-    """Whether NO_PROXY names a host: by its name, a suffix of it, an address or a range of addresses."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        address = None
-    for part in (part.strip().lower() for part in without.split(",")):
-        suffix = part.rpartition(":")[0] if part.count(":") == 1 else part
-        suffix = suffix.removeprefix("*").lstrip(".")
-        if part == "*" or (suffix and (host == suffix or host.endswith(f".{suffix}"))):
-            return True
-        try:
-            if address is not None and address in ipaddress.ip_network(part, strict=False):
-                return True
-        except ValueError:
-            continue
-    return False

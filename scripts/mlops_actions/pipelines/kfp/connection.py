@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -27,6 +26,7 @@ from urllib3.exceptions import ProxyError as RefusedByProxy
 
 from ... import __version__
 from ...errors import BadInput, RemoteFailed
+from ...proxies import proxy_for
 
 CONNECT, READ = 10.0, 60.0
 """Seconds to wait for a connection, and for the next bytes of an answer."""
@@ -188,35 +188,8 @@ class Connection:
         return None
 
     def _proxies(self, url: str) -> dict[str, str]:
-        """The proxy of a URL by the usual variables, in either case; lower case wins, as in curl."""
-        scheme = urlsplit(url).scheme
-        proxy = self._variable(f"{scheme}_proxy") or self._variable("all_proxy")
-        return {scheme: proxy} if proxy and not _is_near(url, self._variable("no_proxy")) else {}
-
-    def _variable(self, name: str) -> str:
-        return self._environ.get(name) or self._environ.get(name.upper(), "")
-
-
-def _is_near(url: str, without: str) -> bool:
-    """Whether NO_PROXY names the host of a URL: by name, by a domain that it is in, by address or network, or by `*`.
-
-    `requests` has such a function, but it sets variables of the process on its way, which threads do not take well.
-    """
-    parts = urlsplit(url)
-    host, names = (parts.hostname or "").lower(), [name.strip().lower() for name in without.split(",") if name.strip()]
-    if "*" in names or parts.netloc.lower() in names:
-        return True
-    if _network(host) is None:
-        return any(f".{host}".endswith("." + name.lstrip("*").lstrip(".")) for name in names)
-    return any(network is not None and ip_address(host) in network for network in map(_network, names))
-
-
-def _network(text: str) -> IPv4Network | IPv6Network | None:
-    """An address or a network; None for a name."""
-    try:
-        return ip_network(text, strict=False)
-    except ValueError:
-        return None
+        proxy = proxy_for(url, self._environ)
+        return {urlsplit(url).scheme: proxy} if proxy else {}
 
 
 def shown(url: str) -> str:
