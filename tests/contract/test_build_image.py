@@ -383,11 +383,9 @@ def test_cancel_ends_the_build_and_leaves_nothing(any_builder: Project) -> None:
     process = project.start("--image", "cancelled")
     assert process.stderr
     _read_until(process.stderr.readline, "begun")
-    began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=7.5)  # then GitHub kills it
     assert process.returncode == 130, said
-    assert time.monotonic() - began < 7.5
     until = time.monotonic() + 10
     while any(b"sleep\x0098" in line for line in _command_lines()):
         assert time.monotonic() < until, "the step goes on"

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -242,10 +241,9 @@ def test_cancelled_deployment_leaves_no_server(world: World) -> None:
     world.deploy("--stop")
     job = world.start("--version", "1")
     assert wait_until(lambda: world.process() is not None, 30)
-    began = time.monotonic()
     job.send_signal(signal.SIGTERM)
-    job.communicate(timeout=20)
-    assert job.returncode == 143 and time.monotonic() - began < 7.5
+    job.communicate(timeout=7.5)  # then GitHub kills it
+    assert job.returncode == 143
     assert world.process() is None
 
 

@@ -570,10 +570,8 @@ def _alive(number: int) -> bool:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_cancel_ends_the_tasks_and_says_what_was_finished(tmp_path: Path, number: int, code: int) -> None:
     process, tasks = _started(tmp_path)
-    began = time.monotonic()
     process.send_signal(number)
-    _, said = process.communicate(timeout=20)
-    assert time.monotonic() - began < 3
+    _, said = process.communicate(timeout=7.5)  # then GitHub kills it
     assert process.returncode == code
     assert "Finished before: fine" in said
     assert _gone(tasks, 0.5)

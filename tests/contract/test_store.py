@@ -204,18 +204,16 @@ def test_killed_while_it_writes_to_a_folder_leaves_no_half_object(tmp_path: Path
 
 
 def test_nobody_answers() -> None:
-    began = time.monotonic()
     with pytest.raises(RemoteFailed) as raised:
         _s3(f"http://127.0.0.1:{servers.free_port()}").get("x")
     assert "Nothing answers for the store s3://bucket/p at http://127.0.0.1:" in str(raised.value)
     assert "Connection refused" in raised.value.why or "refused" in raised.value.why
     assert raised.value.fix == "Check `store-endpoint`"
-    assert time.monotonic() - began < 10
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a full backlog drops connections on Linux")
 def test_packets_are_lost() -> None:
-    """A firewall that drops packets: known within ten seconds."""
+    """A firewall that drops packets: the client's own limit ends it, long before the system's of two minutes."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -226,7 +224,7 @@ def test_packets_are_lost() -> None:
         began = time.monotonic()
         with pytest.raises(RemoteFailed, match="The time for an answer is over"):
             _s3(f"http://127.0.0.1:{listener.getsockname()[1]}").put("x", b"1")
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60
         for caller in callers:
             caller.close()
 

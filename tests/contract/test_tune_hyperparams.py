@@ -226,10 +226,8 @@ def test_cancel_ends_the_trials_says_the_best_so_far_and_can_be_resumed(
     process = consumer.start()
     consumer.wait_for_trials(2)
     assert consumer.trials()
-    began = time.monotonic()
     process.send_signal(number)
-    _, said = process.communicate(timeout=20)
-    assert time.monotonic() - began < 4
+    _, said = process.communicate(timeout=7.5)  # then GitHub kills it
     assert process.returncode == code, said
     assert not consumer.trials()
     assert re.search(r"Stopped after \d+ trials\. Best so far: loss=[\d.]+ with lr=", said)
