@@ -25,6 +25,46 @@ def key_hash(columns: Sequence[str]) -> pl.Expr:
     return (pl.col(columns[0]) if len(columns) == 1 else pl.struct(columns)).hash(seed=0)
 
 
+class Rising:
+    """Takes frames, and knows whether each row's key is greater than the one before it; with a null it is not.
+
+    Args:
+        columns: together the key.
+    """
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._columns = list(columns)
+        self._last: pl.DataFrame | None = None
+        self.holds = True
+
+    def update(self, frame: pl.DataFrame) -> None:
+        """Take the next rows."""
+        if not self.holds or not frame.height:
+            return
+        key = frame.select(self._columns)
+        ordered = all(kind.is_integer() or kind.is_temporal() or kind == pl.String for kind in key.dtypes)
+        first = key.row(0) if self._last is None else ()
+        self.holds = ordered and None not in first and self._rises(key)
+        self.holds = self.holds and (self._last is None or self._rises(pl.concat([self._last, key.head(1)])))
+        self._last = key.tail(1)
+
+    def _rises(self, key: pl.DataFrame) -> bool:
+        before, after = key[:-1], key[1:].select(pl.all().name.prefix("\0"))
+        rises = precedes([pl.col(name) for name in key.columns], [pl.col(name) for name in after.columns])
+        return bool(before.hstack(after).select(rises.fill_null(value=False).all()).item())
+
+
+def precedes(one: Sequence[pl.Expr], other: Sequence[pl.Expr]) -> pl.Expr:
+    """Whether one key comes before another by their first values, where these are equal by the second ones, and so on.
+
+    Null where that depends on a null.
+    """
+    before: pl.Expr = pl.lit(value=False)
+    for a, b in reversed(list(zip(one, other))):
+        before = (a < b) | ((a == b) & before)
+    return before
+
+
 class UniqueKey:
     """Takes batches, and counts the rows that share their key.
 
@@ -38,8 +78,7 @@ class UniqueKey:
         self._table, self._columns = table, list(columns)
         self._check = Check(", ".join(columns), "unique", place=place)
         self._hashes: list[pl.Series] = []
-        self._last: pl.DataFrame | None = None  # the key of the last row, as long as keys rise
-        self._rises = all(_has_order(table.schema[name]) for name in columns if name in table.schema)
+        self._rising = Rising(self._columns)
         absent = [name for name in columns if name not in table.schema]
         if absent:
             self._check.failed, self._check.why = 1, f"there is no column {absent[0]}"
@@ -49,15 +88,12 @@ class UniqueKey:
         if self._check.failed:
             return
         self._hashes.append(batch.frame.select(key_hash(self._columns)).to_series())
-        if self._rises:
-            key = batch.frame.select(self._columns)
-            self._rises = _rise(key) and (self._last is None or _rise(pl.concat([self._last, key.head(1)])))
-            self._last = key.tail(1)
+        self._rising.update(batch.frame)
 
     def results(self) -> list[Check]:
         """What was found."""
         kept, self._hashes = self._hashes, []
-        if kept and not self._rises:
+        if kept and not self._rising.holds:
             hashes = pl.concat(kept).sort()
             again = hashes.filter(hashes == hashes.shift(1))
             if len(again):
@@ -83,22 +119,6 @@ class UniqueKey:
             found = rows.filter(key.is_in(few)).head(EXAMPLES).collect(engine="streaming")
         check.failed, check.why = many, f"fails: {many:,} rows share their key" if many else ""
         check.show_rows(self._table, found, self._columns)
-
-
-def _has_order(kind: pl.DataType) -> bool:
-    return kind.is_integer() or kind.is_temporal() or kind == pl.String
-
-
-def _rise(key: pl.DataFrame) -> bool:
-    """Whether each key is greater than the one before it; with a null among them it is not."""
-    if key.height < 2:
-        return not key.height or all(value is not None for value in key.row(0))
-    before, after = key[:-1], key[1:].select(pl.all().name.prefix("\0"))
-    rises: pl.Expr = pl.lit(value=False)
-    for name in reversed(key.columns):
-        one, other = pl.col(name), pl.col(f"\0{name}")
-        rises = (one < other) | ((one == other) & rises)
-    return before.hstack(after).select(rises.fill_null(value=False).all()).item() is True
 
 
 def is_known(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePath
+from typing import Any
 
 import polars as pl
 
@@ -41,13 +42,20 @@ class Part:
 
     Attributes:
         name: what messages call it.
-        frame: its rows in the table's types.
-        read: the same, and beside each column of `Table.texts` its cells as they were read, under `as_read(name)`.
+        numbered: its rows in the table's types, each with its number (`ROW`), from 0. The file's reader counts, so that
+            rows that are filtered out are never in memory.
+        read: the same without numbers, and beside each column of `Table.texts` its cells as they were read, under
+            `as_read(name)`.
     """
 
     name: str
-    frame: pl.LazyFrame
+    numbered: pl.LazyFrame
     read: pl.LazyFrame
+
+    @property
+    def frame(self) -> pl.LazyFrame:
+        """Its rows in the table's types."""
+        return self.numbered.drop(ROW)
 
 
 @dataclass(frozen=True)
@@ -81,13 +89,14 @@ class Table:
         return pl.concat([part.frame for part in self.parts])
 
     @property
+    def numbered(self) -> list[pl.LazyFrame]:
+        """The rows of each file, with the number of the file (`FILE`) and their own in it (`ROW`), both from 0."""
+        return [part.numbered.with_columns(pl.lit(number).alias(FILE)) for number, part in enumerate(self.parts)]
+
+    @property
     def rows(self) -> pl.LazyFrame:
-        """All rows, each with the number of its file (`FILE`) and its own number in that file (`ROW`), both from 0."""
-        numbered = [
-            part.frame.with_row_index(ROW).with_columns(pl.lit(number).alias(FILE))
-            for number, part in enumerate(self.parts)
-        ]
-        return pl.concat(numbered)
+        """All rows, numbered."""
+        return pl.concat(self.numbered)
 
     def batches(self) -> Iterator[Batch]:
         """The rows in order, with the columns of `Part.read`."""
@@ -132,9 +141,9 @@ def open_table(
             columns = raw.collect_schema() if _format(source) == "csv" else {}
             own = {name: kind for name, kind in own.items() if name in columns}
             parsed = [_parsed(name, kind) for name, kind in own.items()]
-            frame = raw.with_columns(parsed) if own else raw
-            read = raw.with_columns(*parsed, *(pl.col(n).alias(as_read(n)) for n in own)) if own else raw
-            schemas.append(dict(frame.collect_schema()))
+            frame = raw.with_columns(parsed)
+            read = raw.drop(ROW).with_columns(*parsed, *(pl.col(n).alias(as_read(n)) for n in own))
+            schemas.append(dict(frame.drop(ROW).collect_schema()))
         frames.append(frame)
         reads.append(read)
         texts |= own
@@ -144,9 +153,10 @@ def open_table(
     schema = schemas[0]
     if any(list(other.items()) != list(schema.items()) for other in schemas[1:]):
         with reading(", ".join(source.name for source in kept)):
-            empty = [frame.head(0) for frame in frames]
+            empty = [frame.drop(ROW).head(0) for frame in frames]
             schema = dict(pl.concat(empty, how="diagonal_relaxed").collect_schema())
-        frames = [_aligned(frame, own, schema) for frame, own in zip(frames, schemas)]
+        numbered = {ROW: pl.get_index_type()} | schema
+        frames = [_aligned(frame, {ROW, *own}, numbered) for frame, own in zip(frames, schemas)]
         wide = schema | {as_read(name): pl.String() for name in texts}
         reads = [_aligned(read, read.collect_schema(), wide) for read in reads]
     parts = [Part(source.name, frame, read) for source, frame, read in zip(kept, frames, reads)]
@@ -204,12 +214,14 @@ def _scan(source: Source, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
         raise BadInput(f"The data file {source.name} is empty", fix="Look at the step that wrote it")
     with reading(source.name):
         if kind == "parquet":
-            return pl.scan_parquet(source.path, hive_partitioning=False, glob=False)
+            return pl.scan_parquet(source.path, hive_partitioning=False, glob=False, row_index_name=ROW)
         if kind == "arrow":
-            return pl.scan_ipc(source.path, hive_partitioning=False)
+            return pl.scan_ipc(source.path, hive_partitioning=False, row_index_name=ROW)
         if kind == "jsonl":
-            return pl.scan_ndjson(source.path, infer_schema_length=10_000)
-        return pl.scan_csv(source.path, infer_schema_length=10_000, schema_overrides=types, glob=False)
+            return pl.scan_ndjson(source.path, infer_schema_length=10_000, row_index_name=ROW)
+        return pl.scan_csv(
+            source.path, infer_schema_length=10_000, schema_overrides=types, glob=False, row_index_name=ROW
+        )
 
 
 def _parsed_at_once(kind: pl.DataType) -> bool:
@@ -259,7 +271,7 @@ def _all_like(texts: pl.Series, layout: re.Match[str]) -> bool:
     return bool(texts.str.contains(f"^[ -~]{{{_SECONDS}}}{rest}$").all())
 
 
-def _aligned(frame: pl.LazyFrame, own: Mapping[str, pl.DataType], schema: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+def _aligned(frame: pl.LazyFrame, own: Collection[str], schema: Mapping[str, Any]) -> pl.LazyFrame:
     return frame.select(
         pl.col(name).cast(kind) if name in own else pl.lit(None, dtype=kind).alias(name)
         for name, kind in schema.items()
