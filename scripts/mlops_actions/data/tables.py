@@ -28,6 +28,7 @@ _FORMATS = {
     ".feather": "arrow",
     ".ipc": "arrow",
 }
+_TEXT = ("csv", "jsonl")
 _MARKS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"{": "jsonl"}
 _ISO_TIME = re.compile(
     r"\d{4}-\d\d-\d\d(?P<separator>[T ])\d\d:\d\d:\d\d(?:\.(?P<fraction>\d{1,9}))?(?P<utc>Z?)", re.ASCII
@@ -134,11 +135,13 @@ def open_table(
         raise BadInput("There is no data file among what was given", fix="Correct `data`")
     frames, reads, schemas = [], [], []
     texts: dict[str, pl.DataType] = {}
+    # what nests is no cell of text
+    types = {name: kind for name, kind in (types or {}).items() if not kind.is_nested()}
     for source in kept:
-        own = {n: k for n, k in (types or {}).items() if lenient or not _parsed_at_once(k)}
-        raw = _scan(source, {**(types or {}), **dict.fromkeys(own, pl.String())})
+        own = {n: k for n, k in types.items() if lenient or not _parsed_at_once(k)}
+        raw = _scan(source, {**types, **dict.fromkeys(own, pl.String())})
         with reading(source.name):
-            columns = raw.collect_schema() if _format(source) == "csv" else {}
+            columns = raw.collect_schema() if _format(source) in _TEXT else {}
             own = {name: kind for name, kind in own.items() if name in columns}
             parsed = [_parsed(name, kind) for name, kind in own.items()]
             frame = raw.with_columns(parsed)
@@ -180,6 +183,10 @@ def read_table(source: Source, columns: Sequence[str] | None = None) -> pl.DataF
         return frame.collect()
 
 
+class UnreadableCells(BadInput):
+    """A file's text cannot be parsed as it was tried; read as text, it may be found where and why."""
+
+
 @contextmanager
 def reading(name: str, place: Place | None = None) -> Iterator[None]:
     """Turn what polars raises on a file that it cannot read into ours."""
@@ -190,7 +197,8 @@ def reading(name: str, place: Place | None = None) -> Iterator[None]:
     except (pl.exceptions.PolarsError, OSError) as error:
         why = str(error).strip().split("\n")[0][:300]
         fix = "Look at the step that wrote it"
-        raise BadInput(f"The data file {name} cannot be read", why=why, fix=fix, place=place) from error
+        kind = UnreadableCells if isinstance(error, pl.exceptions.ComputeError) else BadInput
+        raise kind(f"The data file {name} cannot be read", why=why, fix=fix, place=place) from error
 
 
 def _format(source: Source) -> str:
@@ -218,7 +226,9 @@ def _scan(source: Source, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
         if kind == "arrow":
             return pl.scan_ipc(source.path, hive_partitioning=False, row_index_name=ROW)
         if kind == "jsonl":
-            return pl.scan_ndjson(source.path, infer_schema_length=10_000, row_index_name=ROW)
+            names = pl.scan_ndjson(source.path, infer_schema_length=10_000).collect_schema()
+            own = {name: kind for name, kind in types.items() if name in names}  # it takes no others
+            return pl.scan_ndjson(source.path, infer_schema_length=10_000, schema_overrides=own, row_index_name=ROW)
         return pl.scan_csv(
             source.path, infer_schema_length=10_000, schema_overrides=types, glob=False, row_index_name=ROW
         )

@@ -21,7 +21,7 @@ from .profile import ColumnProfile, Profile
 from .rowdiff import compare_rows
 from .rules import table_name
 from .sources import Source
-from .tables import Batch, Table, open_table
+from .tables import Batch, Table, UnreadableCells, open_table
 
 if TYPE_CHECKING:
     from . import drift
@@ -116,7 +116,7 @@ def validate(request: Request, say: Callable[[str], None] = lambda _: None) -> V
     types = request.contract.types()
     try:
         return _validate(request, open_table(request.sources, types, lenient=False), say)
-    except BadInput:
+    except UnreadableCells:
         # cells that are not of their type are found and shown, which takes reading them as text
         table = open_table(request.sources, types)
         if not table.texts:
