@@ -251,12 +251,19 @@ def _limits(value: Any, kind: Any) -> Any:
     return value
 
 
-def _lines(node: yaml.Node | None, path: Path_ = ()) -> Iterator[tuple[Path_, int]]:
+def _lines(node: yaml.Node | None, path: Path_ = (), seen: set[int] | None = None) -> Iterator[tuple[Path_, int]]:
+    """The line of each key and item. Where a part is there again by an alias, only the first one has lines inside:
+    aliases of aliases would be more than there is memory for.
+    """
+    seen = set() if seen is None else seen
+    if id(node) in seen:
+        return
+    seen.add(id(node))
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             yield (*path, key.value), key.start_mark.line + 1
-            yield from _lines(value, (*path, key.value))
+            yield from _lines(value, (*path, key.value), seen)
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             yield (*path, index), item.start_mark.line + 1
-            yield from _lines(item, (*path, index))
+            yield from _lines(item, (*path, index), seen)
