@@ -122,17 +122,15 @@ class _Cells:
     """
 
     def __init__(self, series: pl.Series, kind: str) -> None:
-        self._valid = series.is_not_null().cast(pl.UInt8).to_numpy()
+        self._valid = _validity(series)
         self._lengths: np.ndarray[Any, Any] | None = None
         if _is_text(kind):
             lengths, data = _bytes_of_texts(series, kind)
             self._lengths, self._bytes = lengths.astype("<u8"), np.frombuffer(data, dtype=np.uint8)
             self.widths = 1 + (8 + lengths.astype(np.int64)) * self._valid  # of a null there is only that it is
         else:
-            data = b"" if kind == "null" else _fixed(series)
-            width = len(data) // len(series)
-            self._bytes = np.frombuffer(data, dtype=f"V{width}" if width else np.uint8)
-            self.widths = np.full(len(series), 1 + width)
+            self._bytes = np.empty(0, dtype=np.uint8) if kind == "null" else _fixed(series)
+            self.widths = np.full(len(series), 1 + self._bytes.nbytes // len(series))
 
     def put(self, data: np.ndarray[Any, Any], at: np.ndarray[Any, Any]) -> None:
         """Write each row's cell where it belongs."""
@@ -179,7 +177,7 @@ class _Column:
         return [stream.hexdigest() for stream in (self._validity, self._values, self._lengths)]
 
     def update(self, series: pl.Series) -> None:
-        self._validity.update(series.is_not_null().cast(pl.UInt8).to_numpy().tobytes())
+        self._validity.update(_validity(series))
         if self.type == "null":
             return
         if _is_text(self.type):
@@ -189,7 +187,7 @@ class _Column:
 
     def _update_texts(self, series: pl.Series) -> None:
         lengths, data = _bytes_of_texts(series, self.type)
-        self._lengths.update(lengths.tobytes())
+        self._lengths.update(lengths)
         self._values.update(data)
 
 
@@ -208,15 +206,22 @@ def type_name(kind: pl.DataType) -> str:
     return kind.base_type().__name__.lower()
 
 
-def _fixed(series: pl.Series) -> bytes:
+def _validity(series: pl.Series) -> np.ndarray[Any, Any]:
+    if not series.null_count():
+        return np.ones(len(series), dtype=np.uint8)
+    return series.is_not_null().cast(pl.UInt8).to_numpy()
+
+
+def _fixed(series: pl.Series) -> np.ndarray[Any, Any]:
+    """Values of a fixed width, in the machine's memory as the fingerprint takes them; polars' own where they are so."""
     whole = series.to_physical()
     if whole.dtype == pl.Boolean:
         whole = whole.cast(pl.UInt8)
-    values: np.ndarray[Any, Any] = whole.fill_null(0).to_numpy()
+    values: np.ndarray[Any, Any] = (whole.fill_null(0) if whole.null_count() else whole).to_numpy()
     if values.dtype.kind == "f":
         values = values + values.dtype.type(0)  # -0.0 + 0.0 is 0.0; a copy, for the next line
         values[np.isnan(values)] = np.nan
-    return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+    return np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"), copy=False))
 
 
 def _as_json(series: pl.Series) -> pl.Series:
