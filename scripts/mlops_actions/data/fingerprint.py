@@ -150,7 +150,8 @@ class _Cells:
 
 def _every(data: np.ndarray[Any, Any], kind: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """Bytes as values of a type that begin at each of them, and so overlap."""
-    return np.ndarray((len(data) - kind.itemsize + 1,), kind, data, strides=(1,))  # type: ignore[arg-type]
+    values: np.ndarray[Any, Any] = np.ndarray((len(data) - kind.itemsize + 1,), kind, data.data, strides=(1,))
+    return values
 
 
 def _is_text(kind: str) -> bool:
@@ -177,17 +178,17 @@ class _Column:
         return [stream.hexdigest() for stream in (self._validity, self._values, self._lengths)]
 
     def update(self, series: pl.Series) -> None:
-        self._validity.update(_validity(series))
+        self._validity.update(_validity(series).data)
         if self.type == "null":
             return
         if _is_text(self.type):
             self._update_texts(series)
         else:
-            self._values.update(_fixed(series))
+            self._values.update(_fixed(series).data)
 
     def _update_texts(self, series: pl.Series) -> None:
         lengths, data = _bytes_of_texts(series, self.type)
-        self._lengths.update(lengths)
+        self._lengths.update(lengths.data)
         self._values.update(data)
 
 
@@ -209,7 +210,8 @@ def type_name(kind: pl.DataType) -> str:
 def _validity(series: pl.Series) -> np.ndarray[Any, Any]:
     if not series.null_count():
         return np.ones(len(series), dtype=np.uint8)
-    return series.is_not_null().cast(pl.UInt8).to_numpy()
+    valid: np.ndarray[Any, Any] = series.is_not_null().cast(pl.UInt8).to_numpy()
+    return valid
 
 
 def _fixed(series: pl.Series) -> np.ndarray[Any, Any]:
