@@ -9,7 +9,9 @@ rise, as in most tables that somebody keeps, are unique without a look at their 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import polars as pl
 
 from ..errors import BadInput, Place
@@ -17,12 +19,29 @@ from .findings import EXAMPLES, Check
 from .tables import FILE, ROW, Batch, Table, reading
 
 _LOOKED_AT = 100_000  # rows with suspicious keys that are compared by the keys themselves
+_MANY = 10_000  # values of which polars makes a set anew for each batch
 _FEW = 8  # values that are compared one by one three times as fast as they are looked up in a set
 
 
 def key_hash(columns: Sequence[str]) -> pl.Expr:
     """The hash of a row's key. Nulls are equal to each other."""
     return (pl.col(columns[0]) if len(columns) == 1 else pl.struct(columns)).hash(seed=0)
+
+
+def among(columns: Sequence[str], hashes: pl.Series) -> pl.Expr:
+    """Whether the hash of a row's key is one of others, of which there may be millions."""
+    known: np.ndarray[Any, Any] = hashes.sort().to_numpy()
+
+    def found(keys: pl.Series) -> pl.Series:
+        if not len(known):
+            return pl.repeat(value=False, n=len(keys), dtype=pl.Boolean, eager=True)
+        order = keys.arg_sort().to_numpy()  # one after the other they are found near each other in memory
+        asked = keys.to_numpy()[order]
+        there = np.empty(len(asked), dtype=bool)
+        there[order] = known[np.minimum(np.searchsorted(known, asked), len(known) - 1)] == asked
+        return pl.Series(keys.name, there)
+
+    return key_hash(columns).map_batches(found, return_dtype=pl.Boolean, is_elementwise=True)
 
 
 class Rising:
@@ -132,7 +151,7 @@ def is_known(
 ) -> pl.Expr:
     """Whether a row's key is one of another table's; null where one of its values is null, unless nulls are equal.
 
-    The keys of the other table are in memory: their values if there is one column, their hashes if there are more.
+    The keys of the other table are in memory: the values of one column if they are not many, and else their hashes.
 
     Args:
         columns: the key here.
@@ -155,11 +174,11 @@ def is_known(
         frame = other.frame.select(casts)
         if not nulls:
             frame = frame.drop_nulls()
-        if len(columns) == 1 and not nulls:
+        hashes = frame.select(key_hash(columns)).unique().collect(engine="streaming").to_series()
+        if len(columns) == 1 and not nulls and len(hashes) <= _MANY:
             known = frame.unique().collect(engine="streaming").to_series()
             if 0 < len(known) <= _FEW:
                 return pl.any_horizontal(pl.col(columns[0]) == pl.lit(value, known.dtype) for value in known)
             return pl.col(columns[0]).is_in(known.implode())
-        known = frame.select(key_hash(columns)).unique().collect(engine="streaming").to_series()
-    found = key_hash(columns).is_in(known.implode())
+    found = among(columns, hashes)
     return found if nulls else pl.when(pl.all_horizontal(pl.col(columns).is_not_null())).then(found)

@@ -10,7 +10,7 @@ import polars as pl
 
 from ..errors import BadInput, Place
 from .findings import EXAMPLES, shown, together
-from .keys import Rising, key_hash, precedes
+from .keys import Rising, among, key_hash, precedes
 from .tables import FILE, ROW, Table, reading
 
 _CELLS = 15_000_000  # values of both tables that are in memory at a time: the rest waits for its turn
@@ -51,6 +51,7 @@ def compare_rows(
     columns: Sequence[str] = (),
     *,
     tolerance: float = 0.0,
+    common: bool = False,
     place: Place | None = None,
 ) -> RowDiff:
     """Match the rows of two tables by a key, and compare their values.
@@ -63,6 +64,8 @@ def compare_rows(
         keys: the columns that name a row; nulls are equal to each other.
         columns: which to compare; by default all that both have.
         tolerance: floats that differ by no more than this share of the larger one are equal.
+        common: whether only keys of the second table matter. If it has few of them, those that only the first one has
+            are not looked at, and not counted.
         place: of the rule, for messages.
 
     Raises:
@@ -74,27 +77,30 @@ def compare_rows(
             what = f"There is no column {absent[0]!r} in {table.parts[0].name}"
             raise BadInput(what, fix="Correct the columns", place=place)
     found, changes = RowDiff(), {name: ColumnChange(name) for name in columns}
-    for before, after in _parts(one, two, keys, columns, place):
+    for before, after in _parts(one, two, keys, columns, common, place):
         _count(_joined(before, after, keys, columns), found, changes, keys, tolerance, one)
     found.columns = sorted((c for c in changes.values() if c.rows), key=lambda c: -c.rows)
     return found
 
 
 def _parts(
-    one: Table, two: Table, keys: Sequence[str], columns: Sequence[str], place: Place | None
+    one: Table, two: Table, keys: Sequence[str], columns: Sequence[str], common: bool, place: Place | None
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     """Rows of both tables that belong together: no key is in two parts."""
     casts = [pl.col(name).cast(one.schema[name]) for name in keys]
     frames = one.rows.select(*keys, FILE, ROW, *columns), two.rows.with_columns(casts).select(*keys, *columns)
     width = len(keys) + len(columns)
     with reading(f"{one.parts[0].name} or {two.parts[0].name}", place):
-        if all(_rises(table, casts, keys) for table in (one, two)):
+        sizes = [int(frame.select(pl.len()).collect(engine="streaming").item()) for frame in frames]
+        if common and 2 * sizes[1] * width <= _CELLS:
+            hashes = frames[1].select(key_hash(keys)).unique().collect(engine="streaming").to_series()
+            frames, sizes[0] = (frames[0].filter(among(keys, hashes)), frames[1]), sizes[1]
+        elif all(_rises(table, casts, keys) for table in (one, two)):
             batches = [_batches(table, casts, frame.collect_schema().names(), _CELLS // (4 * width))
                        for table, frame in zip((one, two), frames)]  # fmt: skip
             yield from _side_by_side(batches, [frame.head(0).collect() for frame in frames], keys)
             return
-        rows = sum(frame.select(pl.len()).collect(engine="streaming").item() for frame in frames)
-        parts = max(1, -(-rows * width // _CELLS))
+        parts = max(1, -(-sum(sizes) * width // _CELLS))
         for part in range(parts):
             mine = (key_hash(keys) % parts) == part
             before, after = (frame.filter(mine).collect(engine="streaming") for frame in frames)

@@ -214,7 +214,7 @@ def _skew(table: Table, contract: Contract, served: Table) -> list[Check]:
     """Train/serve skew: values that the online store served for a key, against those of this table."""
     rule, place = contract.rules.serving, contract.place("table", "serving")
     assert rule is not None
-    found = compare_rows(table, served, rule.keys, rule.columns, tolerance=rule.tolerance, place=place)
+    found = compare_rows(table, served, rule.keys, rule.columns, tolerance=rule.tolerance, common=True, place=place)
     check = Check("", "served", 0, place=place)
     if not found.both:
         check.failed, check.why = 1, f"no key of {', '.join(rule.data)} is in the table"
