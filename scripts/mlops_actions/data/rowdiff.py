@@ -13,7 +13,7 @@ from .findings import EXAMPLES, shown, together
 from .keys import Rising, among, key_hash, precedes
 from .tables import FILE, ROW, Table, reading
 
-_CELLS = 15_000_000  # values of both tables that are in memory at a time: the rest waits for its turn
+_CELLS = 12_000_000  # values of both tables that are in memory at a time: the rest waits for its turn
 _OTHER = "\0other "
 
 
