@@ -27,12 +27,15 @@ def test_what_differs_is_told_by_columns_rows_and_distributions(files: Path, mlo
     done = mlops("data", "diff", "a.parquet", "b.csv", "--key", "id", "--page", "diff.html")
     assert done.returncode == 1, done.stderr
     assert "| column old | there | removed |" in done.stdout and "| column new | not there | added |" in done.stdout
+    assert "≠ 10 rows removed, 990 changed; 1 column added, 1 removed; 2 columns drifted" in done.stdout
     assert "10 keys were removed, 0 added" in done.stdout
     assert "`10`: `10.0` → `40.0`" in done.stdout
     assert "example.org" not in done.stdout
     page = (files / "diff.html").read_text()
     assert page.count("<img ") == 1 and "example.org" not in page
+    assert "<h1>a.parquet → b.csv</h1>" in page and "says no" not in page
     found = json.loads(mlops("data", "diff", "a.parquet", "b.csv", "--json").stdout)
+    assert "≠ 10 fewer rows; 1 column added" in mlops("data", "diff", "a.parquet", "b.csv").stdout
     assert (found["rows"], found["by_key"], found["removed"]) == ([1000, 990], None, ["old"])
     assert found["drift"][0]["column"] == "x" and found["drift"][0]["drifted"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,54 @@ def test_json_lines_are_read(tmp_path: Path) -> None:
     GOOD.write_ndjson(tmp_path / "a.jsonl")
     found = validate(Request([Source("a.jsonl", tmp_path / "a.jsonl")], read(tmp_path, CONTRACT), NOW))
     assert (found.rows, found.failed) == (3, [])
+
+
+def test_json_lines_take_the_contracts_types(tmp_path: Path) -> None:
+    contract = read(
+        tmp_path,
+        """columns:
+  n: {dtype: Float64}
+  t: {dtype: "Datetime(time_unit='us', time_zone=None)", ge: 2013-01-01}
+""",
+    )
+    path = tmp_path / "a.jsonl"
+    lines = ['{"n": 1, "t": "2013-01-01T05:00:00"}'] * 20_000
+    path.write_text("\n".join(lines))
+    assert validate(Request([Source("a.jsonl", path)], contract, NOW)).failed == []
+    lines[12_345] = '{"n": "many", "t": "2012-01-01T05:00:00"}'
+    path.write_text("\n".join(lines))
+    found = failures(validate(Request([Source("a.jsonl", path)], contract, NOW)))
+    assert set(found) == {("n", "readable"), ("n", "not_nullable"), ("t", "greater_than_or_equal_to")}
+    assert found["n", "readable"].examples == [{"file": "a.jsonl", "row": 12_346, "value": "many"}]
+
+
+def test_a_file_is_read_a_second_time_only_for_cells_that_cannot_be_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[bool] = []
+    real = tables.open_table
+    monkeypatch.setattr(
+        "mlops_actions.data.validate.open_table",
+        lambda *args, lenient=True: opened.append(lenient) or real(*args, lenient=lenient),
+    )
+    (tmp_path / "a.csv").write_text("n\n1\n")
+    request = Request([Source("a.csv", tmp_path / "a.csv")], read(tmp_path, "columns: {n: {dtype: Int64}}"), NOW)
+    validate(request)
+    assert opened == [False]
+    unfit = read(tmp_path, "columns: {n: {dtype: Int64, str_matches: x}}")
+    with pytest.raises(BadInput, match="str_matches"):
+        validate(replace(request, contract=unfit))
+    assert opened == [False] * 2
+    (tmp_path / "a.csv").write_text("n\n1\nx\n")
+    assert failures(validate(request)).keys() == {("n", "readable"), ("n", "not_nullable")}
+    assert opened == [*[False] * 3, True]
+
+
+def test_names_and_values_cannot_steer_a_terminal(tmp_path: Path) -> None:
+    found = check(tmp_path, pl.DataFrame({"\x1b[31mred\n": ["\x1b[2J\t"]}),
+                  contract='columns: {"\\e[31mred\\n": {isin: [a]}}\n')  # fmt: skip
+    assert found.failed[0].sentence() == r"\x1b[31mred\n: isin(['a']) fails in 1 of 1 rows"
+    assert found.failed[0].examples[0]["value"] == r"\x1b[2J\t"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
@@ -102,6 +103,14 @@ def test_a_mistake_is_named_with_its_line(tmp_path: Path, text: str, line: int, 
         read(tmp_path, text)
     assert words in str(raised.value)
     assert raised.value.place and raised.value.place.line == line
+
+
+def test_aliases_of_aliases_do_not_fill_the_memory(tmp_path: Path) -> None:
+    names = [f"a{number}" for number in range(40)]
+    levels = [f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]" for before, name in pairwise(names)]
+    (tmp_path / "c.yaml").write_text("\n".join(["columns: {}", "a0: &a0 [x]", *levels]))
+    with pytest.raises(BadInput, match="unknown key `a0`"):
+        read_contract(tmp_path / "c.yaml", "c.yaml")
 
 
 def test_no_contract_is_bad_input(tmp_path: Path) -> None:

@@ -124,6 +124,23 @@ def test_skew_between_training_and_serving_is_found_by_column_with_its_rows(tmp_
     assert set(failures(tmp_path, "  serving: {data: on.parquet, keys: id}\n", offline, other)) == {("", "served")}
 
 
+def test_skew_is_found_in_what_was_read_back_from_the_online_store(tmp_path: Path) -> None:
+    hours = pl.datetime_range(datetime(2013, 1, 1), datetime(2013, 1, 1, 9), "1h", eager=True)
+    offline = pl.DataFrame(
+        {"airport": ["EWR", "JFK"] * 5, "event_timestamp": hours, "temp": [float(i) for i in range(10)]}
+    )
+    # the newest row of each entity, as Feast has it: times in UTC, floats of 32 bits, features that are not trained on
+    served = offline.tail(2).with_columns(
+        pl.col("event_timestamp").dt.replace_time_zone("UTC"), pl.col("temp").cast(pl.Float32), wind=pl.lit(1)
+    )
+    rule = "  serving: {data: on.parquet, keys: [airport, event_timestamp]}\n"
+    assert failures(tmp_path, rule, offline, {"on.parquet": served}) == {}
+    stale = served.with_columns(pl.col("temp") - 2)
+    found = failures(tmp_path, rule, offline, {"on.parquet": stale})
+    assert {name: one.failed for name, one in found.items()} == {("temp", "no_skew"): 2}
+    assert found["temp", "no_skew"].examples[0] == {"file": "a.parquet", "row": 9, "value": "8.0, served 6.0"}
+
+
 def opened(folder: Path, name: str, frame: pl.DataFrame) -> Table:
     frame.write_parquet(folder / name)
     return open_table([Source(name, folder / name)])

@@ -121,7 +121,7 @@ def _write_page(page: Path, record: Record, found: Diff) -> None:
         drawn = write_pictures(found.shown, Path(scratch), before=found.names[0], now=found.names[1])
         pictures = [{"title": ", ".join(columns), "uri": str(file)} for file, columns in drawn]
         shown = record.model_copy(update={"details": {**record.details, "pictures": pictures}})
-        text = report.page(report.Report({}, [shown]), lambda uri: Path(uri).read_bytes())
+        text = report.page(report.Report({}, [shown], " → ".join(found.names)), lambda uri: Path(uri).read_bytes())
     _write(page, text)
 
 

@@ -38,6 +38,16 @@ keyed by. With `reference`, the distribution of each column is compared: populat
 distance, Kolmogorov-Smirnov, new and vanished categories. A column has drifted if a distance is over its limit and is
 not chance by a test (chi-square, Kolmogorov-Smirnov) whose p-value is adjusted for the number of columns (Holm).
 
+`serving` compares with what materialize-features read back from the online store: it writes a Parquet file a feature
+view to the store, with the entity's keys, the features and `event_timestamp`. As a table to train on has many rows of
+an entity, the time is a part of the key. In a job that follows materialize-features:
+
+```yaml
+  serving: {data: "store:features/served/<project>/<view>.parquet", keys: [airport, event_timestamp]}
+```
+
+JSON lines take the contract's types as CSV does: JSON has no times, and does not tell whole numbers from others.
+
 `mlops data diff A B` compares two tables, or what two versions were trained on, row by row.
 """
 
@@ -171,14 +181,16 @@ def _pictures(found: Validation, job: Job, key: str) -> list[dict[str, str]]:
 
 
 def _say(found: Validation, job: Job) -> None:
+    from ..data.findings import printable
+
     for check in found.warnings:
-        job.console.warning(f"{check.column} {check.why}", place=check.place)
+        job.console.warning(printable(f"{check.column} {check.why}"), place=check.place)
     if found.failed and job.environ.get("GITHUB_ACTIONS") == "true":
         # the first one is the annotation that the failure itself gives; GitHub shows ten of a kind
         for check in found.failed[1:10]:
             job.console.warning(check.sentence(), place=check.place)
     elif found.failed:
-        rows = [(c.column or "(table)", c.name, c.failed, c.why) for c in found.failed]
+        rows = [(printable(c.column or "(table)"), c.name, c.failed, printable(c.why)) for c in found.failed]
         job.console.table(["column", "check", "failed", "why"], rows, title="Checks that failed")
 
 
@@ -215,9 +227,11 @@ def _result(
 
 
 def _row(check: Check) -> dict[str, Any]:
-    row = {"column": check.column, "check": check.name, "failed": check.failed}
+    from ..data.findings import printable
+
+    row = {"column": printable(check.column), "check": check.name, "failed": check.failed}
     if check.failed:
-        row |= {"why": check.why, "examples": check.examples, "place": str(check.place or "")}
+        row |= {"why": printable(check.why), "examples": check.examples, "place": str(check.place or "")}
     return row
 
 

@@ -47,7 +47,7 @@ from pandera.io import polars_io
 from pandera.polars import Column, DataFrameSchema
 from pydantic import ValidationError
 
-from ..documents import Loader, load_yaml
+from ..documents import Loader
 from ..errors import BadInput, Place
 from .rules import TableRules
 
@@ -125,8 +125,10 @@ def read_contract(path: Path, name: str) -> Contract:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=Loader)
-        values = load_yaml(text)
+        loader = Loader(text)
+        node = loader.get_single_node()
+        lines = dict(_lines(node))
+        values = loader.construct_document(node) if node else None
     except FileNotFoundError:
         raise BadInput(f"There is no contract {name}", fix="Correct `contract`, or `mlops init` writes one") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -138,7 +140,6 @@ def read_contract(path: Path, name: str) -> Contract:
         raise BadInput(f"The contract {name} is not valid YAML", why=why, place=place) from None
     if not isinstance(values, dict):
         raise BadInput(f"The contract {name} is not a mapping", fix="Start with `columns:`", place=Place(name, 1))
-    lines = dict(_lines(node))
     draft = Contract(name, lines=lines)
     _check_keys(values, draft)
     rules = _rules(values.pop("table", None) or {}, draft)
@@ -250,12 +251,19 @@ def _limits(value: Any, kind: Any) -> Any:
     return value
 
 
-def _lines(node: yaml.Node | None, path: Path_ = ()) -> Iterator[tuple[Path_, int]]:
+def _lines(node: yaml.Node | None, path: Path_ = (), seen: set[int] | None = None) -> Iterator[tuple[Path_, int]]:
+    """The line of each key and item. Where a part is there again by an alias, only the first one has lines inside:
+    aliases of aliases would be more than there is memory for.
+    """
+    seen = set() if seen is None else seen
+    if id(node) in seen:
+        return
+    seen.add(id(node))
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             yield (*path, key.value), key.start_mark.line + 1
-            yield from _lines(value, (*path, key.value))
+            yield from _lines(value, (*path, key.value), seen)
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             yield (*path, index), item.start_mark.line + 1
-            yield from _lines(item, (*path, index))
+            yield from _lines(item, (*path, index), seen)

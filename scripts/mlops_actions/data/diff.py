@@ -65,15 +65,18 @@ class Diff:
         """What differs, in one sentence."""
         if self.same:
             return f"{self.names[0]} and {self.names[1]} have the same content"
-        parts = [f"{self.rows[1] - self.rows[0]:+,} rows"] if self.rows[0] != self.rows[1] else []
-        columns = len(self.removed) + len(self.added) + len(self.retyped)
-        parts += [f"{columns} columns removed, added or of another type"] if columns else []
+        parts = []
         if self.by_key:
             found = self.by_key
-            parts.append(f"{found.removed:,} keys removed, {found.added:,} added, {found.changed:,} changed")
-        moved = len(self.drift.drifted) if self.drift else 0
-        parts += [f"{moved} column{'' if moved == 1 else 's'} drifted"] if moved else []
-        return "; ".join(parts) or "Values, or the order of rows or columns, differ"
+            counts = ((found.added, "added"), (found.removed, "removed"), (found.changed, "changed"))
+            parts.append(_listed("row", counts))
+        elif self.rows[0] != self.rows[1]:
+            more = self.rows[1] - self.rows[0]
+            parts.append(_many(abs(more), "more row" if more > 0 else "fewer row"))
+        changes = ((self.added, "added"), (self.removed, "removed"), (self.retyped, "of another type"))
+        parts.append(_listed("column", [(len(columns), what) for columns, what in changes]))
+        parts.append(_listed("column", [(len(self.drift.drifted), "drifted")]))
+        return "; ".join(filter(None, parts)) or "Values, or the order of rows or columns, differ"
 
     @property
     def shown(self) -> Drift:
@@ -95,6 +98,16 @@ class Diff:
             "drift": [column.as_json() for column in self.shown.columns],
             "skipped": self.drift.skipped, "by_key": by_key,
         }  # fmt: skip
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _listed(what: str, counts: Sequence[tuple[int, str]]) -> str:
+    """`12 rows added, 3 removed`; "" when nothing was."""
+    some = [(count, how) for count, how in counts if count]
+    return ", ".join(f"{count:,} {how}" if i else f"{_many(count, what)} {how}" for i, (count, how) in enumerate(some))
 
 
 def diff(one: Side, two: Side, *, key: Sequence[str] = (), tolerance: float = 0.0, max_psi: float = 0.2) -> Diff:

@@ -45,7 +45,7 @@ SHOWN = 10
 """New and vanished categories that a record keeps."""
 _REST = "(other)"
 _NULL = "(null)"
-_CELLS = 20_000_000  # values of both tables that are in memory at a time
+_CELLS = 10_000_000  # values of both tables that are in memory at a time
 
 
 @dataclass(frozen=True)

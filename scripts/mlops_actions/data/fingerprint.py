@@ -7,7 +7,7 @@ SHA-256, over the rows in their order:
 - values: fixed-width types as little-endian bytes, null as zeros. Booleans are one byte; dates are days since 1970 in
   4 bytes, times and durations an 8-byte count of their unit; every NaN is the quiet NaN of its width (`…f87f`,
   `…c07f`) and -0.0 is 0.0. Strings and bytes are their UTF-8 bytes, one after the other; categories and enums are their
-  strings; decimals are decimal strings; lists and structs are JSON with sorted keys;
+  strings; decimals and integers of 128 bits are decimal strings; lists and structs are JSON with sorted keys;
 - lengths: of types whose values are strings, 8 bytes little-endian a row, null as 0; else nothing.
 
 The fingerprint is the SHA-256 of the JSON (no spaces) of
@@ -27,7 +27,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -37,6 +37,7 @@ import polars as pl
 from .tables import Batch
 
 VERSION = 1
+_ROWS = 50_000  # of which all bytes are in memory at a time, and near the processor
 
 
 class Fingerprint:
@@ -79,10 +80,9 @@ class UnorderedFingerprint:
 
     def update(self, batch: Batch) -> None:
         """Take the next rows."""
-        self._rows += batch.frame.height
-        streams = [list(_cells(batch.frame.get_column(name), kind)) for name, kind in self._types.items()]
-        digests = b"".join(hashlib.sha256(b"".join(cells)).digest() for cells in zip(*streams))
-        if digests:
+        for frame in batch.frame.iter_slices(_ROWS):
+            self._rows += frame.height
+            digests = _digests(*_laid_out(frame, self._types))
             self._sums += np.frombuffer(digests, dtype="<u4").reshape(-1, 8).sum(axis=0, dtype=np.uint64)
 
     def value(self) -> str:
@@ -91,27 +91,82 @@ class UnorderedFingerprint:
         return f"sha256:{hashlib.sha256(json.dumps(parts, separators=(',', ':')).encode()).hexdigest()}"
 
 
-def _cells(series: pl.Series, kind: str) -> Iterator[bytes]:
-    """Each row's validity and value as bytes."""
-    if kind == "null":
-        yield from (b"\0" for _ in range(len(series)))
-    elif _is_text(kind):
-        texts = series if kind == "binary" else _texts(series, kind).cast(pl.Binary)
-        for value in texts.to_list():
-            yield b"\0" if value is None else b"\1" + len(value).to_bytes(8, "little") + value
-    else:
-        data = _fixed(series)
-        width = len(data) // len(series)
-        for row, valid in enumerate(series.is_not_null().to_list()):
-            yield (b"\1" if valid else b"\0") + data[row * width : (row + 1) * width]
+def _digests(data: bytes, ends: list[int]) -> bytes:
+    """The SHA-256 of each row, one after the other."""
+    fresh, digests, start = hashlib.sha256().copy, [], 0  # a copy costs half of what a new one does
+    for end in ends:
+        row = fresh()
+        row.update(data[start:end])
+        digests.append(row.digest())
+        start = end
+    return b"".join(digests)
+
+
+def _laid_out(frame: pl.DataFrame, types: Mapping[str, str]) -> tuple[bytes, list[int]]:
+    """All rows as bytes, one after the other, and where each one ends."""
+    cells = [_Cells(frame.get_column(name), kind) for name, kind in types.items()]
+    ends = np.cumsum(sum((one.widths for one in cells), np.zeros(frame.height, dtype=np.int64)))
+    data = np.zeros(int(ends[-1]), dtype=np.uint8)
+    at = np.concatenate([[0], ends[:-1]])
+    for one in cells:
+        one.put(data, at)
+        at = at + one.widths
+    return data.tobytes(), ends.tolist()
+
+
+class _Cells:
+    """One column's cells as bytes: validity, and value.
+
+    Attributes:
+        widths: how many bytes each row has.
+    """
+
+    def __init__(self, series: pl.Series, kind: str) -> None:
+        self._valid = _validity(series)
+        self._lengths: np.ndarray[Any, Any] | None = None
+        if _is_text(kind):
+            lengths, data = _bytes_of_texts(series, kind)
+            self._lengths, self._bytes = lengths.astype("<u8"), np.frombuffer(data, dtype=np.uint8)
+            self.widths = 1 + (8 + lengths.astype(np.int64)) * self._valid  # of a null there is only that it is
+        else:
+            self._bytes = np.empty(0, dtype=np.uint8) if kind == "null" else _fixed(series)
+            self.widths = np.full(len(series), 1 + self._bytes.nbytes // len(series))
+
+    def put(self, data: np.ndarray[Any, Any], at: np.ndarray[Any, Any]) -> None:
+        """Write each row's cell where it belongs."""
+        data[at] = self._valid
+        if self._lengths is None:
+            if len(self._bytes):
+                _every(data, self._bytes.dtype)[at + 1] = self._bytes
+            return
+        rows = np.flatnonzero(self._valid)
+        lengths = self._lengths[rows]
+        if len(rows):
+            _every(data, lengths.dtype)[at[rows] + 1] = lengths
+        starts = np.cumsum(lengths, dtype=np.int64) - lengths.astype(np.int64)
+        # a byte of the texts moves from where its text starts to where its row has the place for it
+        data[np.repeat(at[rows] + 9 - starts, lengths.astype(np.int64)) + np.arange(len(self._bytes))] = self._bytes
+
+
+def _every(data: np.ndarray[Any, Any], kind: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """Bytes as values of a type that begin at each of them, and so overlap."""
+    values: np.ndarray[Any, Any] = np.ndarray((len(data) - kind.itemsize + 1,), kind, data.data, strides=(1,))
+    return values
 
 
 def _is_text(kind: str) -> bool:
-    return kind in ("string", "json", "binary") or kind.startswith("decimal")
+    return kind in ("string", "json", "binary", "int128", "uint128") or kind.startswith("decimal")
 
 
-def _texts(series: pl.Series, kind: str) -> pl.Series:
-    return _as_json(series) if kind == "json" else series.cast(pl.String)
+def _bytes_of_texts(series: pl.Series, kind: str) -> tuple[np.ndarray[Any, Any], bytes]:
+    """How many bytes each text has (little-endian, 8 bytes; null as 0), and all of them one after the other."""
+    if kind == "binary":
+        sizes, data = series.bin.size(), b"".join(series.drop_nulls().to_list())
+    else:
+        texts = _as_json(series) if kind == "json" else series.cast(pl.String)
+        # join of no strings is "", and of nulls too
+        sizes, data = texts.str.len_bytes(), (texts.str.join("").item() or "").encode()
+    return sizes.fill_null(0).cast(pl.UInt64).to_numpy().astype("<u8", copy=False), data
 
 
 class _Column:
@@ -123,23 +178,18 @@ class _Column:
         return [stream.hexdigest() for stream in (self._validity, self._values, self._lengths)]
 
     def update(self, series: pl.Series) -> None:
-        self._validity.update(series.is_not_null().cast(pl.UInt8).to_numpy().tobytes())
+        self._validity.update(_validity(series).data)
         if self.type == "null":
             return
         if _is_text(self.type):
             self._update_texts(series)
         else:
-            self._values.update(_fixed(series))
+            self._values.update(_fixed(series).data)
 
     def _update_texts(self, series: pl.Series) -> None:
-        if self.type == "binary":
-            data = series.bin.size().fill_null(0), b"".join(series.drop_nulls().to_list())
-        else:
-            texts = _texts(series, self.type)
-            # join of no strings is "", and of nulls too
-            data = texts.str.len_bytes().fill_null(0), (texts.str.join("").item() or "").encode()
-        self._lengths.update(data[0].cast(pl.UInt64).to_numpy().astype("<u8", copy=False).tobytes())
-        self._values.update(data[1])
+        lengths, data = _bytes_of_texts(series, self.type)
+        self._lengths.update(lengths.data)
+        self._values.update(data)
 
 
 def type_name(kind: pl.DataType) -> str:
@@ -157,15 +207,23 @@ def type_name(kind: pl.DataType) -> str:
     return kind.base_type().__name__.lower()
 
 
-def _fixed(series: pl.Series) -> bytes:
+def _validity(series: pl.Series) -> np.ndarray[Any, Any]:
+    if not series.null_count():
+        return np.ones(len(series), dtype=np.uint8)
+    valid: np.ndarray[Any, Any] = series.is_not_null().cast(pl.UInt8).to_numpy()
+    return valid
+
+
+def _fixed(series: pl.Series) -> np.ndarray[Any, Any]:
+    """Values of a fixed width, in the machine's memory as the fingerprint takes them; polars' own where they are so."""
     whole = series.to_physical()
     if whole.dtype == pl.Boolean:
         whole = whole.cast(pl.UInt8)
-    values: np.ndarray[Any, Any] = whole.fill_null(0).to_numpy()
+    values: np.ndarray[Any, Any] = (whole.fill_null(0) if whole.null_count() else whole).to_numpy()
     if values.dtype.kind == "f":
         values = values + values.dtype.type(0)  # -0.0 + 0.0 is 0.0; a copy, for the next line
         values[np.isnan(values)] = np.nan
-    return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+    return np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"), copy=False))
 
 
 def _as_json(series: pl.Series) -> pl.Series:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +10,10 @@ import polars as pl
 
 from ..errors import BadInput, Place
 from .findings import EXAMPLES, shown, together
-from .keys import key_hash
+from .keys import Rising, among, key_hash, precedes
 from .tables import FILE, ROW, Table, reading
 
-_CELLS = 20_000_000  # values of both tables that are in memory at a time: the rest waits for its turn
+_CELLS = 12_000_000  # values of both tables that are in memory at a time: the rest waits for its turn
 _OTHER = "\0other "
 
 
@@ -51,17 +51,21 @@ def compare_rows(
     columns: Sequence[str] = (),
     *,
     tolerance: float = 0.0,
+    common: bool = False,
     place: Place | None = None,
 ) -> RowDiff:
     """Match the rows of two tables by a key, and compare their values.
 
-    The rows are parted by a hash of the key, and one part at a time is in memory.
+    Tables in which keys only rise are read side by side, once. Others are parted by a hash of the key. Either way, one
+    part at a time is in memory.
 
     Args:
         one, two: the tables.
         keys: the columns that name a row; nulls are equal to each other.
         columns: which to compare; by default all that both have.
         tolerance: floats that differ by no more than this share of the larger one are equal.
+        common: whether only keys of the second table matter. If it has few of them, those that only the first one has
+            are not looked at, and not counted.
         place: of the rule, for messages.
 
     Raises:
@@ -72,32 +76,92 @@ def compare_rows(
         if absent := [name for name in [*keys, *columns] if name not in table.schema]:
             what = f"There is no column {absent[0]!r} in {table.parts[0].name}"
             raise BadInput(what, fix="Correct the columns", place=place)
-    rows = [int(t.frame.select(pl.len()).collect(engine="streaming").item()) for t in (one, two)]
-    parts = max(1, -(-sum(rows) * (len(keys) + len(columns)) // _CELLS))
     found, changes = RowDiff(), {name: ColumnChange(name) for name in columns}
-    for part in range(parts):
-        joined = _joined(one, two, keys, columns, (part, parts), place)
-        _count(joined, found, changes, keys, tolerance, one)
+    for before, after in _parts(one, two, keys, columns, common, place):
+        _count(_joined(before, after, keys, columns), found, changes, keys, tolerance, one)
     found.columns = sorted((c for c in changes.values() if c.rows), key=lambda c: -c.rows)
     return found
 
 
-def _joined(
-    one: Table, two: Table, keys: Sequence[str], columns: Sequence[str], part: tuple[int, int], place: Place | None
-) -> pl.DataFrame:
+def _parts(
+    one: Table, two: Table, keys: Sequence[str], columns: Sequence[str], common: bool, place: Place | None
+) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    """Rows of both tables that belong together: no key is in two parts."""
     casts = [pl.col(name).cast(one.schema[name]) for name in keys]
-    mine = (key_hash(keys) % part[1]) == part[0]
-    sides = []
-    for table, kept in ((one, [FILE, ROW, *columns]), (two, columns)):
-        with reading(table.parts[0].name, place):
-            frame = table.rows.with_columns(casts).filter(mine).select(*keys, *kept).collect(engine="streaming")
-        if frame.select(pl.struct(keys).is_duplicated().any()).item():
-            twice = frame.filter(pl.struct(keys).is_duplicated()).select(keys).row(0)
-            what = f"The key {', '.join(keys)} does not name one row: {together(twice)} is there more than once"
-            raise BadInput(f"{what} in {table.parts[0].name}", fix="Name more columns as the key", place=place)
-        sides.append(frame)
-    other = sides[1].rename({name: _OTHER + name for name in columns}).with_columns(pl.lit(True).alias(_OTHER))
-    return sides[0].join(other, on=list(keys), how="full", coalesce=True, nulls_equal=True)
+    frames = one.rows.select(*keys, FILE, ROW, *columns), two.rows.with_columns(casts).select(*keys, *columns)
+    width = len(keys) + len(columns)
+    with reading(f"{one.parts[0].name} or {two.parts[0].name}", place):
+        sizes = [int(frame.select(pl.len()).collect(engine="streaming").item()) for frame in frames]
+        if common and 2 * sizes[1] * width <= _CELLS:
+            hashes = frames[1].select(key_hash(keys)).unique().collect(engine="streaming").to_series()
+            frames, sizes[0] = (frames[0].filter(among(keys, hashes)), frames[1]), sizes[1]
+        elif all(_rises(table, casts, keys) for table in (one, two)):
+            batches = [_batches(table, casts, frame.collect_schema().names(), _CELLS // (4 * width))
+                       for table, frame in zip((one, two), frames)]  # fmt: skip
+            yield from _side_by_side(batches, [frame.head(0).collect() for frame in frames], keys)
+            return
+        parts = max(1, -(-sum(sizes) * width // _CELLS))
+        for part in range(parts):
+            mine = (key_hash(keys) % parts) == part
+            before, after = (frame.filter(mine).collect(engine="streaming") for frame in frames)
+            for frame, table in ((before, one), (after, two)):
+                _need_unique(frame, keys, table, place)
+            yield before, after
+
+
+def _batches(table: Table, casts: Sequence[pl.Expr], columns: Sequence[str], size: int) -> Iterator[pl.DataFrame]:
+    """The rows in order. File by file, since polars would begin to read all of them at once."""
+    for frame in table.numbered:
+        selected = frame.with_columns(casts).select(columns)
+        yield from selected.collect_batches(chunk_size=max(1, size), maintain_order=True, engine="streaming")
+
+
+def _rises(table: Table, casts: Sequence[pl.Expr], keys: Sequence[str]) -> bool:
+    rising = Rising(keys)
+    for batch in _batches(table, casts, keys, _CELLS // len(keys)):
+        rising.update(batch)
+        if not rising.holds:
+            return False
+    return True
+
+
+def _side_by_side(
+    batches: Sequence[Iterator[pl.DataFrame]], nothing: Sequence[pl.DataFrame], keys: Sequence[str]
+) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    """Both tables from their first keys to their last ones, each read once."""
+    waiting = list(nothing)
+    while True:
+        for side in (0, 1):
+            while waiting[side].is_empty() and (batch := next(batches[side], None)) is not None:
+                waiting[side] = batch
+        if waiting[0].is_empty() or waiting[1].is_empty():  # one is at its end
+            if waiting[0].is_empty() and waiting[1].is_empty():
+                return
+            yield waiting[0], waiting[1]
+            waiting = list(nothing)
+            continue
+        ends = [frame.select(keys).row(-1) for frame in waiting]
+        counts = [min(_up_to(frame, keys, end) for end in ends) for frame in waiting]
+        yield waiting[0].head(counts[0]), waiting[1].head(counts[1])
+        waiting = [frame.slice(count) for frame, count in zip(waiting, counts)]
+
+
+def _up_to(frame: pl.DataFrame, keys: Sequence[str], end: Sequence[Any]) -> int:
+    """How many rows there are whose key does not come after another one."""
+    last = [pl.lit(value, frame.schema[name]) for name, value in zip(keys, end)]
+    return int(frame.select((~precedes(last, [pl.col(name) for name in keys])).sum()).item())
+
+
+def _need_unique(frame: pl.DataFrame, keys: Sequence[str], table: Table, place: Place | None) -> None:
+    if frame.select(key_hash(keys).n_unique()).item() < frame.height and frame.n_unique(keys) < frame.height:
+        twice = frame.filter(pl.struct(keys).is_duplicated()).select(keys).row(0)
+        what = f"The key {', '.join(keys)} does not name one row: {together(twice)} is there more than once"
+        raise BadInput(f"{what} in {table.parts[0].name}", fix="Name more columns as the key", place=place)
+
+
+def _joined(before: pl.DataFrame, after: pl.DataFrame, keys: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
+    other = after.rename({name: _OTHER + name for name in columns}).with_columns(pl.lit(True).alias(_OTHER))
+    return before.join(other, on=list(keys), how="full", coalesce=True, nulls_equal=True)
 
 
 def _count(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import PurePath
+from typing import Any
 
 import polars as pl
 
@@ -25,7 +28,12 @@ _FORMATS = {
     ".feather": "arrow",
     ".ipc": "arrow",
 }
+_TEXT = ("csv", "jsonl")
 _MARKS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"{": "jsonl"}
+_ISO_TIME = re.compile(
+    r"\d{4}-\d\d-\d\d(?P<separator>[T ])\d\d:\d\d:\d\d(?:\.(?P<fraction>\d{1,9}))?(?P<utc>Z?)", re.ASCII
+)
+_SECONDS = len("2013-01-01T05:00:00")
 _BOOLEANS = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
 
 
@@ -35,13 +43,20 @@ class Part:
 
     Attributes:
         name: what messages call it.
-        frame: its rows in the table's types.
-        read: the same, and beside each column of `Table.texts` its cells as they were read, under `as_read(name)`.
+        numbered: its rows in the table's types, each with its number (`ROW`), from 0. The file's reader counts, so that
+            rows that are filtered out are never in memory.
+        read: the same without numbers, and beside each column of `Table.texts` its cells as they were read, under
+            `as_read(name)`.
     """
 
     name: str
-    frame: pl.LazyFrame
+    numbered: pl.LazyFrame
     read: pl.LazyFrame
+
+    @property
+    def frame(self) -> pl.LazyFrame:
+        """Its rows in the table's types."""
+        return self.numbered.drop(ROW)
 
 
 @dataclass(frozen=True)
@@ -75,13 +90,14 @@ class Table:
         return pl.concat([part.frame for part in self.parts])
 
     @property
+    def numbered(self) -> list[pl.LazyFrame]:
+        """The rows of each file, with the number of the file (`FILE`) and their own in it (`ROW`), both from 0."""
+        return [part.numbered.with_columns(pl.lit(number).alias(FILE)) for number, part in enumerate(self.parts)]
+
+    @property
     def rows(self) -> pl.LazyFrame:
-        """All rows, each with the number of its file (`FILE`) and its own number in that file (`ROW`), both from 0."""
-        numbered = [
-            part.frame.with_row_index(ROW).with_columns(pl.lit(number).alias(FILE))
-            for number, part in enumerate(self.parts)
-        ]
-        return pl.concat(numbered)
+        """All rows, numbered."""
+        return pl.concat(self.numbered)
 
     def batches(self) -> Iterator[Batch]:
         """The rows in order, with the columns of `Part.read`."""
@@ -119,16 +135,18 @@ def open_table(
         raise BadInput("There is no data file among what was given", fix="Correct `data`")
     frames, reads, schemas = [], [], []
     texts: dict[str, pl.DataType] = {}
+    # what nests is no cell of text
+    types = {name: kind for name, kind in (types or {}).items() if not kind.is_nested()}
     for source in kept:
-        own = {n: k for n, k in (types or {}).items() if lenient or not _parsed_at_once(k)}
-        raw = _scan(source, {**(types or {}), **dict.fromkeys(own, pl.String())})
+        own = {n: k for n, k in types.items() if lenient or not _parsed_at_once(k)}
+        raw = _scan(source, {**types, **dict.fromkeys(own, pl.String())})
         with reading(source.name):
-            columns = raw.collect_schema() if _format(source) == "csv" else {}
+            columns = raw.collect_schema() if _format(source) in _TEXT else {}
             own = {name: kind for name, kind in own.items() if name in columns}
             parsed = [_parsed(name, kind) for name, kind in own.items()]
-            frame = raw.with_columns(parsed) if own else raw
-            read = raw.with_columns(*parsed, *(pl.col(n).alias(as_read(n)) for n in own)) if own else raw
-            schemas.append(dict(frame.collect_schema()))
+            frame = raw.with_columns(parsed)
+            read = raw.drop(ROW).with_columns(*parsed, *(pl.col(n).alias(as_read(n)) for n in own))
+            schemas.append(dict(frame.drop(ROW).collect_schema()))
         frames.append(frame)
         reads.append(read)
         texts |= own
@@ -138,9 +156,10 @@ def open_table(
     schema = schemas[0]
     if any(list(other.items()) != list(schema.items()) for other in schemas[1:]):
         with reading(", ".join(source.name for source in kept)):
-            empty = [frame.head(0) for frame in frames]
+            empty = [frame.drop(ROW).head(0) for frame in frames]
             schema = dict(pl.concat(empty, how="diagonal_relaxed").collect_schema())
-        frames = [_aligned(frame, own, schema) for frame, own in zip(frames, schemas)]
+        numbered = {ROW: pl.get_index_type()} | schema
+        frames = [_aligned(frame, {ROW, *own}, numbered) for frame, own in zip(frames, schemas)]
         wide = schema | {as_read(name): pl.String() for name in texts}
         reads = [_aligned(read, read.collect_schema(), wide) for read in reads]
     parts = [Part(source.name, frame, read) for source, frame, read in zip(kept, frames, reads)]
@@ -164,6 +183,10 @@ def read_table(source: Source, columns: Sequence[str] | None = None) -> pl.DataF
         return frame.collect()
 
 
+class UnreadableCells(BadInput):
+    """A file's text cannot be parsed as it was tried; read as text, it may be found where and why."""
+
+
 @contextmanager
 def reading(name: str, place: Place | None = None) -> Iterator[None]:
     """Turn what polars raises on a file that it cannot read into ours."""
@@ -174,7 +197,8 @@ def reading(name: str, place: Place | None = None) -> Iterator[None]:
     except (pl.exceptions.PolarsError, OSError) as error:
         why = str(error).strip().split("\n")[0][:300]
         fix = "Look at the step that wrote it"
-        raise BadInput(f"The data file {name} cannot be read", why=why, fix=fix, place=place) from error
+        kind = UnreadableCells if isinstance(error, pl.exceptions.ComputeError) else BadInput
+        raise kind(f"The data file {name} cannot be read", why=why, fix=fix, place=place) from error
 
 
 def _format(source: Source) -> str:
@@ -198,12 +222,16 @@ def _scan(source: Source, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
         raise BadInput(f"The data file {source.name} is empty", fix="Look at the step that wrote it")
     with reading(source.name):
         if kind == "parquet":
-            return pl.scan_parquet(source.path, hive_partitioning=False, glob=False)
+            return pl.scan_parquet(source.path, hive_partitioning=False, glob=False, row_index_name=ROW)
         if kind == "arrow":
-            return pl.scan_ipc(source.path, hive_partitioning=False)
+            return pl.scan_ipc(source.path, hive_partitioning=False, row_index_name=ROW)
         if kind == "jsonl":
-            return pl.scan_ndjson(source.path, infer_schema_length=10_000)
-        return pl.scan_csv(source.path, infer_schema_length=10_000, schema_overrides=types, glob=False)
+            names = pl.scan_ndjson(source.path, infer_schema_length=10_000).collect_schema()
+            own = {name: kind for name, kind in types.items() if name in names}  # it takes no others
+            return pl.scan_ndjson(source.path, infer_schema_length=10_000, schema_overrides=own, row_index_name=ROW)
+        return pl.scan_csv(
+            source.path, infer_schema_length=10_000, schema_overrides=types, glob=False, row_index_name=ROW
+        )
 
 
 def _parsed_at_once(kind: pl.DataType) -> bool:
@@ -219,13 +247,41 @@ def _parsed(name: str, kind: pl.DataType) -> pl.Expr:
     if kind == pl.Boolean:
         return text.str.to_lowercase().replace_strict(_BOOLEANS, default=None, return_dtype=pl.Boolean).alias(name)
     if isinstance(kind, pl.Datetime):
-        return text.str.to_datetime(time_unit=kind.time_unit, time_zone=kind.time_zone, strict=False)
+        return text.map_batches(partial(parse_times, kind=kind), return_dtype=kind, is_elementwise=True)
     if kind == pl.Date:
         return text.str.to_date(strict=False)
     return text.str.strip_chars().cast(kind, strict=False)
 
 
-def _aligned(frame: pl.LazyFrame, own: Mapping[str, pl.DataType], schema: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+def parse_times(texts: pl.Series, kind: pl.Datetime) -> pl.Series:
+    """Texts as times; null where one is none.
+
+    polars parses a format without fractions of seconds and zones six times as fast as it guesses one: so where every
+    text has the layout of the first one, what is beside the seconds is read by its position.
+    """
+    unit, zone = kind.time_unit, kind.time_zone
+    first = texts.drop_nulls().head(1).to_list()
+    layout = _ISO_TIME.fullmatch(first[0]) if first else None
+    if layout and bool(layout["utc"]) == bool(zone) and (layout.end() == _SECONDS or _all_like(texts, layout)):
+        whole = texts if layout.end() == _SECONDS else texts.str.slice(0, _SECONDS)
+        times = whole.str.to_datetime(f"%Y-%m-%d{layout['separator']}%H:%M:%S", time_unit=unit, strict=False,
+                                      cache=False)  # fmt: skip
+        if times.null_count() == texts.null_count():
+            if digits := layout["fraction"]:
+                part = texts.str.slice(_SECONDS + 1, len(digits)).cast(pl.Int64)
+                power = {"ms": 3, "us": 6, "ns": 9}[unit] - len(digits)
+                times += (part * 10**power if power >= 0 else part // 10**-power).cast(pl.Duration(unit))
+            return times.dt.replace_time_zone("UTC").dt.convert_time_zone(zone) if zone else times
+    return texts.str.to_datetime(time_unit=unit, time_zone=zone, strict=False)
+
+
+def _all_like(texts: pl.Series, layout: re.Match[str]) -> bool:
+    digits = layout["fraction"]
+    rest = (rf"\.[0-9]{{{len(digits)}}}" if digits else "") + layout["utc"]
+    return bool(texts.str.contains(f"^[ -~]{{{_SECONDS}}}{rest}$").all())
+
+
+def _aligned(frame: pl.LazyFrame, own: Collection[str], schema: Mapping[str, Any]) -> pl.LazyFrame:
     return frame.select(
         pl.col(name).cast(kind) if name in own else pl.lit(None, dtype=kind).alias(name)
         for name, kind in schema.items()

@@ -14,14 +14,14 @@ import polars as pl
 from ..errors import BadInput
 from . import checks, keys, rowchecks, training
 from .contract import Contract
-from .findings import Check, shown
+from .findings import Check, printable, shown
 from .fingerprint import Fingerprint, UnorderedFingerprint
 from .personal import Sampler
 from .profile import ColumnProfile, Profile
 from .rowdiff import compare_rows
 from .rules import table_name
 from .sources import Source
-from .tables import Batch, Table, open_table
+from .tables import Batch, Table, UnreadableCells, open_table
 
 if TYPE_CHECKING:
     from . import drift
@@ -116,7 +116,7 @@ def validate(request: Request, say: Callable[[str], None] = lambda _: None) -> V
     types = request.contract.types()
     try:
         return _validate(request, open_table(request.sources, types, lenient=False), say)
-    except BadInput:
+    except UnreadableCells:
         # cells that are not of their type are found and shown, which takes reading them as text
         table = open_table(request.sources, types)
         if not table.texts:
@@ -214,7 +214,7 @@ def _skew(table: Table, contract: Contract, served: Table) -> list[Check]:
     """Train/serve skew: values that the online store served for a key, against those of this table."""
     rule, place = contract.rules.serving, contract.place("table", "serving")
     assert rule is not None
-    found = compare_rows(table, served, rule.keys, rule.columns, tolerance=rule.tolerance, place=place)
+    found = compare_rows(table, served, rule.keys, rule.columns, tolerance=rule.tolerance, common=True, place=place)
     check = Check("", "served", 0, place=place)
     if not found.both:
         check.failed, check.why = 1, f"no key of {', '.join(rule.data)} is in the table"
@@ -283,4 +283,4 @@ def _as_json(column: ColumnProfile, hidden: set[str]) -> dict[str, Any]:
     if column.name not in hidden:
         values |= {"min": column.least, "max": column.greatest, "mean": column.mean}
     known = {key: shown(value) for key, value in values.items() if value is not None}
-    return {"column": column.name, "type": str(column.type)} | known
+    return {"column": printable(column.name), "type": str(column.type)} | known

@@ -38,10 +38,12 @@ class Report:
     Attributes:
         jobs: each job's result as GitHub says it (`success`, `failure`, `cancelled`, `skipped`).
         records: one an action (and variant), in the order of the chain.
+        title: what stands above a page that is not of a run.
     """
 
     jobs: Mapping[str, str]
     records: Sequence[Record]
+    title: str = ""
 
     @property
     def failed(self) -> list[Record]:
