@@ -81,7 +81,7 @@ def test_a_changed_definition_is_planned_and_materialized_from_the_beginning(sho
 
 def test_range_writes_the_latest_of_the_range_and_only_that_interval_is_recorded(shop: Shop) -> None:
     code, done, said = shop.materialize(
-        "--mode", "range", "--start", "2020-01-02", "--end", "2020-01-03T12:00:00", "--views", "sales"
+        "--mode", "range", "--start", "2020-01-02", "--end", "2020-01-03T12:00:00Z", "--views", "sales"
     )
     assert code == 0, said
     assert views(done) == {"sales": (2, "2020-01-03T00:00:00Z")}

@@ -62,6 +62,7 @@ def request_(tmp_path: Path) -> Request:
         allow_destructive=False,
         parallel=2,
         sample=20,
+        patience=timedelta(minutes=1),
         scratch=tmp_path / "scratch",
     )
 
@@ -79,7 +80,7 @@ def done(*views: View, plan: Plan | None = None) -> Materialized:
     return Materialized(project="p", registry="r", online="", plan=plan, views=list(views), digest="d")
 
 
-def test_a_time_without_a_zone_is_utc() -> None:
+def test_a_date_begins_in_utc_and_a_time_has_its_zone() -> None:
     start, end = times("range", "2013-01-01", "2013-02-01T12:00:00+02:00", print)
     assert start == datetime(2013, 1, 1, tzinfo=UTC)
     assert end == datetime(2013, 2, 1, 10, tzinfo=UTC)
@@ -99,6 +100,8 @@ def test_an_end_in_the_future_is_now_with_a_notice() -> None:
         ("range", "2999-01-01", "", "is after `end` now"),
         ("range", "", "2013-01-01", "`mode: range` needs a `start`"),
         ("incremental", "2013-01-01", "", "`start` does not go with `mode: incremental`"),
+        ("incremental", "", "2013-06-01T12:00:00", "`end` '2013-06-01T12:00:00' has no time zone"),
+        ("range", "2013-06-01 12", "", "`start` '2013-06-01 12' has no time zone"),
         ("incremental", "", "June", "`end` 'June' is not a time"),
     ],
 )

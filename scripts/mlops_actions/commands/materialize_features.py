@@ -52,11 +52,14 @@ class MaterializeFeaturesInputs(CodeInputs):
         " between `start` and `end`. `plan-only`: say what applying would change, and change nothing.",
     )
     start: str = Field(
-        "", description="Beginning of the range, ISO 8601; UTC when it names no zone. Only with `mode: range`."
+        "",
+        description="Beginning of the range: a date, which begins in UTC, or an ISO 8601 time with its zone, such as"
+        " `2013-06-01T12:00:00Z`. Only with `mode: range`.",
     )
     end: str = Field(
         "",
-        description="End of what is materialized, ISO 8601; UTC when it names no zone. By default, and at most, now.",
+        description="End of what is materialized: a date, or a time with its zone, as in `start`. By default, and at"
+        " most, now.",
     )
     chunk: str = Field(
         "",
@@ -65,7 +68,9 @@ class MaterializeFeaturesInputs(CodeInputs):
         examples=["7d"],
     )
     allow_destructive: bool = Field(
-        False, description="Apply changes that take away what is served online. The plan says which those are."
+        False,
+        description="Apply changes that take away what is served online; the plan says which those are. In `mode:"
+        " range` it also lets older rows of the range replace newer ones that are served, which otherwise stay.",
     )
     max_age: str = Field(
         "",
@@ -75,6 +80,11 @@ class MaterializeFeaturesInputs(CodeInputs):
     parallel: int = Field(2, ge=1, description="Feature views that are materialized at once.")
     sample: int = Field(
         20, ge=0, description="Entities a view that are read back from the online store and compared with the source."
+    )
+    store_timeout: str = Field(
+        "10min",
+        description="How long the registry or the online store may take for one answer, such as taking 100,000 rows,"
+        " before the action gives up. Feast's own way of writing is not timed.",
     )
     data_fingerprint: str = Field(
         "",
@@ -95,6 +105,12 @@ class MaterializeFeaturesOutputs(Outputs):
         "",
         description="Digest of the views' definitions, watermarks and source rows until there. A model is to be"
         " trained again when it changes.",
+    )
+    served: dict[str, str] = Field(
+        default_factory=dict,
+        description="What was read back of each view, as the URI of a Parquet file: entity keys, features, and"
+        " `event_timestamp`, a row an entity, `sample` of them at most. A contract of validate-data can name it under"
+        " `serving`.",
     )
     registry: str = Field("", description="URI of Feast's registry.")
     plan: dict[str, list[str]] = Field(
@@ -130,6 +146,7 @@ def run(inputs: MaterializeFeaturesInputs, job: Job) -> Result[MaterializeFeatur
         allow_destructive=inputs.allow_destructive,
         parallel=inputs.parallel,
         sample=inputs.sample,
+        patience=length("store-timeout", inputs.store_timeout) or timedelta(minutes=10),
         scratch=job.home / "features",
     )
     data = inputs.data_fingerprint or job.earlier("validate-data", "fingerprint")
@@ -144,7 +161,7 @@ def run(inputs: MaterializeFeaturesInputs, job: Job) -> Result[MaterializeFeatur
             if not (gone := _gone(found, job)):
                 return _judged(found, max_age)
             job.console.say(f"Done before, but {gone}: doing it again")
-        done = materialize(request, job.console, held)
+        done = materialize(request, job.console, job.store, held)
         return _judged(job.kept(_result(inputs, done, key if reusable else "", job)), max_age)
 
 
@@ -172,6 +189,7 @@ def _result(
     outputs = MaterializeFeaturesOutputs(
         views=[{"name": view.name, "rows": view.rows, "watermark": view.watermark} for view in done.views],
         features_digest=done.digest,
+        served={view.name: view.served for view in done.views if view.served},
         registry=done.registry,
         plan=done.plan.model_dump(),
     )
