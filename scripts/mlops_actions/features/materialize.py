@@ -272,8 +272,9 @@ def _error(event: dict[str, Any], request: Request, log: str) -> MlopsError:
     place = None
     if event.get("file"):
         place = Place(_relative(Path(event["file"]), request.root), event.get("line"))
-    if event["kind"] == "remote":
-        return RemoteFailed(event["what"], why=event["why"], fix=event["fix"], place=place, log=log)
+    if event["kind"] in ("remote", "unknown"):
+        told = log if event["kind"] == "unknown" else ""  # else what and why say it all
+        return RemoteFailed(event["what"], why=event["why"], fix=event["fix"], place=place, log=told)
     return BadInput(event["what"], why=event["why"], fix=event["fix"], place=place)
 
 

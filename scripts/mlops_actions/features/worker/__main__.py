@@ -48,7 +48,7 @@ def main() -> None:
         emit(problem.event)
     except Exception as error:
         traceback.print_exc()
-        emit({"event": "error", "kind": "remote", "what": "Feast failed", "why": short(error), "fix": ""})
+        emit({"event": "error", "kind": "unknown", "what": "Feast failed", "why": short(error), "fix": ""})
     sys.stderr.flush()
     os._exit(0)
 

@@ -310,7 +310,10 @@ class Materializer:
         with self._feast, self._reading(done.view):
             read = Read(self.store, source, rows)
             done.compared, done.differences = len(read.offline), read.differences()
+        try:
             done.served = read.save(self.scratch) if read.offline else ""
+        except OSError as error:
+            raise self._failed(done.view, error) from None
 
     def _has_online(self, done: Done, source: Source, index: Index) -> bool:
         """Whether the online store has something of a view that the registry says is materialized."""

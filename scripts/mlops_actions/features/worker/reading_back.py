@@ -38,7 +38,8 @@ class Read:
         self.offline = [row for _, batch in source.rows(numbers) for row in batch.to_pylist()]
         self._online: dict[str, list[Any]] = {}
         if self.offline:
-            entities = [{key: row[column] for key, column in source.keys.items()} for row in self.offline]
+            nobody = {} if source.keys else {"__dummy_id": ""}  # what Feast keeps a view without an entity under
+            entities = [{**nobody, **{key: row[raw] for key, raw in source.keys.items()}} for row in self.offline]
             names = [f"{source.view.name}:{name}" for name in source.features]
             self._online = store.get_online_features(names, entities).to_dict(include_event_timestamps=True)
 
@@ -74,11 +75,12 @@ class Read:
         }
         for name, raw in self._source.features.items():
             columns[name] = _column(self._online[name], schema.field(raw).type)
-        stamps = [self._online[f"{name}__ts"] for name in self._source.features]
-        latest = [max((stamp for stamp in row if stamp), default=None) for row in zip(*stamps)]
-        columns["event_timestamp"] = pa.array(
-            [stamp and stamp * 1_000_000 for stamp in latest], pa.timestamp("us", "UTC")
-        )
+        seconds = [self._online[f"{name}__ts"] for name in self._source.features]  # a remote store gives none
+        latest = [
+            max((each[row] for each in seconds if row < len(each)), default=0) or None
+            for row in range(len(self.offline))
+        ]
+        columns["event_timestamp"] = pa.array(latest, pa.int64()).cast(pa.timestamp("s", "UTC"))
         path = folder / f"served-{self._source.view.name}.parquet"
         pq.write_table(pa.table(columns), path)
         return str(path)
