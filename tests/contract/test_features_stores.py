@@ -133,3 +133,20 @@ def test_rights_that_are_missing_are_a_failure_of_the_store(shop: Shop) -> None:
     code, done, said = shop.materialize()
     assert code == 0, said
     assert views(done)["sales"] == (2, "2020-01-06T00:00:00Z"), "the interval had not been recorded as done"
+
+
+def test_vectors_of_a_feature_service_are_made_after_the_fast_way_too(shop: Shop) -> None:
+    port = servers.redis()
+    redis = json.dumps({"type": "redis", "connection_string": f"127.0.0.1:{port}"})
+    (shop.folder / "feature_store.yaml").write_text(STORE.replace(SQLITE, f"online_store: {redis}"))
+    service = "from feast import FeatureService\nkept = FeatureService('kept', [sales], precompute_online=True)\n"
+    (shop.folder / "definitions.py").write_text(DEFINITIONS + service)
+    code, done, said = shop.materialize()
+    assert code == 0, said
+    assert {view["way"] for view in done["record"]["details"]["views"]} == {"fast"}
+    script = "return #redis.call('KEYS', '*') .. ' ' .. redis.call('HEXISTS', redis.call('KEYS', '*')[1], ARGV[1])"
+    told = subprocess.run(
+        ["redis-cli", "-p", str(port), "EVAL", script, "0", "_ts:__precomputed__kept"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert told.stdout.strip() == "2 1"

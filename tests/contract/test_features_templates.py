@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+import servers
 from feast_worlds import Run
 from mlops_actions import environments
 
@@ -40,6 +43,43 @@ def test_the_local_template_with_push_on_demand_and_label_views(tmp_path: Path, 
     assert again.returncode == 0, again.stderr
     plan = json.loads(again.stdout)["plan"]
     assert not plan["added"] and not plan["removed"] and not plan["destructive"], again.stderr
+
+
+@pytest.mark.parametrize(
+    ("template", "packages", "views"),
+    [
+        ("spark", ["pyspark==4.3.0"], {"driver_hourly_stats", "customer_daily_profile"}),
+        ("ray", ["ray[data]==2.60.0"], {"driver_hourly_stats", "customer_daily_profile"}),
+        ("pytorch_nlp", [], {"text_features"}),
+        ("postgres", [], {"driver_hourly_stats", "driver_hourly_stats_fresh"}),
+    ],
+    ids=["spark", "ray", "pytorch_nlp", "postgres"],
+)
+def test_a_template_of_feasts_is_materialized(
+    tmp_path: Path, mlops: Run, feast: Path, template: str, packages: list[str], views: set[str]
+) -> None:
+    if template == "spark" and not shutil.which("java"):
+        pytest.skip("no Java: `apt-get install default-jre-headless`")
+    given = ""
+    if template == "postgres":
+        server = servers.postgres()
+        lines = ["127.0.0.1", str(server.port), server.database, "public", server.user, "none", "disable", "y"]
+        given = "\n".join(lines) + "\n"
+    subprocess.run(
+        [str(feast), "init", "-t", template, "made"], cwd=tmp_path, check=True, capture_output=True, input=given,
+        text=True, env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    root = tmp_path / "made"
+    for script in root.rglob("test_workflow.py"):
+        script.unlink()
+    (root / "requirements.txt").write_text("\n".join(packages) + "\n")
+    options = ["--requirements", "requirements.txt"] if packages else []
+    environ = {"MLOPS_STORE": (tmp_path / "store").as_uri(), "MLOPS_HOME": str(tmp_path / "home")}
+    done = mlops("materialize-features", "--json", "--repository", "feature_repo", *options, cwd=root, **environ)
+    assert done.returncode == 0, done.stderr
+    found = {view["name"]: view for view in json.loads(done.stdout)["record"]["details"]["views"]}
+    assert set(found) == views
+    assert all(view["rows"] and view["compared"] for view in found.values()), found
 
 
 def test_the_minimal_template_has_nothing_to_do(tmp_path: Path, mlops: Run, feast: Path) -> None:

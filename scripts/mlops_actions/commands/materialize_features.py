@@ -2,8 +2,9 @@
 
 First the command in `prepare` makes the tables that the feature views read. Then Feast's plan is printed (what is
 added, changed and removed), applied, and the views are materialized into the online store: what came since the last
-time, or the range that is asked for. A sample of entities is read back from the online store and compared with the
-tables. Everything Feast does is done by one process, in the environment of Feast and the consumer's requirements.
+time, or the range that is asked for. A sample of entities is read back from the online store, compared with the tables,
+and kept as a Parquet file for validate-data. Everything Feast does is done by one process, in the environment of Feast
+and the consumer's requirements.
 
 A plan that takes away what is served online (a view or a feature that is removed, a type or join key that changes) is
 refused without `allow-destructive`, before anything is changed. A view with a new feature or another source is written
@@ -13,6 +14,18 @@ registry, on whatever machine; that of a killed job is free after half a minute.
 
 Parquet files go to a SQLite, Redis or Postgres online store by a way of our own that is many times faster than Feast's
 and leaves the same bytes; every other source, engine and store goes Feast's way. The log says which way each view took.
+
+A range never replaces newer values that are served: they stay, as they do in Feast with Redis alone. Where Feast itself
+writes and could not know, the range is refused. `allow-destructive` replaces them.
+
+To hand the work to Spark or Ray, set Feast's `batch_engine` in `feature_store.yaml` (`spark.engine`, `ray.engine`) and
+name the package in `requirements` (tested with `pyspark==4.3.0`, which needs Java 17, and `ray[data]==2.60.0`). Feast's
+Ray engine leaves out rows that are older than a view's ttl, counted from now, and hides what its workers could not
+write; rows that are missing afterwards are an error here. The registry may be a file, SQL, or a server (`remote`: name
+`grpcio`, `grpcio-health-checking` and `grpcio-reflection` in `requirements`). With an online store of type `remote` the
+server materializes, from the sources that it reaches and with the registry that it has: both must be the same as here.
+In a SQL registry a view that is written again is absent for the moment between two statements; in a file never.
+Another version of Feast, from 0.60 on, is used when `requirements` names it, and goes Feast's way.
 """
 
 from __future__ import annotations

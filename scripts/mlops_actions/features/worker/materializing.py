@@ -152,8 +152,13 @@ class Materializer:
         """Make the vectors of the feature services that keep them online, as Feast does after it materialized."""
         for service in self.store.registry.list_feature_services(self.store.project):
             views = {projection.name for projection in service.feature_view_projections}
-            if getattr(service, "precompute_online", False) and views & names:
+            if not getattr(service, "precompute_online", False) or not views & names:
+                continue
+            try:
                 self.store.precompute_feature_service(service.name)
+            except Exception as error:
+                traceback.print_exc()
+                self.notice(f"The vectors of the feature service {service.name!r} were not made: {short(error)}")
 
     def _write(self, done: Done, source: Source, index: Index) -> None:
         """Write what is wanted and not there yet, a chunk at a time, each recorded when its rows are written."""
