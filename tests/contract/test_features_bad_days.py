@@ -189,14 +189,3 @@ def test_a_run_leaves_nothing_in_the_temporary_folder(shop: Shop, tmp_path: Path
     assert shop.materialize()[0] == 0
     assert list((tmp_path / "temporary").iterdir()) == []
     assert list((Path(shop.environ["MLOPS_HOME"]) / "features").glob("log-*")) == []
-
-
-def test_what_was_read_back_is_a_table_of_what_is_served(shop: Shop) -> None:
-    code, done, said = shop.materialize("--sample", "1")
-    assert code == 0, said
-    table = pl.read_parquet(done["served"]["sales"].removeprefix("file://"))
-    assert table.columns == ["shop", "revenue", "visits", "event_timestamp"]
-    assert table.rows() == [("a", 4.0, 40, DAY + timedelta(days=4))]
-    code, again, said = shop.materialize("--sample", "20")
-    assert again["served"] == done["served"], "the next run puts its own there"
-    assert pl.read_parquet(again["served"]["sales"].removeprefix("file://")).height == 2

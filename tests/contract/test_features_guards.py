@@ -38,7 +38,10 @@ def online(shop: Shop, view: str = "sales") -> int:
 
 def test_bare_feast_has_the_faults_that_are_guarded_here(tmp_path: Path) -> None:
     python = environments.ensure("features", environments.cache_folder()).python
-    done = subprocess.run([str(python), str(FAULTS), str(tmp_path)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(python), str(FAULTS), str(tmp_path)], capture_output=True, text=True, check=False,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(done.stdout.splitlines()[-1]) == {
         "intervals after the view became a batch view": 0,

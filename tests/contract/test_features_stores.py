@@ -139,8 +139,8 @@ def test_vectors_of_a_feature_service_are_made_after_the_fast_way_too(shop: Shop
     port = servers.redis()
     redis = json.dumps({"type": "redis", "connection_string": f"127.0.0.1:{port}"})
     (shop.folder / "feature_store.yaml").write_text(STORE.replace(SQLITE, f"online_store: {redis}"))
-    service = "from feast import FeatureService\nkept = FeatureService('kept', [sales], precompute_online=True)\n"
-    (shop.folder / "definitions.py").write_text(DEFINITIONS + service)
+    service = "kept = FeatureService(name='kept', features=[sales], precompute_online=True)"
+    (shop.folder / "definitions.py").write_text(f"{DEFINITIONS}\nfrom feast import FeatureService\n{service}\n")
     code, done, said = shop.materialize()
     assert code == 0, said
     assert {view["way"] for view in done["record"]["details"]["views"]} == {"fast"}

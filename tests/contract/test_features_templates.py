@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-import servers
 from feast_worlds import Run
 from mlops_actions import environments
 
@@ -23,7 +21,10 @@ def feast() -> Path:
 
 def test_the_local_template_with_push_on_demand_and_label_views(tmp_path: Path, mlops: Run, feast: Path) -> None:
     """Maps, JSON and structs; a push source; on-demand and label views; services; created timestamps; tags."""
-    subprocess.run([str(feast), "init", "-t", "local", "drivers"], cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run(
+        [str(feast), "init", "-t", "local", "drivers"], cwd=tmp_path, check=True, capture_output=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
     root = tmp_path / "drivers"
     (root / "feature_repo" / "test_workflow.py").unlink()  # it applies and tears down what it is imported into
     environ = {"MLOPS_STORE": (tmp_path / "store").as_uri(), "MLOPS_HOME": str(tmp_path / "home")}
@@ -48,26 +49,23 @@ def test_the_local_template_with_push_on_demand_and_label_views(tmp_path: Path, 
 @pytest.mark.parametrize(
     ("template", "packages", "views"),
     [
-        ("spark", ["pyspark==4.3.0"], {"driver_hourly_stats", "customer_daily_profile"}),
         ("ray", ["ray[data]==2.60.0"], {"driver_hourly_stats", "customer_daily_profile"}),
-        ("pytorch_nlp", [], {"text_features"}),
-        ("postgres", [], {"driver_hourly_stats", "driver_hourly_stats_fresh"}),
+        ("pytorch_nlp", [], {"text_features", "user_stats"}),
     ],
-    ids=["spark", "ray", "pytorch_nlp", "postgres"],
+    ids=["ray", "pytorch_nlp"],
 )
-def test_a_template_of_feasts_is_materialized(
+def test_a_template_is_materialized(
     tmp_path: Path, mlops: Run, feast: Path, template: str, packages: list[str], views: set[str]
 ) -> None:
-    if template == "spark" and not shutil.which("java"):
-        pytest.skip("no Java: `apt-get install default-jre-headless`")
-    given = ""
-    if template == "postgres":
-        server = servers.postgres()
-        lines = ["127.0.0.1", str(server.port), server.database, "public", server.user, "none", "disable", "y"]
-        given = "\n".join(lines) + "\n"
+    """Of the others Feast 0.67 cannot make a working repository here.
+
+    The Spark template's tables have no columns of its entities' names, and nanoseconds, which Spark does not read; the
+    Postgres template's table has maps, which its own upload cannot write. The rest need a cloud or a server that cannot
+    be had here.
+    """
     subprocess.run(
-        [str(feast), "init", "-t", template, "made"], cwd=tmp_path, check=True, capture_output=True, input=given,
-        text=True, env={**os.environ, "TMPDIR": str(tmp_path)},
+        [str(feast), "init", "-t", template, "made"], cwd=tmp_path, check=True, capture_output=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
     )  # fmt: skip
     root = tmp_path / "made"
     for script in root.rglob("test_workflow.py"):
@@ -83,7 +81,10 @@ def test_a_template_of_feasts_is_materialized(
 
 
 def test_the_minimal_template_has_nothing_to_do(tmp_path: Path, mlops: Run, feast: Path) -> None:
-    subprocess.run([str(feast), "init", "--minimal", "empty"], cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run(
+        [str(feast), "init", "--minimal", "empty"], cwd=tmp_path, check=True, capture_output=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
     environ = {"MLOPS_STORE": (tmp_path / "store").as_uri(), "MLOPS_HOME": str(tmp_path / "home")}
     done = mlops("materialize-features", "--json", "--repository", "feature_repo", cwd=tmp_path / "empty", **environ)
     assert done.returncode == 0, done.stderr

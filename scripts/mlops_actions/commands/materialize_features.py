@@ -122,8 +122,8 @@ class MaterializeFeaturesOutputs(Outputs):
     served: dict[str, str] = Field(
         default_factory=dict,
         description="What was read back of each view, as the URI of a Parquet file: entity keys, features, and"
-        " `event_timestamp`, a row an entity, `sample` of them at most. A contract of validate-data can name it under"
-        " `serving`.",
+        " `event_timestamp`, a row an entity, `sample` of them at most. A contract of validate-data names it as"
+        " `serving: {data: store:features/served/PROJECT/VIEW.parquet, keys: [ENTITY, event_timestamp]}`.",
     )
     registry: str = Field("", description="URI of Feast's registry.")
     plan: dict[str, list[str]] = Field(

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from .source import Source
 
 
+_MOMENT = pa.timestamp("us", "UTC")
+
+
 class Read:
     """Rows of a source, and what the online store gives for their entities.
 
@@ -80,7 +83,7 @@ class Read:
             max((each[row] for each in seconds if row < len(each)), default=0) or None
             for row in range(len(self.offline))
         ]
-        columns["event_timestamp"] = pa.array(latest, pa.int64()).cast(pa.timestamp("s", "UTC"))
+        columns["event_timestamp"] = pa.array(latest, pa.int64()).cast(pa.timestamp("s", "UTC")).cast(_MOMENT)
         path = folder / f"served-{self._source.view.name}.parquet"
         pq.write_table(pa.table(columns), path)
         return str(path)
