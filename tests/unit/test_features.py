@@ -295,3 +295,14 @@ def test_section_says_what_is_destructive() -> None:
     text = section(Record(action="materialize-features", started="", seconds=7.0, details=details, verdict="rejected"))
     assert "**Refused:** these changes take away what is served online, and need `allow-destructive`." in text
     assert "- feature view a: it is removed" in text
+
+
+def test_what_a_killed_run_left_behind_is_removed_after_a_day(request_: Request) -> None:
+    folders = [request_.scratch / f"log-{name}" for name in ("old", "running")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "0").write_bytes(b"a part that was laid aside")
+    os.utime(folders[0], (time.time() - 2 * 86400,) * 2)
+    with pytest.raises(BadInput):
+        materialize(replace(request_, prepare="no-such-program"), Quiet())
+    assert [folder.exists() for folder in folders] == [False, True]
