@@ -247,7 +247,7 @@ def _start_redis() -> int | None:
     folder, port = _scratch("redis"), free_port()
     command = [server, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     _start(command, folder / "log")
-    _wait_for_port(port, folder / "log")
+    wait_for_port(port, folder / "log")
     return port
 
 
@@ -266,11 +266,16 @@ def _start_postgres() -> tuple[int, Path] | None:
     subprocess.run(make, check=True, capture_output=True, cwd=folder)
     options = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
     _start([*as_user, str(programs / "postgres"), "-D", str(data), "-p", str(port), *options], folder / "log")
-    _wait_for_port(port, folder / "log")
+    wait_for_port(port, folder / "log")
     return port, programs
 
 
-def _wait_for_port(port: int, log: Path) -> None:
+def wait_for_port(port: int, log: Path) -> None:
+    """Until something listens on the port.
+
+    Raises:
+        TimeoutError: after a minute, with the end of the log.
+    """
     deadline = time.monotonic() + 60
     while True:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):

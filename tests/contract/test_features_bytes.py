@@ -33,7 +33,9 @@ def online_store(kind: str, folder: Path) -> dict[str, Any]:
 def test_every_type_is_written_as_feast_writes_it(kind: str, zone: str, tmp_path: Path) -> None:
     python = environments.ensure("features", environments.cache_folder()).python
     command = [str(python), str(SCRIPT), json.dumps(online_store(kind, tmp_path)), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "TZ": zone})
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "TZ": zone, "TMPDIR": str(tmp_path)}
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
     assert len(found) > 60

@@ -38,7 +38,10 @@ def online(shop: Shop, view: str = "sales") -> int:
 
 def test_bare_feast_has_the_faults_that_are_guarded_here(tmp_path: Path) -> None:
     python = environments.ensure("features", environments.cache_folder()).python
-    done = subprocess.run([str(python), str(FAULTS), str(tmp_path)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(python), str(FAULTS), str(tmp_path)], capture_output=True, text=True, check=False,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(done.stdout.splitlines()[-1]) == {
         "intervals after the view became a batch view": 0,
@@ -128,7 +131,7 @@ def test_a_source_that_moved_is_not_destructive_and_its_values_are_written_again
 
 def test_a_back_fill_that_was_killed_goes_on_with_its_first_unfinished_chunk(shop: Shop) -> None:
     options = ["--mode", "range", "--start", "2020-01-01", "--chunk", "1d", "--views", "sales"]
-    code, first, said = shop.materialize(*options, "--end", "2020-01-03T12:00")
+    code, first, said = shop.materialize(*options, "--end", "2020-01-03T12:00Z")
     assert code == 0, said
     assert views(first)["sales"] == (4, "2020-01-03T00:00:00Z")
     code, second, said = shop.materialize(*options)
@@ -136,17 +139,41 @@ def test_a_back_fill_that_was_killed_goes_on_with_its_first_unfinished_chunk(sho
     assert views(second)["sales"] == (4, "2020-01-05T00:00:00Z"), "the chunks that were recorded are not written again"
     code, third, said = shop.materialize(*options, "--no-reuse")
     assert code == 0, said
-    assert views(third)["sales"][0] == 8
+    assert views(third)["sales"][0] == 2, "only the last chunk has the newest values; the others would replace them"
 
 
-def test_a_range_before_what_is_materialized_is_pointed_out(shop: Shop) -> None:
+def served(shop: Shop) -> set[str]:
+    """The revenue of each shop that is online."""
+    with sqlite3.connect(Path(shop.environ["MLOPS_HOME"]) / "shop.db") as connection:
+        rows = connection.execute("SELECT value_text FROM shop_sales WHERE feature_name = 'revenue'").fetchall()
+    return {text for (text,) in rows}
+
+
+def test_a_range_before_what_is_materialized_leaves_newer_values_in_their_place(shop: Shop) -> None:
     assert shop.materialize("--views", "sales")[0] == 0
-    code, done, said = shop.materialize(
-        "--views", "sales", "--mode", "range", "--start", "2020-01-01", "--end", "2020-01-02"
-    )
+    options = ["--views", "sales", "--mode", "range", "--start", "2020-01-01", "--end", "2020-01-02"]
+    code, done, said = shop.materialize(*options)
     assert code == 0, said
-    assert "the range ends before 2020-01-05T00:00:00Z" in said
+    assert "2 entities have newer values online than those of the range, which stay" in said
+    assert views(done)["sales"] == (0, "2020-01-05T00:00:00Z")
+    assert served(shop) == {"4.0"}
+    code, done, said = shop.materialize(*options, "--allow-destructive")
+    assert code == 0, said
     assert views(done)["sales"] == (2, "2020-01-05T00:00:00Z")
+    assert served(shop) == {"1.0"}, "as Feast does it"
+
+
+def test_a_range_that_feast_would_write_over_newer_values_is_refused(shop: Shop) -> None:
+    text = DEFINITIONS.replace('name="sales", entities', 'name="sales", enable_validation=True, entities')
+    (shop.folder / "definitions.py").write_text(text)
+    assert shop.materialize("--views", "sales")[0] == 0
+    options = ["--views", "sales", "--mode", "range", "--start", "2020-01-01", "--end", "2020-01-02"]
+    code, _, said = shop.materialize(*options)
+    assert code == 2, said
+    assert "The range would replace newer values of 2 entities of 'sales' in the online store" in said
+    assert served(shop) == {"4.0"}
+    assert shop.materialize(*options, "--allow-destructive")[0] == 0
+    assert served(shop) == {"1.0"}
 
 
 def test_a_killed_job_neither_blocks_the_next_nor_leaves_an_interval_that_is_not_true(shop: Shop) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 import servers
-from feast_worlds import DEFINITIONS, Run, Shop, make_shop, views
+from feast_worlds import DAY, DEFINITIONS, Run, Shop, make_shop, views
 
 
 @pytest.fixture
@@ -81,7 +83,7 @@ def test_a_changed_definition_is_planned_and_materialized_from_the_beginning(sho
 
 def test_range_writes_the_latest_of_the_range_and_only_that_interval_is_recorded(shop: Shop) -> None:
     code, done, said = shop.materialize(
-        "--mode", "range", "--start", "2020-01-02", "--end", "2020-01-03T12:00:00", "--views", "sales"
+        "--mode", "range", "--start", "2020-01-02", "--end", "2020-01-03T12:00:00Z", "--views", "sales"
     )
     assert code == 0, said
     assert views(done) == {"sales": (2, "2020-01-03T00:00:00Z")}
@@ -167,3 +169,36 @@ def test_two_runs_at_once_take_turns(shop: Shop, tmp_path: Path) -> None:
     assert [code for code, _, _ in results] == [0, 0]
     assert sorted(outputs["record"].get("reused", False) for _, outputs, _ in results) == [False, True]
     assert any("Waiting for a run of" in said for _, _, said in results)
+
+
+CONTRACT = """\
+schema_type: polars_dataframe
+columns:
+  shop: {dtype: String}
+  revenue: {dtype: Float64}
+table:
+  serving: {data: "store:features/served/shop/sales.parquet", keys: [shop, event_timestamp]}
+"""
+
+
+def test_what_was_read_back_is_a_table_of_what_is_served(shop: Shop) -> None:
+    code, done, said = shop.materialize("--sample", "1")
+    assert code == 0, said
+    table = pl.read_parquet(done["served"]["sales"].removeprefix("file://"))
+    assert table.columns == ["shop", "revenue", "visits", "event_timestamp"]
+    assert table.rows() == [("a", 4.0, 40, DAY + timedelta(days=4))]
+    code, again, said = shop.materialize("--sample", "20")
+    assert again["served"] == done["served"], "the next run puts its own there"
+    assert pl.read_parquet(again["served"]["sales"].removeprefix("file://")).height == 2
+
+
+def test_validate_data_compares_training_data_with_what_is_served(shop: Shop) -> None:
+    assert shop.materialize()[0] == 0
+    (shop.root / "contract.yaml").write_text(CONTRACT)
+    options = ["validate-data", "--data", "store:features/sales.parquet", "--contract", "contract.yaml"]
+    done = shop.run(*options, cwd=shop.root, **shop.environ)
+    assert done.returncode == 0, done.stderr
+    shop.give(days=5, factor=2.0)  # the table was made again, and what is served was not
+    done = shop.run(*options, cwd=shop.root, **shop.environ)
+    assert done.returncode == 1, done.stderr
+    assert "revenue" in done.stdout + done.stderr and "of 2 rows that were served" in done.stdout + done.stderr

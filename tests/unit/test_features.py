@@ -62,6 +62,7 @@ def request_(tmp_path: Path) -> Request:
         allow_destructive=False,
         parallel=2,
         sample=20,
+        patience=timedelta(minutes=1),
         scratch=tmp_path / "scratch",
     )
 
@@ -79,7 +80,7 @@ def done(*views: View, plan: Plan | None = None) -> Materialized:
     return Materialized(project="p", registry="r", online="", plan=plan, views=list(views), digest="d")
 
 
-def test_a_time_without_a_zone_is_utc() -> None:
+def test_a_date_begins_in_utc_and_a_time_has_its_zone() -> None:
     start, end = times("range", "2013-01-01", "2013-02-01T12:00:00+02:00", print)
     assert start == datetime(2013, 1, 1, tzinfo=UTC)
     assert end == datetime(2013, 2, 1, 10, tzinfo=UTC)
@@ -99,6 +100,8 @@ def test_an_end_in_the_future_is_now_with_a_notice() -> None:
         ("range", "2999-01-01", "", "is after `end` now"),
         ("range", "", "2013-01-01", "`mode: range` needs a `start`"),
         ("incremental", "2013-01-01", "", "`start` does not go with `mode: incremental`"),
+        ("incremental", "", "2013-06-01T12:00:00", "`end` '2013-06-01T12:00:00' has no time zone"),
+        ("range", "2013-06-01 12", "", "`start` '2013-06-01 12' has no time zone"),
         ("incremental", "", "June", "`end` 'June' is not a time"),
     ],
 )
@@ -292,3 +295,14 @@ def test_section_says_what_is_destructive() -> None:
     text = section(Record(action="materialize-features", started="", seconds=7.0, details=details, verdict="rejected"))
     assert "**Refused:** these changes take away what is served online, and need `allow-destructive`." in text
     assert "- feature view a: it is removed" in text
+
+
+def test_what_a_killed_run_left_behind_is_removed_after_a_day(request_: Request) -> None:
+    folders = [request_.scratch / f"log-{name}" for name in ("old", "running")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "0").write_bytes(b"a part that was laid aside")
+    os.utime(folders[0], (time.time() - 2 * 86400,) * 2)
+    with pytest.raises(BadInput):
+        materialize(replace(request_, prepare="no-such-program"), Quiet())
+    assert [folder.exists() for folder in folders] == [False, True]

@@ -2,8 +2,9 @@
 
 First the command in `prepare` makes the tables that the feature views read. Then Feast's plan is printed (what is
 added, changed and removed), applied, and the views are materialized into the online store: what came since the last
-time, or the range that is asked for. A sample of entities is read back from the online store and compared with the
-tables. Everything Feast does is done by one process, in the environment of Feast and the consumer's requirements.
+time, or the range that is asked for. A sample of entities is read back from the online store, compared with the tables,
+and kept as a Parquet file for validate-data. Everything Feast does is done by one process, in the environment of Feast
+and the consumer's requirements.
 
 A plan that takes away what is served online (a view or a feature that is removed, a type or join key that changes) is
 refused without `allow-destructive`, before anything is changed. A view with a new feature or another source is written
@@ -13,6 +14,18 @@ registry, on whatever machine; that of a killed job is free after half a minute.
 
 Parquet files go to a SQLite, Redis or Postgres online store by a way of our own that is many times faster than Feast's
 and leaves the same bytes; every other source, engine and store goes Feast's way. The log says which way each view took.
+
+A range never replaces newer values that are served: they stay, as they do in Feast with Redis alone. Where Feast itself
+writes and could not know, the range is refused. `allow-destructive` replaces them.
+
+To hand the work to Spark or Ray, set Feast's `batch_engine` in `feature_store.yaml` (`spark.engine`, `ray.engine`) and
+name the package in `requirements` (tested with `pyspark==4.3.0`, which needs Java 17, and `ray[data]==2.60.0`). Feast's
+Ray engine leaves out rows that are older than a view's ttl, counted from now, and hides what its workers could not
+write; rows that are missing afterwards are an error here. The registry may be a file, SQL, or a server (`remote`: name
+`grpcio`, `grpcio-health-checking` and `grpcio-reflection` in `requirements`). With an online store of type `remote` the
+server materializes, from the sources that it reaches and with the registry that it has: both must be the same as here.
+In a SQL registry a view that is written again is absent for the moment between two statements; in a file never.
+Another version of Feast, from 0.60 on, is used when `requirements` names it, and goes Feast's way.
 """
 
 from __future__ import annotations
@@ -52,11 +65,14 @@ class MaterializeFeaturesInputs(CodeInputs):
         " between `start` and `end`. `plan-only`: say what applying would change, and change nothing.",
     )
     start: str = Field(
-        "", description="Beginning of the range, ISO 8601; UTC when it names no zone. Only with `mode: range`."
+        "",
+        description="Beginning of the range: a date, which begins in UTC, or an ISO 8601 time with its zone, such as"
+        " `2013-06-01T12:00:00Z`. Only with `mode: range`.",
     )
     end: str = Field(
         "",
-        description="End of what is materialized, ISO 8601; UTC when it names no zone. By default, and at most, now.",
+        description="End of what is materialized: a date, or a time with its zone, as in `start`. By default, and at"
+        " most, now.",
     )
     chunk: str = Field(
         "",
@@ -65,7 +81,9 @@ class MaterializeFeaturesInputs(CodeInputs):
         examples=["7d"],
     )
     allow_destructive: bool = Field(
-        False, description="Apply changes that take away what is served online. The plan says which those are."
+        False,
+        description="Apply changes that take away what is served online; the plan says which those are. In `mode:"
+        " range` it also lets older rows of the range replace newer ones that are served, which otherwise stay.",
     )
     max_age: str = Field(
         "",
@@ -75,6 +93,11 @@ class MaterializeFeaturesInputs(CodeInputs):
     parallel: int = Field(2, ge=1, description="Feature views that are materialized at once.")
     sample: int = Field(
         20, ge=0, description="Entities a view that are read back from the online store and compared with the source."
+    )
+    store_timeout: str = Field(
+        "10min",
+        description="How long the registry or the online store may take for one answer, such as taking 100,000 rows,"
+        " before the action gives up. Feast's own way of writing is not timed.",
     )
     data_fingerprint: str = Field(
         "",
@@ -95,6 +118,12 @@ class MaterializeFeaturesOutputs(Outputs):
         "",
         description="Digest of the views' definitions, watermarks and source rows until there. A model is to be"
         " trained again when it changes.",
+    )
+    served: dict[str, str] = Field(
+        default_factory=dict,
+        description="What was read back of each view, as the URI of a Parquet file: entity keys, features, and"
+        " `event_timestamp`, a row an entity, `sample` of them at most. A contract of validate-data names it as"
+        " `serving: {data: store:features/served/PROJECT/VIEW.parquet, keys: [ENTITY, event_timestamp]}`.",
     )
     registry: str = Field("", description="URI of Feast's registry.")
     plan: dict[str, list[str]] = Field(
@@ -130,6 +159,7 @@ def run(inputs: MaterializeFeaturesInputs, job: Job) -> Result[MaterializeFeatur
         allow_destructive=inputs.allow_destructive,
         parallel=inputs.parallel,
         sample=inputs.sample,
+        patience=length("store-timeout", inputs.store_timeout) or timedelta(minutes=10),
         scratch=job.home / "features",
     )
     data = inputs.data_fingerprint or job.earlier("validate-data", "fingerprint")
@@ -144,7 +174,7 @@ def run(inputs: MaterializeFeaturesInputs, job: Job) -> Result[MaterializeFeatur
             if not (gone := _gone(found, job)):
                 return _judged(found, max_age)
             job.console.say(f"Done before, but {gone}: doing it again")
-        done = materialize(request, job.console, held)
+        done = materialize(request, job.console, job.store, held)
         return _judged(job.kept(_result(inputs, done, key if reusable else "", job)), max_age)
 
 
@@ -172,6 +202,7 @@ def _result(
     outputs = MaterializeFeaturesOutputs(
         views=[{"name": view.name, "rows": view.rows, "watermark": view.watermark} for view in done.views],
         features_digest=done.digest,
+        served={view.name: view.served for view in done.views if view.served},
         registry=done.registry,
         plan=done.plan.model_dump(),
     )

@@ -7,9 +7,12 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,12 +24,13 @@ import yaml
 from ..errors import BadInput, MlopsError, Place, RemoteFailed
 from ..github.console import Console
 from ..lease import Lease
-from ..store import file_digest
+from ..store import Store, file_digest
 from .process import lines_of
 from .progress import Progress
 from .results import Materialized, Mode, Plan, View
 
 _WORKER = Path(__file__).with_name("worker")
+_LEFT_OVER = 24 * 3600  # seconds after which a run's folder is that of one that was killed
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 
@@ -48,7 +52,8 @@ class Request:
         allow_destructive: apply a plan that takes away what is served online.
         parallel: views at once.
         sample: entities a view to read back.
-        scratch: folder for logs.
+        patience: how long one answer of the online store may take.
+        scratch: folder for logs and for what is laid aside.
     """
 
     root: Path
@@ -65,6 +70,7 @@ class Request:
     allow_destructive: bool
     parallel: int
     sample: int
+    patience: timedelta
     scratch: Path
 
 
@@ -122,12 +128,15 @@ def lock_path(folder: Path, environ: Mapping[str, str]) -> str:
     return f"locks/features-{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
 
 
-def materialize(request: Request, console: Console, lease: Lease | None = None) -> Materialized:
+def materialize(
+    request: Request, console: Console, store: Store | None = None, lease: Lease | None = None
+) -> Materialized:
     """Prepare the tables, apply the repository and materialize it.
 
     Args:
         request: what is to be done.
         console: where it speaks.
+        store: where what was read back is kept; None for nowhere.
         lease: that must be held all the time; None when nobody else can be at work.
 
     Raises:
@@ -135,22 +144,39 @@ def materialize(request: Request, console: Console, lease: Lease | None = None) 
         RemoteFailed: a store cannot be used, or Feast failed.
     """
     request.scratch.mkdir(parents=True, exist_ok=True)
+    _sweep(request.scratch)
     with tempfile.TemporaryDirectory(dir=request.scratch, prefix="log-") as scratch:
         if request.prepare:
             with console.group(f"Preparing: {request.prepare}"):
                 _prepare(request, console, Path(scratch) / "prepare.log")
         console.status("Starting Feast")
-        return _feast(request, console, Path(scratch) / "feast.log", lease)
+        done = _feast(request, console, Path(scratch) / "feast.log", lease)
+        return done.model_copy(update={"views": [_kept(view, done.project, store) for view in done.views]})
+
+
+def _kept(view: View, project: str, store: Store | None) -> View:
+    """The view, with what was read of it in the store, where the next run puts its own."""
+    if not store or not view.served:
+        return view.model_copy(update={"served": ""})
+    return view.model_copy(
+        update={"served": store.put_file(Path(view.served), f"features/served/{project}/{view.name}.parquet")}
+    )
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed runs left behind."""
+    for left in folder.glob("log-*"):
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > _LEFT_OVER:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _prepare(request: Request, console: Console, log: Path) -> None:
     command = shlex.split(request.prepare, posix=os.name != "nt")
     if command[0] in ("python", "python3"):
         command[0] = str(request.python)
-    path = f"{request.python.parent}{os.pathsep}{request.environ.get('PATH', '')}"
     try:
-        environ = {**request.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
-        with lines_of(command, request.root, environ, log) as lines:
+        with lines_of(command, request.root, _environ(request), log) as lines:
             for line in lines:
                 console.say(line)
     except OSError as error:
@@ -180,10 +206,15 @@ def _feast(request: Request, console: Console, log: Path, lease: Lease | None) -
         "allow_destructive": request.allow_destructive,
         "parallel": request.parallel,
         "sample": request.sample,
+        "patience": request.patience.total_seconds(),
+        "scratch": str(log.parent),
     }
     last: dict[str, Any] = {}
     command = [str(request.python), str(_WORKER)]
-    environ = {**request.environ, "PYTHONUNBUFFERED": "1"}
+    metrics = log.with_name("metrics")
+    metrics.mkdir()
+    # Importing Feast makes such a folder in the temporary one, and leaves it there.
+    environ = {**_environ(request), "PROMETHEUS_MULTIPROCESS_DIR": str(metrics)}
     try:
         with lines_of(command, request.root, environ, log, json.dumps(message).encode()) as lines:
             progress = Progress(console)
@@ -207,6 +238,12 @@ def _feast(request: Request, console: Console, log: Path, lease: Lease | None) -
     return result.model_copy(update={"refused": refused})
 
 
+def _environ(request: Request) -> dict[str, str]:
+    """Variables of a process for which `python` is the environment's: Spark's workers are started by that name."""
+    path = f"{request.python.parent}{os.pathsep}{request.environ.get('PATH', '')}"
+    return {**request.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+
+
 def _tell(event: dict[str, Any], console: Console, progress: Progress) -> None:
     """Say an event as it comes."""
     kind = event["event"]
@@ -225,6 +262,8 @@ def _tell(event: dict[str, Any], console: Console, progress: Progress) -> None:
         console.say(f"{view.name}: {view.rows:,} rows until {view.watermark or 'never'} ({view.seconds:.1f} s{way})")
         for difference in view.differences:
             console.warning(difference)
+    elif kind == "warning":
+        console.warning(event["text"])
     elif kind == "notice":
         console.notice(event["text"])
 
@@ -233,8 +272,9 @@ def _error(event: dict[str, Any], request: Request, log: str) -> MlopsError:
     place = None
     if event.get("file"):
         place = Place(_relative(Path(event["file"]), request.root), event.get("line"))
-    if event["kind"] == "remote":
-        return RemoteFailed(event["what"], why=event["why"], fix=event["fix"], place=place, log=log)
+    if event["kind"] in ("remote", "unknown"):
+        told = log if event["kind"] == "unknown" else ""  # else what and why say it all
+        return RemoteFailed(event["what"], why=event["why"], fix=event["fix"], place=place, log=told)
     return BadInput(event["what"], why=event["why"], fix=event["fix"], place=place)
 
 

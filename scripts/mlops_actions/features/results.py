@@ -46,6 +46,7 @@ class View(BaseModel):
         compared: entities that were read back.
         differences: the first values that were not those of the source.
         fingerprint: digest of the source's rows until the watermark.
+        served: Parquet file with what was read back; "" when nothing was.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -60,6 +61,7 @@ class View(BaseModel):
     compared: int
     differences: list[str]
     fingerprint: str
+    served: str = ""
 
     def age(self, now: datetime) -> timedelta | None:
         """How long ago the newest row was that is served; None when there is none."""

@@ -14,7 +14,7 @@ def times(mode: Mode, start: str, end: str, notice: Callable[[str], None]) -> tu
     """The two ends of what is to be materialized, in UTC.
 
     Raises:
-        BadInput: one is no time, they are the wrong way round, or they do not go with the mode.
+        BadInput: one is no time, or has no zone, they are the wrong way round, or they do not go with the mode.
     """
     first, last, now = _time("start", start), _time("end", end), datetime.now(timezone.utc)
     if mode == "range" and not first:
@@ -53,9 +53,15 @@ def length(name: str, text: str) -> timedelta | None:
 def _time(name: str, text: str) -> datetime | None:
     if not text:
         return None
+    text = text.strip()
     try:
-        moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
         fix = "Write it as 2013-06-01 or 2013-06-01T12:00:00Z"
         raise BadInput(f"`{name}` {text!r} is not a time", fix=fix) from None
-    return moment.astimezone(timezone.utc) if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    if moment.tzinfo:
+        return moment.astimezone(timezone.utc)
+    if any(mark in text for mark in "T: "):
+        fix = f"Write {text}Z for UTC, or {text}+02:00 for another zone"
+        raise BadInput(f"`{name}` {text!r} has no time zone", fix=fix)
+    return moment.replace(tzinfo=timezone.utc)

@@ -2,9 +2,12 @@
 
 It reads one JSON request from standard input and writes events to standard output, one JSON a line; what Feast and the
 consumer's modules print goes to standard error. All of it is one process, because importing Feast takes longer than the
-work on a small repository. The request: `folder` of the repository, `views`, `mode`, `start` and `end` (ISO 8601 with a
-zone, or empty), `chunk` (seconds, or 0), `redo`, `allow_destructive`, `parallel`, `sample`. The events: `plan`,
-`progress`, `view`, `notice`, and last `result` or `error`.
+work on a small repository.
+
+The request: `folder` of the repository, `views`, `mode`, `start` and `end` (ISO 8601 with a zone, or empty), `chunk`
+(seconds, or 0), `redo`, `allow_destructive`, `parallel`, `sample`, `patience` (seconds that one answer of a store may
+take), and `scratch`, a folder for what is laid aside. The events: `plan`, `progress`, `view`, `notice`, `warning`, and
+last `result` or `error`.
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ def main() -> None:
         emit(problem.event)
     except Exception as error:
         traceback.print_exc()
-        emit({"event": "error", "kind": "remote", "what": "Feast failed", "why": short(error), "fix": ""})
+        emit({"event": "error", "kind": "unknown", "what": "Feast failed", "why": short(error), "fix": ""})
     sys.stderr.flush()
     os._exit(0)
 
@@ -53,11 +56,22 @@ def main() -> None:
 def obey(request: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Do what the request asks; the result."""
     from mlops_actions.features.worker.materializing import Materializer, Wanted, digest_of
+    from mlops_actions.features.worker.patience import Patience
     from mlops_actions.features.worker.planning import apply, plan
-    from mlops_actions.features.worker.repository import Repository
+    from mlops_actions.features.worker.repository import Repository, remote
 
+    def give_up(what: str) -> None:
+        text = f"Waited {request['patience']:.0f} s for {what}"
+        fix = "See what keeps it busy, or raise `store-timeout`; then run this again: it goes on"
+        emit(remote(text, "It took the connection and does not answer", fix).event)
+        os._exit(0)
+
+    patience = Patience(request["patience"], give_up)
     repository = Repository(Path(request["folder"]))
-    planned = plan(repository)
+    for text in repository.check_sources():
+        emit({"event": "warning", "text": text})
+    with patience.waiting_for("the registry"):
+        planned = plan(repository)
     emit({"event": "plan", **planned.event()})
     result: dict[str, Any] = {
         "project": repository.store.project,
@@ -70,7 +84,8 @@ def obey(request: dict[str, Any], emit: Emit) -> dict[str, Any]:
     chosen = repository.chosen(request["views"])
     if request["mode"] == "plan-only" or (planned.destructive and not request["allow_destructive"]):
         return result
-    apply(repository, planned)
+    with patience.waiting_for("the registry and the online store to apply the repository"):
+        apply(repository, planned)
     for name in sorted(planned.rewritten & set(chosen)):
         emit({"event": "notice", "text": f"{name}: its definition changed; it is materialized from the beginning"})
     wanted = Wanted(
@@ -79,11 +94,14 @@ def obey(request: dict[str, Any], emit: Emit) -> dict[str, Any]:
         end=datetime.fromisoformat(request["end"]) if request["end"] else datetime.now(timezone.utc),
         chunk=timedelta(seconds=request["chunk"]) if request["chunk"] else None,
         redo=request["redo"],
+        overwrite=request["allow_destructive"],
         sample=request["sample"],
     )
     materializer = Materializer(
         repository.store,
         wanted,
+        Path(request["scratch"]),
+        patience,
         notice=lambda text: emit({"event": "notice", "text": text}),
         progress=lambda view, rows, total: emit({"event": "progress", "view": view, "rows": rows, "total": total}),
     )
@@ -102,6 +120,7 @@ def obey(request: dict[str, Any], emit: Emit) -> dict[str, Any]:
             raise
     for view in repository.on_demand_views:
         materializer.materialize_on_demand(view, [d for d in done if d.view.name in _sources_of(view)])
+    materializer.precompute({each.view.name for each in done if each.rows and each.way == "fast"})
     return {**result, "views": [view.summary() for view in done], "digest": digest_of(done)}
 
 

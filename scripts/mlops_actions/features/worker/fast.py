@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from .encoding import can_be_key, entity_keys, values
-from .repository import Problem
+from .patience import Patience
+from .repository import Problem, engine_of, has_credentials
 from .source import Source, micros_of
 from .writing import Encoded, can_write, writer_for
 
@@ -39,15 +40,14 @@ def obstacle(store: FeatureStore, view: Any, source: Source) -> str:
     from feast import FileSource
 
     config, batch = store.config, view.batch_source
-    engine = config.batch_engine_config
-    engine = engine.get("type", "local") if isinstance(engine, dict) else engine
+    engine = engine_of(store, view)
     offline = str(config.offline_store.type)
     reasons = [
         (feast.__version__ not in KNOWN, f"Feast {feast.__version__} is not {' or '.join(KNOWN)}"),
         (engine != "local" or getattr(view, "batch_engine", None), f"its batch engine is {engine}"),
         (offline not in ("dask", "file"), f"its offline store is {offline}"),
         (not isinstance(batch, FileSource), f"its source is a {type(batch).__name__}"),
-        (bool(batch.resolve_credentials()), "its source has credentials of its own"),
+        (has_credentials(batch), "its source has credentials of its own"),
         (getattr(view, "offline", False), "it is written to the offline store too"),
         (getattr(view, "enable_validation", False), "it has Feast's validation turned on"),
         (getattr(view, "filter", None), "it has a filter"),
@@ -72,15 +72,19 @@ class Fast:
     Args:
         store: Feast's.
         source: the view's rows.
+        scratch: folder for parts that are laid aside.
+        patience: with the online store.
 
     Attributes:
         view: Feast's.
     """
 
-    def __init__(self, store: FeatureStore, source: Source) -> None:
+    def __init__(self, store: FeatureStore, source: Source, scratch: Path, patience: Patience) -> None:
         from feast.infra.key_encoding_utils import serialize_entity_key_prefix
 
         self._source, self.view = source, source.view
+        self._scratch, self._patience = scratch, patience
+        self._waited_for = f"{store.config.online_store.type} to take rows of {self.view.name!r}"
         self._columns = {c.name: c.dtype.to_value_type() for c in self.view.entity_columns}
         version = store.config.entity_key_serialization_version
         self._prefix = serialize_entity_key_prefix(sorted(self._columns), version)
@@ -98,9 +102,11 @@ class Fast:
             Exception: what Feast's conversion raises for a value that does not fit its type.
         """
         done = 0
-        with tempfile.TemporaryDirectory(prefix="mlops-features-") as folder:
+        with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             for part in self._parts(numbers, Path(folder)):
-                self._writer.write(self._encoded(part))
+                encoded = self._encoded(part)
+                with self._patience.waiting_for(self._waited_for):
+                    self._writer.write(encoded)
                 done += part.num_rows
                 progress(done)
 

@@ -49,7 +49,6 @@ def plan(repository: Repository) -> Plan:
     Raises:
         Problem: a source or a definition is wrong.
     """
-    repository.check_sources()
     try:
         difference, _, _ = repository.store.plan(repository.contents)
     except Exception as error:
@@ -90,14 +89,14 @@ def apply(repository: Repository, plan: Plan) -> None:
     """
     store = repository.store
     before = _intervals(store, repository.views)
+    names = {view.name: view for view in repository.views}
     wanted = [item for kind in repository.contents for item in kind]
     try:
-        # Feast keeps the intervals of a view whose values it cannot read any more, unless the view is applied anew. A
-        # process that is killed in between leaves a view that is added, and filled, by the next one. Where views have
-        # versions, a new version has an online table of its own, which is found to be empty.
-        versions = store.config.registry.enable_online_feature_view_versioning
+        # Feast keeps the intervals of a view whose values it cannot read any more. Where views have versions, a new
+        # version has an online table of its own, which is found to be empty.
+        versions = getattr(store.config.registry, "enable_online_feature_view_versioning", False)
         for name in set() if versions else plan.rewritten & before.keys():
-            store.registry.delete_feature_view(name, store.project)
+            reset(store, names[name], [])
         store.apply(wanted, objects_to_delete=plan.removed, partial=False)
     except Exception as error:
         traceback.print_exc()
@@ -108,6 +107,18 @@ def apply(repository: Repository, plan: Plan) -> None:
             for interval in before.get(view.name, []):
                 if interval not in after.get(view.name, []):
                     store.registry.apply_materialization(view, store.project, *interval)
+
+
+def reset(store: FeatureStore, view: Any, intervals: Intervals) -> None:
+    """Register a view with these intervals and no other, which Feast only takes for a view that it does not have.
+
+    A registry in a file is written once, so that nobody sees it without the view. In one that has no changes of
+    several objects (SQL), others may find it absent between two statements; a process that is killed there leaves a
+    view that is added, and filled, by the next.
+    """
+    view.materialization_intervals = intervals
+    store.registry.delete_feature_view(view.name, store.project, commit=False)
+    store.registry.apply_feature_view(view, store.project)
 
 
 def _lost(current: Any, new: Any) -> list[str]:

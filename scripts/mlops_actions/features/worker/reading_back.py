@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -17,46 +20,86 @@ if TYPE_CHECKING:
     from .source import Source
 
 
-def compare(store: FeatureStore, source: Source, rows: Sequence[int]) -> tuple[int, list[str]]:
-    """How many entities were read, and a sentence for each value that differs.
+_MOMENT = pa.timestamp("us", "UTC")
+
+
+class Read:
+    """Rows of a source, and what the online store gives for their entities.
 
     Args:
         store: Feast's.
         source: of the view.
         rows: numbers of rows that are the last of their entity.
+
+    Attributes:
+        offline: the rows.
     """
-    offline = _rows(source, rows)
-    online = _online(store, source, offline)
-    found = []
-    for name, column in source.features.items():
-        for row, value in zip(offline, online.get(name, [])):
-            if not _equal(row[column], value):
-                entity = ", ".join(f"{key}={row[raw]}" for key, raw in source.keys.items())
-                found.append(f"{source.view.name}:{name} of {entity}: offline {row[column]!r}, online {value!r}")
-    return len(offline), found
+
+    def __init__(self, store: FeatureStore, source: Source, rows: Sequence[int]) -> None:
+        self._source = source
+        numbers = np.sort(np.array(rows, np.int64))
+        self.offline = [row for _, batch in source.rows(numbers) for row in batch.to_pylist()]
+        self._online: dict[str, list[Any]] = {}
+        if self.offline:
+            nobody = {} if source.keys else {"__dummy_id": ""}  # what Feast keeps a view without an entity under
+            entities = [{**nobody, **{key: row[raw] for key, raw in source.keys.items()}} for row in self.offline]
+            names = [f"{source.view.name}:{name}" for name in source.features]
+            self._online = store.get_online_features(names, entities).to_dict(include_event_timestamps=True)
+
+    def differences(self) -> list[str]:
+        """A sentence for each value that differs."""
+        found = []
+        for name, row, offline, online in self._values():
+            if not _equal(offline, online):
+                entity = ", ".join(f"{key}={row[raw]}" for key, raw in self._source.keys.items())
+                found.append(f"{self._source.view.name}:{name} of {entity}: offline {offline!r}, online {online!r}")
+        return found
+
+    @property
+    def has_any(self) -> bool:
+        """Whether the online store has a value, or the rows have none themselves."""
+        there = [online is not None for _, _, offline, online in self._values() if offline is not None]
+        return any(there) or not there
+
+    @property
+    def has_all(self) -> bool:
+        """Whether the online store has a value wherever the rows have one."""
+        return all(online is not None for _, _, offline, online in self._values() if offline is not None)
+
+    def save(self, folder: Path) -> str:
+        """What the online store gave as a Parquet file, and its path: entity keys, features, and `event_timestamp`.
+
+        Columns have the types of the source; where a value cannot have it, it is text.
+        """
+        schema = self._source.dataset.schema
+        columns = {
+            key: pa.array([row[raw] for row in self.offline], schema.field(raw).type)
+            for key, raw in self._source.keys.items()
+        }
+        for name, raw in self._source.features.items():
+            columns[name] = _column(self._online[name], schema.field(raw).type)
+        seconds = [self._online[f"{name}__ts"] for name in self._source.features]  # a remote store gives none
+        latest = [
+            max((each[row] for each in seconds if row < len(each)), default=0) or None
+            for row in range(len(self.offline))
+        ]
+        columns["event_timestamp"] = pa.array(latest, pa.int64()).cast(pa.timestamp("s", "UTC")).cast(_MOMENT)
+        path = folder / f"served-{self._source.view.name}.parquet"
+        pq.write_table(pa.table(columns), path)
+        return str(path)
+
+    def _values(self) -> Iterator[tuple[str, dict[str, Any], Any, Any]]:
+        """Each feature of each row: its name, the row, its value there and its value online."""
+        for name, column in self._source.features.items():
+            for row, online in zip(self.offline, self._online.get(name, [])):
+                yield name, row, row[column], online
 
 
-def has_any(store: FeatureStore, source: Source, rows: Sequence[int]) -> bool:
-    """Whether the online store has a value of any of the rows' entities, or the rows have none themselves."""
-    offline = _rows(source, rows)
-    online = _online(store, source, offline)
-    there = any(row[column] is not None for row in offline for column in source.features.values())
-    return not there or any(value is not None for values in online.values() for value in values)
-
-
-def _rows(source: Source, rows: Sequence[int]) -> list[dict[str, Any]]:
-    numbers = np.sort(np.array(rows, np.int64))
-    return [row for _, batch in source.rows(numbers) for row in batch.to_pylist()]
-
-
-def _online(store: FeatureStore, source: Source, rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """What the online store gives for the entities of the rows, by feature."""
-    if not rows:
-        return {}
-    entities = [{key: row[column] for key, column in source.keys.items()} for row in rows]
-    names = [f"{source.view.name}:{name}" for name in source.features]
-    found = store.get_online_features(names, entities).to_dict()
-    return {name: list(found[name]) for name in source.features}
+def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return pa.array([None if value is None else str(value) for value in values], pa.string())
 
 
 def _equal(offline: Any, online: Any) -> bool:

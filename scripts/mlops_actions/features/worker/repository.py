@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView
 
 
+_CLIENTS = {"sqlite3", "redis", "psycopg", "psycopg_pool", "sqlalchemy", "grpc"}
 _NUMBERS = ("INT32", "INT64", "FLOAT", "DOUBLE", "BOOL", "UNIX_TIMESTAMP")
+
+
+_RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)(:|$)")
 
 
 class Problem(Exception):
@@ -30,6 +34,13 @@ class Problem(Exception):
         self.event: dict[str, Any] = {"event": "error", "what": what, "why": why, "fix": fix, "kind": "input"}
         if place:
             self.event |= {"file": place[0], "line": place[1]}
+
+
+def remote(what: str, why: str = "", fix: str = "") -> Problem:
+    """The end that a store, a server or an engine is the cause of."""
+    problem = Problem(what, why, fix)
+    problem.event["kind"] = "remote"
+    return problem
 
 
 class Repository:
@@ -82,11 +93,16 @@ class Repository:
                 raise Problem(f"There is no feature view {name!r} to materialize", fix=fix)
         return names or views
 
-    def check_sources(self) -> None:
-        """Every table that is a file is there, with the columns that its view needs; Feast applies without them."""
+    def check_sources(self) -> list[str]:
+        """Every table that is a file is there, with the columns that its view needs; Feast applies without them.
+
+        Returns:
+            a sentence for each thing that is worth a look.
+        """
         from feast import FileSource
         from pyarrow.fs import FileType, LocalFileSystem
 
+        warnings = {}
         for view in self.views:
             source = view.batch_source
             if not isinstance(source, FileSource):
@@ -97,9 +113,8 @@ class Repository:
                 filesystem, name = FileSource.create_filesystem_and_path(path, override)
                 found = (filesystem or LocalFileSystem()).get_file_info(name).type != FileType.NotFound
             except OSError as error:
-                problem = Problem(f"The table {path} of the feature view {view.name!r} cannot be read", short(error))
-                problem.event["kind"] = "remote"
-                raise problem from None
+                what = f"The table {path} of the feature view {view.name!r} cannot be read"
+                raise remote(what, short(error)) from None
             if not found:
                 what = f"There is no table {path}, the source of the feature view {view.name!r}"
                 fix = "Give the command that makes it as `prepare`, or correct the source's `path`"
@@ -108,6 +123,14 @@ class Repository:
                 columns = dict(source.get_table_column_names_and_types(self.store.config))
                 self._check_columns(view, list(columns))
                 self._check_types(view, columns)
+                for name in filter(None, (source.timestamp_field, source.created_timestamp_column)):
+                    kind = columns.get(source_name(source, name), "")
+                    if kind.startswith("timestamp") and "tz=" not in kind:
+                        warnings[path, name] = (
+                            f"The column {name!r} of the source of {view.name!r} has times without a zone; they are"
+                            " taken as UTC, as Feast takes them"
+                        )
+        return list(warnings.values())
 
     def _check_columns(self, view: FeatureView, there: list[str]) -> None:
         """A table has the timestamp, the join keys and the features of its view."""
@@ -175,6 +198,8 @@ class Repository:
         given = json.loads(json.dumps(raw))
         registry = given["registry"] if isinstance(given["registry"], dict) else {"path": given["registry"]}
         registry["path"] = _plain_path(str(registry.get("path") or ""))  # Feast takes file:// for a relative path
+        if _is_a_file(registry):
+            registry["registry_store_type"] = f"{__package__}.registry_file.WholeFileRegistryStore"
         given["registry"] = registry
         file = self.folder / "feature_store.yaml"
         try:
@@ -219,9 +244,7 @@ class Repository:
         if is_of_a_store(error):
             config = self.store.config
             what = f"The registry or the online store ({config.online_store.type}) cannot be used"
-            problem = Problem(what, short(error), "See that it runs, can be reached and written to, and has space")
-            problem.event["kind"] = "remote"
-            return problem
+            return remote(what, short(error), "See that it runs, can be reached and written to, and has space")
         text = short(error)
         for name in re.findall(r"[\w-]{3,}", str(error)):
             for file in sorted(self.folder.rglob("*.py")):
@@ -249,7 +272,19 @@ def is_plain(view: Any) -> bool:
 def is_of_a_store(error: BaseException) -> bool:
     """Whether an exception speaks of a server, a disk or a connection, and not of a value."""
     modules = {kind.__module__.split(".")[0] for kind in type(error).__mro__}
-    return isinstance(error, OSError) or bool(modules & {"sqlite3", "redis", "psycopg", "psycopg_pool", "sqlalchemy"})
+    return isinstance(error, OSError) or bool(modules & _CLIENTS)
+
+
+def has_credentials(source: Any) -> bool:
+    """Whether a source is read with credentials of its own, which Feast has since 0.67."""
+    return hasattr(source, "resolve_credentials") and bool(source.resolve_credentials())
+
+
+def engine_of(store: FeatureStore, view: Any) -> str:
+    """Feast's name of the engine that materializes a view."""
+    own = getattr(view, "batch_engine", None)
+    given = own if isinstance(own, dict) and "type" in own else store.config.batch_engine_config
+    return str(given.get("type", "local") if isinstance(given, dict) else given)
 
 
 def source_name(source: Any, name: str) -> str:
@@ -257,13 +292,23 @@ def source_name(source: Any, name: str) -> str:
     return next((raw for raw, mapped in (source.field_mapping or {}).items() if mapped == name), name)
 
 
+def _is_a_file(registry: dict[str, Any]) -> bool:
+    """Whether a registry's configuration is that of a local file, with nothing of the user's own."""
+    local = registry.get("registry_type", "file") == "file" and not registry.get("registry_store_type")
+    return local and "://" not in registry["path"]
+
+
 def _plain_path(uri: str) -> str:
     return url2pathname(urlsplit(uri).path) if uri.startswith("file://") else uri
 
 
 def short(error: BaseException) -> str:
-    """An exception in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}".rstrip(": ")
+    """An exception in one line; of one that has another process's traceback in it, that one's last line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    own = next((place for place, line in enumerate(lines) if line.startswith("Traceback (most recent")), None)
+    if own is not None:
+        lines = [*lines[:own], next((line for line in reversed(lines) if _RAISED.match(line)), lines[-1])]
+    return f"{type(error).__name__}: {' '.join(' '.join(lines).split())[:400]}".rstrip(": ")
 
 
 def _line_of(file: Path, name: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,14 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyarrow.fs import LocalFileSystem
 
-from .repository import Problem, is_plain, short, source_name
+from .repository import Problem, has_credentials, is_plain, remote, short, source_name
 
 if TYPE_CHECKING:
     from feast import FeatureStore
 
     Ints = np.ndarray[Any, np.dtype[np.int64]]
 
+Interval = tuple[datetime, datetime]
 BATCH = 64 * 1024
 BEGINNING = datetime(1970, 1, 1, tzinfo=timezone.utc)
 """Where a first materialization starts; Feast's own rule, now - ttl, gives nothing for data older than its ttl."""
@@ -43,18 +44,16 @@ class Index:
     moments: Ints
     created: Ints | None
 
-    def latest(self, start: datetime, end: datetime, after: bool = False) -> Ints:
-        """Numbers of the rows that are their entity's last within an interval, in the order of the entities' keys.
+    def latest(self, intervals: Iterable[Interval], after: bool = False) -> Ints:
+        """Numbers of the rows that are their entity's last within intervals, in the order of the entities' keys.
 
         The last is the one of the latest event time, then created timestamp, then place in the source.
 
         Args:
-            start, end: the interval; both belong to it.
-            after: leave the start itself out.
+            intervals: their ends belong to them.
+            after: leave the starts themselves out.
         """
-        first, last = to_micros(start), to_micros(end)
-        within = (self.moments > first if after else self.moments >= first) & (self.moments <= last)
-        rows = np.flatnonzero(within)
+        rows = np.flatnonzero(self._within(intervals, after))
         if self.created is None:
             order = np.argsort(self.moments[rows], kind="stable")
         else:
@@ -63,6 +62,27 @@ class Index:
         rows = rows[order]
         found[self.entities[rows]] = rows  # of several for one entity, numpy keeps the last
         return found[found >= 0]
+
+    def without_newer(self, rows: Ints, intervals: Iterable[Interval]) -> Ints:
+        """Those of the rows, of which each is its entity's last, whose entity has no later row within intervals."""
+        newest = np.full(self.count, NEVER, np.int64)
+        there = np.flatnonzero(self._within(intervals))
+        np.maximum.at(newest, self.entities[there], self.moments[there])
+        return rows[self.moments[rows] >= newest[self.entities[rows]]]
+
+    def _within(self, intervals: Iterable[Interval], after: bool = False) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        spans: list[list[int]] = []
+        for start, end in sorted((to_micros(start) + after, to_micros(end)) for start, end in intervals):
+            if spans and start <= spans[-1][1]:
+                spans[-1][1] = max(spans[-1][1], end)
+            else:
+                spans.append([start, end])
+        if not spans:
+            return np.zeros(len(self.moments), bool)
+        starts, ends = np.array(spans, np.int64).T
+        place = np.searchsorted(starts, self.moments, side="right") - 1
+        within: np.ndarray[Any, np.dtype[np.bool_]] = (place >= 0) & (self.moments <= ends[place])
+        return within
 
     def is_tied(self, row: int) -> bool:
         """Whether another row of the same entity has the same times, so that either may be taken for the last."""
@@ -102,9 +122,8 @@ class Source:
         try:
             self.dataset = _dataset(store, self, end)
         except OSError as error:
-            problem = Problem(f"The source of the feature view {view.name!r} cannot be read", short(error))
-            problem.event["kind"] = "remote"
-            raise problem from None
+            what = f"The source of the feature view {view.name!r} cannot be read"
+            raise remote(what, short(error)) from None
         self._rows = 0
 
     def index(self) -> Index:
@@ -208,7 +227,7 @@ def _dataset(store: FeatureStore, source: Source, end: datetime) -> Any:
     from feast import FileSource
 
     batch = source.view.batch_source
-    if isinstance(batch, FileSource) and not batch.resolve_credentials():
+    if isinstance(batch, FileSource) and not has_credentials(batch):
         path = FileSource.get_uri_for_file_path(store.config.repo_path, batch.path)
         filesystem, name = FileSource.create_filesystem_and_path(path, batch.file_options.s3_endpoint_override)
         return ds.dataset(name, filesystem=filesystem, format="parquet", partitioning="hive")
