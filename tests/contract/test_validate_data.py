@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 
+import servers
 from conftest import Run
 from mlops_actions.registry.manifest import Lineage, Manifest, Move
 from mlops_actions.registry.registry import Registry
@@ -147,3 +149,46 @@ def test_the_other_tables_of_a_contract_are_found_as_the_data_is(tmp_path: Path,
     assert mlops(*ARGUMENTS).returncode == 0
     (tmp_path / "kinds.csv").unlink()
     assert mlops(*ARGUMENTS).returncode == 2
+
+
+FORMATS = {
+    "parquet": pl.DataFrame.write_parquet,
+    "csv": pl.DataFrame.write_csv,
+    "jsonl": pl.DataFrame.write_ndjson,
+    "arrow": pl.DataFrame.write_ipc,
+}
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_same_table_is_found_in_every_place_and_read_in_every_format(kind: str, tmp_path: Path, mlops: Run) -> None:
+    """A path, a glob, a folder as Spark leaves it, `file://`, `store:` and `s3://`: one table, one fingerprint."""
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    consumer(plain)
+    expected = outputs(mlops(*ARGUMENTS, "--json", cwd=plain).stdout)["fingerprint"]
+
+    frame = pl.read_parquet(plain / "data" / "*.parquet")
+    folder = tmp_path / "table" / "deep"
+    folder.mkdir(parents=True)
+    (tmp_path / "contract.yaml").write_text(CONTRACT)
+    for number, part in enumerate((frame[:300], frame[300:])):
+        FORMATS[kind](part, folder / f"part-{number}.{kind}")
+    (folder / "_SUCCESS").touch()
+    (folder / ".part-0.crc").write_bytes(b"crc")
+    FORMATS[kind](frame, tmp_path / f"whole.{kind}")
+    s3 = servers.seaweedfs()
+    url = s3.new_store()
+    environ = s3.environ(url)
+    store = Store(url, s3.options())
+    for file in sorted(folder.iterdir()):
+        store.put_file(file, f"table/{file.name}")
+
+    places = [
+        f"whole.{kind}", f"table/**/*.{kind}", "table", folder.as_uri(), f"{folder.as_uri()}/part-?.{kind}",
+        "store:table", f"store:table/*.{kind}", f"{url}/table/*.{kind}",
+    ]  # fmt: skip
+    for place in places:
+        done = mlops("validate-data", "--data", place, *ARGUMENTS[3:], "--json", **environ)
+        assert done.returncode == 0, (place, done.stderr)
+        found = outputs(done.stdout)
+        assert (found["rows"], found["failed"], found["fingerprint"]) == (1000, 0, expected), place

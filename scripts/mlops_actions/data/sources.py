@@ -58,7 +58,8 @@ def _local(root: Path, pattern: str) -> list[Source]:
 
 def _remote(job: Job, pattern: str) -> list[Source]:
     if pattern.startswith("file://"):
-        return _local(Path("/"), str(file_path(pattern)).lstrip("/"))
+        local = file_path(pattern.replace("?", "%3F"))  # here it is no query but a wildcard
+        return _local(Path("/"), str(local).lstrip("/"))
     if pattern.startswith("store:"):
         store, path = job.store, pattern.removeprefix("store:").lstrip("/")
     else:
