@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ MLOPS = ROOT / "scripts" / "mlops"
 _INHERITED = ("GITHUB_", "INPUT_", "MLOPS_", "AWS_", "RUNNER_")
 _KEPT = ("MLOPS_CACHE", "MLOPS_TEST_REQUIRES", "AWS_CA_BUNDLE")
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+# A shell starts what it runs in the background with SIGINT ignored, and so is everything that is started from there.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
