@@ -37,12 +37,7 @@ def feast_server(command: str, folder: Path, environ: dict[str, str]) -> Iterato
         servers.wait_for_port(port, log)
         yield port
     finally:
-        server.terminate()
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        servers.end(server)
 
 
 class Relay:

@@ -161,10 +161,11 @@ def _start(command: list[str], log: Path, environ: dict[str, str] | None = None)
         process = subprocess.Popen(
             command, cwd=log.parent, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **(environ or {})}
         )
-    atexit.register(_end, process)
+    atexit.register(end, process)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ask a server to end, and kill it if it does not."""
     process.terminate()
     try:
         process.wait(5)

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 _CLIENTS = {"sqlite3", "redis", "psycopg", "psycopg_pool", "sqlalchemy", "grpc"}
 _NUMBERS = ("INT32", "INT64", "FLOAT", "DOUBLE", "BOOL", "UNIX_TIMESTAMP")
-
-
 _RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)(:|$)")
 
 
