@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import yaml
+
+_MOST = 100_000  # keys and items whose places are kept: more than people write
 
 
 class Loader(yaml.SafeLoader):
@@ -48,14 +51,26 @@ def load_yaml(text: str) -> Any:
     return yaml.load(text, Loader)
 
 
-def places(node: yaml.Node | None, path: tuple[str | int, ...] = ()) -> Iterator[tuple[Any, tuple[int, int]]]:
-    """The (line, column), from 1, of every key and item of a composed document, by its path."""
+def places(node: yaml.Node | None) -> Iterator[tuple[tuple[str | int, ...], tuple[int, int]]]:
+    """The (line, column), from 1, of every key and item of a composed document, by its path.
+
+    Aliases of aliases can stand for more than there is memory for: then only of the first `_MOST` of them.
+    """
+    return islice(_places(node, (), frozenset()), _MOST)
+
+
+def _places(
+    node: yaml.Node | None, path: tuple[str | int, ...], above: frozenset[int]
+) -> Iterator[tuple[tuple[str | int, ...], tuple[int, int]]]:
+    if id(node) in above:
+        return  # an alias of what it is in
+    above |= {id(node)}
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             here = (*path, str(key.value))
             yield here, (key.start_mark.line + 1, key.start_mark.column + 1)
-            yield from places(value, here)
+            yield from _places(value, here, above)
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             yield (*path, index), (item.start_mark.line + 1, item.start_mark.column + 1)
-            yield from places(item, (*path, index))
+            yield from _places(item, (*path, index), above)

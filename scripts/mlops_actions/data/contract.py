@@ -47,7 +47,7 @@ from pandera.io import polars_io
 from pandera.polars import Column, DataFrameSchema
 from pydantic import ValidationError
 
-from ..documents import Loader
+from ..documents import Loader, places
 from ..errors import BadInput, Place
 from .rules import TableRules
 
@@ -127,7 +127,7 @@ def read_contract(path: Path, name: str) -> Contract:
         text = path.read_text(encoding="utf-8")
         loader = Loader(text)
         node = loader.get_single_node()
-        lines = dict(_lines(node))
+        lines = {path: line for path, (line, _) in places(node)}
         values = loader.construct_document(node) if node else None
     except FileNotFoundError:
         raise BadInput(f"There is no contract {name}", fix="Correct `contract`, or `mlops init` writes one") from None
@@ -249,21 +249,3 @@ def _limits(value: Any, kind: Any) -> Any:
             aware = value if value.tzinfo else value.replace(tzinfo=timezone.utc)
             return aware if kind.time_zone else aware.replace(tzinfo=None)
     return value
-
-
-def _lines(node: yaml.Node | None, path: Path_ = (), seen: set[int] | None = None) -> Iterator[tuple[Path_, int]]:
-    """The line of each key and item. Where a part is there again by an alias, only the first one has lines inside:
-    aliases of aliases would be more than there is memory for.
-    """
-    seen = set() if seen is None else seen
-    if id(node) in seen:
-        return
-    seen.add(id(node))
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            yield (*path, key.value), key.start_mark.line + 1
-            yield from _lines(value, (*path, key.value), seen)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            yield (*path, index), item.start_mark.line + 1
-            yield from _lines(item, (*path, index), seen)
