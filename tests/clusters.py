@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 import servers
-from mlops_actions.cluster.connection import Access, connect
-from mlops_actions.cluster.objects import (
+from mlops_actions.kubernetes.connection import Access, connect
+from mlops_actions.kubernetes.objects import (
     CLUSTER_ROLE,
     CLUSTER_ROLE_BINDING,
     NAMESPACE,

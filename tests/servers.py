@@ -27,7 +27,7 @@ import pytest
 from minio import Minio
 
 from mlops_actions.errors import RemoteFailed
-from mlops_actions.store import Store, StoreOptions
+from mlops_actions.stores.store import Store, StoreOptions
 
 _ACCESS, _SECRET = "test-access-key", "test-secret-key"
 _OPEN = urllib.request.build_opener(urllib.request.ProxyHandler({}))

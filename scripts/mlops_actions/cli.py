@@ -12,14 +12,16 @@ from typing import Any, Literal, Union, get_args, get_origin
 import click
 from pydantic.fields import FieldInfo
 
-from . import __version__, commands
-from .action import Action, is_secret, kebab
+from . import __version__
+from .inputs import is_secret, kebab
+from .runtime import chain
+from .runtime.action import Action
 
 _OWN = {
-    "init": "setup:init_command",
-    "config": "setup:config_command",
-    "schema": "setup:schema_command",
-    "rbac": "setup:rbac_command",
+    "init": "commands.setup:init_command",
+    "config": "commands.setup:config_command",
+    "schema": "commands.setup:schema_command",
+    "rbac": "commands.setup:rbac_command",
     "infer-schema": "commands.tables:infer_schema_command",
     "data": "commands.tables:data_command",
 }
@@ -30,11 +32,11 @@ class _Commands(click.Group):
     """Imports a command's module only when that command is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*commands.NAMES, *_OWN]
+        return [*chain.NAMES, *_OWN]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in commands.NAMES:
-            return command(commands.load(cmd_name))
+        if cmd_name in chain.NAMES:
+            return command(chain.load(cmd_name))
         if cmd_name in _OWN:
             module, _, function = _OWN[cmd_name].partition(":")
             own: click.Command = getattr(import_module(f".{module}", __package__), function)
@@ -53,7 +55,7 @@ class _Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, names in (
-            ("Actions, in the order of the chain", commands.NAMES),
+            ("Actions, in the order of the chain", chain.NAMES),
             ("Setting up, and looking at data", tuple(_OWN)),
         ):
             rows = [(n, c.get_short_help_str(90)) for n in names if (c := self.get_command(ctx, n))]
@@ -101,9 +103,9 @@ def _for_terminal(text: str) -> str:
 
 def run(action: Action[Any, Any], given: dict[str, Any], *, as_json: bool = False) -> int:
     """Run an action with the options that were given; the exit code."""
-    from . import config
     from .github.context import make_console, read_context
-    from .job import execute
+    from .runtime import config
+    from .runtime.execute import execute
 
     environ = config.environ()
     if environ.get("GITHUB_ACTIONS") == "true":

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .environments import EnvironmentFailed, find_uv
 from .errors import MlopsError
-from .store import Store
+from .inputs import KfpInputs
+from .kubernetes.connection import connector
+from .stores.store import Store
+from .workspace import Workspace
 
 if TYPE_CHECKING:
-    from .cluster.objects import Cluster
-    from .pipelines.kfp.api import KfpApi
+    from .kubernetes.objects import Cluster
 
 State = Literal["ok", "missing", "optional"]
 _SPACE = 5 * 1024**3  # bytes: the environments of all actions, and a few models
@@ -33,25 +35,21 @@ class Finding:
     fix: str = ""
 
 
-def examine(
-    root: Path, cache: Path, sections: Mapping[str, Any], open_store: Callable[[], Store], docker_host: str
-) -> list[Finding]:
+def examine(workspace: Workspace, sections: Mapping[str, Any]) -> list[Finding]:
     """Look at everything that the configuration asks for; each finding names its remedy.
 
     Args:
-        root: the consumer's folder.
-        cache: where environments are.
+        workspace: the consumer's folder, this machine's folders, the store.
         sections: each action's section of `mlops.yaml`, as it is in the environment.
-        open_store: opens the store that the inputs name.
-        docker_host: the Docker engine's address, or "" for the default socket.
     """
+    root, host = workspace.root, workspace.environ.get("DOCKER_HOST", "")
     return [
         Finding("Python", "ok", sys.version.split()[0]),
-        _uv(cache),
+        _uv(workspace.cache),
         _git(root),
-        _space(cache),
-        _store(open_store),
-        _docker("build-image" in sections or (root / "Dockerfile").is_file(), docker_host),
+        _space(workspace.cache),
+        _store(lambda: workspace.store),
+        _docker("build-image" in sections or (root / "Dockerfile").is_file(), host),
         *_files(root, sections),
     ]
 
@@ -128,10 +126,15 @@ def _files(root: Path, sections: Mapping[str, Any]) -> list[Finding]:
     return found
 
 
-def findings_of_kfp(open_kfp: Callable[[], KfpApi]) -> list[Finding]:
+def findings_of_kfp(inputs: KfpInputs, workspace: Workspace) -> list[Finding]:
     """Look at Kubeflow Pipelines: that it answers, takes the sign-in, and lets us look at experiments."""
+    from .pipelines.kfp.api import KfpApi
+    from .pipelines.kfp.settings import host_of
+
+    mask = workspace.console.mask
     try:
-        api = open_kfp()
+        cluster = connector(inputs, workspace.environ, mask)
+        api = KfpApi(host_of(inputs, workspace), cluster=cluster, hide=mask, patience=0)
         query = {"namespace": api.namespace or None, "page_size": 1}
         api.get("/apis/v2beta1/experiments", **query)
     except MlopsError as error:
@@ -159,7 +162,7 @@ def findings_of_cluster(open_cluster: Callable[[], Cluster], parts: Sequence[str
 
 def _namespace(cluster: Cluster, katib: bool) -> list[Finding]:
     """The namespace, and whether Katib may put its collector of metrics into its pods."""
-    from .cluster.objects import INJECTION_LABEL, NAMESPACE
+    from .kubernetes.objects import INJECTION_LABEL, NAMESPACE
 
     name = cluster.namespace
     if not cluster.may("get", NAMESPACE, name=name):
@@ -175,7 +178,7 @@ def _namespace(cluster: Cluster, katib: bool) -> list[Finding]:
 
 
 def _katib(cluster: Cluster) -> Finding:
-    from .cluster.objects import EXPERIMENT, SUGGESTION, TRIAL
+    from .kubernetes.objects import EXPERIMENT, SUGGESTION, TRIAL
 
     known = {kind: cluster.versions(kind) for kind in (EXPERIMENT, TRIAL, SUGGESTION)}
     lacking = [kind for kind, versions in known.items() if kind.version not in versions]
@@ -191,7 +194,7 @@ def _katib(cluster: Cluster) -> Finding:
 
 def _rights(cluster: Cluster, parts: Sequence[str]) -> list[Finding]:
     """What is lacking, resource by resource."""
-    from .cluster.rights import missing
+    from .kubernetes.rights import missing
 
     lacking = missing(cluster, parts)
     if not lacking:

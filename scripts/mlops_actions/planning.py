@@ -9,8 +9,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
+from .context import Context
 from .errors import BadInput
-from .github.context import Context
 
 Choice = Literal["auto", "always", "never"]
 PULL_REQUEST = "pull-request"

@@ -26,8 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
 
 import clusters  # noqa: E402
-from mlops_actions.cluster.objects import EXPERIMENT, Cluster  # noqa: E402
 from mlops_actions.github.console import ActionsConsole  # noqa: E402
+from mlops_actions.kubernetes.objects import EXPERIMENT, Cluster  # noqa: E402
 from mlops_actions.tuning.engine import Request, Site, Trial  # noqa: E402
 from mlops_actions.tuning.katib.engine import KatibEngine  # noqa: E402
 from mlops_actions.tuning.katib.status import completed  # noqa: E402

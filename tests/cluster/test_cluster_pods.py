@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from faults import faulty
-from mlops_actions.cluster.connection import Access, connect
-from mlops_actions.cluster.objects import JOB, NAMESPACE, POD, RESOURCE_QUOTA, Cluster, Object
-from mlops_actions.cluster.pods import Trouble, explain, explain_owner, log_tail
+from mlops_actions.kubernetes.connection import Access, connect
+from mlops_actions.kubernetes.objects import JOB, NAMESPACE, POD, RESOURCE_QUOTA, Cluster, Object
+from mlops_actions.kubernetes.pods import Trouble, explain, explain_owner, log_tail
 
 pytestmark = [
     pytest.mark.skipif(not os.environ.get("KUBECONFIG"), reason="no kubernetes: set KUBECONFIG"),

@@ -22,10 +22,11 @@ import yaml
 
 import clusters
 import mlops_actions
-from mlops_actions.cluster import rights
-from mlops_actions.cluster.connection import Access, connect
-from mlops_actions.cluster.failures import ClusterFailed, Refused
-from mlops_actions.cluster.objects import (
+from mlops_actions.doctor import Finding, findings_of_cluster
+from mlops_actions.kubernetes import rights
+from mlops_actions.kubernetes.connection import Access, connect
+from mlops_actions.kubernetes.failures import ClusterFailed, Refused
+from mlops_actions.kubernetes.objects import (  # fmt: skip
     CONFIG_MAP,
     CRD,
     EVENT,
@@ -39,9 +40,8 @@ from mlops_actions.cluster.objects import (
     Cluster,
     Kind,
     Object,
-)  # fmt: skip
-from mlops_actions.cluster.pods import explain, log_tail
-from mlops_actions.doctor import Finding, findings_of_cluster
+)
+from mlops_actions.kubernetes.pods import explain, log_tail
 
 pytestmark = [
     pytest.mark.skipif(not os.environ.get("KUBECONFIG"), reason="no kubernetes: set KUBECONFIG"),

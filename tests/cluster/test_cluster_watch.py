@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from faults import FaultyProxy, faulty
-from mlops_actions.cluster import watching
-from mlops_actions.cluster.connection import Access, connect
-from mlops_actions.cluster.failures import ClusterFailed
-from mlops_actions.cluster.objects import CONFIG_MAP, NAMESPACE, Change, Cluster, Object
+from mlops_actions.kubernetes import watching
+from mlops_actions.kubernetes.connection import Access, connect
+from mlops_actions.kubernetes.failures import ClusterFailed
+from mlops_actions.kubernetes.objects import CONFIG_MAP, NAMESPACE, Change, Cluster, Object
 
 pytestmark = pytest.mark.skipif(not os.environ.get("KUBECONFIG"), reason="no kubernetes: set KUBECONFIG")
 

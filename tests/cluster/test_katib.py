@@ -20,9 +20,10 @@ import pytest
 import yaml
 
 import clusters
-from mlops_actions.cluster import rights
-from mlops_actions.cluster.connection import Access, connect
-from mlops_actions.cluster.objects import (
+from mlops_actions.errors import BadInput, Cancelled, RemoteFailed
+from mlops_actions.kubernetes import rights
+from mlops_actions.kubernetes.connection import Access, connect
+from mlops_actions.kubernetes.objects import (
     CLUSTER_ROLE,
     CLUSTER_ROLE_BINDING,
     EXPERIMENT,
@@ -36,7 +37,6 @@ from mlops_actions.cluster.objects import (
     Cluster,
     Kind,
 )
-from mlops_actions.errors import BadInput, Cancelled, RemoteFailed
 from mlops_actions.tuning.engine import Outcome, Request, Site, Trial
 from mlops_actions.tuning.katib import begin, manifest, troubles
 from mlops_actions.tuning.katib.engine import KatibEngine

@@ -12,7 +12,7 @@ import yaml
 
 import clusters
 from doubles.kfp import KfpDouble, Settings
-from mlops_actions.cluster.objects import POD, Cluster
+from mlops_actions.kubernetes.objects import POD, Cluster
 from mlops_actions.waiting import Clock
 
 pytestmark = clusters.needs_kubernetes

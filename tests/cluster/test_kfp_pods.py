@@ -13,15 +13,15 @@ import pytest
 import clusters
 from doubles.kfp import KfpDouble, Settings
 from kfp_worlds import Told, compiled
+from mlops_actions.context import Context
 from mlops_actions.errors import RemoteFailed
-from mlops_actions.pipelines.engine import RunRequest, Site
-from mlops_actions.pipelines.kfp.api import Host
+from mlops_actions.pipelines.engine import Origin, RunRequest, Site
 from mlops_actions.pipelines.kfp.engine import KfpEngine
-from mlops_actions.pipelines.kfp.settings import KfpSettings
+from mlops_actions.pipelines.kfp.inputs import KfpEngineInputs
 from mlops_actions.pipelines.parameters import resolve_parameters
 from mlops_actions.pipelines.process import Worker
 from mlops_actions.pipelines.spec import Pipeline
-from mlops_actions.store import Store
+from workspaces import workspace
 
 pytestmark = clusters.needs_kubernetes
 
@@ -47,12 +47,11 @@ def _run(
     timeout: float = 0.0,
     **given: str,
 ) -> None:
-    site = Site(
-        cast(Worker, None), Store(str(tmp_path / "store")), tmp_path, pipeline.file.parent,
-        kfp=KfpSettings(Host(double.url)), cluster=lambda: clusters.administrator(namespace),
-    )  # fmt: skip
+    place = workspace(pipeline.file.parent, tmp_path)
+    site = Site(place, cast(Worker, None), Origin(Context(), "consumer", ""))
     parameters = resolve_parameters(pipeline.parameters, given, pipeline.name)
-    KfpEngine(site).run(RunRequest(pipeline, parameters, tmp_path.name, {}, timeout=timeout), told)
+    engine = KfpEngine(KfpEngineInputs(kfp_host=double.url), site, lambda: clusters.administrator(namespace))
+    engine.run(RunRequest(pipeline, parameters, tmp_path.name, {}, timeout=timeout), told)
 
 
 def _double(namespace: str, *, archive: bool = False) -> KfpDouble:

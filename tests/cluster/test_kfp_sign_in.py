@@ -11,9 +11,9 @@ import yaml
 
 from clusters import administrator, namespace, needs_kubernetes
 from doubles.sign_in import Asked, Kfp, Reply
-from mlops_actions.cluster.connection import Access, connect
-from mlops_actions.cluster.objects import SERVICE_ACCOUNT, Cluster, Kind
 from mlops_actions.errors import BadInput, MlopsError
+from mlops_actions.kubernetes.connection import Access, connect
+from mlops_actions.kubernetes.objects import SERVICE_ACCOUNT, Cluster, Kind
 from mlops_actions.pipelines.kfp.api import ApiError, Host, KfpApi
 from mlops_actions.pipelines.kfp.sign_in import AUDIENCE
 

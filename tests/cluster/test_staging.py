@@ -25,7 +25,7 @@ import servers
 from act import Consumer, make_consumer
 from conftest import ROOT
 from mlops_actions import environments
-from mlops_actions.documents import load_yaml
+from mlops_actions.yaml_io import load_yaml
 
 pytestmark = [
     clusters.needs_kubernetes,

@@ -22,7 +22,7 @@ from mlops_actions.environments import EnvironmentFailed
 from mlops_actions.registry.registering import Registration, register
 from mlops_actions.registry.registry import Registry
 from mlops_actions.serving.process import Process, running, wait_until
-from mlops_actions.store import Store
+from mlops_actions.stores.store import Store
 from servers import free_port
 
 pytestmark = pytest.mark.skipif(

@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 
 from conftest import Run
-from mlops_actions.record import Record
+from mlops_actions.records import Record
 from mlops_actions.registry.manifest import File, Manifest, Move
 from mlops_actions.registry.registry import Registry
-from mlops_actions.store import Store
+from mlops_actions.stores.store import Store
 
 DIGEST = "sha256:" + "0" * 64
 

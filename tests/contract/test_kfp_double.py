@@ -22,7 +22,7 @@ from doubles.kfp import KfpDouble, MetadataUnavailable, Settings, Step, interpre
 from doubles.kfp.metadata import Metadata
 from doubles.kfp.schedules import cron_fields, next_time
 from mlops_actions import environments
-from mlops_actions.store import Store
+from mlops_actions.stores.store import Store
 from mlops_actions.waiting import Clock
 
 ROOT = Path(__file__).resolve().parents[2]

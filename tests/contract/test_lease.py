@@ -15,8 +15,8 @@ import pytest
 
 import servers
 from mlops_actions.errors import RemoteFailed
-from mlops_actions.lease import Owner, lease
-from mlops_actions.store import Store, StoreOptions
+from mlops_actions.stores.lease import Owner, lease
+from mlops_actions.stores.store import Store, StoreOptions
 from mlops_actions.waiting import Clock
 
 PATH = "locks/features.json"

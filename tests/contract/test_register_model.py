@@ -16,9 +16,9 @@ import pytest
 
 import servers
 from conftest import MLOPS, Run
-from mlops_actions.record import Record
+from mlops_actions.records import Record
 from mlops_actions.registry.registry import Registry
-from mlops_actions.store import Store, blob_path, file_digest, tree_digest
+from mlops_actions.stores.store import Store, blob_path, file_digest, tree_digest
 
 
 @pytest.fixture(params=["folder", "seaweedfs", "minio"])

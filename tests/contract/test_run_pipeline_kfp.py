@@ -18,21 +18,23 @@ import servers
 from doubles.kfp import KfpDouble, MetadataUnavailable, Settings
 from doubles.kfp.metadata import Metadata, Record
 from kfp_worlds import Told, compiled, whole_double
+from mlops_actions.context import Context
 from mlops_actions.errors import BadInput, Cancelled, Place, RemoteFailed
 from mlops_actions.pipelines.downloads import download, wanted
-from mlops_actions.pipelines.engine import RunRequest, RunResult, Site
+from mlops_actions.pipelines.engine import Origin, RunRequest, RunResult, Site
 from mlops_actions.pipelines.kfp import engine as kfp_engine
 from mlops_actions.pipelines.kfp import runs as kfp_runs
-from mlops_actions.pipelines.kfp.api import Host, KfpApi
+from mlops_actions.pipelines.kfp.api import KfpApi
 from mlops_actions.pipelines.kfp.engine import KfpEngine
+from mlops_actions.pipelines.kfp.inputs import KfpEngineInputs
 from mlops_actions.pipelines.kfp.metadata import recorded
-from mlops_actions.pipelines.kfp.settings import KfpSettings
 from mlops_actions.pipelines.metrics import classifications, flat_metrics
 from mlops_actions.pipelines.parameters import resolve_parameters
 from mlops_actions.pipelines.process import Worker
 from mlops_actions.pipelines.spec import Pipeline
-from mlops_actions.store import Store, StoreOptions, tree_digest
+from mlops_actions.stores.store import StoreOptions, tree_digest
 from mlops_actions.waiting import Clock
+from workspaces import workspace
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 RUN = r"/apis/v2beta1/runs/[0-9a-f-]+$"
@@ -67,27 +69,31 @@ class World:
 
     def __init__(self, double: KfpDouble, pipelines: dict[str, Pipeline], folder: Path, **site: Any) -> None:
         self.double, self.pipelines, self.folder = double, pipelines, folder
-        self.settings = KfpSettings(Host(double.url), commit=COMMIT)
-        self.store = site.pop("store", None) or Store(str(folder / "store"))
+        self.inputs: dict[str, Any] = {"kfp_host": double.url}
+        self.context = Context(commit=COMMIT)
+        self.workspace = workspace(folder, **{name: site.pop(name) for name in ("store", "options") if name in site})
+        self.cluster = site.pop("cluster", None)
         self.site, self.told = site, Told()
+        self.store = self.workspace.store
 
     def run(
         self, name: str, *, key: str = "", reuse: bool = True, timeout: float = 0.0, told: Told | None = None,
-        settings: dict[str, Any] | None = None, pipeline: Pipeline | None = None, **given: Any,
+        settings: dict[str, Any] | None = None, pipeline: Pipeline | None = None, image: str = "", tag: str = "",
+        **given: Any,
     ) -> RunResult:  # fmt: skip
         """Run a pipeline; `told` is made anew."""
         self.told = told or Told()
         pipeline = pipeline or self.pipelines[name]
-        root = pipeline.file.parent
+        place = dataclasses.replace(self.workspace, root=pipeline.file.parent)
         site = Site(
-            cast(Worker, None), self.store, self.folder, root,
-            kfp=dataclasses.replace(self.settings, **settings or {}), **self.site,
-        )  # fmt: skip
+            place, cast(Worker, None), Origin(dataclasses.replace(self.context, tag=tag), "consumer", ""), **self.site
+        )
         request = RunRequest(
             pipeline, resolve_parameters(pipeline.parameters, given, name), key or f"key-of-{name}", {},
-            timeout=timeout, reuse=reuse, roles={"model": "", "predictions": "", "golden": ""},
+            timeout=timeout, reuse=reuse, roles={"model": "", "predictions": "", "golden": ""}, image=image,
         )  # fmt: skip
-        return KfpEngine(site).run(request, self.told)
+        inputs = KfpEngineInputs.model_validate({**self.inputs, **(settings or {})})
+        return KfpEngine(inputs, site, self.cluster).run(request, self.told)
 
     def versions(self) -> list[dict[str, Any]]:
         return list(self.double._world.versions.values())
@@ -200,7 +206,7 @@ def test_artifacts_in_kfps_own_bucket_come_into_our_store(
     except MetadataUnavailable as error:
         pytest.skip(f"no ML Metadata: {error}")
     with double:
-        inside = World(double, pipelines, tmp_path, store=Store(f"s3://{name}/ours", options), store_options=options)
+        inside = World(double, pipelines, tmp_path, store=f"s3://{name}/ours", options=options)
         result = inside.run("training")
         root = f"s3://{name}/ours/kfp"
         below = inside.run("training", key="other", settings={"pipeline_root": root}, rows=9)
@@ -275,20 +281,22 @@ def test_the_same_pipeline_is_uploaded_once(world: World) -> None:
     assert "as it was" in world.told.notes[0]
 
 
-def test_platform_settings_survive_the_upload(world: World) -> None:
-    world.run("training", settings={"store_secret": "keys", "variables": {"MLOPS_STORE": "s3://b"}})
+def test_platform_settings_survive_the_upload(world: World, bucket: tuple[str, StoreOptions]) -> None:
+    name, options = bucket
+    world.workspace = workspace(world.folder, store=f"s3://{name}/ours", options=options)
+    world.run("training", settings={"store_secret": "keys"})
     (version,) = world.versions()
     spec = version["pipeline_spec"]
     executors = spec["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     assert executors["exec-train"]["nodeSelector"]["labels"] == {"disk": "ssd"}
     assert executors["exec-load"]["secretAsEnv"][0]["secretName"] == "keys"
     container = spec["pipeline_spec"]["deploymentSpec"]["executors"]["exec-load"]["container"]
-    assert {"name": "MLOPS_STORE", "value": "s3://b"} in container["env"]
+    assert {"name": "MLOPS_STORE", "value": f"s3://{name}/ours"} in container["env"]
 
 
 def test_another_spec_of_the_same_commit_gets_a_name_of_its_own(world: World) -> None:
     world.run("training")
-    world.run("training", key="other", settings={"image": "registry/image@sha256:1"})
+    world.run("training", key="other", image="registry/image@sha256:1")
     names = [version["name"] for version in world.versions()]
     assert names[0] == COMMIT[:12]
     assert re.fullmatch(rf"{COMMIT[:12]}-[0-9a-f]{{8}}", names[1])
@@ -297,7 +305,7 @@ def test_another_spec_of_the_same_commit_gets_a_name_of_its_own(world: World) ->
 def test_a_version_that_was_named_and_is_another_one_is_a_clear_conflict(world: World) -> None:
     world.run("training", settings={"version": "v1.0"})
     with pytest.raises(BadInput, match=r"version 'v1.0' with another spec.*Give another `version`"):
-        world.run("training", key="other", settings={"version": "v1.0", "image": "other"})
+        world.run("training", key="other", settings={"version": "v1.0"}, image="other")
 
 
 def test_a_version_that_others_uploaded_is_compared_by_its_spec(world: World) -> None:
@@ -306,7 +314,7 @@ def test_a_version_that_others_uploaded_is_compared_by_its_spec(world: World) ->
     world.run("training", key="second", settings={"version": "v1"}, rows=2)
     assert len(world.versions()) == 1
     with pytest.raises(BadInput, match="another spec"):
-        world.run("training", key="third", settings={"version": "v1", "image": "other"})
+        world.run("training", key="third", settings={"version": "v1"}, image="other")
 
 
 def test_two_uploads_at_once_end_with_one_version(world: World, pipelines: dict[str, Pipeline]) -> None:
@@ -324,7 +332,7 @@ def test_two_uploads_at_once_end_with_one_version(world: World, pipelines: dict[
 def test_names_that_kfp_does_not_allow_are_mapped(world: World) -> None:
     pipeline = world.pipelines["training"]
     spec = {**pipeline.spec, "pipelineInfo": {"name": "Flight_Delays"}}
-    world.run("training", pipeline=dataclasses.replace(pipeline, spec=spec), settings={"tag": "release/V1.2"})
+    world.run("training", pipeline=dataclasses.replace(pipeline, spec=spec), tag="release/V1.2")
     (version,) = world.versions()
     assert (version["name"], world.double.runs()[0]["display_name"]) == ("release-v1.2", "flight-delays-release-v1.2")
 
@@ -406,8 +414,7 @@ def test_a_run_whose_creation_was_not_answered_is_found(world: World) -> None:
 def test_users_have_their_own_pipelines_and_runs(pipelines: dict[str, Pipeline], tmp_path: Path, quick: None) -> None:
     with KfpDouble(settings=Settings(users={"alice": ["team-a"], "bob": ["team-b"]}), metadata=False) as double:
         inside = World(double, pipelines, tmp_path)
-        host = Host(double.url, namespace="team-a", sign_in="user-header", user="alice")
-        inside.run("training", settings={"host": host})
+        inside.run("training", settings={"namespace": "team-a", "kfp_sign_in": "user-header", "kfp_user": "alice"})
         assert not double.violations
         (pipeline,) = double._world.pipelines.values()
         assert pipeline["namespace"] == "team-a"
@@ -447,8 +454,7 @@ def test_a_token_that_expires_while_waiting_is_read_again(world: World, tmp_path
     token = tmp_path / "token"
     token.write_text("first")
     world.double.fault("token", token="first")
-    host = Host(world.double.url, sign_in="token-file", token_file=str(token))
-    waits = Waits(world, tmp_path, settings={"host": host})
+    waits = Waits(world, tmp_path, settings={"kfp_sign_in": "token-file", "kfp_token_file": str(token)})
     waits.reached()
     token.write_text("second")
     world.double.fault("token", token="second")
@@ -646,10 +652,8 @@ def test_the_log_of_a_pod_that_is_gone_comes_from_the_archive(
     name, options = bucket
     settings = Settings(pipeline_root=f"minio://{name}/v2/artifacts")
     with KfpDouble(options, settings, metadata=False, archive=True) as double:
-        inside = World(double, pipelines, tmp_path, store_options=options)
-        inside.settings = dataclasses.replace(
-            inside.settings, archived_logs=f"s3://{name}/private-artifacts/{double.namespace}"
-        )
+        inside = World(double, pipelines, tmp_path, options=options)
+        inside.inputs["archived_logs"] = f"s3://{name}/private-artifacts/{double.namespace}"
         with pytest.raises(RemoteFailed, match="ValueError: invalid literal") as caught:
             inside.run("failing")
     assert "about to fail" in caught.value.log
@@ -670,4 +674,5 @@ def test_retries_are_counted_in_the_failure(world: World) -> None:
 
 def test_the_engine_without_a_host_says_what_to_set(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="`kfp-host`"):
-        KfpEngine(Site(cast(Worker, None), Store(str(tmp_path)), tmp_path, tmp_path))
+        site = Site(workspace(tmp_path), cast(Worker, None), Origin(Context(), "consumer", ""))
+        KfpEngine(KfpEngineInputs(), site, None)

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from conftest import Run
-from mlops_actions import commands
-from mlops_actions.action import is_secret
+from mlops_actions.inputs import is_secret
+from mlops_actions.runtime import chain
 
 PIPELINE = "from kfp import dsl\n\n@dsl.pipeline\ndef train():\n    pass\n"
 
@@ -43,15 +43,15 @@ def test_init_says_when_there_is_no_or_more_than_one_pipeline(mlops: Run, tmp_pa
 
 def test_help_lists_the_actions_in_the_order_of_the_chain(mlops: Run) -> None:
     text = mlops("--help").stdout
-    places = [text.index(f"  {name}  ") for name in commands.NAMES]
+    places = [text.index(f"  {name}  ") for name in chain.NAMES]
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("name", commands.NAMES)
+@pytest.mark.parametrize("name", chain.NAMES)
 def test_help_of_each_action_names_its_inputs(mlops: Run, name: str) -> None:
     done = mlops(name, "--help")
     assert done.returncode == 0, done.stderr
-    for field, info in commands.load(name).inputs.model_fields.items():
+    for field, info in chain.load(name).inputs.model_fields.items():
         option, variable = "--" + field.replace("_", "-"), f"MLOPS_{field.upper()}"
         if is_secret(info.annotation):
             assert variable in done.stdout and f"{option} " not in done.stdout

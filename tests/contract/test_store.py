@@ -21,7 +21,7 @@ import pytest
 
 import servers
 from mlops_actions.errors import BadInput, RemoteFailed
-from mlops_actions.store import Store, StoreOptions, blob_path, fetch, tree_digest
+from mlops_actions.stores.store import Store, StoreOptions, blob_path, fetch, tree_digest
 
 SPAWN = multiprocessing.get_context("spawn")
 KEYS = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}

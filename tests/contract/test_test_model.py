@@ -9,8 +9,8 @@ from typing import Any
 
 from conftest import Run
 from mlops_actions import environments
-from mlops_actions.record import Record
-from mlops_actions.store import Store
+from mlops_actions.records import Record
+from mlops_actions.stores.store import Store
 
 TRAIN = """
 import joblib, pandas

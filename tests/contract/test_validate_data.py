@@ -13,7 +13,7 @@ import servers
 from conftest import Run
 from mlops_actions.registry.manifest import Lineage, Manifest, Move
 from mlops_actions.registry.registry import Registry
-from mlops_actions.store import Store
+from mlops_actions.stores.store import Store
 
 CONTRACT = """\
 unique: [id]

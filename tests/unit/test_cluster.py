@@ -26,11 +26,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from mlops_actions.cluster import credentials, kubeconfig, transport
-from mlops_actions.cluster.connection import Access, connect, secrets_in, words_to_mask
-from mlops_actions.cluster.failures import Asked, ClusterFailed, Refused, refusal
-from mlops_actions.cluster.objects import POD
 from mlops_actions.errors import BadInput, RemoteFailed
+from mlops_actions.kubernetes import credentials, kubeconfig, transport
+from mlops_actions.kubernetes.connection import Access, connect, secrets_in, words_to_mask
+from mlops_actions.kubernetes.failures import Asked, ClusterFailed, Refused, refusal
+from mlops_actions.kubernetes.objects import POD
 from mlops_actions.waiting import Clock
 
 NOW = datetime.now(timezone.utc)

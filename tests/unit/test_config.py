@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from mlops_actions import cli, commands, config
-from mlops_actions.action import Action, CodeInputs, Lines, Outputs, Result, Values, is_secret
+from mlops_actions import cli
 from mlops_actions.errors import BadInput, Place
-from mlops_actions.github.context import SECRETS
+from mlops_actions.inputs import CodeInputs, Lines, Outputs, Values, is_secret
+from mlops_actions.project import Project
+from mlops_actions.runtime import chain, config
+from mlops_actions.runtime.action import Action
+from mlops_actions.runtime.result import Result
+from mlops_actions.workspace import HIDDEN
 
 
 class PaintInputs(CodeInputs):
@@ -107,11 +111,11 @@ def test_lines_are_read_from_text_or_list() -> None:
 
 def test_wrong_type_names_the_input_and_the_value() -> None:
     with pytest.raises(BadInput, match=r"layers \(input\): .*integer.*not 'two'"):
-        config.resolve(PAINT, {"layers": "two"}, {}, config.Project())
+        config.resolve(PAINT, {"layers": "two"}, {}, Project())
 
 
 def test_empty_input_counts_as_not_given() -> None:
-    assert config.resolve(PAINT, {"colour": ""}, {}, config.Project()).inputs.colour == "red"
+    assert config.resolve(PAINT, {"colour": ""}, {}, Project()).inputs.colour == "red"
 
 
 def test_schema_knows_every_action_and_no_secret() -> None:
@@ -129,8 +133,8 @@ def test_key_that_stands_twice_is_refused_at_its_second_line(tmp_path: Path) -> 
 
 
 def test_secret_comes_from_a_variable_and_never_from_the_file_or_an_option() -> None:
-    action = commands.load("run-pipeline")
-    resolved = config.resolve(action, {}, {"MLOPS_KFP_TOKEN": "hush"}, config.Project("mlops.yaml", {"kfp-token": "x"}))
+    action = chain.load("run-pipeline")
+    resolved = config.resolve(action, {}, {"MLOPS_KFP_TOKEN": "hush"}, Project("mlops.yaml", {"kfp-token": "x"}))
     assert resolved.inputs.kfp_token.get_secret_value() == "hush"
     assert resolved.origins["kfp_token"] == "variable MLOPS_KFP_TOKEN"
     assert "hush" not in repr(resolved.inputs)
@@ -139,7 +143,7 @@ def test_secret_comes_from_a_variable_and_never_from_the_file_or_an_option() -> 
 
 
 def test_every_secret_of_an_action_is_hidden_from_the_consumers_code() -> None:
-    for name in commands.NAMES:
-        for field, info in commands.load(name).inputs.model_fields.items():
+    for name in chain.NAMES:
+        for field, info in chain.load(name).inputs.model_fields.items():
             if is_secret(info.annotation):
-                assert f"MLOPS_{field.upper()}" in SECRETS
+                assert f"MLOPS_{field.upper()}" in HIDDEN

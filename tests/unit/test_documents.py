@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import yaml
 
-from mlops_actions.documents import places
+from mlops_actions.yaml_io import places
 
 
 def found(text: str) -> dict[tuple[str | int, ...], tuple[int, int]]:

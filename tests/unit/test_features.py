@@ -19,7 +19,7 @@ from mlops_actions.features.materialize import Request, find_repository, key_par
 from mlops_actions.features.progress import Progress
 from mlops_actions.features.results import Materialized, Plan, View
 from mlops_actions.features.times import length, times
-from mlops_actions.record import Record
+from mlops_actions.records import Record
 from mlops_actions.reports.sections import section
 
 UTC = timezone.utc

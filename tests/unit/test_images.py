@@ -23,7 +23,7 @@ from mlops_actions.images.engine import EngineUnavailable, TooManyRequests, push
 from mlops_actions.images.login import Credentials, docker_config, stored_credentials
 from mlops_actions.images.progress import Progress
 from mlops_actions.images.registry import Manifest, retry_after
-from mlops_actions.record import Record
+from mlops_actions.records import Record
 from mlops_actions.reports.sections import section
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
@@ -556,7 +556,7 @@ def test_the_report_of_a_skipped_build_has_no_table() -> None:
 
 def test_importing_the_command_imports_no_engine() -> None:
     code = (
-        "import sys, mlops_actions.commands.build_image; sys.exit('docker' in sys.modules or 'requests' in sys.modules)"
+        "import sys, mlops_actions.actions.build_image; sys.exit('docker' in sys.modules or 'requests' in sys.modules)"
     )
     scripts = Path(__file__).resolve().parents[2] / "scripts"
     environ = {**os.environ, "PYTHONPATH": str(scripts)}

@@ -19,13 +19,13 @@ from mlops_actions.pipelines.files import tree_digest as worker_digest
 from mlops_actions.pipelines.finished import Background, FinishedTasks
 from mlops_actions.pipelines.metrics import classifications, flat_metrics, logged
 from mlops_actions.pipelines.parameters import read_parameters, resolve_parameters
+from mlops_actions.pipelines.pythons import python_of
 from mlops_actions.pipelines.roles import choose
-from mlops_actions.pipelines.run import python_of
 from mlops_actions.pipelines.source import locate, python_files, stable
 from mlops_actions.pipelines.spec import Parameter, Pipeline
 from mlops_actions.pipelines.worker.conditions import ConditionError, evaluate
 from mlops_actions.pipelines.worker.running import label
-from mlops_actions.store import Store, tree_digest
+from mlops_actions.stores.store import Store, tree_digest
 
 X, Y = "inputs.parameter_values['x']", "inputs.parameter_values['y']"
 

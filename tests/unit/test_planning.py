@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mlops_actions.config import Project
+from mlops_actions.context import Context
 from mlops_actions.errors import BadInput
-from mlops_actions.github.context import Context
 from mlops_actions.planning import Request, environment_of, make_plan
+from mlops_actions.project import Project
+from mlops_actions.runtime import config
 
 PUSH = Context(repository="o/r", branch="main", default_branch="main", event="push", run="7-1")
 SECTIONS = {"deploy-model": {}}
@@ -51,7 +52,7 @@ def test_files_are_looked_for_where_the_environment_says(tmp_path: Path) -> None
     (tmp_path / "gpu" / "Dockerfile").touch()
     values = {"environments": {"staging": {"build-image": {"context": "gpu"}}}}
     assert make_plan(request(tmp_path)).steps["build-image"].runs is False
-    sections = Project("mlops.yaml", values).sections("staging")
+    sections = config.sections(Project("mlops.yaml", values), "staging")
     assert make_plan(request(tmp_path, sections=sections)).steps["build-image"].why == "there is a Dockerfile"
 
 

@@ -10,14 +10,14 @@ import yaml
 from pydantic import ValidationError
 
 from mlops_actions.errors import BadInput, RemoteFailed
-from mlops_actions.record import Record
+from mlops_actions.records import Record
 from mlops_actions.registry.card import model_card
 from mlops_actions.registry.manifest import Evidence, File, Lineage, Manifest, Pipeline, Source, identity, newest
 from mlops_actions.registry.policy import Policy, judge, read_policy
 from mlops_actions.registry.promoting import move_now, name_of, registered, to_deploy
 from mlops_actions.registry.registering import Registration, register, same_as_recorded
 from mlops_actions.registry.registry import Registry, alias_path, manifest_path
-from mlops_actions.store import Store, blob_path, tree_digest
+from mlops_actions.stores.store import Store, blob_path, tree_digest
 
 DIGEST = "sha256:" + "a" * 64
 Verdict = Literal["passed", "rejected"]

@@ -7,9 +7,11 @@ import json
 import pytest
 
 from mlops_actions.errors import BadInput
-from mlops_actions.record import Problem, Record
+from mlops_actions.records import Problem, Record
 from mlops_actions.reports.report import MARKER, gather, markdown, page
-from mlops_actions.reports.sections import cell, code, duration, number, prose, section
+from mlops_actions.reports.sections import cell, code, prose, section
+from mlops_actions.runtime.chain import NAMES
+from mlops_actions.text import duration, number
 
 DONE = Record(action="run-pipeline", started="2026-01-01T00:00:00+00:00", seconds=75.2, reason="Trained: auc 0.7")
 BAD = Record(
@@ -27,34 +29,34 @@ def needs(**jobs: object) -> str:
 
 def test_records_come_from_outputs_and_store_in_chain_order() -> None:
     outputs = {"pipeline-record": DONE.model_dump_json(), "metrics": "{}"}
-    report = gather(needs(train={"result": "success", "outputs": outputs}, deploy={"result": "skipped"}), [BAD])
+    report = gather(needs(train={"result": "success", "outputs": outputs}, deploy={"result": "skipped"}), [BAD], NAMES)
     assert [record.action for record in report.records] == ["validate-data", "run-pipeline"]
     assert report.jobs == {"train": "success", "deploy": "skipped"}
 
 
 def test_jobs_without_outputs_are_null_under_act() -> None:
-    assert gather(needs(a={"result": "success", "outputs": None}), []).records == []
+    assert gather(needs(a={"result": "success", "outputs": None}), [], NAMES).records == []
 
 
 def test_headline_names_the_first_action_that_failed() -> None:
-    report = gather("", [DONE, BAD])
+    report = gather("", [DONE, BAD], NAMES)
     assert report.verdict == "bad-input"
     assert report.headline == "validate-data was given bad input: No <file> | here"
 
 
 def test_job_that_died_without_a_record_is_not_passed_over() -> None:
-    report = gather(needs(train={"result": "failure"}), [])
+    report = gather(needs(train={"result": "failure"}), [], NAMES)
     assert report.verdict == "failed" and "train" in report.headline
 
 
 @pytest.mark.parametrize("text", ["[1]", "{", '{"a": 1}', '{"a": {}}'])
 def test_what_is_not_needs_is_bad_input(text: str) -> None:
     with pytest.raises(BadInput, match="needs"):
-        gather(text, [])
+        gather(text, [], NAMES)
 
 
 def test_markdown_has_marker_problem_and_time() -> None:
-    text = markdown(gather("", [DONE, BAD]))
+    text = markdown(gather("", [DONE, BAD], NAMES))
     assert text.startswith(MARKER)
     assert "No &lt;file&gt; \\| here" in text
     assert "1 min 15 s" in text
@@ -70,13 +72,13 @@ def test_page_embeds_pictures_and_leaves_out_those_that_are_gone() -> None:
             raise FileNotFoundError
         return b"\x89PNG"
 
-    text = page(gather("", [record]), fetch)
+    text = page(gather("", [record], NAMES), fetch)
     assert "data:image/png;base64,iVBORw==" in text and "ROC &lt;b&gt;" in text and "gone" not in text
 
 
 def test_page_does_not_run_foreign_script() -> None:
     evil = BAD.model_copy(update={"problem": Problem(exit_code=2, what="<script>alert(1)</script>")})
-    assert "<script>alert" not in page(gather("", [evil]), lambda uri: b"")
+    assert "<script>alert" not in page(gather("", [evil], NAMES), lambda uri: b"")
 
 
 @pytest.mark.parametrize("text", ["a|b", "*a*", "`a`", "<b>", "#1", "[x](y)", "a\nb", "@octocat"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import subprocess
 from pathlib import Path
@@ -11,13 +10,10 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from mlops_actions import commands, generated
+from mlops_actions import generated
+from mlops_actions.runtime import chain
 
-PACKAGE = ROOT / "scripts" / "mlops_actions"
-MODULES = sorted(PACKAGE.rglob("*.py"))
 WORKFLOWS = sorted([*ROOT.glob(".github/workflows/*.yml"), *ROOT.glob("actions/*/action.yml")])
-# Files that run by themselves, in an environment where the package is not.
-WORKERS = {"environments.py", "worker", "feast_worker.py", "loading.py", "guard.py"}
 
 
 def test_generated_files_agree_with_the_declarations() -> None:
@@ -25,44 +21,12 @@ def test_generated_files_agree_with_the_declarations() -> None:
     assert stale == [], "run scripts/generate"
 
 
-@pytest.mark.parametrize("name", commands.NAMES)
+@pytest.mark.parametrize("name", chain.NAMES)
 def test_every_input_and_output_says_what_it_is(name: str) -> None:
-    action = commands.load(name)
+    action = chain.load(name)
     for fields in (action.inputs.model_fields, action.outputs.model_fields):
         assert [field for field, info in fields.items() if len(info.description or "") < 10] == []
     assert action.name == name
-
-
-def imports(path: Path) -> set[str]:
-    """What a module imports, as dotted names; relative ones from the package."""
-    found = set()
-    inside = path.relative_to(PACKAGE.parent).parts[:-1]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = ".".join(inside[: len(inside) - node.level + 1]) if node.level else ""
-            found.add(".".join(filter(None, [base, node.module or ""])))
-    return found
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
-def test_module_keeps_to_its_room(path: Path) -> None:
-    room = path.relative_to(PACKAGE).parts[0]
-    text = path.read_text(encoding="utf-8")
-    alone = bool(WORKERS & {path.name, path.parent.name})
-    if room not in ("github", "config.py") and not alone:
-        assert "os.environ" not in text and "getenv(" not in text, "variables are read in github/ and config.py"
-    if room not in ("cli.py", "setup.py", "commands"):
-        assert "click" not in imports(path)
-    capabilities = {
-        "images", "pipelines", "tuning", "features", "data", "evaluation", "registry", "serving", "monitoring",
-    }  # fmt: skip
-    if room in capabilities:
-        assert not any(name.startswith("github") for name in imports(path))
-        assert "mlops_actions.commands" not in imports(path)
-    if room not in ("github", "setup.py", "generated.py") and not alone:
-        assert not re.search(r"(?<![.\w])print\(", text), "words go through the console"
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.relative_to(ROOT).as_posix())

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from mlops_actions.cluster.objects import Change
 from mlops_actions.errors import BadInput, Place
+from mlops_actions.kubernetes.objects import Change
 from mlops_actions.tuning.engine import Request, Trial
 from mlops_actions.tuning.experiment import Experiment
 from mlops_actions.tuning.katib import manifest, status

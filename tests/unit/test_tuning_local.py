@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from mlops_actions.errors import BadInput, RemoteFailed
-from mlops_actions.record import Record
+from mlops_actions.records import Record
 from mlops_actions.reports.sections import section
 from mlops_actions.tuning.engine import PARENT, Outcome, Request, Site, Trial
 from mlops_actions.tuning.experiment import EarlyStopping, Experiment

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .. import config
-from ..action import Action, Inputs, Outputs, Result
 from ..errors import BadInput
-from ..setup import plain_errors
+from ..inputs import Inputs, Outputs
+from ..runtime import config
+from ..runtime.action import Action
+from ..runtime.result import Result
+from .setup import plain_errors
 
 if TYPE_CHECKING:
     from ..data.diff import Diff, Side
     from ..data.infer import Strictness
-    from ..job import Job
-    from ..record import Record
+    from ..records import Record
+    from ..workspace import Workspace
 
 
 @click.command("infer-schema", short_help="Write a first data contract from data.")
@@ -49,7 +51,7 @@ def infer_schema_command(data: tuple[str, ...], output: Path | None, force: bool
         from ..data.infer import infer
         from ..data.sources import find
 
-        text = infer(find(_job(), data), strictness)
+        text = infer(find(_workspace(), data), strictness)
         if output is None:
             click.echo(text, nl=False)
             return
@@ -81,11 +83,11 @@ def diff_command(
     """
     with plain_errors():
         from ..data.diff import diff
-        from ..record import Record
+        from ..records import Record
         from ..reports.sections import section
 
-        job, began = _job(), datetime.now(timezone.utc)
-        found = diff(_side(job, one), _side(job, two), key=key, tolerance=tolerance, max_psi=max_psi)
+        workspace, began = _workspace(), datetime.now(timezone.utc)
+        found = diff(_side(workspace, one), _side(workspace, two), key=key, tolerance=tolerance, max_psi=max_psi)
         record = Record(
             action="data-diff",
             verdict="passed" if found.same else "rejected",
@@ -100,17 +102,17 @@ def diff_command(
     sys.exit(0 if found.same else 1)
 
 
-def _side(job: Job, named: str) -> Side:
+def _side(workspace: Workspace, named: str) -> Side:
     from ..data.diff import Side
     from ..data.sources import find
     from ..evaluation.champion import version_named
 
-    if version := version_named(job, [named]):
+    if version := version_named(workspace, [named]):
         from ..monitoring.reference import training_data
 
-        found = training_data(job, version)
+        found = training_data(workspace, version)
         return Side(named, found.sources, found.types)
-    return Side(named, find(job, [named]), {})
+    return Side(named, find(workspace, [named]), {})
 
 
 def _write_page(page: Path, record: Record, found: Diff) -> None:
@@ -133,12 +135,12 @@ def _write(path: Path, text: str) -> None:
     click.echo(f"wrote {path}", err=True)
 
 
-def _job() -> Job:
+def _workspace() -> Workspace:
     """What finds data: the store and the keys of this folder's configuration."""
     from ..github.context import make_console, read_context
-    from ..job import prepare
+    from ..runtime.execute import prepare
 
     environ = config.environ()
     context = read_context(environ, Path())
     anything = Action("data", "data", Inputs, Outputs, lambda *_: Result(Outputs()))
-    return prepare(anything, {}, context, make_console(environ, as_json=False), environ)[0]
+    return prepare(anything, {}, context, make_console(environ, as_json=False), environ)[0].workspace

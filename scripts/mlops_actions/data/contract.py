@@ -47,8 +47,8 @@ from pandera.io import polars_io
 from pandera.polars import Column, DataFrameSchema
 from pydantic import ValidationError
 
-from ..documents import Loader, places
 from ..errors import BadInput, Place
+from ..yaml_io import Loader, places
 from .rules import TableRules
 
 CHECKS = (

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from ..action import kebab
-from ..documents import load_yaml
+from ..inputs import kebab
+from ..yaml_io import load_yaml
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(m|min|h|d|w)")
 _SECONDS = {"m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BadInput
-from ..job import Job
-from ..store import SCHEMES, Entry, Store, file_digest, file_path
+from ..stores.store import SCHEMES, Entry, Store, file_digest, file_path
+from ..workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Source:
     path: Path
 
 
-def find(job: Job, patterns: Sequence[str]) -> list[Source]:
+def find(workspace: Workspace, patterns: Sequence[str]) -> list[Source]:
     """The files that the patterns name, in order, each once.
 
     A pattern is a path or glob in the consumer's folder, `store:path/with/*.parquet` in the store, or a URI
@@ -35,7 +35,7 @@ def find(job: Job, patterns: Sequence[str]) -> list[Source]:
     """
     found: dict[str, Source] = {}
     for pattern in patterns:
-        sources = _remote(job, pattern) if _is_remote(pattern) else _local(job.root, pattern)
+        sources = _remote(workspace, pattern) if _is_remote(pattern) else _local(workspace.root, pattern)
         if not sources:
             raise BadInput(f"No file is at {pattern!r}", fix="Correct the path or pattern, or bring the data there")
         found |= {source.name: source for source in sources}
@@ -56,28 +56,30 @@ def _local(root: Path, pattern: str) -> list[Source]:
     return files + [Source(str(file.relative_to(root)), file) for file in inside]
 
 
-def _remote(job: Job, pattern: str) -> list[Source]:
+def _remote(workspace: Workspace, pattern: str) -> list[Source]:
     if pattern.startswith("file://"):
         local = file_path(pattern.replace("?", "%3F"))  # here it is no query but a wildcard
         return _local(Path("/"), str(local).lstrip("/"))
     if pattern.startswith("store:"):
-        store, path = job.store, pattern.removeprefix("store:").lstrip("/")
+        store, path = workspace.store, pattern.removeprefix("store:").lstrip("/")
     else:
         scheme, _, rest = pattern.partition("://")
         bucket, _, path = rest.partition("/")
-        store = Store(f"{scheme}://{bucket}", job.store_options)
+        store = Store(f"{scheme}://{bucket}", workspace.store_options)
     parts = path.split("/")
     fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
     entries = list(store.list("/".join(parts[:fixed])))
     chosen = [e for e in entries if fnmatch.fnmatchcase(e.path, path) or e.path.startswith(path.rstrip("/") + "/")]
-    return [Source(f"{pattern.split(':')[0]}:{e.path}", _cached(job, store, e)) for e in chosen]
+    return [Source(f"{pattern.split(':')[0]}:{e.path}", _cached(workspace, store, e)) for e in chosen]
 
 
-def _cached(job: Job, store: Store, entry: Entry) -> Path:
+def _cached(workspace: Workspace, store: Store, entry: Entry) -> Path:
     if store.url.startswith("file://"):
         return file_path(store.uri(entry.path))
-    name = hashlib.sha256(f"{job.store_options.endpoint} {store.uri(entry.path)} {entry.version}".encode()).hexdigest()
-    target = job.cache / "objects" / name[:2] / f"{name}{Path(entry.path).suffix}"
+    name = hashlib.sha256(
+        f"{workspace.store_options.endpoint} {store.uri(entry.path)} {entry.version}".encode()
+    ).hexdigest()
+    target = workspace.cache / "objects" / name[:2] / f"{name}{Path(entry.path).suffix}"
     return target if target.exists() else store.get_file(entry.path, target)
 
 

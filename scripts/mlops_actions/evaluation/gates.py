@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
-from ..documents import load_yaml
+from ..yaml_io import load_yaml
 
 _LIMIT = re.compile(r"\s*(>=|<=|>|<|==)?\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 _LINE = re.compile(r"\s*([\w./-]+)\s*[:=]?\s*(>=|<=|>|<|==)\s*(\S+)\s*")

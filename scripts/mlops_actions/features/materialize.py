@@ -21,10 +21,10 @@ from typing import Any
 
 import yaml
 
+from ..console import Console
 from ..errors import BadInput, MlopsError, Place, RemoteFailed
-from ..github.console import Console
-from ..lease import Lease
-from ..store import Store, file_digest
+from ..stores.lease import Lease
+from ..stores.store import Store, file_digest
 from .process import lines_of
 from .progress import Progress
 from .results import Materialized, Mode, Plan, View

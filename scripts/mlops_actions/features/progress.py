@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ..github.console import Console
-from ..reports.sections import duration
+from ..console import Console
+from ..text import duration
 
 EVERY = 10.0
 """Seconds between two lines in a log; a terminal's last line is always current."""

@@ -7,68 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .console import ActionsConsole, Console, TerminalConsole
-
-
-@dataclass(frozen=True)
-class Context:
-    """The code that is worked on, and the event that caused the work.
-
-    Attributes:
-        repository: `owner/name`.
-        commit: the full hash; "" outside git.
-        branch: its short name; on a push of a tag, the tag's.
-        tag: the tag that was pushed; "" for a branch.
-        default_branch: of the repository; "" when it is not known.
-        event: `push`, `pull_request`, `workflow_dispatch`, `schedule` …; "terminal" off GitHub.
-        pull_request: its number, or None.
-        actor: who caused the event; on a laptop, git's user.
-        fork: whether the pull request comes from another repository.
-        run: name of the chain's run; on a laptop one for each consumer's folder.
-        url: page of the run.
-        on_runner: whether this is a step of a workflow.
-        server: GitHub's web address.
-        api: GitHub's API address.
-    """
-
-    repository: str = ""
-    commit: str = ""
-    branch: str = ""
-    tag: str = ""
-    default_branch: str = ""
-    event: str = "terminal"
-    pull_request: int | None = None
-    actor: str = ""
-    fork: bool = False
-    run: str = "local"
-    url: str = ""
-    on_runner: bool = False
-    server: str = "https://github.com"
-    api: str = "https://api.github.com"
-
-    @property
-    def pull(self) -> bool:
-        """Whether this is a pull request."""
-        return self.event in ("pull_request", "pull_request_target")
-
-    @property
-    def trusted(self) -> bool:
-        """Whether this may change what others use: on the default branch, or where no branch is known."""
-        return not self.pull and self.branch in ("", self.default_branch or self.branch)
-
-    def source(self) -> dict[str, Any]:
-        """What a record keeps of it."""
-        kept = ("repository", "commit", "branch", "event", "pull_request", "actor", "url")
-        return {name: value for name, value in asdict(self).items() if name in kept and value}
+from ..console import Console
+from ..context import Context
+from .console import ActionsConsole, TerminalConsole
 
 
 def read_context(environ: Mapping[str, str], folder: Path) -> Context:
@@ -109,25 +57,6 @@ def make_console(environ: Mapping[str, str], *, as_json: bool = False) -> Consol
             sys.stdout, Path(output) if output else None, Path(summary) if summary else None, debugging=debugging
         )
     return TerminalConsole(as_json=as_json, debugging=debugging)
-
-
-SECRETS = (
-    "GITHUB_TOKEN", "GH_TOKEN", "ACTIONS_RUNTIME_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
-    "MLOPS_KFP_CLIENT_SECRET", "MLOPS_KFP_TOKEN", "MLOPS_KUBECONFIG", "MLOPS_REGISTRY_PASSWORD", "MLOPS_TOKEN",
-)  # fmt: skip
-"""Variables that the consumer's code does not see: GitHub's, and those of every action's secret inputs."""
-
-
-def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """The variables for a process that runs the consumer's code: this process's, less what steers this one.
-
-    GitHub's command files are left out, so that code under training cannot set a step's outputs; so are the inputs
-    and the secrets that are not the store's.
-    """
-    hidden = ("INPUT_", "GITHUB_OUTPUT", "GITHUB_ENV", "GITHUB_PATH", "GITHUB_STATE", "GITHUB_STEP_SUMMARY")
-    left_out = {*SECRETS, "PYTHONPATH"}
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(hidden) and k not in left_out}
-    return {**kept, **extra}
 
 
 def _event(path: str) -> dict[str, Any]:

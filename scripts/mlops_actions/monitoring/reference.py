@@ -12,9 +12,9 @@ from ..data.contract import read_contract
 from ..data.sources import Source, find
 from ..data.validate import fingerprint
 from ..errors import BadInput
-from ..job import Job
-from ..record import Record
+from ..records import Record
 from ..registry.manifest import Manifest
+from ..workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Reference:
     types: Mapping[str, pl.DataType] = field(default_factory=dict)
 
 
-def training_data(job: Job, manifest: Manifest) -> Reference:
+def training_data(workspace: Workspace, manifest: Manifest) -> Reference:
     """The files that validate-data gave the version's data fingerprint for.
 
     Raises:
@@ -35,14 +35,14 @@ def training_data(job: Job, manifest: Manifest) -> Reference:
     fix = "Give `reference`: the files that it was trained on"
     if not wanted:
         raise BadInput(f"The lineage of {name} names no data", why="validate-data was not in its run", fix=fix)
-    record = _validated(job, wanted)
+    record = _validated(workspace, wanted)
     if record is None:
         raise BadInput(f"No record of validate-data has the data of {name}", why=f"It is {wanted}", fix=fix)
     patterns, contract = record.inputs["data"], record.inputs.get("contract")
-    job.console.say(f"{name} was trained on {', '.join(patterns)}")
-    path = job.path(contract) if contract else None
+    workspace.console.say(f"{name} was trained on {', '.join(patterns)}")
+    path = workspace.path(contract) if contract else None
     types = read_contract(path, str(contract)).types() if path and path.is_file() else {}
-    sources = find(job, patterns)
+    sources = find(workspace, patterns)
     any_order = record.inputs.get("fingerprint-order") == "any"
     if fingerprint(sources, types, any_order=any_order)[0] != wanted:
         what = f"{', '.join(patterns)} is not what {name} was trained on anymore"
@@ -50,10 +50,10 @@ def training_data(job: Job, manifest: Manifest) -> Reference:
     return Reference(sources, types)
 
 
-def _validated(job: Job, wanted: str) -> Record | None:
-    for entry in job.store.list("work/validate-data/"):
+def _validated(workspace: Workspace, wanted: str) -> Record | None:
+    for entry in workspace.store.list("work/validate-data/"):
         try:
-            record = Record.model_validate(job.store.get_json(entry.path))
+            record = Record.model_validate(workspace.store.get_json(entry.path))
         except (FileNotFoundError, ValidationError, ValueError):
             continue
         if record.subject.get("data") == wanted and record.inputs.get("data"):

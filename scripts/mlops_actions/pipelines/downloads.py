@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import BadInput
-from ..store import StoreOptions, fetch
+from ..stores.store import StoreOptions, fetch
 from .engine import Artifact
 from .metrics import METRICS
 

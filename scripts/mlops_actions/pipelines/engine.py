@@ -1,18 +1,17 @@
-"""What runs a pipeline: the request, the result, and the one place where engines are chosen."""
+"""What an engine that runs pipelines is given, tells meanwhile, and gives back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..waiting import Clock
 
 if TYPE_CHECKING:
-    from ..cluster.objects import Cluster
-    from ..store import Store, StoreOptions
-    from .kfp.settings import KfpSettings
+    from ..context import Context
+    from ..errors import Place
+    from ..workspace import Workspace
     from .process import Worker
     from .spec import Pipeline
 
@@ -48,6 +47,7 @@ class RunRequest:
         timeout: seconds for the whole run; 0 for no limit.
         reuse: whether results of tasks of earlier runs may be taken.
         roles: the artifact that was named for each of `roles.ROLES`, "" for none: they must be in the store.
+        image: for components that name none, on other machines than this; "" for the SDK's.
     """
 
     pipeline: Pipeline
@@ -58,6 +58,7 @@ class RunRequest:
     timeout: float = 0.0
     reuse: bool = True
     roles: Mapping[str, str] = field(default_factory=dict)
+    image: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,25 @@ class RunResult:
     url: str = ""
 
 
+@dataclass(frozen=True)
+class Scheduled:
+    """What was done about one schedule, or would be on the default branch.
+
+    Attributes:
+        name: the schedule's.
+        action: `create`, `replace`, `delete` ….
+        why: what differs, for people.
+    """
+
+    name: str
+    action: str
+    why: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        """One line of the table."""
+        return f"{self.action:<8} {self.name}" + (f": {'; '.join(self.why)}" if self.why else "")
+
+
 class Progress:
     """Who is told how a run goes on. This one listens to nothing."""
 
@@ -139,8 +159,16 @@ class Progress:
         """These tasks go on, for so many seconds each."""
 
 
-class Engine(Protocol):
+class PipelineEngine(Protocol):
     """Runs pipelines somewhere."""
+
+    def prepare(self, pipeline: Pipeline) -> Mapping[str, Python]:
+        """Check that a pipeline can run here, and make what its components run in: by the executor's label.
+
+        Raises:
+            BadInput: it needs what this engine does not have.
+            RemoteFailed: an environment cannot be prepared.
+        """
 
     def run(self, request: RunRequest, progress: Progress) -> RunResult:
         """Run a pipeline to its end.
@@ -150,45 +178,51 @@ class Engine(Protocol):
             Cancelled: a signal came; everything that was started has been ended.
         """
 
+    def schedule(self, request: RunRequest, wanted: Mapping[str, Any], place: Place | None) -> Sequence[Scheduled]:
+        """Let the pipeline run by itself at the times that are wanted, and at no others; what was changed for that.
+
+        Args:
+            request: the run that has passed: its version is the one that schedules start.
+            wanted: by name, as `mlops.yaml` has them.
+            place: where that is.
+
+        Raises:
+            BadInput: a schedule is wrong, or this engine has none.
+        """
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The code that a pipeline comes from, and the work that it is run for.
+
+    Attributes:
+        context: the commit and the event.
+        folder: name of the consumer's folder, for where there is no repository.
+        run: name of the run of the chain.
+    """
+
+    context: Context
+    folder: str
+    run: str
+
+    @property
+    def repository(self) -> str:
+        """Who owns schedules: the repository, or the folder."""
+        return self.context.repository or self.folder
+
 
 @dataclass(frozen=True)
 class Site:
     """What an engine may use.
 
     Attributes:
+        workspace: the consumer's folder, the engine's state, and the store of artifacts and finished tasks.
         worker: the process that compiled the pipeline, with the SDK loaded.
-        store: where artifacts and finished tasks are kept.
-        home: a folder for the engine's state.
-        root: the consumer's folder.
-        store_options: how other stores are reached, with the same keys.
-        kfp: the Kubeflow Pipelines to run on, for the engine `kfp`.
-        cluster: the Kubernetes cluster below it, when there is a kubeconfig; it is reached with the first call.
+        origin: where the pipeline comes from.
         clock: what time is measured and waited with.
-        hide: told every secret that comes up, before anything is printed.
     """
 
+    workspace: Workspace
     worker: Worker
-    store: Store
-    home: Path
-    root: Path
-    store_options: StoreOptions | None = None
-    kfp: KfpSettings | None = None
-    cluster: Callable[[], Cluster] | None = None
+    origin: Origin
     clock: Clock = Clock()  # noqa: RUF009 - it has no state
-    hide: Callable[[str], None] | None = None
-
-
-def _local(site: Site) -> Engine:
-    from .local import LocalEngine
-
-    return LocalEngine(site)
-
-
-def _kfp(site: Site) -> Engine:
-    from .kfp.engine import KfpEngine
-
-    return KfpEngine(site)
-
-
-ENGINES: Mapping[str, Callable[[Site], Engine]] = {"local": _local, "kfp": _kfp}
-"""Every engine by its name."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..store import Store
+from ..stores.store import Store
 
 
 class KeptArtifact(BaseModel):

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import Cancelled, MlopsError, Place, RemoteFailed
-from .engine import Artifact, Progress, RunRequest, RunResult, Site, TaskResult
+from ..errors import BadInput, Cancelled, MlopsError, Place, RemoteFailed
+from ..inputs import CodeInputs
+from .engine import Artifact, Progress, Python, RunRequest, RunResult, Scheduled, Site, TaskResult
 from .failing import advice_on_module, place_of, shown
 from .finished import Background, FinishedTasks, KeptTask
+from .pythons import pythons_of
+from .spec import Pipeline
 
 _TICK = 1.0
 _LEFT_OVER = 7 * 24 * 3600  # seconds after which the folder of a run that failed is of no more interest
@@ -21,15 +24,34 @@ Event = Mapping[str, Any]
 
 
 class LocalEngine:
-    """Runs pipelines on this machine. See `engine.Engine`."""
+    """Runs pipelines on this machine. See `engine.PipelineEngine`."""
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
+    def __init__(self, code: CodeInputs, site: Site) -> None:
+        self._code, self._site = code, site
+
+    def prepare(self, pipeline: Pipeline) -> Mapping[str, Python]:
+        """The environments of the components; see `engine.PipelineEngine.prepare`."""
+        pipeline.require_local()
+        if pipeline.platforms:
+            names = ", ".join(pipeline.platforms)
+            self._site.workspace.console.warning(
+                f"The pipeline has settings for {names}; the engine `local` leaves them out"
+            )
+        return pythons_of(pipeline, self._code, self._site.workspace)
+
+    def schedule(self, request: RunRequest, wanted: Mapping[str, Any], place: Place | None) -> Sequence[Scheduled]:
+        """This machine has no schedules; see `engine.PipelineEngine.schedule`."""
+        if wanted:
+            raise BadInput(
+                "`schedules` are recurring runs of Kubeflow Pipelines",
+                fix="Set `engine: kfp`, or remove them",
+                place=place,
+            )
+        return []
 
     def run(self, request: RunRequest, progress: Progress) -> RunResult:
-        """Run a pipeline to its end; see `engine.Engine.run`."""
-        request.pipeline.require_local()
-        runs = self._site.home / "pipelines"
+        """Run a pipeline to its end; see `engine.PipelineEngine.run`."""
+        runs = self._site.workspace.home / "pipelines"
         _sweep(runs)
         folder = runs / request.key
         shutil.rmtree(folder, ignore_errors=True)
@@ -54,7 +76,7 @@ class _Run:
 
     def __init__(self, site: Site, request: RunRequest, progress: Progress, folder: Path) -> None:
         self._site, self._request, self._progress, self._folder = site, request, progress, folder
-        self._finished = FinishedTasks(site.store, reuse=request.reuse)
+        self._finished = FinishedTasks(site.workspace.store, reuse=request.reuse)
         self._uploads = Background()
         self._began = time.monotonic()
         self._running: dict[str, float] = {}
@@ -71,7 +93,7 @@ class _Run:
             "parameters": dict(request.parameters),
             "key": request.key,
             "folder": str(self._folder),
-            "root": str(self._site.root),
+            "root": str(self._site.workspace.root),
             "pythons": {k: {"executable": p.executable, "digest": p.digest} for k, p in request.pythons.items()},
             "inputs": dict(request.inputs),
         }})  # fmt: skip
@@ -85,7 +107,7 @@ class _Run:
                 f"kfp.local cannot run the pipeline {request.pipeline.name!r}",
                 why="; ".join(event["problems"][:3]) or "It gave no reason",
                 fix="Simplify that part of the pipeline, or run it on a cluster",
-                place=Place(shown(request.pipeline.file, self._site.root)),
+                place=Place(shown(request.pipeline.file, self._site.workspace.root)),
             )
         tasks = [self._with_uris(result) for result in self.tasks]
         return RunResult(tasks, event["outputs"], time.monotonic() - self._began)
@@ -115,7 +137,7 @@ class _Run:
             found = self._finished.find(event["key"])
             self._answer(event, found.model_dump(mode="json") if found else None)
         elif event["event"] == "fetch":
-            self._site.store.get_file(event["stored"], Path(event["target"]))
+            self._site.workspace.store.get_file(event["stored"], Path(event["target"]))
             self._answer(event, True)
         elif event["event"] == "started":
             self._running[task] = time.monotonic()
@@ -160,13 +182,13 @@ class _Run:
         artifacts = []
         for item in kept.artifacts:
             # A path of the machine that made it means nothing to others.
-            uri = self._site.store.uri(item.stored) if item.stored else item.uri if "://" in item.uri else ""
+            uri = self._site.workspace.store.uri(item.stored) if item.stored else item.uri if "://" in item.uri else ""
             artifacts.append(Artifact(result.task, item.name, item.type, uri, item.digest, item.metadata))
         return TaskResult(result.task, result.state, result.seconds, result.parameters, artifacts)
 
     def _failure(self, event: Event) -> RemoteFailed:
         """The failing task, in the consumer's terms: its exception, its log, and the line of their file."""
-        task, error = event["task"], event.get("error")
+        task, error, root = event["task"], event.get("error"), self._site.workspace.root
         log = self._log(task)
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
         more = len(self.failures) - 1
@@ -174,9 +196,12 @@ class _Run:
         return RemoteFailed(
             what,
             why=_reason(event),
-            fix=advice_on_module((error or {}).get("missing") or "", self._site.root),
+            fix=advice_on_module((error or {}).get("missing") or "", root),
             place=place_of(
-                self._request.pipeline.file, self._site.root, event["source"], error["line"] if error else None
+                self._request.pipeline.file,
+                self._site.workspace.root,
+                event["source"],
+                error["line"] if error else None,
             ),
             log="\n".join(lines[-_LOG_LINES:]),
         )

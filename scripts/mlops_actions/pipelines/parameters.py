@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from ..documents import load_yaml
 from ..errors import BadInput, Place
+from ..yaml_io import load_yaml
 from .spec import Parameter
 
 _WORDS = {

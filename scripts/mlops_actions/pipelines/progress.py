@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import islice
 
-from ..github.console import Console
-from ..reports.sections import duration
+from ..console import Console
+from ..text import duration
 from .engine import Progress, TaskResult
 
 _SIGNS = {"succeeded": "✓", "failed": "✗"}

@@ -1,138 +1,55 @@
-"""run-pipeline from its inputs to its result: compile, check, prepare environments, find finished work, run."""
+"""What surrounds a run of a pipeline: the process that compiles it, checks, and what people see of its result."""
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import platform
-import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..action import CodeInputs
-from ..environments import Environment, lock_of
 from ..errors import BadInput, Place
-from ..job import Job
-from ..reports.sections import duration, number
-from .compiler import compile_pipeline
-from .engine import ENGINES, Artifact, Python, RunRequest, RunResult, Site
-from .files import named_files
+from ..inputs import CodeInputs
+from ..suggest import did_you_mean
+from ..text import duration, number
+from ..workspace import Workspace
+from .engine import Artifact, RunRequest, RunResult
 from .metrics import METRICS, classifications, logged
-from .parameters import read_parameters, resolve_parameters
 from .process import Worker
-from .progress import ConsoleProgress
 from .spec import Pipeline
-
-if TYPE_CHECKING:
-    from ..cluster.objects import Cluster
-    from .kfp.settings import KfpSettings
 
 _HEADLINE_METRICS = 3
 
 
-@dataclass(frozen=True)
-class Order:
-    """What is to be run.
-
-    Attributes:
-        file: of the pipeline, absolute.
-        name: of the pipeline in it, or "".
-        parameters: given inline.
-        parameters_file: absolute, or None.
-        tuned: the best parameters of an earlier tuning; those that the pipeline has are taken.
-        inputs: digests of what components read beside their arguments.
-        image: that components run in at scale; part of the key.
-        engine: its name.
-        roles: artifact that was named for each role, as `name` or `task.name`; "" for none.
-        timeout: seconds, 0 for none.
-        code: the consumer's requirements and Python.
-        kfp: the Kubeflow Pipelines to run on; None for the engine `local`.
-        cluster: the Kubernetes cluster below it, reached with the first call; None where it is not named.
-    """
-
-    file: Path
-    name: str
-    parameters: Mapping[str, Any]
-    parameters_file: Path | None
-    tuned: Mapping[str, Any]
-    inputs: Mapping[str, str]
-    image: str
-    engine: str
-    roles: Mapping[str, str]
-    timeout: float
-    code: CodeInputs
-    kfp: KfpSettings | None = None
-    cluster: Callable[[], Cluster] | None = None
-
-
 @contextmanager
-def prepared(order: Order, job: Job) -> Iterator[tuple[RunRequest, Site]]:
-    """Compile and check the pipeline, prepare its environments if it runs here; the worker lives as long as this.
+def compiling(workspace: Workspace, code: CodeInputs) -> Iterator[Worker]:
+    """A process with the KFP SDK, in the consumer's environment, for as long as the block takes.
 
     Raises:
-        BadInput: the pipeline, a parameter or a named artifact is wrong.
-        RemoteFailed: an environment cannot be prepared.
+        RemoteFailed: the environment cannot be prepared.
     """
-    base = job.environment("pipelines", order.code)
+    python = workspace.environment("pipelines", code).python
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         log = Path(scratch) / "worker.log"
         try:
-            with Worker(base.python, job.root, job.child_environ(), log) as worker:
-                pipeline = compile_pipeline(worker, order.file, order.name, job.root)
-                given = read_parameters(order.parameters_file) if order.parameters_file else {}
-                place = Place(_shown(order.file, job.root))
-                tuned = {name: value for name, value in order.tuned.items() if name in pipeline.parameters}
-                given = {**given, **tuned, **order.parameters}
-                parameters = resolve_parameters(pipeline.parameters, given, pipeline.name, place)
-                for role, named in order.roles.items():
-                    _check_role(pipeline, role, named, place)
-                pipeline.require_parameters()
-                pythons = {}
-                if order.engine == "local":
-                    pipeline.require_local()
-                    pythons = _pythons(pipeline, order.code, base, job)
-                key = job.key(
-                    pipeline=pipeline.digest,
-                    parameters=parameters,
-                    inputs=dict(order.inputs),
-                    files=named_files([parameters, pipeline.imports()], job.root),
-                    image=order.image,
-                    engine=order.engine,
-                    pythons={label: python.digest for label, python in pythons.items()},
-                    roles=dict(order.roles),
-                )
-                request = RunRequest(
-                    pipeline, parameters, key, pythons, order.inputs, order.timeout, job.reuse, order.roles
-                )
-                yield (
-                    request,
-                    Site(
-                        worker,
-                        job.store,
-                        job.home,
-                        job.root,
-                        store_options=job.store_options,
-                        kfp=order.kfp,
-                        cluster=order.cluster,
-                        hide=job.console.mask,
-                    ),
-                )
+            with Worker(python, workspace.root, workspace.child_environ(), log) as worker:
+                yield worker
         finally:
-            job.console.debug(log.read_text(encoding="utf-8", errors="replace") if log.exists() else "")
+            workspace.console.debug(log.read_text(encoding="utf-8", errors="replace") if log.exists() else "")
 
 
-def execute(order: Order, request: RunRequest, site: Site, job: Job) -> RunResult:
-    """Run the prepared pipeline on its engine; see `engine.Engine.run`."""
-    job.console.say(f"Running the pipeline {request.pipeline.name}")
-    if request.pipeline.platforms and order.engine == "local":
-        names = ", ".join(request.pipeline.platforms)
-        job.console.warning(f"The pipeline has settings for {names}; the engine `local` leaves them out")
-    progress = ConsoleProgress(job.console, streaming=job.context.on_runner)
-    return ENGINES[order.engine](site).run(request, progress)
+def check_role(pipeline: Pipeline, role: str, named: str, place: Place) -> None:
+    """Refuse a named artifact that no task makes, before anything runs. A loop's index may stand in the name."""
+    if not named:
+        return
+    names = [name for _, name, _ in pipeline.made()]
+    if named.rpartition(".")[2] not in names:
+        raise BadInput(
+            f"`{role}-artifact`: no task of the pipeline {pipeline.name!r} makes an artifact {named!r}",
+            why=f"They make: {', '.join(dict.fromkeys(names)) or 'none'}",
+            fix=did_you_mean(named, names) or f"Correct `{role}-artifact`",
+            place=place,
+        )
 
 
 def details(
@@ -195,56 +112,6 @@ def headline(result: RunResult, metrics: Mapping[str, float]) -> str:
     )
 
 
-def _check_role(pipeline: Pipeline, role: str, named: str, place: Place) -> None:
-    """Refuse a named artifact that no task makes, before anything runs. A loop's index may stand in the name."""
-    if not named:
-        return
-    names = [name for _, name, _ in pipeline.made()]
-    if named.rpartition(".")[2] not in names:
-        near = difflib.get_close_matches(named, names, n=1, cutoff=0.5)
-        raise BadInput(
-            f"`{role}-artifact`: no task of the pipeline {pipeline.name!r} makes an artifact {named!r}",
-            why=f"They make: {', '.join(dict.fromkeys(names)) or 'none'}",
-            fix=f"Did you mean `{near[0]}`?" if near else f"Correct `{role}-artifact`",
-            place=place,
-        )
-
-
-def _pythons(pipeline: Pipeline, code: CodeInputs, base: Environment, job: Job) -> dict[str, Python]:
-    """An environment for each set of packages that components ask for."""
-    made: dict[tuple[str, ...], Python] = {(): python_of(base, pipeline)}
-    pythons = {}
-    for label, packages in pipeline.packages().items():
-        if packages not in made:
-            made[packages] = python_of(job.environment("pipelines", code, packages), pipeline)
-        pythons[label] = made[packages]
-    return pythons
-
-
-def python_of(environment: Environment, pipeline: Pipeline) -> Python:
-    """An environment by what is installed in it.
-
-    Raises:
-        BadInput: its kfp is not the one of the lock, for which the local engine is made.
-    """
-    frozen = environment.frozen()
-    pinned, installed = (re.search(r"^kfp==[^\s;]+", text, re.MULTILINE) for text in (_lock(), frozen))
-    if not pinned or not installed or pinned[0] != installed[0]:
-        raise BadInput(
-            f"The pipeline {pipeline.name!r} asks for {installed[0] if installed else 'another kfp'},"
-            f" and the engine `local` is made for {pinned[0] if pinned else 'none'}",
-            fix="Leave kfp out of `packages_to_install` and `requirements`: every component has it",
-            place=Place(pipeline.file.name),
-        )
-    configuration = (environment.folder / "pyvenv.cfg").read_text(encoding="utf-8")
-    about = [line for line in configuration.splitlines() if line.startswith("version")]
-    text = "\n".join([frozen, *about, platform.system(), platform.machine()])
-    return Python(str(environment.python), hashlib.sha256(text.encode()).hexdigest(), frozen)
-
-
-def _lock() -> str:
-    return lock_of("pipelines").read_text(encoding="utf-8")
-
-
-def _shown(file: Path, root: Path) -> str:
-    return file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
+def place_of(file: Path, root: Path) -> Place:
+    """The pipeline's file, as the consumer knows it."""
+    return Place(file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file))

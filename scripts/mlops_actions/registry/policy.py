@@ -9,8 +9,8 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..documents import load_yaml
 from ..errors import BadInput, Place
+from ..yaml_io import load_yaml
 from .manifest import Evidence, Manifest
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from ..errors import BadInput
-from ..record import Record
+from ..records import Record
 from .manifest import Manifest, Move
 from .registry import Registry
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput, RemoteFailed
-from ..record import Record
-from ..store import to_json, tree_digest
+from ..records import Record
+from ..stores.store import to_json, tree_digest
 from .card import model_card
 from .manifest import Environment, Evidence, Features, File, Lineage, Manifest, Pipeline, Source, identity
 from .registry import Registry

@@ -10,7 +10,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ..errors import BadInput, RemoteFailed
-from ..store import Store, blob_path, file_digest, to_json
+from ..stores.store import Store, blob_path, file_digest, to_json
 from .manifest import HISTORY, Alias, Evidence, File, Manifest, Move, newest
 
 _M = TypeVar("_M", bound=BaseModel)

@@ -12,9 +12,8 @@ from typing import Any
 from markdown_it import MarkdownIt
 from pydantic import ValidationError
 
-from ..commands import NAMES
 from ..errors import BadInput
-from ..record import Record
+from ..records import Record
 from .sections import render, section
 
 MARKER = "<!-- mlops-actions report -->"
@@ -75,7 +74,7 @@ class Report:
 _VERBS = {"rejected": "says no", "bad-input": "was given bad input", "failed": "failed", "cancelled": "was cancelled"}
 
 
-def gather(needs: str, stored: Sequence[Record]) -> Report:
+def gather(needs: str, stored: Sequence[Record], order: Sequence[str]) -> Report:
     """A report from `toJSON(needs)` and the records that the store has of the run.
 
     A record is any output of a job whose name ends with `record`. The store's win: they are whole, and of each leg
@@ -100,7 +99,9 @@ def gather(needs: str, stored: Sequence[Record]) -> Report:
                     raise BadInput(f"The output {name} is no record", why=str(error).split("\n")[0]) from None
                 found[_identity(record)] = record
     found |= {_identity(record): record for record in stored}
-    ordered = sorted(found.values(), key=lambda r: (NAMES.index(r.action) if r.action in NAMES else 99, r.started))
+    ordered = sorted(
+        found.values(), key=lambda r: (order.index(r.action) if r.action in order else len(order), r.started)
+    )
     return Report(results, ordered)
 
 

@@ -12,7 +12,7 @@ from .experiment import Experiment
 from .space import Value
 
 if TYPE_CHECKING:
-    from ..cluster.objects import Cluster
+    from ..kubernetes.objects import Cluster
     from .reading import Document
 
 State = Literal["Pending", "Running", "Succeeded", "EarlyStopped", "Failed", "MetricsUnavailable", "Killed"]
@@ -74,6 +74,7 @@ class Site:
         store_secret: Kubernetes secret with the store's keys, which pods get as variables; "" for none.
         clock: what time is measured and waited with.
         say: told what a person should know at once, and what is no trial's end: a warning, a line.
+        mask: told every secret that comes up, before anything is printed.
     """
 
     folder: Path
@@ -84,6 +85,7 @@ class Site:
     store_secret: str = ""
     clock: Clock = Clock()  # noqa: RUF009 - it has no state
     say: Callable[[str], None] = lambda _: None
+    mask: Callable[[str], None] = lambda _: None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..github.console import Console
+from ..console import Console
 from ..waiting import Clock
 from .engine import Trial
 from .experiment import Experiment

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..store import Store
+from ..stores.store import Store
 from . import space
 from .engine import Outcome, Trial
 from .experiment import Experiment, Parameter

@@ -11,9 +11,9 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from .. import documents
-from ..documents import Loader
 from ..errors import BadInput, Place
+from ..yaml_io import Loader
+from ..yaml_io import places as places_in
 from .experiment import Experiment, Part, Path
 from .jobs import Container, TrialJob
 
@@ -83,7 +83,7 @@ def read(file: File, name: str) -> Document:
         values: Any = Loader("").construct_document(node)
     except yaml.YAMLError as error:
         raise _invalid(error, name) from None
-    places = dict(documents.places(node))
+    places = dict(places_in(node))
     _check_kinds(name, values, places)
     return Document(name, values, _typed(Experiment, values, name, places), places)
 

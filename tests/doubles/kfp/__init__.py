@@ -18,8 +18,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mlops_actions import environments
-from mlops_actions.cluster.objects import Cluster
-from mlops_actions.store import StoreOptions
+from mlops_actions.kubernetes.objects import Cluster
+from mlops_actions.stores.store import StoreOptions
 from mlops_actions.waiting import Clock
 
 from .artifacts import Artifacts

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from minio import Minio
 
-from mlops_actions.store import StoreOptions
+from mlops_actions.stores.store import StoreOptions
 
 from . import KfpDouble, Settings, users_of
 

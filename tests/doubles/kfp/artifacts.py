@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mlops_actions.store import Store, StoreOptions
+from mlops_actions.stores.store import Store, StoreOptions
 
 from .nodes import Log
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlops_actions.cluster.objects import POD, SECRET, Cluster
+from mlops_actions.kubernetes.objects import POD, SECRET, Cluster
 from mlops_actions.waiting import Clock
 
 from .faults import Fault

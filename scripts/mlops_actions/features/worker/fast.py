@@ -17,10 +17,11 @@ import numpy as np
 import pyarrow as pa
 
 from .encoding import can_be_key, entity_keys, values
+from .online import can_write, writer_for
 from .patience import Patience
 from .repository import Problem, engine_of, has_credentials
 from .source import Source, micros_of
-from .writing import Encoded, can_write, writer_for
+from .writing import Encoded
 
 if TYPE_CHECKING:
     from feast import FeatureStore

@@ -26,7 +26,7 @@ from .grpc_web import HEADERS, GrpcError, framed, message_of
 from .sign_in import SignIn, Tools
 
 if TYPE_CHECKING:
-    from ...cluster.objects import Cluster
+    from ...kubernetes.objects import Cluster
 
 __all__ = ["ApiError", "Host", "Json", "KfpApi"]
 

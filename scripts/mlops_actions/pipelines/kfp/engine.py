@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from ...errors import BadInput, Cancelled, MlopsError, RemoteFailed
+from ...errors import BadInput, Cancelled, MlopsError, Place, RemoteFailed
 from ..downloads import reachable
-from ..engine import Progress, RunRequest, RunResult, Site, TaskResult
+from ..engine import Progress, Python, RunRequest, RunResult, Scheduled, Site, TaskResult
 from ..roles import choose
+from ..spec import Pipeline
 from .api import ApiError, KfpApi
 from .failure import Scene
 from .following import Sources
+from .inputs import KfpEngineInputs
 from .metadata import Recorded, recorded
 from .publishing import adapted, publish
 from .results import bring_home, pipeline_outputs, task_results
 from .runs import FINAL, Runs, Started
+from .scheduling import read, schedule
+from .settings import KfpSettings, settings_of
 from .tracking import Tracker
 from .watching import Limits, TimeIsOver, Watcher, listed
+
+if TYPE_CHECKING:
+    from ...kubernetes.objects import Cluster
 
 _HURRY = 2.0
 """Seconds that KFP may be away while a cancelled job terminates its run: the runner kills after 7.5."""
@@ -25,16 +35,44 @@ _RETRYING = 30.0  # seconds within which a run that is retried is seen to run ag
 
 
 class KfpEngine:
-    """Runs pipelines on a Kubeflow Pipelines. See `engine.Engine`."""
+    """Runs pipelines on a Kubeflow Pipelines. See `engine.PipelineEngine`.
 
-    def __init__(self, site: Site) -> None:
-        if site.kfp is None:
+    Args:
+        inputs: how it is reached, and how runs are started.
+        site: what the engine may use.
+        cluster: the Kubernetes cluster below it, reached with the first call; None where it is not named.
+    """
+
+    def __init__(self, inputs: KfpEngineInputs, site: Site, cluster: Callable[[], Cluster] | None) -> None:
+        if not inputs.kfp_host:
             raise BadInput("The engine `kfp` needs a Kubeflow Pipelines", fix="Set `kfp-host`")
-        self._site = site
+        self._settings, self._site, self._cluster = settings_of(inputs, site.workspace, site.origin), site, cluster
+
+    def prepare(self, pipeline: Pipeline) -> Mapping[str, Python]:
+        """Components run in images of their own; see `engine.PipelineEngine.prepare`."""
+        return {}
+
+    def schedule(self, request: RunRequest, wanted: Mapping[str, Any], place: Place | None) -> Sequence[Scheduled]:
+        """Kubeflow's recurring runs, changed only by trusted code; see `engine.PipelineEngine.schedule`."""
+        schedules = read(wanted, place)
+        origin, settings = self._site.origin, replace(self._settings, image=request.image)
+        api = self._api(settings)
+        try:
+            changes = schedule(
+                api, request, settings, schedules, self._site.clock,
+                repository=origin.repository, change=origin.context.trusted,
+            )  # fmt: skip
+        except RemoteFailed as error:
+            if wanted:
+                raise
+            self._site.workspace.console.warning(f"Cannot tell whether there are schedules to remove: {error}")
+            return []
+        return [Scheduled(change.schedule, change.action, change.why) for change in changes]
 
     def run(self, request: RunRequest, progress: Progress) -> RunResult:
-        """Run a pipeline to its end, or find the same run; see `engine.Engine.run`."""
-        run = _Run(self._site, request, progress)
+        """Run a pipeline to its end, or find the same run; see `engine.PipelineEngine.run`."""
+        settings = replace(self._settings, image=request.image)
+        run = _Run(self._api(settings, progress.note), settings, self._cluster, self._site, request, progress)
         try:
             return run.finish()
         except MlopsError as error:
@@ -49,17 +87,28 @@ class KfpEngine:
                 progress.note("The run itself goes on: the same job, run again, finds it")
             raise
 
+    def _api(self, settings: KfpSettings, say: Callable[[str], None] = lambda _: None) -> KfpApi:
+        hide = self._site.workspace.console.mask
+        return KfpApi(settings.host, cluster=self._cluster, clock=self._site.clock, hide=hide, say=say)
+
 
 class _Run:
     """One run under way."""
 
-    def __init__(self, site: Site, request: RunRequest, progress: Progress) -> None:
-        assert site.kfp is not None
-        self._site, self._request, self._progress, self._settings = site, request, progress, site.kfp
-        self._api = KfpApi(site.kfp.host, cluster=site.cluster, clock=site.clock, hide=site.hide, say=progress.note)
-        self._cache = site.kfp.cache and request.reuse
-        self._pipeline = adapted(request.pipeline, site.kfp, cache=self._cache)
-        self._runs = Runs(self._api, site.kfp, request.key, site.clock)
+    def __init__(
+        self,
+        api: KfpApi,
+        settings: KfpSettings,
+        cluster: Callable[[], Cluster] | None,
+        site: Site,
+        request: RunRequest,
+        progress: Progress,
+    ) -> None:
+        self._api, self._settings, self._cluster = api, settings, cluster
+        self._site, self._request, self._progress = site, request, progress
+        self._cache = settings.cache and request.reuse
+        self._pipeline = adapted(request.pipeline, settings, cache=self._cache)
+        self._runs = Runs(api, settings, request.key, site.clock)
         self._tracker = Tracker(self._pipeline.spec, progress)
         self._id = ""
         self.url = ""
@@ -144,7 +193,7 @@ class _Run:
         self._tracker.retried()
 
     def _sources(self) -> Sources:
-        return Sources(self._api, self._id, self._site.clock, self._site.cluster)
+        return Sources(self._api, self._id, self._site.clock, self._cluster)
 
     def _failure(self) -> RemoteFailed:
         tracker = self._tracker
@@ -154,14 +203,14 @@ class _Run:
                 why=f"Finished before: {listed(tracker.done()) or 'none of its tasks'}",
                 fix=f"Run it again, or see {self.url}",
             )
-        options = self._site.store_options
+        options = self._site.workspace.store_options
         root = self._settings.pipeline_root or ("s3://mlpipeline" if options and options.endpoint else "")
         scene = Scene(
             self._api,
             self._request.pipeline,
             self._settings,
-            self._site.root,
-            self._site.cluster,
+            self._site.workspace.root,
+            self._cluster,
             options,
             self.url,
             "/".join(reachable(root).split("/")[:3]),
@@ -194,7 +243,11 @@ class _Run:
         chosen = [choose(artifacts, role, named)[0] for role, named in self._request.roles.items()]
         home = {
             id(artifact): bring_home(
-                artifact, self._request.key, self._site.store, self._site.store_options, self._progress.warning
+                artifact,
+                self._request.key,
+                self._site.workspace.store,
+                self._site.workspace.store_options,
+                self._progress.warning,
             )
             for artifact in chosen
             if artifact is not None and artifact.uri

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import MlopsError, RemoteFailed
-from ...store import Store, StoreOptions
+from ...stores.store import Store, StoreOptions
 from ..downloads import reachable
 from ..failing import advice_on_module, place_of
 from ..spec import Pipeline
@@ -21,8 +21,8 @@ from .settings import KfpSettings
 from .tracking import LOG_LINES, Tracker
 
 if TYPE_CHECKING:
-    from ...cluster.objects import Cluster
-    from ...cluster.pods import Trouble
+    from ...kubernetes.objects import Cluster
+    from ...kubernetes.pods import Trouble
 
 _READ = 400  # lines of a log's end that are looked at
 _EXCEPTION = re.compile(r"^(?:[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning)|[a-z_]\w*\.[\w.]+)(?:: .*)?$")
@@ -110,8 +110,8 @@ class Scene:
         if not self.cluster or not task.pod:
             return None
         try:
-            from ...cluster.objects import POD
-            from ...cluster.pods import explain
+            from ...kubernetes.objects import POD
+            from ...kubernetes.pods import explain
 
             cluster = self.cluster()
             pod = cluster.get(POD, task.pod, self.api.namespace)
@@ -138,8 +138,8 @@ class Scene:
     def _of_kubernetes(self, task: Task) -> list[str]:
         if not self.cluster:
             return []
-        from ...cluster.objects import POD
-        from ...cluster.pods import log_tail
+        from ...kubernetes.objects import POD
+        from ...kubernetes.pods import log_tail
 
         cluster = self.cluster()
         pod = cluster.get(POD, task.pod, self.api.namespace)

@@ -17,7 +17,7 @@ from ...waiting import Backoff, Clock
 from .api import ApiError, KfpApi
 
 if TYPE_CHECKING:
-    from ...cluster.objects import Cluster
+    from ...kubernetes.objects import Cluster
 
 MOST = 4
 """Logs that are followed at a time."""
@@ -150,8 +150,8 @@ class Sources:
     def _watch(self, connect: Callable[[], Cluster]) -> None:
         """Watch the run's pods: a phase that changes, and what keeps one from running."""
         try:
-            from ...cluster.objects import POD
-            from ...cluster.pods import explain
+            from ...kubernetes.objects import POD
+            from ...kubernetes.pods import explain
 
             phases: dict[str, str] = {}
             said: set[tuple[str, str]] = set()

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import yaml
 
 from ...errors import BadInput
-from ...store import STORE_KEYS
+from ...stores.store import STORE_KEYS
 from ...waiting import Backoff, Clock
 from ..spec import Pipeline
 from .api import ApiError, Json, KfpApi

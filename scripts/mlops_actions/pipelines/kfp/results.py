@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import BadInput, RemoteFailed
-from ...store import Store, StoreOptions, fetch, tree_digest
+from ...stores.store import Store, StoreOptions, fetch, tree_digest
 from ..downloads import reachable
 from ..engine import Artifact, State, TaskResult
 from ..spec import Pipeline, bare

@@ -9,13 +9,15 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ...action import kebab
 from ...errors import BadInput, Place
-from ..engine import RunRequest, Site
+from ...inputs import kebab
+from ...waiting import Clock
+from ..engine import RunRequest
 from .api import KfpApi
 from .publishing import adapted, publish
 from .runs import Runs
 from .schedules import Change, Schedule, Target, apply, plan
+from .settings import KfpSettings
 
 _KEYS = {kebab(field.name): field.name for field in fields(Schedule) if field.name not in ("name", "place")}
 
@@ -51,33 +53,41 @@ def read(values: Mapping[str, Any], place: Place | None) -> list[Schedule]:
     return wanted
 
 
-def schedule(request: RunRequest, site: Site, wanted: list[Schedule], *, repository: str, change: bool) -> list[Change]:
+def schedule(
+    api: KfpApi,
+    request: RunRequest,
+    settings: KfpSettings,
+    wanted: list[Schedule],
+    clock: Clock,
+    *,
+    repository: str,
+    change: bool,
+) -> list[Change]:
     """Let KFP have the schedules that are wanted for this pipeline, and no other of this repository.
 
     Args:
+        api: of KFP.
         request: the run that has passed: its version is the one that the schedules start.
-        site: where it ran.
+        settings: how runs are started.
         wanted: the schedules.
+        clock: for pauses.
         repository: to whom they belong.
         change: whether anything may be changed; otherwise it is only looked at what would be.
 
     Raises:
         BadInput, ApiError: as `schedules.plan` and `schedules.apply`.
     """
-    assert site.kfp is not None
-    settings = site.kfp
-    api = KfpApi(settings.host, cluster=site.cluster, clock=site.clock, hide=site.hide)
     pipeline = adapted(request.pipeline, settings, cache=settings.cache)
-    published = publish(api, pipeline, settings, cache=settings.cache, clock=site.clock)
+    published = publish(api, pipeline, settings, cache=settings.cache, clock=clock)
     target = Target(
         scope=f"{repository}/{published.pipeline}",
         pipeline=published.pipeline,
         pipeline_id=published.pipeline_id,
         version=published.version,
         version_id=published.version_id,
-        experiment_id=Runs(api, settings, request.key, site.clock).experiment(published.pipeline),
+        experiment_id=Runs(api, settings, request.key, clock).experiment(published.pipeline),
         declared=request.pipeline.parameters,
         service_account=settings.service_account,
         pipeline_root=settings.pipeline_root,
     )
-    return apply(api, wanted, target, clock=site.clock) if change else plan(api, wanted, target)
+    return apply(api, wanted, target, clock=clock) if change else plan(api, wanted, target)

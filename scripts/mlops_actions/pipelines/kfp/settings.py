@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ...inputs import KfpInputs
+from ...workspace import Workspace
+from ..engine import Origin
 from .connection import Host
+from .inputs import KfpEngineInputs
 
 
 @dataclass(frozen=True)
@@ -52,3 +56,51 @@ class KfpSettings:
     commit: str = ""
     tag: str = ""
     run: str = ""
+
+
+def settings_of(inputs: KfpEngineInputs, workspace: Workspace, origin: Origin) -> KfpSettings:
+    """The settings that an action's inputs say."""
+    context = origin.context
+    return KfpSettings(
+        host=host_of(inputs, workspace),
+        experiment=inputs.experiment,
+        version=inputs.version,
+        service_account=inputs.service_account,
+        pipeline_root=inputs.pipeline_root,
+        cache=inputs.cache,
+        variables=workspace.store_variables(),
+        store_secret=inputs.store_secret,
+        retries=inputs.retries,
+        task_timeout=inputs.task_timeout,
+        archived_logs=inputs.archived_logs,
+        description=context.repository and f"{context.repository} at {context.commit[:12]}",
+        code_source_url=f"{context.server}/{context.repository}" if context.repository else "",
+        commit=context.commit,
+        tag=context.tag,
+        run=origin.run,
+    )
+
+
+def host_of(inputs: KfpInputs, workspace: Workspace) -> Host:
+    """The Kubeflow Pipelines that the inputs name. Paths are the consumer's."""
+
+    def file(name: str) -> str:
+        return str(workspace.path(name)) if name else ""
+
+    return Host(
+        url=inputs.kfp_host,
+        namespace=inputs.namespace,
+        sign_in=inputs.kfp_sign_in,
+        token=inputs.kfp_token.get_secret_value(),
+        token_file=file(inputs.kfp_token_file),
+        user=inputs.kfp_user,
+        issuer=inputs.kfp_issuer,
+        audience=inputs.kfp_audience,
+        client_id=inputs.kfp_client_id,
+        client_secret=inputs.kfp_client_secret.get_secret_value(),
+        header=inputs.kfp_header,
+        ca=file(inputs.kfp_ca),
+        client_certificate=file(inputs.kfp_client_certificate),
+        client_key=file(inputs.kfp_client_key),
+        environ=workspace.environ,
+    )

@@ -20,7 +20,7 @@ from . import login_form, oauth
 from .connection import ApiError, Connection, Host
 
 if TYPE_CHECKING:
-    from ...cluster.objects import Cluster
+    from ...kubernetes.objects import Cluster
 
 AUDIENCE = "pipelines.kubeflow.org"
 """For whom a service account's token must be, unless KFP was set up otherwise (TOKEN_REVIEW_AUDIENCE)."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...cluster.failures import ClusterFailed, Refused
-from ...cluster.objects import EXPERIMENT, INJECTION_LABEL, NAMESPACE, SUGGESTION, TRIAL, Cluster
 from ...errors import BadInput, RemoteFailed
+from ...kubernetes.failures import ClusterFailed, Refused
+from ...kubernetes.objects import EXPERIMENT, INJECTION_LABEL, NAMESPACE, SUGGESTION, TRIAL, Cluster
 from ..engine import Request, Site
 from ..experiment import Experiment
 from . import manifest

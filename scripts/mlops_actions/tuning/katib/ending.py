@@ -13,8 +13,8 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Literal
 
-from ...cluster.failures import ClusterFailed
-from ...cluster.objects import EXPERIMENT, TRIAL, Cluster, Kind
+from ...kubernetes.failures import ClusterFailed
+from ...kubernetes.objects import EXPERIMENT, TRIAL, Cluster, Kind
 from .begin import trials_of
 from .status import ENDED, Object, completed, holds
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from ...cluster.objects import EXPERIMENT, POD, TRIAL, Change, Cluster
 from ...errors import BadInput, Cancelled, RemoteFailed
+from ...kubernetes.objects import EXPERIMENT, POD, TRIAL, Change, Cluster
 from ..engine import End, Outcome, Request, Site, Trial, Watcher
 from ..importance import importances
 from . import ending, manifest

@@ -9,8 +9,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from types import TracebackType
 
-from ...cluster.objects import Cluster, Kind
-from ...cluster.watching import Change
+from ...kubernetes.objects import Cluster, Kind
+from ...kubernetes.watching import Change
 from ...waiting import Clock
 
 

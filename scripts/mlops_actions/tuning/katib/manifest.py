@@ -7,7 +7,7 @@ import math
 import re
 
 from ...errors import BadInput, Place
-from ...store import STORE_KEYS
+from ...stores.store import STORE_KEYS
 from ..engine import Request, Site
 from ..experiment import Experiment, Path
 from ..reading import Document

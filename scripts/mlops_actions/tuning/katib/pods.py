@@ -13,10 +13,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...cluster.failures import ClusterFailed
-from ...cluster.objects import INJECTION_LABEL, Change, Cluster
-from ...cluster.pods import Trouble, explain
 from ...errors import RemoteFailed
+from ...kubernetes.failures import ClusterFailed
+from ...kubernetes.objects import INJECTION_LABEL, Change, Cluster
+from ...kubernetes.pods import Trouble, explain
 from ...waiting import Clock
 from ..experiment import Experiment
 from .begin import needs_collector

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ...cluster.objects import Change
+from ...kubernetes.objects import Change
 from ..engine import Trial, Watcher, best_of
 from ..experiment import Experiment
 from . import status

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ...cluster.failures import ClusterFailed
-from ...cluster.objects import EVENT, JOB, SUGGESTION, Cluster
-from ...cluster.pods import explain_owner
 from ...errors import RemoteFailed
+from ...kubernetes.failures import ClusterFailed
+from ...kubernetes.objects import EVENT, JOB, SUGGESTION, Cluster
+from ...kubernetes.pods import explain_owner
 from ...waiting import Clock
 from .status import Object, condition, holds
 

@@ -1,0 +1,181 @@
+"""Build an image with BuildKit, label it, test it and push it; skip what has not changed.
+
+The key of an image is the hash of its Dockerfile, the context without what `.dockerignore` names, the build
+arguments, the target, the platforms and the base images. An image with that key, in the engine or in the registry,
+is tagged instead of built. The command in `test` runs in the image before anything is pushed. Credentials are given
+to Docker in a file that is removed afterwards, never on a command line; a registry that says 429 is waited for as
+long as it asks.
+
+Labels follow the OCI image specification; the time of creation is the commit's, so that equal sources give equal
+labels.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, SecretStr
+
+from ..errors import BadInput
+from ..images.arguments import BuildArgs
+from ..inputs import Inputs, Lines, Outputs
+from ..runtime.action import Action
+from ..runtime.result import Result
+
+if TYPE_CHECKING:
+    from ..images.build import BuiltImage, ImageRequest
+    from ..runtime.step import Step
+
+
+class BuildImageInputs(Inputs):
+    """What `build-image` takes."""
+
+    context: str = Field(".", description="The folder that is sent to the builder, less what `.dockerignore` names.")
+    dockerfile: str = Field("", description="The Dockerfile. By default `Dockerfile` in the context.")
+    image: str = Field(
+        "",
+        description="Name of the image, such as `ghcr.io/owner/name`, without tag. By default the repository's or"
+        " folder's name; to push it must be given.",
+        examples=["ghcr.io/${{ github.repository }}"],
+    )
+    tags: Lines = Field(
+        [],
+        description="Tags. By default the commit's first 12 digits, the branch or `pr-<number>`, and `latest` on the"
+        " default branch.",
+    )
+    platforms: Lines = Field(
+        [],
+        description="Platforms such as `linux/amd64, linux/arm64`; needs buildx. Several are built only when the image"
+        " is pushed. By default the engine's own.",
+    )
+    build_args: BuildArgs = Field(
+        {}, description="Values of the Dockerfile's `ARG`s. They can be read from the image: no secrets."
+    )
+    target: str = Field("", description="The stage of the Dockerfile to build. By default the last one.")
+    network: Literal["default", "host", "none"] = Field(
+        "default", description="Network of `RUN` steps and of the test."
+    )
+    test: str = Field(
+        "",
+        description="A command that must succeed in the image before it is tagged and pushed: for its shell, or a JSON"
+        " list of words.",
+    )
+    push: bool = Field(False, description="Push the image to its registry.", examples=["true"])
+    registry_username: str = Field("", description="User of the registry. By default what `docker login` left.")
+    registry_password: SecretStr | None = Field(None, description="Password or token of that user.")
+    if_unavailable: Literal["fail", "skip"] = Field(
+        "fail", description="What to do when no Docker engine answers: fail, or go on without an image."
+    )
+
+
+class BuildImageOutputs(Outputs):
+    """What `build-image` gives."""
+
+    image: str = Field(default="", description="Name and first tag.")
+    digest: str = Field(default="", description="The manifest's digest when pushed; else the image's id in the engine.")
+    image_ref: str = Field(
+        default="", description="`name@digest` when pushed, which names this very image for ever; else its id."
+    )
+    tags: list[str] = Field(default=[], description="Every name and tag.")
+    size: int = Field(default=0, description="Bytes: compressed when pushed, else unpacked in the engine.")
+    key: str = Field(default="", description="Hash of all that decides what is in the image.")
+    skipped: bool = Field(default=False, description="Whether there is no image because no engine answered.")
+
+
+def run(inputs: BuildImageInputs, step: Step) -> Result[BuildImageOutputs]:
+    """Build the image that is asked for, or find it."""
+    from ..images.build import EngineUnavailable, build_image
+
+    request = _request(inputs, step)
+    try:
+        built = build_image(request, step.workspace.environ, step.console.say)
+    except EngineUnavailable as error:
+        if inputs.if_unavailable == "fail":
+            raise
+        why = f"{error.what}: {error.why}" if error.why else error.what
+        step.console.notice(f"build-image is skipped. {why}")
+        return Result(BuildImageOutputs(skipped=True), {"skipped": why}, reason=f"Skipped: {why}")
+    return _result(request, built)
+
+
+def _request(inputs: BuildImageInputs, step: Step) -> ImageRequest:
+    from ..images import names
+    from ..images.build import Credentials, ImageRequest, Source, commit_time
+
+    context = step.workspace.path(inputs.context).resolve()
+    dockerfile = step.workspace.path(inputs.dockerfile).resolve() if inputs.dockerfile else context / "Dockerfile"
+    where = step.context
+    image = names.parse_name(inputs.image or names.default_name(where.repository, step.workspace.root.name))
+    if inputs.push and not image.is_explicit:
+        raise BadInput(
+            "To push, `image` must say where to", fix="Give `image`, for example `ghcr.io/owner/name`, or `push: false`"
+        )
+    tags = inputs.tags or names.default_tags(where.commit, where.branch, where.default_branch, where.pull_request)
+    password = inputs.registry_password.get_secret_value() if inputs.registry_password else ""
+    known = inputs.registry_username and password
+    return ImageRequest(
+        context=context,
+        dockerfile=dockerfile,
+        shown=os.path.relpath(dockerfile, step.workspace.root).replace(os.sep, "/"),
+        image=image,
+        tags=names.check_tags(tags),
+        build_args=inputs.build_args,
+        target=inputs.target,
+        platforms=inputs.platforms,
+        network=inputs.network,
+        test=inputs.test,
+        push=inputs.push,
+        credentials=Credentials(inputs.registry_username, password) if known else None,
+        source=Source(
+            commit=where.commit,
+            url=f"{where.server}/{where.repository}" if where.repository else "",
+            made=commit_time(step.workspace.root),
+        ),
+        reuse=inputs.reuse,
+    )
+
+
+def _result(request: ImageRequest, built: BuiltImage) -> Result[BuildImageOutputs]:
+    name = request.image.name
+    outputs = BuildImageOutputs(
+        image=f"{name}:{request.tags[0]}",
+        digest=built.digest,
+        image_ref=f"{name}@{built.digest}" if request.push else built.digest,
+        tags=[f"{name}:{tag}" for tag in request.tags],
+        size=built.size,
+        key=built.key,
+    )
+    done = "pushed" if request.push else "built"
+    details = {
+        "found": built.found,
+        "steps": built.steps,
+        "cached": built.cached,
+        "platforms": list(built.platforms),
+        "bases": dict(built.bases),
+        "test": request.test,
+        "pushed": request.push,
+    }
+    reason = f"{outputs.image} {done}" + (
+        f", {built.cached} of {built.steps} steps from the cache" if built.steps else ""
+    )
+    if built.found:
+        reason = f"{outputs.image}: this content was in the {built.found} already"
+    return Result(
+        outputs,
+        details,
+        reason=reason,
+        subject={"image": built.digest},
+        key=built.key,
+        reused=bool(built.found),
+    )
+
+
+ACTION = Action(
+    "build-image",
+    "images",
+    BuildImageInputs,
+    BuildImageOutputs,
+    run,
+    icon="package",
+)

@@ -1,0 +1,216 @@
+"""Serve a version with the Open Inference Protocol, ask it golden requests, roll back if it answers wrong.
+
+The engine `local` is an MLServer on this machine, in the environment of the model's requirements. A new version is
+loaded beside the one that serves and asked the golden rows; only when it answers right does it take over, so a
+version that fails leaves the old one serving. `mlops deploy-model --stop` ends what serves the model.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from ..errors import RemoteFailed
+from ..inputs import CodeInputs, ModelInputs, Outputs
+from ..runtime.action import Action
+from ..runtime.result import Result
+from ..runtime.step import Step
+
+if TYPE_CHECKING:
+    from ..environments import Environment
+    from ..registry.manifest import Manifest
+    from ..registry.registry import Registry
+    from ..serving.engine import Golden, Request, Served, ServingEngine
+
+
+class DeployModelInputs(ModelInputs, CodeInputs):
+    """What `deploy-model` takes."""
+
+    version: str = Field(
+        "",
+        description="The version's number, or an alias that names it. By default the one that was registered or"
+        " promoted last in this run, else `champion`.",
+    )
+    engine: Literal["local"] = Field("local", description="Where it is served: `local`, an MLServer on this machine.")
+    host: str = Field("127.0.0.1", description="The address to listen on.")
+    port: int = Field(
+        0, ge=0, le=65535, description="The port to listen on. By default one that stays the same for the model."
+    )
+    timeout: float = Field(120.0, gt=0, description="Seconds until the model must be ready.")
+    golden: str = Field(
+        "",
+        description="URI or path of rows with the features and the `score` that the model must give."
+        " By default the version's own.",
+    )
+    tolerance: float = Field(
+        1e-6, ge=0, description="How far a score may be off: absolute, relative for scores over 1."
+    )
+    runtime: str = Field(
+        "mlserver_sklearn.SKLearnModel",
+        description="MLServer's class for this kind of model. Its package must be among `requirements`, unless it is"
+        " scikit-learn's.",
+    )
+    stop: bool = Field(False, description="End what serves the model instead.")
+
+
+class DeployModelOutputs(Outputs):
+    """What `deploy-model` gives."""
+
+    url: str = Field(description="URL of the model; `/infer` after it takes requests. Empty when nothing serves.")
+    version: int | None = Field(description="The version that serves now; empty if none.")
+    previous_version: int | None = Field(description="The version that served before; empty if none.")
+    rolled_back: bool = Field(description="Whether the earlier version serves because the new one failed.")
+    curl: str = Field(description="A command that asks the model for one of its golden rows.")
+
+
+def run(inputs: DeployModelInputs, step: Step) -> Result[DeployModelOutputs]:
+    """Deploy the version, or stop."""
+    from ..registry.promoting import name_of, to_deploy
+    from ..registry.registry import Registry
+
+    records = step.records()
+    name = name_of(records, inputs.model)
+    if inputs.stop:
+        with step.workspace.lock(f"serving {name}"):
+            return _stopped(name, _engine(inputs.engine, step).stop(name))
+    registry = Registry(step.workspace.store)
+    manifest, why = to_deploy(registry, records, name, inputs.version)
+    step.console.say(f"Version {manifest.version} of {name}: {why}")
+    environment = _environment(inputs, manifest, step)
+    with step.workspace.lock(f"serving {name}"):
+        request = _request(inputs, step, registry, manifest, environment)
+        served = _engine(inputs.engine, step).deploy(request)
+        curl = _curl(step, served, request.golden)
+    return _result(manifest, served, curl, inputs)
+
+
+def _engine(name: str, step: Step) -> ServingEngine:
+    from ..serving.local import LocalServing
+
+    return {"local": LocalServing}[name](step.workspace.home, step.console.say)
+
+
+def _environment(inputs: DeployModelInputs, manifest: Manifest, step: Step) -> Environment:
+    """The lock `serving` with the consumer's requirements, or what the model was trained with.
+
+    MLServer has no release for Python 3.13 yet.
+    """
+    if not inputs.python and not step.workspace.environ.get("MLOPS_PYTHON") and sys.version_info >= (3, 13):
+        inputs = inputs.model_copy(update={"python": "3.12"})
+    made = step.workspace.environment(
+        "serving", inputs, [] if inputs.requirements else manifest.lineage.environment.requested
+    )
+    if "mlserver==" not in made.frozen():
+        raise RemoteFailed("MLServer does not run on this Python", fix="Set `python` to 3.12 or older")
+    return made
+
+
+def _request(
+    inputs: DeployModelInputs, step: Step, registry: Registry, manifest: Manifest, environment: Environment
+) -> Request:
+    from ..serving.engine import Request
+
+    folder = step.workspace.home / "serving" / manifest.name / "versions" / str(manifest.version)
+    model = registry.fetch(manifest, folder / "model")
+    return Request(
+        name=manifest.name,
+        version=manifest.version,
+        digest=manifest.digest,
+        model=_one_file(model),
+        golden=_golden(inputs, step, registry, manifest, folder),
+        python=environment.python,
+        environment=environment.name,
+        environ=step.workspace.child_environ(),
+        runtime=inputs.runtime,
+        host=inputs.host,
+        port=inputs.port,
+        timeout=inputs.timeout,
+    )
+
+
+def _one_file(model: Path) -> Path:
+    """The pickled model in a folder, if there is just one; else the model as it is."""
+    pickled = (".joblib", ".pkl", ".pickle")
+    found = [path for path in model.rglob("*") if path.suffix in pickled] if model.is_dir() else []
+    return found[0] if len(found) == 1 else model
+
+
+def _golden(
+    inputs: DeployModelInputs, step: Step, registry: Registry, manifest: Manifest, folder: Path
+) -> Golden | None:
+    from ..serving.golden import read_golden
+    from ..stores.store import fetch
+
+    if inputs.golden:
+        uri = step.workspace.uri(inputs.golden)
+        path = fetch(uri, folder / "asked" / uri.rpartition("/")[2], step.workspace.store_options)
+    elif manifest.golden:
+        path = registry.fetch_file(manifest.golden, folder / "golden" / manifest.golden.path)
+    else:
+        step.console.warning(f"Version {manifest.version} has no golden rows: it is only asked whether it is ready")
+        return None
+    return read_golden(path, inputs.tolerance)
+
+
+def _curl(step: Step, served: Served, golden: Golden | None) -> str:
+    """A command to try; the request is in a file, since a row has many columns."""
+    from ..serving.protocol import body, rows
+
+    if not served.passed or golden is None:
+        return ""
+    path = step.workspace.home / "serving" / served.url.rpartition("/")[2] / "request.json"
+    path.write_text(json.dumps(body(rows(golden.inputs, 0, 1), served.output), indent=2))
+    return f"curl -s -H 'Content-Type: application/json' -d @{path} {served.url}/infer"
+
+
+def _stopped(name: str, version: int | None) -> Result[DeployModelOutputs]:
+    outputs = DeployModelOutputs(url="", version=None, previous_version=version, rolled_back=False, curl="")
+    reason = f"Version {version} of {name} was stopped" if version else f"Nothing served {name}"
+    return Result(outputs, details={"name": name, "how": "stopped"}, reason=reason)
+
+
+def _result(manifest: Manifest, served: Served, curl: str, inputs: DeployModelInputs) -> Result[DeployModelOutputs]:
+    title = f"Version {manifest.version} of {manifest.name}"
+    if not served.passed:
+        after = f"; version {served.version} serves as before" if served.version else "; nothing serves"
+        reason = f"{title} was not deployed: {served.reason}{after}"
+    else:
+        asked = f"; {served.rows} golden predictions were right" if served.rows else ""
+        reason = f"{title} {'already serves' if served.how == 'reused' else 'serves'} at {served.url}{asked}"
+    return Result(
+        DeployModelOutputs(
+            url=served.url,
+            version=served.version,
+            previous_version=served.previous,
+            rolled_back=served.how == "rolled back",
+            curl=curl,
+        ),
+        details={
+            "name": manifest.name,
+            "wanted": manifest.version,
+            "how": served.how,
+            "engine": inputs.engine,
+            "rows": served.rows,
+            "max_difference": served.max_difference,
+            "latency": served.latency,
+            "log": served.log,
+        },
+        passed=served.passed,
+        reason=reason,
+        subject={"model": manifest.digest, "name": manifest.name, "version": str(manifest.version)},
+        reused=served.how == "reused",
+    )
+
+
+ACTION = Action(
+    "deploy-model",
+    "data",
+    DeployModelInputs,
+    DeployModelOutputs,
+    run,
+    icon="upload-cloud",
+)

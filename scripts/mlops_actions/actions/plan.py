@@ -1,0 +1,108 @@
+"""Decide what of the chain runs, and print the reasons.
+
+The reusable workflow `mlops.yml` begins with it. A part of the chain runs when the repository has what it needs; a
+pull request trains and is judged but registers and deploys nothing, and takes the section `pull-request` of
+`environments` when the configuration has one, which is the place for small parameters.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from ..inputs import Lines, ModelInputs, Outputs, Values
+from ..planning import Choice
+from ..runtime.action import Action
+from ..runtime.config import sections
+from ..runtime.result import Result
+from ..runtime.step import Step
+
+
+class PlanInputs(ModelInputs):
+    """What `plan` takes."""
+
+    pipeline: str = Field(
+        "", description="The pipeline file. By default `pipeline.py`, if it is there.", examples=["pipeline.py"]
+    )
+    data: Lines = Field(default=[], description="The data that validate-data checks.")
+    experiment: str = Field("", description="The Katib Experiment. By default `experiment.yaml`, if it is there.")
+    tune: Choice = Field("auto", description="Whether to tune. `auto`: when there is an Experiment, off pull requests.")
+    deploy: Choice = Field("auto", description="Whether to deploy. `auto`: when `deploy-model` is configured.")
+    deploy_to: Lines = Field(
+        default=[], description="Environments of the configuration to deploy to, one after the other."
+    )
+    test_environments: Values = Field(
+        default={},
+        description="Environments that test-model runs in: a name, then `runs-on`, `python` and `requirements`.",
+    )
+
+
+class PlanOutputs(Outputs):
+    """What `plan` gives."""
+
+    run: str = Field(description="Name of this run of the chain, for the input `run` of the other actions.")
+    environment: str = Field(description="Section of the configuration that the jobs apply.")
+    validate_data: bool = Field(description="Whether validate-data runs.")
+    materialize_features: bool = Field(description="Whether materialize-features runs.")
+    build_image: bool = Field(description="Whether build-image runs.")
+    tune_hyperparams: bool = Field(description="Whether tune-hyperparams runs.")
+    run_pipeline: bool = Field(description="Whether run-pipeline, evaluate-model and test-model run.")
+    register_model: bool = Field(description="Whether register-model runs.")
+    deploy_model: bool = Field(description="Whether promote-model and deploy-model run.")
+    monitor_model: bool = Field(description="Whether monitor-model runs.")
+    test_matrix: dict[str, Any] = Field(description="Matrix of test-model's job.")
+    deploy_matrix: dict[str, Any] = Field(description="Matrix of the deployments.")
+
+
+def run(inputs: PlanInputs, step: Step) -> Result[PlanOutputs]:
+    """Decide, and say why."""
+    from ..errors import BadInput
+    from ..planning import Request, environment_of, make_plan
+
+    if not inputs.store and step.workspace.environ.get("RUNNER_ENVIRONMENT") == "github-hosted":
+        raise BadInput(
+            "No `store` is given, and the jobs of this chain run on machines that share nothing else",
+            fix="Give the workflow `store: s3://bucket/prefix`, with the keys as secrets, or set `store` in mlops.yaml",
+        )
+
+    environment = environment_of(step.context, inputs.environment, step.project.environments())
+    parts = sections(step.project, environment)
+
+    def named(action: str, name: str, default: str) -> str:
+        value = parts.get(action, {}).get(name)
+        return str(value) if value else default if step.workspace.path(default).is_file() else ""
+
+    plan = make_plan(
+        Request(
+            context=step.context,
+            root=step.workspace.root,
+            sections=parts,
+            environment=environment,
+            environments=step.project.environments(),
+            pipeline=inputs.pipeline or named("run-pipeline", "pipeline", "pipeline.py"),
+            data=inputs.data or parts.get("validate-data", {}).get("data", ()),
+            experiment=inputs.experiment or named("tune-hyperparams", "experiment", "experiment.yaml"),
+            tune=inputs.tune,
+            deploy=inputs.deploy,
+            deploy_to=inputs.deploy_to,
+            test_environments=inputs.test_environments,
+            model=inputs.model,
+        )
+    )
+    rows = [("runs" if part.runs else "-", name, part.why) for name, part in plan.steps.items()]
+    step.console.table(["", "action", "because"], rows)
+    runs = {name.replace("-", "_"): part.runs for name, part in plan.steps.items()}
+    outputs = PlanOutputs(
+        run=inputs.run or plan.run,
+        environment=environment,
+        test_matrix={"include": plan.tests},
+        deploy_matrix={"include": plan.deployments},
+        **{name: value for name, value in runs.items() if name in PlanOutputs.model_fields},
+    )
+    chosen = [name for name, part in plan.steps.items() if part.runs]
+    details = {"steps": [{"name": name, "runs": part.runs, "why": part.why} for name, part in plan.steps.items()]}
+    return Result(outputs, details, reason=f"{len(chosen)} of {len(plan.steps)} actions run")
+
+
+ACTION = Action("plan", "core", PlanInputs, PlanOutputs, run, icon="list")

@@ -1,0 +1,86 @@
+"""Report a run of the chain: job summary, one sticky comment on the pull request, an HTML page.
+
+It reads the results of the jobs from `toJSON(needs)` and the records of the actions from the jobs' outputs and the
+store. The page holds its pictures and needs nothing else; it is kept in the store, with the Markdown, under
+`reports/<run>/`. The comment is written when there is a token and the event is a pull request, and the same comment
+is updated the next time.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, SecretStr
+
+from ..errors import MlopsError
+from ..inputs import Inputs, Outputs
+from ..runtime.action import Action
+from ..runtime.chain import NAMES
+from ..runtime.result import Result
+from ..runtime.step import Step
+
+
+class ReportInputs(Inputs):
+    """What `report` takes."""
+
+    needs: str = Field("", description="`toJSON(needs)` of the job that reports.", examples=["${{ toJSON(needs) }}"])
+    comment: Literal["auto", "never"] = Field(
+        "auto", description="`auto`: comment on the pull request when the event is one and there is a token."
+    )
+    token: SecretStr = Field(SecretStr(""), description="GitHub token with `pull-requests: write`, for the comment.")
+
+
+class ReportOutputs(Outputs):
+    """What `report` gives."""
+
+    verdict: str = Field(description="`passed`, `rejected`, `bad-input`, `failed` or `cancelled`.")
+    headline: str = Field(description="One sentence: what came of the run.")
+    markdown_uri: str = Field(description="The report as Markdown, in the store.")
+    page_uri: str = Field(description="The report as one HTML page, in the store.")
+    page_file: str = Field(description="The page as a file on this machine.")
+    comment_url: str = Field(description="The comment on the pull request.")
+
+
+def run(inputs: ReportInputs, step: Step) -> Result[ReportOutputs]:
+    """Gather, write the Markdown and the page, comment."""
+    from ..github.api import upsert_comment
+    from ..reports.report import MARKER, gather, markdown, page
+
+    store = step.workspace.store
+    report = gather(inputs.needs, step.records(), NAMES)
+    text, html = (
+        markdown(report),
+        page(report, lambda uri: store.get(uri.removeprefix(store.url + "/"))),
+    )
+    folder = f"reports/{step.run}"
+    file = step.workspace.home / folder / "report.html"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for name, content in (("report.md", text), ("report.html", html)):
+        store.put(f"{folder}/{name}", content.encode())
+        (file.parent / name).write_text(content, encoding="utf-8")
+    url, token = "", inputs.token.get_secret_value()
+    number = step.context.pull_request
+    if inputs.comment == "auto" and token and number:
+        try:
+            url = upsert_comment(step.context.api, token, step.context.repository, number, MARKER, text)
+        except MlopsError as error:  # the report exists all the same, in the summary
+            step.console.warning(str(error))
+    outputs = ReportOutputs(
+        verdict=report.verdict,
+        headline=report.headline,
+        markdown_uri=store.uri(f"{folder}/report.md"),
+        page_uri=store.uri(f"{folder}/report.html"),
+        page_file=str(file),
+        comment_url=url,
+    )
+    return Result(outputs, {"markdown": text}, reason=report.headline)
+
+
+ACTION = Action(
+    "report",
+    "core",
+    ReportInputs,
+    ReportOutputs,
+    run,
+    icon="file-text",
+)

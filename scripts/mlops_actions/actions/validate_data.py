@@ -1,0 +1,262 @@
+"""Check data against its contract, look for personal data and drift, and take its fingerprint.
+
+The contract is pandera's YAML of a polars schema, with a key `table` for what pandera has no words for. `mlops
+infer-schema DATA` writes a first one. All failures are collected: each names its column, check, how many rows fail and
+the first 20 of them, and the annotation stands on the contract's line. Files are Parquet, CSV, JSON lines or Arrow,
+from the consumer's folder, the store (`store:data/*.parquet`) or any URI, and are read in batches: memory is bounded.
+
+What `table` can ask:
+
+```yaml
+table:
+  rows: {min: 20000, max: 2000000}
+  freshness: {column: time_hour, max-age: 35d}
+  forbidden: ["passenger_*"]                       # columns that must not be there
+  personal-data: {allow: [phone_model]}            # looks personal, and is harmless
+  checks:                                          # SQL of a row's columns: false fails, null passes; or of aggregates
+    arrives-later: "dep_time <= arr_time OR overnight"
+    mostly-on-time: "AVG(dep_delay) < 60"
+  foreign-keys:                                    # every value is in another table
+    - {columns: carrier, table: "store:data/airlines.parquet"}
+    - {columns: [plane, year], table: planes.csv, keys: [tailnum, built]}
+  training:                                        # of a table that a model is trained on
+    label: late
+    max-power: 0.95                                # a feature that alone predicts better leaks the label (0 to 1)
+    min-class-share: 0.05
+    known-later: ["arr_*"]                         # only known after the prediction
+    prediction-time: scheduled                     # a feature must be known by then:
+    known-at: {temperature: measured}
+    held-out: {data: "store:test/*.parquet", columns: [flight, day]}    # no row is in the test set too
+  serving: {data: served.parquet, keys: [flight], tolerance: 1e-6}      # no skew between training and serving
+  drift:                                           # limits of single columns, instead of max-psi
+    distance: {psi: 0.1, ks: 0.2, js: 0.1}
+    carrier: {new-categories: false, vanished-categories: false}
+```
+
+The fingerprint is of the content, whatever the layout in files, compression or row groups; it is what training is
+keyed by. With `reference`, the distribution of each column is compared: population stability index, Jensen-Shannon
+distance, Kolmogorov-Smirnov, new and vanished categories. A column has drifted if a distance is over its limit and is
+not chance by a test (chi-square, Kolmogorov-Smirnov) whose p-value is adjusted for the number of columns (Holm).
+
+`serving` compares with what materialize-features read back from the online store: it writes a Parquet file a feature
+view to the store, with the entity's keys, the features and `event_timestamp`. As a table to train on has many rows of
+an entity, the time is a part of the key. In a job that follows materialize-features:
+
+```yaml
+  serving: {data: "store:features/served/<project>/<view>.parquet", keys: [airport, event_timestamp]}
+```
+
+JSON lines take the contract's types as CSV does: JSON has no times, and does not tell whole numbers from others.
+
+`mlops data diff A B` compares two tables, or what two versions were trained on, row by row.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from ..inputs import Inputs, Lines, Outputs
+from ..runtime.action import Action
+from ..runtime.result import Result
+from ..runtime.step import Step
+
+if TYPE_CHECKING:
+    from ..data.findings import Check
+    from ..data.sources import Source
+    from ..data.validate import Validation
+    from ..registry.manifest import Manifest
+
+
+class ValidateDataInputs(Inputs):
+    """What `validate-data` takes."""
+
+    data: Lines = Field(
+        [],
+        description="The data files: paths, globs, URIs, or `store:path/*.parquet`. Parquet, CSV, JSON lines or Arrow,"
+        " by extension; several files are one table.",
+        examples=["data/*.parquet"],
+    )
+    contract: Path | None = Field(
+        None,
+        description="The data contract: pandera's YAML of a polars schema, and rules of the table under `table`.",
+        examples=["contract.yaml"],
+    )
+    as_of: datetime | None = Field(
+        None, description="The time that freshness is measured against, such as `2013-07-01`. By default now."
+    )
+    personal_data: Literal["fail", "warn", "off"] = Field(
+        "fail",
+        description="What a column that looks personal means, unless the contract's `personal-data.allow` has it.",
+    )
+    reference: Lines = Field(
+        [],
+        description="What to compare distributions with: a table's files, or `model@version` or `model@alias`: what"
+        " that version in the registry was trained on.",
+        examples=["flight-delays@champion"],
+    )
+    columns: Lines = Field([], description="Columns to compare with the reference. By default all that can be.")
+    max_psi: float = Field(0.2, gt=0, description="A column whose population stability index is over this has drifted.")
+    drift_gate: bool = Field(False, description="Fail when a column has drifted from the reference.")
+    fingerprint_order: Literal["rows", "any"] = Field(
+        "rows",
+        description="`any`: the fingerprint is the same whatever the order of the rows, for data that arrives in no"
+        " order. It is another fingerprint than that of `rows`.",
+    )
+
+
+class ValidateDataOutputs(Outputs):
+    """What `validate-data` gives."""
+
+    fingerprint: str = Field(description="`sha256:<hex>` of the content, whatever the layout in files.")
+    rows: int = Field(description="Number of rows.")
+    checks: int = Field(description="Number of checks made.")
+    failed: int = Field(description="Number of checks that failed.")
+
+
+def run(inputs: ValidateDataInputs, step: Step) -> Result[ValidateDataOutputs]:
+    """Validate the data."""
+    from ..data.rules import table_name, tables_named
+    from ..data.sources import digests, find
+    from ..errors import BadInput
+    from ..evaluation.champion import version_named
+
+    if not inputs.data:
+        raise BadInput("No data is named", fix="Give `data`, or set it in mlops.yaml under `validate-data`")
+    path = step.workspace.path(inputs.contract) if inputs.contract else None
+    text = path.read_text(encoding="utf-8", errors="replace") if path and path.is_file() else ""
+    as_of = inputs.as_of or datetime.now(timezone.utc)
+    sources = find(step.workspace, inputs.data)
+    version = version_named(step.workspace, inputs.reference)
+    reference = find(step.workspace, inputs.reference) if inputs.reference and not version else []
+    tables = {table_name(patterns): find(step.workspace, patterns) for patterns in tables_named(text)}
+    key = step.key(
+        data=digests(sources),
+        reference=[version.digest] if version else digests(reference),
+        contract=text,
+        tables=[digests(files) for files in tables.values()],
+        # without as-of, an old answer on freshness is of no use for longer than an hour
+        as_of=f"{as_of:%Y-%m-%dT%H}" if "freshness" in text else "",
+        options=[inputs.personal_data, inputs.columns, inputs.max_psi, inputs.drift_gate, inputs.fingerprint_order],
+    )
+    return step.once(
+        key, ValidateDataOutputs, lambda: _validate(inputs, sources, reference, version, tables, path, as_of, key, step)
+    )
+
+
+def _validate(
+    inputs: ValidateDataInputs,
+    sources: list[Source],
+    reference: list[Source],
+    version: Manifest | None,
+    tables: dict[str, list[Source]],
+    contract: Path | None,
+    as_of: datetime,
+    key: str,
+    step: Step,
+) -> Result[ValidateDataOutputs]:
+    # polars and pandera take a second to import: not before it is known that they are needed
+    from ..data import validate
+    from ..data.contract import Contract, read_contract
+
+    if version:
+        from ..monitoring.reference import training_data
+
+        reference = list(training_data(step.workspace, version).sources)
+    request = validate.Request(
+        sources=sources,
+        contract=read_contract(contract, str(inputs.contract)) if contract else Contract(),
+        as_of=as_of if as_of.tzinfo else as_of.replace(tzinfo=timezone.utc),
+        personal_data=inputs.personal_data,
+        reference=reference,
+        columns=inputs.columns,
+        max_psi=inputs.max_psi,
+        tables=tables,
+        any_order=inputs.fingerprint_order == "any",
+    )
+    found = validate.validate(request, step.console.say)
+    pictures = _pictures(found, step, key)
+    _say(found, step)
+    return _result(found, inputs, pictures)
+
+
+def _pictures(found: Validation, step: Step, key: str) -> list[dict[str, str]]:
+    from ..data.validate import write_pictures
+
+    if found.drift is None:
+        return []
+    with tempfile.TemporaryDirectory() as scratch:
+        drawn = write_pictures(found.drift, Path(scratch), now="data")
+        return [
+            {"title": f"Reference and data: {', '.join(columns)}",
+             "uri": step.workspace.store.put_file(file, f"reports/{key}/{file.name}")}
+            for file, columns in drawn
+        ]  # fmt: skip
+
+
+def _say(found: Validation, step: Step) -> None:
+    from ..data.findings import printable
+
+    for check in found.warnings:
+        step.console.warning(printable(f"{check.column} {check.why}"), place=check.place)
+    if found.failed and step.workspace.environ.get("GITHUB_ACTIONS") == "true":
+        # the first one is the annotation that the failure itself gives; GitHub shows ten of a kind
+        for check in found.failed[1:10]:
+            step.console.warning(check.sentence(), place=check.place)
+    elif found.failed:
+        rows = [(printable(c.column or "(table)"), c.name, c.failed, printable(c.why)) for c in found.failed]
+        step.console.table(["column", "check", "failed", "why"], rows, title="Checks that failed")
+
+
+def _result(
+    found: Validation, inputs: ValidateDataInputs, pictures: list[dict[str, str]]
+) -> Result[ValidateDataOutputs]:
+    failed, total = len(found.failed), len(found.checks)
+    drifted = found.drift.drifted if found.drift and inputs.drift_gate else []
+    reason = f"{total - failed} of {total} checks passed"
+    if failed:
+        reason = f"{failed} of {total} checks failed: {found.failed[0].sentence()}"
+    elif drifted:
+        reason = f"{len(drifted)} columns have drifted, {drifted[0].column} most (PSI {drifted[0].psi:.3g})"
+    elif not inputs.contract:
+        reason = f"{found.rows:,} rows; no contract says what they must be"
+    details: dict[str, Any] = {
+        "files": found.files,
+        "checks": [_row(check) for check in sorted(found.checks, key=lambda c: not c.failed)],
+        "columns": found.columns,
+        "pictures": pictures,
+    }
+    if found.drift:
+        details["drift"] = [column.as_json() for column in found.drift.columns]
+        details["skipped"] = found.drift.skipped
+    return Result(
+        ValidateDataOutputs(fingerprint=found.fingerprint, rows=found.rows, checks=total, failed=failed),
+        details=details,
+        passed=not failed and not drifted,
+        reason=reason,
+        subject={"data": found.fingerprint},
+        place=found.failed[0].place if found.failed else None,
+    )
+
+
+def _row(check: Check) -> dict[str, Any]:
+    from ..data.findings import printable
+
+    row = {"column": printable(check.column), "check": check.name, "failed": check.failed}
+    if check.failed:
+        row |= {"why": printable(check.why), "examples": check.examples, "place": str(check.place or "")}
+    return row
+
+
+ACTION = Action(
+    "validate-data",
+    "data",
+    ValidateDataInputs,
+    ValidateDataOutputs,
+    run,
+    icon="check-square",
+)

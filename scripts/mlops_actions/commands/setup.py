@@ -1,0 +1,183 @@
+"""Commands for setting a repository up: `init`, `config`, `schema`. They are no actions: no workflow needs them."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import click
+
+from ..errors import BadInput, MlopsError
+from ..generated import OWNER
+from ..inputs import kebab
+from ..runtime import chain, config
+
+WORKFLOW = """\
+name: mlops
+on:
+  push: {{branches: [{branch}]}}
+  pull_request:
+  schedule:
+    - cron: "17 3 * * 1"
+  workflow_dispatch:
+    inputs:
+      parameters: {{description: "Pipeline parameters, name=value", type: string}}
+      tune: {{description: Tune hyperparameters, type: choice, options: [auto, always, never]}}
+      deploy: {{description: Deploy the model, type: choice, options: [auto, always, never]}}
+permissions: {{}}
+jobs:
+  mlops:
+    uses: {owner}/.github/workflows/mlops.yml@v1
+    permissions: {{contents: read, packages: write, pull-requests: write}}
+    with:
+      parameters: ${{{{ inputs.parameters }}}}
+      tune: ${{{{ inputs.tune || 'auto' }}}}
+      deploy: ${{{{ inputs.deploy || 'auto' }}}}
+      store: ${{{{ vars.MLOPS_STORE }}}}
+      store-endpoint: ${{{{ vars.MLOPS_STORE_ENDPOINT }}}}
+    secrets:
+      AWS_ACCESS_KEY_ID: ${{{{ secrets.AWS_ACCESS_KEY_ID }}}}
+      AWS_SECRET_ACCESS_KEY: ${{{{ secrets.AWS_SECRET_ACCESS_KEY }}}}
+"""
+
+
+@click.command("init", short_help="Write the workflow file, mlops.yaml and its schema for a repository.")
+@click.option("--pipeline", default="", help="The pipeline file.  [default: found by its @dsl.pipeline]")
+@click.option("--model", default="", help="Name of the model in the registry.  [default: the folder's name]")
+@click.option("--branch", default="main", help="The default branch.  [default: main]")
+@click.option("--force", is_flag=True, help="Write over files that are there.")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=".")
+def init_command(pipeline: str, model: str, branch: str, force: bool, folder: Path) -> None:
+    """Set a repository up: a workflow of about 20 lines, an mlops.yaml with what was found, and its schema."""
+    with plain_errors():
+        root = folder.resolve()
+        found = pipeline or find_pipeline(root)
+        files = {
+            root / ".github" / "workflows" / "mlops.yml": WORKFLOW.format(branch=branch, owner=OWNER),
+            root / "mlops.yaml": first_config(root, found, model or _model_name(root)),
+            root / "mlops.schema.json": json.dumps(config.schema(), indent=2) + "\n",
+        }
+        there = [path for path in files if path.exists()]
+        if there and not force:
+            names = ", ".join(str(path.relative_to(root)) for path in there)
+            raise BadInput(f"{names} exists already", fix="Nothing was written; `--force` writes over it")
+        for path, text in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            click.echo(f"wrote {path.relative_to(root)}")
+        click.echo("Next: `mlops doctor`, then `mlops run-pipeline`; commit, push, and open a pull request.")
+
+
+@click.command("config", short_help="Print each value of an action's inputs, and where it came from.")
+@click.argument("action", type=click.Choice(chain.NAMES), required=False)
+@click.option("--environment", default="", help="The section of `environments` to apply.")
+@click.option("--file", "file", type=click.Path(path_type=Path), default=Path("mlops.yaml"), help="The configuration.")
+@click.option("--all", "everything", is_flag=True, help="Defaults too.")
+def config_command(action: str | None, environment: str, file: Path, everything: bool) -> None:
+    """Explain the configuration: each value that is set (or, with --all, each value) and the file and line, variable or
+    default that it came from."""
+    with plain_errors():
+        project = config.read_project(file)
+        for name in [action] if action else chain.NAMES:
+            declared = chain.load(name)
+            resolved = config.resolve(declared, {}, config.environ(), project, environment)
+            shown = [
+                (kebab(field), getattr(resolved.inputs, field), origin)
+                for field, origin in resolved.origins.items()
+                if everything or origin != "default"
+            ]
+            if not shown:
+                continue
+            click.secho(name, bold=True)
+            width = max(len(field) for field, _, _ in shown)
+            for field, value, origin in shown:
+                click.echo(f"  {field.ljust(width)}  {_show(value)}  " + click.style(f"({origin})", dim=True))
+
+
+@click.command("schema", short_help="Print the JSON Schema of mlops.yaml.")
+def schema_command() -> None:
+    """Print the JSON Schema of mlops.yaml, for editors and other tools."""
+    click.echo(json.dumps(config.schema(), indent=2))
+
+
+@click.command("rbac", short_help="Print the Kubernetes manifest of a service account with the rights that are used.")
+@click.option("--namespace", required=True, help="Where runs and trials are.")
+@click.option("--service-account", default="mlops-actions", show_default=True, help="Its name.")
+@click.option("--for", "parts", multiple=True, help="Only for this: `katib` or `kfp`; may be repeated.")
+def rbac_command(namespace: str, service_account: str, parts: tuple[str, ...]) -> None:
+    """Print a service account with exactly the rights that the engines use, each with its reason, for an administrator:
+
+    mlops rbac --namespace team-a | kubectl apply -f -
+    """
+    from ..kubernetes.rights import PARTS, manifest
+
+    with plain_errors():
+        if unknown := [part for part in parts if part not in PARTS]:
+            raise BadInput(f"No rights are known for {unknown[0]!r}", fix=f"Known: {', '.join(PARTS)}")
+        click.echo(manifest(namespace, service_account, parts or PARTS), nl=False)
+
+
+def find_pipeline(root: Path) -> str:
+    """The one Python file below a folder that declares a pipeline.
+
+    Raises:
+        BadInput: there is none, or there are several.
+    """
+    hidden = re.compile(r"(^|/)(\.|node_modules|site-packages|tests?/)")
+    names = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*.py"))]
+    named = re.compile(r"^@(kfp\.)?(dsl\.)?pipeline\b", re.MULTILINE)
+    found = [n for n in names if not hidden.search(n) and named.search((root / n).read_text(errors="replace"))]
+    if not found:
+        raise BadInput(
+            f"No file below {root} has a @dsl.pipeline", fix="Write one (see examples/minimal), or name it: --pipeline"
+        )
+    if len(found) > 1:
+        raise BadInput(f"Several files have a @dsl.pipeline: {', '.join(found)}", fix="Name one: --pipeline")
+    return found[0]
+
+
+def first_config(root: Path, pipeline: str, model: str) -> str:
+    """A first `mlops.yaml`, with a section for what the folder has and hints for the rest."""
+    lines = ["# yaml-language-server: $schema=mlops.schema.json", f"model: {model}"]
+    if (root / "requirements.txt").is_file():
+        lines.append("requirements: requirements.txt")
+    lines += ["", "run-pipeline:", f"  pipeline: {pipeline}"]
+    if (root / "experiment.yaml").is_file():
+        lines += ["", "tune-hyperparams:", "  experiment: experiment.yaml"]
+    if (root / "features" / "feature_store.yaml").is_file():
+        lines += ["", "materialize-features:", "  repository: features"]
+    if (root / "Dockerfile").is_file():
+        lines += ["", "build-image:", "  dockerfile: Dockerfile"]
+    lines += [
+        "",
+        "# evaluate-model:",
+        '#   thresholds: {auc: ">= 0.7"}',
+        "",
+        "# environments:",
+        "#   pull-request:            # applied to pull requests: small and fast",
+        "#     run-pipeline:",
+        "#       parameters: {}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _model_name(root: Path) -> str:
+    return re.sub(r"[^a-z0-9._-]+", "-", root.name.lower()).strip("-._") or "model"
+
+
+def _show(value: object) -> str:
+    return json.dumps(value, default=str) if not isinstance(value, str | Path) else str(value)
+
+
+class plain_errors:
+    """A failure as one line and its exit code."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, MlopsError):
+            where = f"{error.place}: " if error.place else ""
+            click.secho(f"{error.title}: {where}{error}", fg="red", err=True)
+            sys.exit(error.exit_code)

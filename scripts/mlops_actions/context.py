@@ -1,0 +1,58 @@
+"""The code that is worked on, and the event that caused the work."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Context:
+    """The code that is worked on, and the event that caused the work.
+
+    Attributes:
+        repository: `owner/name`.
+        commit: the full hash; "" outside git.
+        branch: its short name; on a push of a tag, the tag's.
+        tag: the tag that was pushed; "" for a branch.
+        default_branch: of the repository; "" when it is not known.
+        event: `push`, `pull_request`, `workflow_dispatch`, `schedule` …; "terminal" off GitHub.
+        pull_request: its number, or None.
+        actor: who caused the event; on a laptop, git's user.
+        fork: whether the pull request comes from another repository.
+        run: name of the chain's run; on a laptop one for each consumer's folder.
+        url: page of the run.
+        on_runner: whether this is a step of a workflow.
+        server: GitHub's web address.
+        api: GitHub's API address.
+    """
+
+    repository: str = ""
+    commit: str = ""
+    branch: str = ""
+    tag: str = ""
+    default_branch: str = ""
+    event: str = "terminal"
+    pull_request: int | None = None
+    actor: str = ""
+    fork: bool = False
+    run: str = "local"
+    url: str = ""
+    on_runner: bool = False
+    server: str = "https://github.com"
+    api: str = "https://api.github.com"
+
+    @property
+    def pull(self) -> bool:
+        """Whether this is a pull request."""
+        return self.event in ("pull_request", "pull_request_target")
+
+    @property
+    def trusted(self) -> bool:
+        """Whether this may change what others use: on the default branch, or where no branch is known."""
+        return not self.pull and self.branch in ("", self.default_branch or self.branch)
+
+    def source(self) -> dict[str, Any]:
+        """What a record keeps of it."""
+        kept = ("repository", "commit", "branch", "event", "pull_request", "actor", "url")
+        return {name: value for name, value in asdict(self).items() if name in kept and value}

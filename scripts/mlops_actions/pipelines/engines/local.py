@@ -1,0 +1,16 @@
+"""The engine `local`: this machine."""
+
+from __future__ import annotations
+
+from ...engines import Engine
+from ...inputs import CodeInputs
+from ..engine import PipelineEngine, Site
+
+
+def _make(inputs: CodeInputs, site: Site) -> PipelineEngine:
+    from ..local import LocalEngine
+
+    return LocalEngine(inputs, site)
+
+
+ENGINE = Engine("local", "this machine", _make)

@@ -1,0 +1,46 @@
+"""What is kept of one run of one action: lineage, evidence, and what a report shows."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from . import __version__
+
+Verdict = Literal["passed", "rejected", "bad-input", "failed", "cancelled"]
+
+
+class Problem(BaseModel):
+    """How an action failed, as a report shows it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    exit_code: int
+    what: str
+    why: str = ""
+    fix: str = ""
+    place: str = ""
+    log: str = ""
+
+
+class Record(BaseModel):
+    """What one run of one action was given, found and gave: the unit of lineage, evidence and reports."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    action: str
+    run: str = ""
+    verdict: Verdict = "passed"
+    reason: str = ""
+    key: str = ""
+    reused: bool = False
+    started: str
+    seconds: float
+    tool: str = f"mlops-actions {__version__}"
+    source: dict[str, Any] = {}
+    subject: dict[str, str] = {}
+    inputs: dict[str, Any] = {}
+    outputs: dict[str, Any] = {}
+    details: dict[str, Any] = {}
+    problem: Problem | None = None

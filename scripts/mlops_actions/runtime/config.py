@@ -1,0 +1,294 @@
+"""`mlops.yaml`: read, checked, and laid together with options and variables into an action's inputs.
+
+The order, first found wins: the option or input; the variable MLOPS_<NAME> (for inputs that several actions share, and
+for secrets, which have no option and no place in the file: a command line and a repository are read by others); the
+section of the environment (the action's part of it, then its top level); the action's section; the top level; the
+default. `Resolved.origins` says which it was.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from ..errors import BadInput, Place
+from ..inputs import SHARED, Inputs, Outputs, is_secret, kebab
+from ..project import Path_, Project
+from ..stores.store import StoreOptions
+from ..yaml_io import Loader, load_yaml, places
+from . import chain
+from .action import Action
+
+I = TypeVar("I", bound=Inputs)  # noqa: E741
+O = TypeVar("O", bound=Outputs)  # noqa: E741
+
+SCHEMA_URL = "https://raw.githubusercontent.com/mlops-actions/mlops-actions/v1/scripts/mlops.schema.json"
+_CALL_ONLY = ("config", "working_directory", "environment")
+"""Inputs that say where the configuration is, and so cannot stand in it."""
+
+
+@dataclass(frozen=True)
+class Resolved(Generic[I]):
+    """An action's inputs, and for each one where its value came from, in words."""
+
+    inputs: I
+    origins: Mapping[str, str]
+
+
+def read_project(path: Path, *, required: bool = False) -> Project:
+    """Read and check a configuration file; an absent one is an empty one unless it is required.
+
+    Raises:
+        BadInput: with the place of what is wrong, and the nearest known name for an unknown key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if required:
+            raise BadInput(f"There is no {path}", fix="`mlops init` writes one") from None
+        return Project(path.name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} cannot be read", why=str(error)) from error
+    try:
+        node = yaml.compose(text, Loader=Loader)
+        values = load_yaml(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = Place(path.name, mark.line + 1, mark.column + 1) if mark else Place(path.name)
+        problem = getattr(error, "problem", None) or str(error)
+        raise BadInput(f"{path.name} is not valid YAML", why=problem, fix="Correct that line", place=place) from None
+    if values is None:
+        return Project(path.name)
+    project = Project(path.name, values if isinstance(values, dict) else {}, dict(places(node)))
+    try:
+        _model().model_validate(values)
+    except ValidationError as error:
+        raise _refusal(error, project) from None
+    return project
+
+
+def resolve(
+    action: Action[I, O],
+    given: Mapping[str, Any],
+    environ: Mapping[str, str],
+    project: Project,
+    environment: str = "",
+) -> Resolved[I]:
+    """Lay an action's inputs together.
+
+    Args:
+        action: whose inputs.
+        given: options and inputs by field name; "" and None mean not given.
+        environ: variables, for MLOPS_<NAME>.
+        project: the configuration.
+        environment: the section of it to apply, or "".
+
+    Raises:
+        BadInput: a value does not fit, or there is no such environment.
+    """
+    if environment and environment not in project.environments():
+        known = ", ".join(project.environments()) or "none"
+        raise BadInput(
+            f"{project.name} has no environment {environment!r}",
+            why=f"It has: {known}",
+            fix="Add it, or correct `environment`",
+            place=project.place(("environments",)),
+        )
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    places: dict[str, Place] = {}
+    for name, info in action.inputs.model_fields.items():
+        option = given.get(name)
+        variable = f"MLOPS_{name.upper()}"
+        if option not in (None, "", ()):
+            values[name], origins[name] = option, "input"
+        elif (_is_shared(name) or is_secret(info.annotation)) and environ.get(variable):
+            values[name], origins[name] = environ[variable], f"variable {variable}"
+        else:
+            for path in () if is_secret(info.annotation) else _paths(action.name, kebab(name), environment):
+                found = _dig(project.values, path)
+                if found is not None:
+                    place = project.place(path)
+                    values[name], origins[name], places[name] = found, str(place), place
+                    break
+            else:
+                origins[name] = "default"
+    try:
+        return Resolved(action.inputs.model_validate(values), origins)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]).replace("-", "_")
+        where = "" if name in places else f" ({origins.get(name, 'input')})"
+        raise BadInput(
+            f"{kebab(name)}{where}: {_words(first)}",
+            fix=f"See `mlops {action.name} --help`",
+            place=places.get(name),
+        ) from None
+
+
+def sections(project: Project, environment: str) -> dict[str, dict[str, Any]]:
+    """Each action's section as it is in an environment: the environment's values over those of all."""
+    there = [project.values, (project.values.get("environments") or {}).get(environment) or {}]
+    names = [name for name in chain.NAMES if any(name in values for values in there)]
+    return {name: {k: v for values in there for k, v in (values.get(name) or {}).items()} for name in names}
+
+
+def place_of(project: Project, action: str, name: str, environment: str) -> Place | None:
+    """Where an input of an action stands, if the file has it."""
+    return next((project.place(p) for p in _paths(action, name, environment) if p in project.places), None)
+
+
+def store_options(inputs: Inputs, environ: Mapping[str, str]) -> StoreOptions:
+    """How to reach the store: the inputs, and the credentials in the variables that every S3 client reads."""
+    names = {
+        "AWS_ACCESS_KEY_ID": "aws_access_key_id",
+        "AWS_SECRET_ACCESS_KEY": "aws_secret_access_key",
+        "AWS_SESSION_TOKEN": "aws_session_token",
+    }
+    return StoreOptions(
+        endpoint=inputs.store_endpoint or environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL", ""),
+        region=inputs.store_region,
+        credentials={theirs: environ[ours] for ours, theirs in names.items() if environ.get(ours)},
+    )
+
+
+def secrets_in(environ: Mapping[str, str]) -> Iterator[str]:
+    """The values of variables that are secret wherever they are seen."""
+    for name, value in environ.items():
+        if value and name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "GITHUB_TOKEN", "GH_TOKEN"):
+            yield value
+
+
+def secrets_of(action: Action[Any, Any], given: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
+    """The values of an action's secret inputs, before anything is said. A kubeconfig's secret parts are masked by who
+    reads it: its lines (`kind: Config`) are words that logs need.
+    """
+    for name, info in action.inputs.model_fields.items():
+        value = given.get(name) or environ.get(f"MLOPS_{name.upper()}")
+        if is_secret(info.annotation) and value and name != "kubeconfig":
+            yield str(value)
+
+
+def home(environ: Mapping[str, str]) -> Path:
+    """Where embedded engines keep their state: MLOPS_HOME, or mlops-actions in the user's data folder."""
+    given, base = environ.get("MLOPS_HOME"), environ.get("XDG_DATA_HOME")
+    return Path(given) if given else (Path(base) if base else Path.home() / ".local" / "share") / "mlops-actions"
+
+
+def environ() -> Mapping[str, str]:
+    """This process's variables. Other modules are given what they need of them."""
+    return os.environ
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of `mlops.yaml`, for editors."""
+    made = _model().model_json_schema(by_alias=True)
+    head = {"$schema": "http://json-schema.org/draft-07/schema#", "$id": SCHEMA_URL, "title": "mlops.yaml"}
+    return {**made, **head}
+
+
+@cache
+def _model() -> type[BaseModel]:
+    """The whole file: shared inputs, a section an action, and the same again for each environment."""
+    sections: dict[str, Any] = {}
+    for name in chain.NAMES:
+        action = chain.load(name)
+        part = _partial(action.name, action.inputs, _CALL_ONLY, action.summary)
+        sections[name.replace("-", "_")] = (part | None, Field(None, description=action.summary))
+    shared: dict[str, Any] = {}
+    for base in SHARED:
+        shared |= _optional(base, _CALL_ONLY)
+    environment = create_model("Environment", __config__=_CONFIG, **shared, **sections)
+    environments = Annotated[
+        dict[str, environment | None] | None,  # type: ignore[valid-type]
+        Field(description="Values for one environment, such as staging or production, in the order of promotion."),
+    ]
+    return create_model("Project", __config__=_CONFIG, **shared, **sections, environments=(environments, None))
+
+
+_CONFIG = ConfigDict(extra="forbid", alias_generator=kebab)
+
+
+def _partial(name: str, inputs: type[Inputs], without: tuple[str, ...], summary: str) -> type[BaseModel]:
+    title = "".join(part.title() for part in name.split("-"))
+    return create_model(title, __config__=_CONFIG, __doc__=summary, **_optional(inputs, without))
+
+
+def _optional(inputs: type[Inputs], without: tuple[str, ...]) -> dict[str, Any]:
+    """The model's fields, each of which may be absent. Secrets are left out: they do not belong in a file."""
+    fields: dict[str, Any] = {}
+    for name, info in inputs.model_fields.items():
+        if name in without or is_secret(info.annotation):
+            continue
+        annotation: Any = info.annotation
+        for extra in info.metadata:
+            annotation = Annotated[annotation, extra]
+        default = info.get_default(call_default_factory=True)
+        example = [default] if isinstance(default, str | int | float | bool) and default != "" else None
+        fields[name] = (annotation | None, Field(None, description=info.description, examples=example))
+    return fields
+
+
+def _paths(action: str, name: str, environment: str) -> Iterator[Path_]:
+    """Where an input may stand in the file, first choice first."""
+    shared = _is_shared(name.replace("-", "_"))
+    for start in ([("environments", environment)] if environment else []) + [()]:
+        yield (*start, action, name)
+        if shared:
+            yield (*start, name)
+
+
+def _is_shared(name: str) -> bool:
+    """Whether an input may stand at the top level, and come from a variable: those that several actions have."""
+    return any(name in base.model_fields for base in SHARED)
+
+
+def _dig(values: Any, path: Path_) -> Any:
+    for part in path:
+        if not isinstance(values, Mapping):
+            return None
+        values = values.get(part)
+    return values
+
+
+def _refusal(error: ValidationError, project: Project) -> BadInput:
+    """The first thing that is wrong, in the user's words."""
+    problems = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    first = problems[0]
+    path = tuple(part for part in first["loc"] if (*first["loc"],))
+    place = project.place(path)
+    dotted = ".".join(str(part) for part in path) or "the file"
+    more = f" ({len(problems) - 1} more after this one)" if len(problems) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        known = _known(path)
+        near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
+        fix = f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(known)}"
+        return BadInput(f"{project.name} has the unknown key `{dotted}`{more}", fix=fix, place=place)
+    return BadInput(f"`{dotted}` {_words(first)}{more}", fix="See `mlops config`", place=place)
+
+
+def _known(path: Path_) -> list[str]:
+    """The names that may stand where the path's last part stands."""
+    if path[0] == "environments":
+        path = path[2:] if len(path) > 2 else path
+    if len(path) > 1 and path[0] in chain.NAMES:
+        action = chain.load(str(path[0]))
+        return sorted(kebab(name) for name in action.inputs.model_fields if name not in _CALL_ONLY)
+    return sorted(kebab(name) for name in _model().model_fields)
+
+
+def _words(problem: Any) -> str:
+    """Pydantic's message in plain words, with the value that it speaks of."""
+    text = str(problem["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    value = problem.get("input")
+    if isinstance(value, str | int | float | bool) and "missing" not in problem["type"]:
+        text += f", not {value!r}"
+    return text

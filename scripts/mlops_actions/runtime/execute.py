@@ -1,0 +1,164 @@
+"""Running an action to its end: inputs, work, outputs, record, summary, exit code."""
+
+from __future__ import annotations
+
+import signal
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from time import monotonic
+from types import FrameType
+from typing import Any
+
+from .. import environments
+from ..console import Console
+from ..context import Context
+from ..errors import BadInput, Cancelled, MlopsError, Rejected, RemoteFailed
+from ..inputs import Inputs, kebab
+from ..records import Record, Verdict
+from ..workspace import Workspace
+from . import config
+from .action import Action
+from .record import as_json, problem_of, public_inputs, record_of
+from .result import Result
+from .step import Step, work_path
+
+_VERDICTS: dict[int, Verdict] = {0: "passed", 1: "rejected", 2: "bad-input", 3: "failed", 130: "cancelled"}
+
+
+def execute(
+    action: Action[Any, Any],
+    given: Mapping[str, Any],
+    context: Context,
+    console: Console,
+) -> int:
+    """Run an action to its end: inputs, work, outputs, record, summary. The exit code.
+
+    A failure is said once, in one annotation; its traceback goes to the debug log.
+    """
+    started, began = datetime.now(timezone.utc), monotonic()
+    environ = config.environ()
+    for secret in config.secrets_in(environ):
+        console.mask(secret)
+    step: Step | None = None
+    inputs: Inputs | None = None
+    result: Result[Any] | None = None
+    error: MlopsError | None = None
+    with _signals():
+        try:
+            step, inputs = prepare(action, given, context, console, environ)
+            result = action.run(inputs, step)
+        except (Exception, KeyboardInterrupt) as raised:
+            error = _as_ours(raised)
+            console.debug(traceback.format_exc())
+    code = error.exit_code if error else 0 if result is None or result.passed else 1
+    record = record_of(action.name, started, monotonic() - began, result).model_copy(
+        update={
+            "run": step.run if step else "",
+            "verdict": _VERDICTS.get(code, "cancelled"),
+            "source": context.source(),
+            "inputs": public_inputs(inputs),
+            "problem": problem_of(error) if error else None,
+            **({"details": as_json(error.details)} if error else {}),
+        }
+    )
+    record = Record.model_validate_json(console.hide(record.model_dump_json()))
+    unkept = _keep(record, step)
+    error = error or unkept
+    code = error.exit_code if error else code
+    if record.verdict == "passed" and record.reason:
+        console.say(f"{record.action}: {record.reason} ({record.seconds:.1f} s)")
+    _finish(record, console)
+    if error:
+        console.failure(error)
+    elif code:
+        console.failure(Rejected(record.reason or f"{record.action} says no", place=result.place if result else None))
+    return code
+
+
+def prepare(
+    action: Action[Any, Any], given: Mapping[str, Any], context: Context, console: Console, environ: Mapping[str, str]
+) -> tuple[Step, Inputs]:
+    """What a run of an action may use, and its inputs.
+
+    Raises:
+        BadInput: the folder, the configuration or an input is wrong.
+    """
+    for secret in config.secrets_of(action, given, environ):
+        console.mask(secret)
+    root = Path(given.get("working_directory") or environ.get("MLOPS_WORKING_DIRECTORY") or ".").resolve()
+    if not root.is_dir():
+        raise BadInput(f"The folder {root} does not exist", fix="Correct `working-directory`")
+    named = given.get("config") or environ.get("MLOPS_CONFIG")
+    project = config.read_project(root / (named or "mlops.yaml"), required=bool(named))
+    environment = given.get("environment") or environ.get("MLOPS_ENVIRONMENT") or ""
+    resolved = config.resolve(action, given, environ, project, environment)
+    inputs: Inputs = resolved.inputs
+    for name, origin in resolved.origins.items():
+        console.debug(f"{kebab(name)} = {getattr(inputs, name)!r} ({origin})")
+    home = config.home(environ)
+    workspace = Workspace(
+        root=root,
+        home=home,
+        cache=environments.cache_folder(),
+        environ=environ,
+        console=console,
+        store_url=inputs.store or (home / "store").as_uri(),
+        store_options=config.store_options(inputs, environ),
+    )
+    step = Step(action.name, console, context, workspace, inputs.run or context.run, project, inputs.reuse)
+    return step, inputs
+
+
+def _keep(record: Record, step: Step | None) -> MlopsError | None:
+    """Write the record to the run's folder, and under its key when it is finished work."""
+    if step is None or record.action in ("plan", "report", "doctor"):
+        return None
+    variant = record.details.get("variant")
+    name = f"{record.action}@{variant}" if variant else record.action
+    try:
+        step.workspace.store.put_json(f"runs/{record.run}/{name}.json", record.model_dump(mode="json"))
+        if record.key and record.verdict == "passed" and not record.reused:
+            step.workspace.store.put_json(work_path(record.action, record.key), record.model_dump(mode="json"))
+    except MlopsError as error:
+        return error
+    return None
+
+
+def _finish(record: Record, console: Console) -> None:
+    from ..reports.sections import section  # a template engine is not needed before the work is done
+
+    console.finish({**record.outputs, "record": record.model_dump(mode="json", exclude_defaults=True)}, section(record))
+
+
+def _as_ours(raised: BaseException) -> MlopsError:
+    if isinstance(raised, MlopsError):
+        return raised
+    if isinstance(raised, KeyboardInterrupt):
+        return Cancelled(signal.SIGINT)
+    if isinstance(raised, OSError):
+        full = raised.errno == 28
+        fix = "Free some space, then run this again" if full else ""
+        return RemoteFailed(f"{type(raised).__name__}: {raised}", fix=fix)
+    return RemoteFailed(
+        f"Unexpected error (this is a bug in mlops-actions): {type(raised).__name__}: {raised}",
+        fix="Run it again with RUNNER_DEBUG=1, and open an issue with the traceback",
+    )
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """SIGINT and SIGTERM raise `Cancelled` where the work is, so that every `finally` on the way is run."""
+
+    def cancel(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise Cancelled(number, f"Cancelled by {signal.Signals(number).name}")
+
+    before = {number: signal.signal(number, cancel) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

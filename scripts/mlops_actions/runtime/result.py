@@ -1,0 +1,38 @@
+"""What an action's function returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from ..errors import Place
+from ..inputs import Outputs
+
+O = TypeVar("O", bound=Outputs)  # noqa: E741
+
+
+@dataclass(frozen=True)
+class Result(Generic[O]):
+    """What an action's function returns.
+
+    Attributes:
+        outputs: the values for the steps that follow.
+        details: JSON for the report's template: what a person wants to see.
+        passed: False when the work was done and the answer is no (exit code 1).
+        reason: one sentence: why the answer is no, or what was done.
+        subject: what this result speaks of, such as {"model": "sha256:…"}; evidence is matched by it.
+        key: hash of all that decides the result, which `Step.once` sets; the same key finds it again.
+        reused: the result was found, not made.
+        reusable: whether the same work, asked for again, may be given this result.
+        place: where the annotation stands when the answer is no.
+    """
+
+    outputs: O
+    details: dict[str, Any] = field(default_factory=dict)
+    passed: bool = True
+    reason: str = ""
+    subject: dict[str, str] = field(default_factory=dict)
+    key: str = ""
+    reused: bool = False
+    reusable: bool = True
+    place: Place | None = None

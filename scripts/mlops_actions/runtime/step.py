@@ -1,0 +1,144 @@
+"""A step: one action at work in a run of the chain, which finds what earlier steps gave and what was done before."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from ..console import Console
+from ..context import Context
+from ..inputs import LineageInputs, Outputs
+from ..project import Project
+from ..records import Record
+from ..workspace import Workspace
+from .record import record_of
+from .result import Result
+
+O = TypeVar("O", bound=Outputs)  # noqa: E741
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an action's function is given beside its inputs.
+
+    Attributes:
+        action: the action's name.
+        console: where it speaks.
+        context: the commit, branch and event.
+        workspace: the folders and the store.
+        run: name of the run of the chain.
+        project: the configuration file, for the few that look beyond their own inputs.
+        reuse: whether work that was done before may be taken.
+    """
+
+    action: str
+    console: Console
+    context: Context
+    workspace: Workspace
+    run: str
+    project: Project
+    reuse: bool
+
+    def key(self, **parts: object) -> str:
+        """The hash of all that decides a result. Every part must have JSON."""
+        text = json.dumps({"action": self.action, **parts}, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def once(
+        self,
+        key: str,
+        outputs: type[O],
+        work: Callable[[], Result[O]],
+        *,
+        gone: Callable[[Result[O]], str] = lambda _: "",
+    ) -> Result[O]:
+        """The result of the work with a key: found if it was done before, else done now, by one process at a time.
+
+        Args:
+            key: hash of all that decides the result; "" when nothing of it may be reused.
+            outputs: what the action gives.
+            work: does it.
+            gone: says why an earlier result does not hold any more; "" when it does.
+        """
+        if not key:
+            return work()
+        if found := self._finished(key, outputs, gone):
+            return found
+        with self.workspace.lock(f"{self.action} {key}"):
+            if found := self._finished(key, outputs, gone):
+                return found
+            result = work()
+            result = replace(result, key=key if result.reusable else "")
+            if result.key and result.passed:
+                # Now, while the lock is held, for whoever waits for it; `execute` writes the whole record at the end.
+                record = record_of(self.action, datetime.now(timezone.utc), 0.0, result)
+                text = self.console.hide(record.model_dump_json())
+                self.workspace.store.put(work_path(self.action, key), text.encode())
+            return result
+
+    def records(self) -> list[Record]:
+        """The records of this run of the chain, in the order they were started."""
+        store, found = self.workspace.store, []
+        for entry in store.list(f"runs/{self.run}/"):
+            try:
+                found.append(Record.model_validate(store.get_json(entry.path)))
+            except (FileNotFoundError, ValidationError, ValueError):
+                self.console.debug(f"{entry.path} is not a record")
+        return sorted(found, key=lambda record: record.started)
+
+    def previous(self, action: str, **subject: str) -> Record | None:
+        """The record of an action earlier in this run of the chain, if it speaks of this subject."""
+        found = [record for record in self.records() if record.action == action]
+        return next((r for r in reversed(found) if subject.items() <= r.subject.items()), None)
+
+    def output_of(self, action: str, output: str) -> Any:
+        """What an earlier action of this run of the chain gave as an output; "" when there is none."""
+        record = self.previous(action)
+        return (record.outputs.get(output) if record else None) or ""
+
+    def lineage(self, inputs: LineageInputs) -> dict[str, str]:
+        """The data's fingerprint and the features' digest by their inputs: given, else found in this run, else ""."""
+        return {
+            "data-fingerprint": inputs.data_fingerprint or self.output_of("validate-data", "fingerprint"),
+            "features-digest": inputs.features_digest or self.output_of("materialize-features", "features-digest"),
+        }
+
+    def built_image(self) -> str:
+        """The image that build-image pushed in this run of the chain, with its digest; "" when there is none."""
+        reference = str(self.output_of("build-image", "image-ref"))
+        return reference if "@" in reference else ""
+
+    def _finished(self, key: str, outputs: type[O], gone: Callable[[Result[O]], str]) -> Result[O] | None:
+        """The result of the same work, if it was done before, may be taken, and what it made is still there."""
+        if not self.reuse:
+            return None
+        store = self.workspace.store
+        try:
+            record = Record.model_validate(store.get_json(work_path(self.action, key)))
+            made = outputs.model_validate(record.outputs)
+        except (FileNotFoundError, ValidationError, ValueError):
+            return None
+        result = Result(made, record.details, True, record.reason, record.subject, key, reused=True)
+        prefix = store.url + "/"
+        uris = [value for value in record.outputs.values() if isinstance(value, str) and value.startswith(prefix)]
+        missing = [f"{uri} is gone" for uri in uris if not self._exists(uri[len(prefix) :])]
+        if why := missing[0] if missing else gone(result):
+            self.console.say(f"Done before, but {why}: doing it again")
+            return None
+        self.console.say(f"Reused: the same work was done at {record.started}")
+        return result
+
+    def _exists(self, path: str) -> bool:
+        store = self.workspace.store
+        return store.exists(path) or any(True for _ in store.list(path + "/"))
+
+
+def work_path(action: str, key: str) -> str:
+    """Where the store keeps the record of finished work."""
+    return f"work/{action}/{key}.json"

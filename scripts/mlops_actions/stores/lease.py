@@ -1,0 +1,216 @@
+"""A lease in the store: one holder of a name at a time, on whatever machine, with an owner and an expiry.
+
+The holder renews it. One that is killed leaves it to expire; on the same machine the next one sees that the process is
+gone and does not wait. Clocks of machines are not compared: who waits takes a lease over when it has not been renewed
+for its whole time, by the waiter's own clock. Every step is a create-only or compare-and-swap write, so that of two
+that want the same lease one gets it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from ..errors import RemoteFailed
+from ..waiting import Clock
+from .store import Store, to_json
+
+TERM = 30.0
+"""Seconds after which a lease that nobody renews is free."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a lease.
+
+    Attributes:
+        id: of this holding; two of one process differ.
+        name: what a person is shown, such as a run's URL.
+        host, boot, pid: the process; `boot` tells two lives of a machine, or two containers of one name, apart.
+    """
+
+    id: str
+    name: str
+    host: str
+    boot: str
+    pid: int
+
+    @classmethod
+    def here(cls, name: str) -> Owner:
+        """This process."""
+        return cls(uuid.uuid4().hex, name, socket.gethostname(), _boot(), os.getpid())
+
+    def is_gone(self) -> bool:
+        """Whether its process is known to have ended; of another machine's nothing is known."""
+        if os.name == "nt" or not self.boot or (self.host, self.boot) != (socket.gethostname(), _boot()):
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False
+
+
+class Lost(Exception):
+    """The lease was taken by another process, because it could not be renewed in time."""
+
+
+@dataclass
+class Lease:
+    """A lease that is held; `check` raises when it is not any more."""
+
+    store: Store
+    path: str
+    owner: Owner
+    term: float
+    renewed: float
+    clock: Clock
+    lost: str = ""
+
+    def check(self) -> None:
+        """Raise unless the lease is certainly still held.
+
+        Raises:
+            RemoteFailed: it was lost, or could not be renewed for so long that another may have it.
+        """
+        if self.lost or self.clock.now() - self.renewed > self.term:
+            raise RemoteFailed(
+                f"The lock {self.store.uri(self.path)} was lost",
+                why=self.lost or f"It could not be renewed for {self.term:.0f} seconds",
+                fix="Run this again: what was finished is not redone",
+            )
+
+    def renew(self) -> None:
+        """Write a new expiry.
+
+        Raises:
+            Lost: another process has the lease.
+        """
+        began = self.clock.now()
+        if not self._replace(self.owner):
+            raise Lost
+        self.renewed = began
+
+    def release(self) -> None:
+        """Free the lease, if it still is ours."""
+        self._replace(None)
+
+    def _replace(self, owner: Owner | None) -> bool:
+        data, tag = self.store.get_tagged(self.path)
+        holder, _ = _holder(data, self.term)
+        ours = holder is not None and holder.id == self.owner.id
+        return ours and self.store.replace(self.path, _content(owner, self.term), tag)
+
+
+@contextmanager
+def lease(
+    store: Store,
+    path: str,
+    owner: str,
+    waiting: Callable[[str], None],
+    term: float = TERM,
+    clock: Clock | None = None,
+) -> Iterator[Lease]:
+    """Hold the lease at a path of the store while the block runs; wait for it before.
+
+    Args:
+        store: whose writes are create-only and compare-and-swap.
+        path: of the lease's object.
+        owner: what another process that waits shows of this one.
+        waiting: is told once for each holder that is waited for.
+        term: seconds that it lasts without being renewed.
+        clock: for the waiting; by default the machine's.
+
+    Raises:
+        RemoteFailed: the store cannot be used.
+    """
+    held = _acquire(store, path, Owner.here(owner), waiting, term, clock or Clock())
+    ended = threading.Event()
+    renewing = threading.Thread(target=_renew, args=(held, ended), name="lease", daemon=True)
+    renewing.start()
+    try:
+        yield held
+    finally:
+        ended.set()
+        renewing.join(timeout=term)
+        with suppress(RemoteFailed, FileNotFoundError):  # it expires by itself
+            held.release()
+
+
+def _acquire(store: Store, path: str, owner: Owner, waiting: Callable[[str], None], term: float, clock: Clock) -> Lease:
+    seen_tag, seen_at, told = "", clock.now(), ""
+    while True:
+        began = clock.now()
+        if store.create(path, _content(owner, term)):
+            return Lease(store, path, owner, term, began, clock)
+        try:
+            data, tag = store.get_tagged(path)
+        except FileNotFoundError:
+            continue
+        holder, its_term = _holder(data, term)
+        if tag != seen_tag:
+            seen_tag, seen_at = tag, clock.now()
+        expired = clock.now() - seen_at > its_term
+        if holder is None or holder.is_gone() or expired:
+            if store.replace(path, _content(owner, term), tag):
+                return Lease(store, path, owner, term, began, clock)
+            continue
+        if holder.id != told:
+            told = holder.id
+            waiting(f"{holder.name} (process {holder.pid} on {holder.host})")
+        clock.wait(min(1.0, its_term / 10))
+
+
+def _renew(held: Lease, ended: threading.Event) -> None:
+    """Renew three times a term, until the end; a store that does not answer is asked again."""
+    while not held.clock.wait(held.term / 3, ended):
+        try:
+            held.renew()
+        except Lost:
+            held.lost = "Another process has taken it"
+            return
+        except Exception as error:  # a store that fails now may answer before the term is over
+            if held.clock.now() - held.renewed > held.term:
+                held.lost = f"It could not be renewed: {error}"
+                return
+
+
+def _content(owner: Owner | None, term: float) -> bytes:
+    """The object: the owner and the expiry, or that it is free. A new mark each time makes its tag new."""
+    content: dict[str, Any] = {"term": term, "mark": uuid.uuid4().hex, "id": ""}
+    if owner:
+        expires = datetime.now(timezone.utc) + timedelta(seconds=term)
+        content |= {**vars(owner), "expires": expires.isoformat()}
+    return to_json(content)
+
+
+def _holder(data: bytes, term: float) -> tuple[Owner | None, float]:
+    """Who holds it by what its object says, and for how long. One that cannot be read is taken over when it expires."""
+    try:
+        found = json.loads(data)
+        if not found["id"]:
+            return None, term
+        owner = Owner(*(found[name] for name in ("id", "name", "host", "boot", "pid")))
+        return owner, float(found["term"])
+    except (ValueError, KeyError, TypeError):
+        return Owner("unreadable", "an unknown process", "", "", 0), term
+
+
+def _boot() -> str:
+    """An id of this life of this machine, or container; "" where there is none, and no process is known to be gone."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}:{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""

@@ -1,0 +1,397 @@
+"""Objects by URI: one interface for `file://`, `s3://`, `gs://` and `az://`, over obstore.
+
+Three ways to write, which every store honours: `put` (last writer wins), `create` (only if absent, If-None-Match) and
+`replace` (only if unchanged since it was read, If-Match). The object store crate has no compare-and-swap for files,
+so for `file://` it is made here with a lock file beside the object.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import obstore
+from filelock import FileLock
+from obstore.exceptions import (
+    AlreadyExistsError,
+    NotFoundError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
+from obstore.store import from_url
+
+from ..errors import BadInput, MlopsError, RemoteFailed
+
+CHUNK = 8 * 1024 * 1024
+LONGEST = timedelta(hours=6)
+"""For one request as a whole, which obstore wants a limit for."""
+CONNECTING = 3.0
+"""Seconds for one connection; with `RETRYING` it is known within ten seconds that nothing is there."""
+RETRYING = timedelta(seconds=6)
+"""After this time since the first request no other one is tried."""
+STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+"""Variables with the keys of an S3 store."""
+SCHEMES = ("file", "s3", "gs", "az")
+
+
+@dataclass(frozen=True)
+class StoreOptions:
+    """How to reach stores.
+
+    Attributes:
+        endpoint: URL of an S3 server that is not AWS.
+        region: of S3.
+        credentials: obstore's own option names (`aws_access_key_id`, …) with their values.
+        timeout: seconds to wait for an answer, or for the next bytes of one. Large objects may take longer.
+    """
+
+    endpoint: str = ""
+    region: str = "us-east-1"
+    credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
+    timeout: float = 30.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An object in a listing: its path in the store, its size in bytes, and what changes when its content does."""
+
+    path: str
+    size: int
+    version: str
+
+
+class Store:
+    """The objects under one URI. Paths are relative to it, with `/` between parts.
+
+    Args:
+        url: `scheme://…`, or a folder.
+        options: how to reach it.
+        hide: takes what must not be seen out of a text; for `put_log`.
+
+    Raises (all methods): RemoteFailed when the store cannot be reached, refuses the keys, has no such bucket or no
+    space; FileNotFoundError when an object that is read is absent.
+    """
+
+    def __init__(
+        self, url: str, options: StoreOptions | None = None, hide: Callable[[str], str] = lambda text: text
+    ) -> None:
+        self.url = _normal(url)
+        self._hide = hide
+        self._options = options or StoreOptions()
+        self._scheme = self.url.split("://")[0]
+        self._root = file_path(self.url) if self._scheme == "file" else None
+        self._objects = self._open()
+
+    def __repr__(self) -> str:
+        return f"Store({self.url!r})"
+
+    def uri(self, path: str) -> str:
+        """The full URI of an object."""
+        return f"{self.url}/{path}"
+
+    def get(self, path: str) -> bytes:
+        """The object's bytes."""
+        return self.get_tagged(path)[0]
+
+    def get_tagged(self, path: str) -> tuple[bytes, str]:
+        """The object's bytes, and the tag that `replace` wants."""
+        with self._explain(path):
+            found = obstore.get(self._objects, path)
+            data = bytes(found.bytes())
+            tag = found.meta.get("e_tag")
+        return data, _content_tag(data) if self._root or not tag else tag
+
+    def get_json(self, path: str) -> Any:
+        """The object as JSON."""
+        return json.loads(self.get(path))
+
+    def exists(self, path: str) -> bool:
+        """Whether there is such an object."""
+        try:
+            with self._explain(path):
+                obstore.head(self._objects, path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write the object, whatever was there."""
+        with self._explain(path):
+            obstore.put(self._objects, path, data)
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Write the object unless it exists; False if it does."""
+        try:
+            with self._explain(path):
+                obstore.put(self._objects, path, data, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def replace(self, path: str, data: bytes, tag: str) -> bool:
+        """Write the object if it still is the one that had `tag` when it was read; False if it changed or is gone."""
+        if self._root:
+            lock = self._root / (path + ".lock")
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(lock):
+                try:
+                    if self.get_tagged(path)[1] != tag:
+                        return False
+                except FileNotFoundError:
+                    return False
+                self.put(path, data)
+                return True
+        try:
+            with self._explain(path):
+                obstore.put(self._objects, path, data, mode={"e_tag": tag}, use_multipart=False)
+        except _Changed:
+            return False
+        return True
+
+    def put_json(self, path: str, value: object) -> None:
+        """Write the value as indented JSON."""
+        self.put(path, to_json(value))
+
+    def put_file(self, source: Path, path: str) -> str:
+        """Upload a file, or a folder's files under `path`; the URI."""
+        if source.is_dir():
+            for file in sorted(item for item in source.rglob("*") if item.is_file()):
+                self.put_file(file, f"{path}/{file.relative_to(source).as_posix()}")
+            return self.uri(path)
+        with self._explain(path):
+            obstore.put(self._objects, path, source)
+        return self.uri(path)
+
+    def put_log(self, source: Path, path: str) -> str:
+        """Upload what a program printed, without the values that must not be seen; the URI."""
+        self.put(path, self._hide(source.read_text(encoding="utf-8", errors="replace")).encode())
+        return self.uri(path)
+
+    def put_blob(self, source: Path) -> str:
+        """Upload a file to `blobs/sha256/<hex>` unless it is there; its digest, `sha256:<hex>`."""
+        digest = file_digest(source)
+        path = blob_path(digest)
+        if not self.exists(path):
+            self.put_file(source, path)
+        return digest
+
+    def get_file(self, path: str, target: Path) -> Path:
+        """Download an object, or all objects under `path/`, to `target`; never leaves a part of a file there."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        part = Path(name)
+        try:
+            with self._explain(path), os.fdopen(handle, "wb") as file:
+                for chunk in obstore.get(self._objects, path).stream(min_chunk_size=CHUNK):
+                    file.write(chunk)
+            part.replace(target)
+        except FileNotFoundError:
+            part.unlink(missing_ok=True)
+            entries = list(self.list(path + "/"))
+            if not entries:
+                raise
+            for entry in entries:
+                self.get_file(entry.path, target / entry.path[len(path) + 1 :])
+        finally:
+            part.unlink(missing_ok=True)
+        return target
+
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        """The objects under a prefix that ends at a `/`, in order of their paths."""
+        entries: list[Entry] = []
+        with self._explain(prefix):
+            for batch in obstore.list(self._objects, prefix=prefix.rstrip("/") or None):
+                entries += [Entry(meta["path"], meta["size"], _version(meta)) for meta in batch]
+        yield from sorted((e for e in entries if not e.path.endswith(".lock")), key=lambda entry: entry.path)
+
+    def delete(self, path: str) -> None:
+        """Delete an object; nothing happens when it is absent."""
+        try:
+            with self._explain(path):
+                obstore.delete(self._objects, path)
+        except FileNotFoundError:
+            pass
+
+    def _open(self) -> Any:
+        if self._root:
+            try:
+                self._root.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise RemoteFailed(
+                    f"The store {self.url} cannot be made", why=str(error), fix="Choose a folder you can write to"
+                ) from error
+            return from_url(self.url)
+        options = self._options
+        config: dict[str, Any] = dict(options.credentials)
+        client: dict[str, Any] = {
+            "timeout": LONGEST,
+            "read_timeout": timedelta(seconds=options.timeout),
+            "connect_timeout": timedelta(seconds=min(CONNECTING, options.timeout)),
+        }
+        if self._scheme == "s3":
+            config["aws_region"] = options.region
+            if options.endpoint:
+                config["aws_endpoint"] = options.endpoint
+                config["aws_virtual_hosted_style_request"] = "false"
+                client["allow_http"] = options.endpoint.startswith("http://")
+        retry: Any = {"max_retries": 4, "retry_timeout": RETRYING}
+        return from_url(self.url, config=cast(Any, config), client_options=cast(Any, client), retry_config=retry)
+
+    @contextmanager
+    def _explain(self, path: str) -> Iterator[None]:
+        """Turn obstore's exceptions into ours."""
+        where = f"the store {self.url}" + (f" at {self._options.endpoint}" if self._options.endpoint else "")
+        try:
+            yield
+        except (NotFoundError, FileNotFoundError) as error:
+            if "NoSuchBucket" in str(error) or "bucket does not exist" in str(error):
+                raise self._no_bucket(where) from error
+            raise FileNotFoundError(self.uri(path)) from error
+        except (AlreadyExistsError, FileExistsError) as error:
+            raise FileExistsError(self.uri(path)) from error
+        except PreconditionError as error:
+            raise _Changed(self.uri(path)) from error
+        except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
+            raise RemoteFailed(
+                f"Access to {where} is refused",
+                why=_reason(error),
+                fix="Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and the rights that the key has"
+                if self._scheme == "s3"
+                else "Check the rights to it",
+            ) from error
+        except MlopsError:
+            raise
+        except (OSError, obstore.exceptions.BaseError) as error:
+            raise self._failure(error, where) from error
+
+    def _failure(self, error: Exception, where: str) -> RemoteFailed:
+        text = str(error)
+        if "NoSuchBucket" in text:
+            return self._no_bucket(where)
+        if "No space left" in text or "StorageFull" in text:
+            return RemoteFailed(f"No space is left in {where}", fix="Free some, then run this again: it goes on")
+        if "InvalidAccessKeyId" in text or "SignatureDoesNotMatch" in text or "AccessDenied" in text:
+            return RemoteFailed(
+                f"Access to {where} is refused",
+                why=_reason(error),
+                fix="Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            )
+        if "169.254.169.254" in text:  # without keys, the cloud's metadata service is asked for some
+            return RemoteFailed(f"There are no keys for {where}", fix="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        if "kind: Connect" in text or "tcp connect error" in text or "dns error" in text:
+            return RemoteFailed(f"Nothing answers for {where}", why=_reason(error), fix="Check `store-endpoint`")
+        return RemoteFailed(
+            f"No use can be made of {where}", why=_reason(error), fix="Check `store` and `store-endpoint`"
+        )
+
+    def _no_bucket(self, where: str) -> RemoteFailed:
+        bucket = urlsplit(self.url).netloc
+        return RemoteFailed(
+            f"There is no bucket {bucket!r} in {where}",
+            fix=f"Create it (`aws s3 mb s3://{bucket}`), or correct `store`",
+        )
+
+
+class _Changed(Exception):
+    """The object is not the one that was read."""
+
+
+def fetch(uri: str, target: Path, options: StoreOptions | None = None) -> Path:
+    """Download any URI, or copy a path without a scheme, to `target`.
+
+    Raises:
+        BadInput: nothing is there.
+        RemoteFailed: the store cannot be used.
+    """
+    try:
+        if "://" not in uri or uri.startswith("file://"):
+            source = file_path(uri) if "://" in uri else Path(uri)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, dirs_exist_ok=True)
+            else:
+                shutil.copyfile(source, target)
+            return target
+        parent, _, name = uri.rstrip("/").rpartition("/")
+        return Store(parent, options).get_file(name, target)
+    except FileNotFoundError:
+        raise BadInput(f"Nothing is at {uri}", fix="Check the URI and the store it is in") from None
+
+
+def file_path(url: str) -> Path:
+    """The path that a `file://` URL names."""
+    return Path(url2pathname(urlsplit(url).path))
+
+
+def file_digest(path: Path) -> str:
+    """`sha256:<hex>` of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def blob_path(digest: str) -> str:
+    """Where a store keeps the bytes with this digest."""
+    return f"blobs/{digest.replace(':', '/')}"
+
+
+def to_json(value: object) -> bytes:
+    """The value as indented JSON with sorted keys, so that equal values are equal bytes."""
+    return (json.dumps(value, indent=2, sort_keys=True, default=str) + "\n").encode()
+
+
+def tree_digest(path: Path) -> str:
+    """The digest of a file, or of a folder: of its files' digests and relative paths in order."""
+    if path.is_file():
+        return file_digest(path)
+    files = sorted(item for item in path.rglob("*") if item.is_file())
+    lines = [f"{file_digest(file)} {file.relative_to(path).as_posix()}\n" for file in files]
+    return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
+
+
+def _version(meta: Any) -> str:
+    return f"{meta.get('e_tag') or ''}-{meta['last_modified'].isoformat()}-{meta['size']}"
+
+
+def _content_tag(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    """The most telling part of obstore's nested, many-line message."""
+    text = str(error)
+    if found := re.search(r"<Message>(.*?)</Message>", text, re.DOTALL):
+        return found[1].strip()[:300]
+    if found := re.search(r'(?:message|error): "([^"]+)"', text):  # the operating system's own words
+        return found[1][:300]
+    if "kind: TimedOut" in text or "kind: Timeout" in text or re.search(r"^\s*TimedOut", text, re.MULTILINE):
+        return "The time for an answer is over"
+    if found := re.search(r"status code: (\d+ [\w ]+)", text):  # an answer without a body
+        return f"It answers {found[1].strip()}"
+    first = text.split("\n")[0]
+    return first.split("  - ")[-1].split("source: ")[-1].strip()[:300]
+
+
+def _normal(url: str) -> str:
+    if "://" not in url:
+        url = Path(url).resolve().as_uri()
+    if url.split("://")[0] not in SCHEMES:
+        raise BadInput(
+            f"The store {url!r} has an unknown scheme", fix=f"Use one of {', '.join(s + '://' for s in SCHEMES)}"
+        )
+    return url.rstrip("/")

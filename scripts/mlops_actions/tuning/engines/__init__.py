@@ -1,0 +1,1 @@
+"""The engines that run Experiments, a module each; see `mlops_actions.engines`."""

@@ -1,0 +1,17 @@
+"""The engine `local`: trials on this machine."""
+
+from __future__ import annotations
+
+from ...engines import Engine
+from ...inputs import Inputs
+from ..engine import Engine as TuningEngine
+from ..engine import Site
+
+
+def _make(_: Inputs, site: Site) -> TuningEngine:
+    from ..local import LocalEngine
+
+    return LocalEngine(site)
+
+
+ENGINE = Engine("local", "this machine", _make)
