@@ -118,16 +118,16 @@ def test_there_is_no_circle_of_imports(texts: dict[Path, str]) -> None:
 @pytest.mark.parametrize(
     ("room", "line", "found"),
     [
-        ("data/drift.py", "from ..runtime.step import Step", "data.drift imports runtime.step"),
-        ("tuning/local.py", "def f():\n    from ..actions import run_pipeline", "tuning.local imports actions.run_pipeline"),
-        ("stores/store.py", "if TYPE_CHECKING:\n    from ..registry.registry import Registry", "stores.store imports registry.registry"),
-        ("pipelines/kfp/runs.py", "from ...github.console import ActionsConsole", "pipelines.kfp.runs imports github.console"),
-        ("errors.py", "import mlops_actions.workspace", "errors imports workspace"),
+        ("data/drift.py", "from ..runtime.step import Step", "runtime.step"),
+        ("tuning/local.py", "def f():\n    from ..actions import run_pipeline", "actions.run_pipeline"),
+        ("stores/store.py", "if TYPE_CHECKING:\n    from ..registry.registry import Registry", "registry.registry"),
+        ("pipelines/kfp/runs.py", "from ...github.console import ActionsConsole", "github.console"),
+        ("errors.py", "import mlops_actions.workspace", "workspace"),
     ],
-)  # fmt: skip
+)
 def test_a_planted_import_of_a_higher_floor_is_found(texts: dict[Path, str], room: str, line: str, found: str) -> None:
     path = PACKAGE / room
-    assert upward(graph_of({**texts, path: f"{texts[path]}\n{line}\n"})) == [found]
+    assert upward(graph_of({**texts, path: f"{texts[path]}\n{line}\n"})) == [f"{name_of(path)} imports {found}"]
 
 
 def test_a_planted_circle_is_found(texts: dict[Path, str]) -> None:
@@ -152,6 +152,7 @@ def test_only_the_room_for_it_reads_variables_prints_or_speaks_click(path: Path)
 
 def test_an_engine_is_added_by_one_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = "mlops_actions.pipelines.engines"
+    declared = chain.load("run-pipeline").inputs.__mro__[1]  # the action's own inputs, before the choice of an engine
     (tmp_path / "alias.py").write_text(
         "from dataclasses import replace\n\nfrom mlops_actions.pipelines.engines import kfp\n\n"
         'ENGINE = replace(kfp.ENGINE, name="kfp-europe", summary="the Kubeflow Pipelines in Europe")\n',
@@ -165,7 +166,6 @@ def test_an_engine_is_added_by_one_module(tmp_path: Path, monkeypatch: pytest.Mo
         found = engines.engines(package)
         assert list(found) == ["local", "kfp", "kfp-europe"]
         assert found["kfp-europe"] == replace(kfp.ENGINE, name="kfp-europe", summary="the Kubeflow Pipelines in Europe")
-        declared = chain.load("run-pipeline").inputs.__mro__[1]
         inputs = engines.with_engines(declared, package, "What the pipeline runs on.")
         made = inputs.model_validate({"engine": "kfp-europe", "kfp-host": "http://127.0.0.1:1", "retries": 2})
         assert made.model_dump()["retries"] == 2

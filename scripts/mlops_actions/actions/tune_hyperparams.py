@@ -30,6 +30,8 @@ from pydantic import Field
 from ..engines import engines, with_engines
 from ..inputs import ClusterInputs, CodeInputs, LineageInputs, Lines, Outputs
 from ..runtime.action import Action
+from ..runtime.chain import load
+from ..runtime.config import resolve
 from ..runtime.result import Result
 from ..runtime.step import Step
 
@@ -122,13 +124,26 @@ def run(inputs: TuneHyperparamsInputs, step: Step) -> Result[TuneHyperparamsOutp
     most = inputs.max_trials or experiment.spec.max_trial_count
     parallel = min(inputs.parallel or experiment.spec.parallel_trial_count, most or 10_000)
     _check(order, parallel)
-    decided = decides(order, environment, step)
+    decided = decides(order, environment, step.workspace, _of_run_pipeline(order, step))
     limits = {"parallel": parallel, "max_trials": most, "failures": experiment.spec.max_failed_trial_count}
     # Katib resumes a finished Experiment with a higher count unless its policy is Never, which is the default.
     state = step.key(**decided, **(limits if experiment.spec.resume_policy == "Never" else {}))
     key = step.key(**decided, **limits, logs=inputs.keep_logs)
     request = _request(inputs, order, state, parallel, most, step)
     return step.once(key, TuneHyperparamsOutputs, lambda: _run(inputs, order, request, environment, key, step))
+
+
+def _of_run_pipeline(order: Order, step: Step) -> dict[str, Any]:
+    """What run-pipeline is configured with, for trials that are runs of a pipeline."""
+    if order.trials != "pipelines":
+        return {}
+    given = {"pipeline": order.pipeline, "pipeline_name": order.pipeline_name, "image": order.image}
+    action, environ = load("run-pipeline"), step.workspace.environ
+    resolved = resolve(action, given, environ, step.project, order.inputs.environment).inputs
+    values: dict[str, Any] = resolved.model_dump(
+        mode="json", exclude={"run", "store_endpoint", "config", "working_directory"}
+    )
+    return values
 
 
 def _request(
@@ -150,7 +165,7 @@ def _request(
         keep=inputs.keep,
         isolation=inputs.isolation,
         image=order.image,
-        pipeline=pipeline_command(order, step) if order.trials == "pipelines" else None,
+        pipeline=pipeline_command(order, step.workspace) if order.trials == "pipelines" else None,
         run=step.run,
         logs=inputs.keep_logs,
     )
@@ -168,7 +183,7 @@ def _run(
     workspace, experiment = step.workspace, order.document.experiment
     site = Site(
         workspace.root,
-        trial_environ(environment, step),
+        trial_environ(environment, workspace),
         workspace.home / "tuning" / request.key,
         variables=workspace.store_variables(),
         say=step.console.say,

@@ -11,8 +11,7 @@ from typing import Any, Literal
 from ..environments import Environment
 from ..errors import BadInput
 from ..inputs import CodeInputs
-from ..runtime.step import Step
-from ..workspace import RUNNER
+from ..workspace import RUNNER, Workspace
 from .code import code_files, digest
 from .engine import Isolation, Pipeline
 from .reading import Document
@@ -56,30 +55,39 @@ class Order:
         return "container" if self.trials == "containers" else "process"
 
 
-def decides(order: Order, environment: Environment | None, step: Step) -> dict[str, Any]:
-    """All that decides the trials' results, but how many there are."""
+def decides(
+    order: Order, environment: Environment | None, workspace: Workspace, run_pipeline: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All that decides the trials' results, but how many there are.
+
+    Args:
+        order: the Experiment.
+        environment: that trials run in as processes; None otherwise.
+        workspace: has their files.
+        run_pipeline: the inputs of trials that are runs of a pipeline: when they change, trials run again.
+    """
     spec = order.document.experiment.model_dump(mode="json", exclude={"metadata", "status"})
     for count in ("parallel_trial_count", "max_trial_count", "max_failed_trial_count"):
         spec["spec"].pop(count)
     named: Sequence[str] = ()
     runs: Any = order.image
     if order.trials == "pipelines":
-        named, runs = [order.pipeline, order.inputs.requirements], _run_pipeline_inputs(order, step)
+        named, runs = [order.pipeline, order.inputs.requirements], dict(run_pipeline)
     elif order.trials == "processes":
         named = words(order.document)
     elif order.trials == "containers":
         from .containers import image_id
 
-        runs = image_id(order.document, order.image, step.workspace.environ)
+        runs = image_id(order.document, order.image, workspace.environ)
     elif order.trials == "pods":
-        runs = {"image": order.image, "secret": order.store_secret, **step.workspace.store_variables()}
-    files = {*code_files([word for word in named if word], step.workspace.root), *order.code}
+        runs = {"image": order.image, "secret": order.store_secret, **workspace.store_variables()}
+    files = {*code_files([word for word in named if word], workspace.root), *order.code}
     experiment = order.document.experiment
     return {
         "experiment": {"name": experiment.name, "namespace": experiment.metadata.namespace, **spec},
         "trials": order.trials,
         "environment": environment.name if environment else "",
-        "code": digest(files, step.workspace.root),
+        "code": digest(files, workspace.root),
         "lineage": dict(order.lineage),
         "runs": runs,
         "trial_timeout": order.trial_timeout,
@@ -97,24 +105,24 @@ def image_of(document: Document, given: str, built: str) -> str:
     return built if primary and _bare(primary[1].image) == _bare(built) else ""
 
 
-def pipeline_command(order: Order, step: Step) -> Pipeline:
+def pipeline_command(order: Order, workspace: Workspace) -> Pipeline:
     """The command of a trial that is a run of a pipeline: our own, with what this one was given.
 
     Raises:
         BadInput: there is no such pipeline.
     """
     inputs = order.inputs
-    if not step.workspace.path(order.pipeline).is_file():
+    if not workspace.path(order.pipeline).is_file():
         raise BadInput(f"There is no pipeline {order.pipeline}", fix="Correct `pipeline`")
     options = {
         "pipeline": order.pipeline,
         "pipeline-name": order.pipeline_name,
         "image": order.image,
         **order.lineage,
-        "working-directory": str(step.workspace.root),
-        "config": inputs.config.as_posix() if step.workspace.path(inputs.config).is_file() else "",
+        "working-directory": str(workspace.root),
+        "config": inputs.config.as_posix() if workspace.path(inputs.config).is_file() else "",
         "environment": inputs.environment,
-        "store": step.workspace.store_url,
+        "store": workspace.store_url,
         "store-endpoint": inputs.store_endpoint,
         "store-region": inputs.store_region,
         "requirements": inputs.requirements,
@@ -125,26 +133,16 @@ def pipeline_command(order: Order, step: Step) -> Pipeline:
     argv += [] if inputs.reuse else ["--no-reuse"]
     # On a runner an action's inputs and command files are variables, and these are ours.
     return Pipeline(
-        tuple(argv), {name: value for name, value in step.workspace.environ.items() if not name.startswith(RUNNER)}
+        tuple(argv), {name: value for name, value in workspace.environ.items() if not name.startswith(RUNNER)}
     )
 
 
-def trial_environ(environment: Environment | None, step: Step) -> dict[str, str]:
+def trial_environ(environment: Environment | None, workspace: Workspace) -> dict[str, str]:
     """A local trial's variables: the consumer's Python comes first, and what it prints is in its log at once."""
     if environment is None:
-        return step.workspace.child_environ()
-    path = os.pathsep.join([str(environment.python.parent), step.workspace.environ.get("PATH", os.defpath)])
-    return step.workspace.child_environ(PATH=path, VIRTUAL_ENV=str(environment.folder), PYTHONUNBUFFERED="1")
-
-
-def _run_pipeline_inputs(order: Order, step: Step) -> dict[str, Any]:
-    """What `run-pipeline` is configured with, so that trials are run again when that changes."""
-    from ..actions.run_pipeline import ACTION
-    from ..runtime.config import resolve
-
-    given = {"pipeline": order.pipeline, "pipeline_name": order.pipeline_name, "image": order.image}
-    resolved = resolve(ACTION, given, step.workspace.environ, step.project, order.inputs.environment).inputs
-    return resolved.model_dump(mode="json", exclude={"run", "store_endpoint", "config", "working_directory"})
+        return workspace.child_environ()
+    path = os.pathsep.join([str(environment.python.parent), workspace.environ.get("PATH", os.defpath)])
+    return workspace.child_environ(PATH=path, VIRTUAL_ENV=str(environment.folder), PYTHONUNBUFFERED="1")
 
 
 def _bare(image: str) -> str:
