@@ -130,7 +130,7 @@ class World:
                 "name": "training-container",
                 "image": IMAGE,
                 "imagePullPolicy": "IfNotPresent",
-                "command": ["sh", "-c", f": ${{trialParameters.learningRate}}; {script}"],
+                "command": ["sh", "-c", f": ${{trialParameters.learningRate}}; {clusters.COLLECTED}; {script}"],
             }
         ]
         change(values)

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
+import clusters
 from conftest import ROOT
 from mlops_actions.waiting import Clock
 
@@ -66,8 +67,8 @@ def experiment(namespace: str, example: str = "random", **spec: Any) -> Object:
     return body
 
 
-def training(body: Object, program: str, **job: Any) -> Object:
-    """Its trials run this Python program, in the image that the node has."""
+def training(body: Object, program: str, *, collected: bool = True, **job: Any) -> Object:
+    """Its trials run this Python program, in the image that the node has, when the collector is there to see it."""
     spec = body["spec"]["trialTemplate"]["trialSpec"]["spec"]
     spec.update(job)
     container = spec["template"]["spec"]["containers"][0]
@@ -75,7 +76,8 @@ def training(body: Object, program: str, **job: Any) -> Object:
     container.update(image=os.environ.get("PYTHON_IMAGE", "python:3.11-slim"), imagePullPolicy="IfNotPresent")
     program = f"# {'${trialParameters.learningRate}'} {'${trialParameters.momentum}'}\n{program}"
     # As in Katib, the words are joined without quoting: what has spaces is given to a shell as one word.
-    container["command"] = ["sh", "-c", f"python3 -c '{program}'".replace("print('", 'print("').replace("' %", '" %')]
+    script = f"python3 -c '{program}'".replace("print('", 'print("').replace("' %", '" %')
+    container["command"] = ["sh", "-c", f"{clusters.COLLECTED}; {script}" if collected else script]
     return body
 
 
@@ -228,7 +230,7 @@ def test_trial_that_fails_tells_the_jobs_reason(api: Api, namespace: str) -> Non
 
 
 def test_without_the_collector_a_trial_runs_for_ever(api: Api, namespace: str) -> None:
-    body = training(experiment(namespace), STEPS.format(steps=1, loss="1", pause=0))
+    body = training(experiment(namespace), STEPS.format(steps=1, loss="1", pause=0), collected=False)
     with KatibDouble(namespaces=namespace, not_injected=True):
         api.create(EXPERIMENT, body, namespace)
         jobs = until(lambda: _all_done(api.list(JOB, namespace)["items"]))
