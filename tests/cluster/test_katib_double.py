@@ -579,7 +579,7 @@ def test_process_runs_until_it_is_told_to_end(api: Api, namespace: str, tmp_path
     assert not _finalizers(api, namespace), "they would keep the namespace"
 
 
-def test_what_a_killed_process_leaves_is_ignored_and_can_be_released(
+def test_webhooks_that_a_killed_process_leaves_refuse_all_and_can_be_released(
     api: Api, namespace: str, tmp_path: Path
 ) -> None:  # fmt: skip
     process = _process(namespace, tmp_path / "log")
@@ -590,11 +590,11 @@ def test_what_a_killed_process_leaves_is_ignored_and_can_be_released(
     finally:
         process.kill()
         process.wait(60)
-    wrong = experiment(namespace)
-    wrong["metadata"]["name"] = "admitted"
-    wrong["spec"]["algorithm"]["algorithmName"] = "magic"
-    made = api.create(EXPERIMENT, wrong, namespace) or {}
-    assert "resumePolicy" not in made["spec"], "nothing was defaulted or refused"
+    other = experiment(namespace)
+    other["metadata"]["name"] = "other"
+    with pytest.raises(ApiException, match="failed calling webhook") as refused:
+        api.create(EXPERIMENT, other, namespace)
+    assert refused.value.status == 500
     assert _finalizers(api, namespace)
     KatibDouble(namespaces=namespace).release()
     assert not _finalizers(api, namespace)
