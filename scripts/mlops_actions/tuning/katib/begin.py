@@ -19,7 +19,7 @@ _REMOVAL = 120.0
 """Seconds that Katib has to let go of an Experiment that is deleted."""
 _RESTART = 30.0
 """Seconds that Katib's webhook has to come back, as after a restart of its controller."""
-_NO_WEBHOOK = "failed calling webhook"
+NO_WEBHOOK = "failed calling webhook"
 """The API server's words when a webhook does not respond, and none may be left out."""
 
 
@@ -181,7 +181,7 @@ def through_webhook(call: Callable[[bool], Object], site: Site) -> Object:
         try:
             return call(False)
         except ClusterFailed as error:
-            if _NO_WEBHOOK not in error.why:
+            if NO_WEBHOOK not in error.why:
                 if error.transient:
                     return call(True)
                 raise
