@@ -31,6 +31,8 @@ from mlops_actions.kubernetes.objects import (
 
 needs_kubernetes = pytest.mark.skipif(not os.environ.get("KUBECONFIG"), reason="no kubernetes: set KUBECONFIG")
 RIGHTS = {kind.kind: kind for kind in (SERVICE_ACCOUNT, ROLE, ROLE_BINDING, CLUSTER_ROLE, CLUSTER_ROLE_BINDING)}
+COLLECTED = "until grep -qsa '[-]s-db' /proc/[0-9]*/cmdline; do sleep 0.1; done; sleep 2"
+"""In a trial's shell: wait for Katib's metrics collector, which fails when the trial ends before it has started."""
 INJECTION = {"katib.kubeflow.org/metrics-collector-injection": "enabled"}
 
 

@@ -154,7 +154,7 @@ def findings_of_cluster(open_cluster: Callable[[], Cluster], parts: Sequence[str
         findings = [Finding("Kubernetes", "ok", f"{cluster.version or 'an API server'} at {cluster.server}")]
         findings += _namespace(cluster, "katib" in parts)
         if "katib" in parts:
-            findings.append(_katib(cluster))
+            findings += _katib(cluster)
         return [*findings, *_rights(cluster, parts)]
     except MlopsError as error:
         return [_lacking("Kubernetes", error)]
@@ -177,19 +177,31 @@ def _namespace(cluster: Cluster, katib: bool) -> list[Finding]:
     return findings
 
 
-def _katib(cluster: Cluster) -> Finding:
+def _katib(cluster: Cluster) -> list[Finding]:
+    """Katib's kinds of objects, its webhook, and what else of it has to run."""
     from .kubernetes.objects import EXPERIMENT, SUGGESTION, TRIAL
+    from .tuning.katib.probe import check_parts, check_webhooks
 
     known = {kind: cluster.versions(kind) for kind in (EXPERIMENT, TRIAL, SUGGESTION)}
     lacking = [kind for kind, versions in known.items() if kind.version not in versions]
-    if not lacking:
-        return Finding("Katib", "ok", f"{EXPERIMENT.api_version}: Experiment, Trial, Suggestion")
-    served = sorted({version for versions in known.values() for version in versions})
-    found = f"the cluster knows no {', '.join(kind.kind for kind in lacking)} of {EXPERIMENT.api_version}"
-    found += f", only {', '.join(served)}" if served else ""
-    return Finding(
-        "Katib", "missing", found, "Install Katib: https://www.kubeflow.org/docs/components/katib/installation"
-    )
+    if lacking:
+        served = sorted({version for versions in known.values() for version in versions})
+        found = f"the cluster does not know {', '.join(kind.kind for kind in lacking)} of {EXPERIMENT.api_version}"
+        found += f", only {', '.join(served)}" if served else ""
+        fix = "Install Katib: https://www.kubeflow.org/docs/components/katib/installation"
+        return [Finding("Katib", "missing", found, fix)]
+    findings = [Finding("Katib", "ok", f"{EXPERIMENT.api_version}: Experiment, Trial, Suggestion")]
+    try:
+        check_webhooks(cluster)
+        findings.append(Finding("Katib's webhook", "ok", "responds to an Experiment (dry run)"))
+    except MlopsError as error:
+        findings.append(_lacking("Katib's webhook", error))
+    try:
+        if ready := check_parts(cluster):
+            findings.append(Finding("Katib's parts", "ok", f"{', '.join(ready)} are ready"))
+    except MlopsError as error:
+        findings.append(_lacking("Katib's parts", error))
+    return findings
 
 
 def _rights(cluster: Cluster, parts: Sequence[str]) -> list[Finding]:

@@ -196,7 +196,7 @@ def test_doctor_finds_a_namespace_that_is_not_there_or_has_no_label(admin: Clust
 
 def test_doctor_finds_a_kind_of_another_version(admin: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     newer = Kind("kubeflow.org", "v9", "experiments", "Experiment")
-    monkeypatch.setattr("mlops_actions.cluster.objects.EXPERIMENT", newer)
+    monkeypatch.setattr("mlops_actions.kubernetes.objects.EXPERIMENT", newer)
     found = by_name(findings_of_cluster(lambda: admin, ["katib"]))["Katib"]
     assert found.state == "missing"
     assert found.found == "the cluster knows no Experiment of kubeflow.org/v9, only v1beta1"
@@ -250,8 +250,8 @@ def test_pod_signs_in_with_its_own_service_account(admin: Cluster) -> None:
     admin.create(CONFIG_MAP, {"metadata": {"name": "code"}, "binaryData": {"code.zip": code}})
     program = (
         "import os\n"
-        "from mlops_actions.cluster.connection import Access, connect\n"
-        "from mlops_actions.cluster.objects import POD\n"
+        "from mlops_actions.kubernetes.connection import Access, connect\n"
+        "from mlops_actions.kubernetes.objects import POD\n"
         "cluster = connect(Access(environ=os.environ))\n"
         "print(cluster.namespace, *[pod['metadata']['name'] for pod in cluster.list(POD)])\n"
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
 
 import clusters
@@ -39,6 +41,7 @@ def test_doctor_finds_all_with_the_manifests_rights_and_names_the_one_that_is_mi
             code, said = doctor(mlops, tmp_path, kubeconfig, namespace, kfp.url)
             assert code == 0, said
             assert "✓ rights: all in the namespace" in said and "✓ Katib: kubeflow.org/v1beta1" in said
+            assert "✓ Katib's webhook: responds" in said
             assert f"✓ Kubeflow Pipelines: {kfp.url}" in said
             assert f"✓ namespace: {namespace}" in said and kubeconfig not in said
 
@@ -52,3 +55,20 @@ def test_doctor_finds_all_with_the_manifests_rights_and_names_the_one_that_is_mi
     assert code == 1, said
     assert "✗ right: " in said and "trials" in said and "`mlops rbac` prints a manifest" in said
     assert "✗ Kubeflow Pipelines: http://127.0.0.1:9" in said and "Connection refused" in said
+
+
+@pytest.mark.skipif(os.environ.get("KATIB") == "real", reason="the cluster's Katib cannot be made to fail")
+def test_doctor_finds_that_katibs_webhook_does_not_respond(mlops: Run, tmp_path: Path) -> None:
+    from doubles.katib import KatibDouble
+
+    settings = {"tune-hyperparams": {"engine": "katib"}}
+    with clusters.namespace() as namespace, KatibDouble(os.environ["KUBECONFIG"], namespace) as katib:
+        settings["tune-hyperparams"]["namespace"] = namespace
+        (tmp_path / "mlops.yaml").write_text(json.dumps(settings))
+        katib.stop_webhooks()
+        done = mlops("doctor", "--namespace", namespace, cwd=tmp_path)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1, said
+    assert "✓ Katib: kubeflow.org/v1beta1" in said
+    assert "✗ Katib's webhook: It does not respond: " in said
+    assert "See that katib-controller runs" in said

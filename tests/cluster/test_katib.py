@@ -12,9 +12,10 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
@@ -58,6 +59,16 @@ def namespace() -> Iterator[str]:
     """A namespace in which Katib runs trials as pods."""
     with clusters.namespace() as name, clusters.katib(name):
         yield name
+
+
+@contextmanager
+def katib_without(what: Literal["webhooks", "controllers"], name: str) -> Iterator[None]:
+    """Katib's double in a namespace, of which a part does not run."""
+    from doubles.katib import KatibDouble
+
+    with KatibDouble(os.environ["KUBECONFIG"], name) as double:
+        double.stop_webhooks() if what == "webhooks" else double.stop()
+        yield
 
 
 LIMIT = 300.0
@@ -130,7 +141,7 @@ class World:
                 "name": "training-container",
                 "image": IMAGE,
                 "imagePullPolicy": "IfNotPresent",
-                "command": ["sh", "-c", f": ${{trialParameters.learningRate}}; {script}"],
+                "command": ["sh", "-c", f": ${{trialParameters.learningRate}}; {clusters.COLLECTED}; {script}"],
             }
         ]
         change(values)
@@ -300,6 +311,35 @@ def test_metric_that_was_never_printed_is_told_with_the_one_that_was(world: Worl
     assert failed.value.log.splitlines()[-2:] == ["epoch 1", "valid-loss=0.25"]
 
 
+def test_trial_that_ended_before_katibs_collector_is_told(world: World) -> None:
+    def change(values: dict[str, Any]) -> None:
+        containers(values)[0]["command"][-1] = ": ${trialParameters.learningRate}; echo loss=0.5"
+
+    with pytest.raises(RemoteFailed, match="1 trial failed, and `maxFailedTrialCount` is 1") as failed:
+        world.run(world.document(change=change), parallel=1)
+    assert "it ended before Katib's metrics collector had started" in failed.value.why
+    assert "Let each trial run for some seconds" in failed.value.fix
+
+
+@only_double
+def test_database_manager_that_does_not_respond_is_told(world: World) -> None:
+    with pytest.raises(RemoteFailed, match="1 trial failed, and `maxFailedTrialCount` is 1") as failed:
+        world.run(world.document(change=faults(database_down=True)), parallel=1)
+    assert "Katib's database manager cannot be reached" in failed.value.why
+    assert "katib.kubeflow.org/component" in failed.value.fix
+    assert "loss=0." in failed.value.log, "the trial itself is well"
+
+
+def test_trial_that_kubernetes_tries_again_is_told(world: World) -> None:
+    def change(values: dict[str, Any]) -> None:
+        values["spec"]["trialTemplate"]["trialSpec"]["spec"]["backoffLimit"] = 1
+
+    with pytest.raises(RemoteFailed, match="1 trial failed"):
+        world.run(world.document("(echo about to break; exit 7)", change=change), parallel=1, max_trials=1)
+    (said,) = (text for text in world.said if "runs it again" in text)
+    assert "its container training-container ended with exit code 7. Kubernetes runs it again: attempt 2 of 2" in said
+
+
 def test_metric_outside_the_collected_output_is_told(world: World) -> None:
     with pytest.raises(RemoteFailed, match="Katib does not look"):
         world.run(world.document("echo loss=0.25; true"), parallel=1)
@@ -326,6 +366,18 @@ def test_what_katibs_webhook_refuses_is_told_at_its_line(world: World) -> None:
     line = (world.folder / "experiment.yaml").read_text().splitlines()[(error.value.place.line or 1) - 1]
     assert "clairvoyance" in line
     assert world.experiment() is None
+
+
+@pytest.mark.parametrize(("key", "value"), [("env", []), ("tty", False), ("comand", ["x"])])
+def test_template_that_katib_cannot_convert_is_told_at_its_line(world: World, key: str, value: Any) -> None:
+    def change(values: dict[str, Any]) -> None:
+        containers(values)[0][key] = value
+
+    with pytest.raises(BadInput, match=key) as error:
+        world.run(world.document(change=change))
+    line = (world.folder / "experiment.yaml").read_text().splitlines()[(error.value.place.line or 1) - 1]
+    assert key in line or "- name: training-container" in line
+    assert error.value.exit_code == 2
 
 
 def test_namespace_without_katibs_label_is_told_before_anything_is_made(tmp_path: Path) -> None:
@@ -356,33 +408,38 @@ def test_pod_that_no_node_takes_is_told_once_and_ends_with_the_stall_limit(world
     assert "node" in failed.value.why
 
 
-def test_image_that_is_not_there_is_told(world: World) -> None:
+def test_image_that_cannot_be_pulled_ends_it_without_any_limit(world: World) -> None:
     def change(values: dict[str, Any]) -> None:
         containers(values)[0]["image"] = "localhost:1/nobody/nothing:0"
 
-    world.clock.when = lambda: world.has_said("localhost:1/nobody/nothing:0 cannot be had")
-    with pytest.raises(RemoteFailed, match="did not end within 300 s") as failed:
-        world.run(world.document(change=change), timeout=LIMIT)
-    assert "localhost:1/nobody/nothing:0 cannot be had" in failed.value.why
+    world.clock.when = lambda: world.has_said("localhost:1/nobody/nothing:0")
+    with pytest.raises(RemoteFailed, match="Kubernetes cannot pull an image") as failed:
+        world.run(world.document(change=change))
+    assert "localhost:1/nobody/nothing:0" in failed.value.why
+    assert "127.0.0.1:1" in failed.value.why or "localhost:1/v2" in failed.value.why
+    assert status_of(world.experiment(), "Failed") == "True"
 
 
-@pytest.mark.parametrize("scopes", [["NotBestEffort"], []], ids=["trials", "algorithm"])
-def test_pods_that_a_quota_forbids_are_told(scopes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("quota", "who"), [({"requests.memory": "200Mi"}, "has no pod"), ({"pods": "0"}, "algorithm")])
+def test_pods_that_a_quota_forbids_are_told(
+    quota: dict[str, str], who: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def change(values: dict[str, Any]) -> None:
-        containers(values)[0]["resources"] = {"limits": {"memory": "64Mi"}}
+        containers(values)[0]["resources"] = {"limits": {"memory": "1Gi"}}
 
     impatient(monkeypatch)
     with clusters.namespace() as name, clusters.katib(name):
         world = World(name, tmp_path)
         world.cluster.apply(
             RESOURCE_QUOTA,
-            {"metadata": {"name": "small", "namespace": name}, "spec": {"hard": {"pods": "0"}, "scopes": scopes}},
+            {"metadata": {"name": "small", "namespace": name}, "spec": {"hard": quota}},
         )
         until(lambda: (world.cluster.get(RESOURCE_QUOTA, "small") or {}).get("status", {}).get("used"))
         world.clock.when = lambda: world.has_said("exceeded quota: small")
         with pytest.raises(RemoteFailed, match="did not end within 300 s") as failed:
             world.run(world.document(change=change), timeout=LIMIT)
     assert "exceeded quota: small" in failed.value.why
+    assert who in failed.value.why
 
 
 @only_double
@@ -402,15 +459,39 @@ def test_algorithm_that_refuses_its_settings_ends_it_with_the_reason(world: Worl
     assert "Validation failed" in failed.value.why
 
 
-def test_katib_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@only_double
+def test_controllers_that_do_not_run_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     impatient(monkeypatch)
-    with clusters.namespace() as name:
+    monkeypatch.setattr(troubles, "_NEVER", 3.0)
+    with clusters.namespace() as name, katib_without("controllers", name):
         world = World(name, tmp_path)
-        monkeypatch.setattr(troubles, "_NEVER", 3.0)
-        with pytest.raises(RemoteFailed, match="Katib takes no notice of the Experiment") as failed:
+        with pytest.raises(RemoteFailed, match="Katib has not picked up the Experiment") as failed:
             world.run(world.document())
-        assert "katib-controller" in failed.value.fix
-        assert any("has not taken notice" in text for text in world.said)
+    assert "katib-controller" in failed.value.fix
+    assert world.has_said("Katib has not picked up the Experiment")
+
+
+@only_double
+def test_webhooks_that_do_not_respond_are_told_within_a_minute(tmp_path: Path) -> None:
+    with clusters.namespace() as name, katib_without("webhooks", name):
+        world = World(name, tmp_path)
+        world.clock.when = lambda: world.has_said("does not respond")
+        with pytest.raises(RemoteFailed, match="Katib's webhook does not respond") as failed:
+            world.run(world.document())
+    assert "katib-controller" in failed.value.fix
+    assert "failed calling webhook" in failed.value.why
+
+
+@only_double
+def test_controllers_that_stop_midway_are_told_and_not_waited_for_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient(monkeypatch)
+    monkeypatch.setattr(troubles, "_NEVER", 10.0)
+    with pytest.raises(RemoteFailed, match="Katib has not taken note of it") as failed:
+        world.run(world.document(change=faults(stops_after=1)), max_trials=4)
+    assert "katib-controller" in failed.value.fix
+    assert "1 trials ended; the best of them" in failed.value.why
 
 
 def test_limit_gives_the_best_so_far_and_stops_the_trials(world: World) -> None:
@@ -485,6 +566,17 @@ def test_more_trials_are_asked_of_an_experiment_that_may_resume(world: World) ->
     assert {trial.name for trial in first.trials} < {trial.name for trial in more.trials}
 
 
+def test_more_trials_of_an_experiment_that_may_not_resume_are_refused_in_our_words(world: World) -> None:
+    document = world.document()
+    world.run(document)
+    found, site = world.experiment(), Site(world.folder, {}, world.folder, say=world.said.append)
+    assert found is not None
+    with pytest.raises(BadInput, match="cannot be changed to `maxTrialCount: 4`") as error:
+        begin._changed(world.cluster, Request(document, world.key, 2, 4), found, {"maxTrialCount": 4}, site)
+    assert "`resumePolicy` is LongRunning or FromVolume" in error.value.why
+    assert "reuse: false" in error.value.fix
+
+
 def test_trial_that_takes_too_long_fails(world: World) -> None:
     with pytest.raises(RemoteFailed, match="1 trial failed") as failed:
         world.run(world.document("sleep 600"), trial_timeout=3, parallel=1)
@@ -525,10 +617,12 @@ def test_early_stopped_trials_count_with_their_value_if_katib_can_read_it(
     document = world.document("(for i in 1 2 3 4 5 6; do echo loss=$(date +%s); sleep 0.5; done)", change=change)
     if not retain:
         impatient(monkeypatch)
-        world.clock.when = lambda: world.has_said("set `retain: true`")
+        world.clock.when = lambda: world.has_said("it starts no other trial until it has")
         with pytest.raises(RemoteFailed, match="ended no trial within 300 s") as failed:
             world.run(document, max_trials=3, parallel=1, stall_timeout=LIMIT)
-        assert "set `retain: true`" in failed.value.why
+        assert "Set `retain: true`" in failed.value.why
+        assert [trial.state for trial in world.ended] == ["Succeeded", "EarlyStopped"]
+        assert all(trial.value is not None for trial in world.ended), "its log has it"
         return
     outcome = world.run(document, max_trials=3, parallel=1)
     assert [trial.state for trial in outcome.trials] == ["Succeeded", "EarlyStopped", "EarlyStopped"]
@@ -592,7 +686,7 @@ def test_cluster_without_katib_is_told(world: World, monkeypatch: pytest.MonkeyP
 
 def test_namespace_that_is_not_there_is_told(tmp_path: Path) -> None:
     world = World("no-such-namespace", tmp_path)
-    with pytest.raises(BadInput, match="has no namespace no-such-namespace"):
+    with pytest.raises(BadInput, match="namespace no-such-namespace does not exist"):
         world.run(world.document())
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
+import clusters
 from conftest import ROOT
 from mlops_actions.waiting import Clock
 
@@ -66,8 +67,8 @@ def experiment(namespace: str, example: str = "random", **spec: Any) -> Object:
     return body
 
 
-def training(body: Object, program: str, **job: Any) -> Object:
-    """Its trials run this Python program, in the image that the node has."""
+def training(body: Object, program: str, *, collected: bool = True, **job: Any) -> Object:
+    """Its trials run this Python program, in the image that the node has, when the collector is there to see it."""
     spec = body["spec"]["trialTemplate"]["trialSpec"]["spec"]
     spec.update(job)
     container = spec["template"]["spec"]["containers"][0]
@@ -75,7 +76,8 @@ def training(body: Object, program: str, **job: Any) -> Object:
     container.update(image=os.environ.get("PYTHON_IMAGE", "python:3.11-slim"), imagePullPolicy="IfNotPresent")
     program = f"# {'${trialParameters.learningRate}'} {'${trialParameters.momentum}'}\n{program}"
     # As in Katib, the words are joined without quoting: what has spaces is given to a shell as one word.
-    container["command"] = ["sh", "-c", f"python3 -c '{program}'".replace("print('", 'print("').replace("' %", '" %')]
+    script = f"python3 -c '{program}'".replace("print('", 'print("').replace("' %", '" %')
+    container["command"] = ["sh", "-c", f"{clusters.COLLECTED}; {script}" if collected else script]
     return body
 
 
@@ -228,7 +230,7 @@ def test_trial_that_fails_tells_the_jobs_reason(api: Api, namespace: str) -> Non
 
 
 def test_without_the_collector_a_trial_runs_for_ever(api: Api, namespace: str) -> None:
-    body = training(experiment(namespace), STEPS.format(steps=1, loss="1", pause=0))
+    body = training(experiment(namespace), STEPS.format(steps=1, loss="1", pause=0), collected=False)
     with KatibDouble(namespaces=namespace, not_injected=True):
         api.create(EXPERIMENT, body, namespace)
         jobs = until(lambda: _all_done(api.list(JOB, namespace)["items"]))
@@ -577,7 +579,7 @@ def test_process_runs_until_it_is_told_to_end(api: Api, namespace: str, tmp_path
     assert not _finalizers(api, namespace), "they would keep the namespace"
 
 
-def test_what_a_killed_process_leaves_is_ignored_and_can_be_released(
+def test_webhooks_that_a_killed_process_leaves_refuse_all_and_can_be_released(
     api: Api, namespace: str, tmp_path: Path
 ) -> None:  # fmt: skip
     process = _process(namespace, tmp_path / "log")
@@ -588,11 +590,11 @@ def test_what_a_killed_process_leaves_is_ignored_and_can_be_released(
     finally:
         process.kill()
         process.wait(60)
-    wrong = experiment(namespace)
-    wrong["metadata"]["name"] = "admitted"
-    wrong["spec"]["algorithm"]["algorithmName"] = "magic"
-    made = api.create(EXPERIMENT, wrong, namespace) or {}
-    assert "resumePolicy" not in made["spec"], "nothing was defaulted or refused"
+    other = experiment(namespace)
+    other["metadata"]["name"] = "other"
+    with pytest.raises(ApiException, match="failed calling webhook") as refused:
+        api.create(EXPERIMENT, other, namespace)
+    assert refused.value.status == 500
     assert _finalizers(api, namespace)
     KatibDouble(namespaces=namespace).release()
     assert not _finalizers(api, namespace)

@@ -186,7 +186,7 @@ def test_download_may_take_longer_than_the_time_for_an_answer(tmp_path: Path) ->
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
 def test_killed_while_it_writes_to_a_folder_leaves_no_half_object(tmp_path: Path) -> None:
     code = (
-        "import sys; from mlops_actions.store import Store; s = Store(sys.argv[1]); print('ready', flush=True)\n"
+        "import sys; from mlops_actions.stores.store import Store; s = Store(sys.argv[1]); print('ready', flush=True)\n"
         "while True: s.put('x', b'a' * 30_000_000); s.put('x', b'b' * 30_000_000)"
     )
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "scripts")}

@@ -20,6 +20,7 @@ from doubles.katib.algorithms import MedianStop, NoMoreSuggestions, Refused, sug
 from doubles.katib.collector import StopRules, json_metrics, observation_log, text_metrics
 from doubles.katib.controller import Queue
 from doubles.katib.defaults import set_defaults
+from doubles.katib.double import difference
 from doubles.katib.experiments import judge, new_trial, summarize
 from doubles.katib.injection import LABEL, InjectionError, inject
 from doubles.katib.manifest import TemplateError, matching, run_spec
@@ -107,6 +108,8 @@ def _change(path: str, value: Any) -> Any:
             "GetMetricsCollectorConfigData failed",
         ),
         (_change("metadata.name", "9lives"), "metadata.name: Invalid value"),
+        (_change("metadata.name", "a" * 41), "may not be longer than 40 characters"),
+        (_change("spec.parameters.0.feasibleSpace", {}), "feasibleSpace must be specified"),
     ],
 )
 def test_wrong_experiment_is_refused_with_katibs_words(change: Any, why: str) -> None:
@@ -432,31 +435,26 @@ def test_pod_without_the_primary_container_is_refused() -> None:
         _injected(experiment(), pod)
 
 
-def test_collector_program_reports_what_a_finished_container_left(tmp_path: Path) -> None:
-    """The program as the pod runs it, on a container that had ended before: its file and its marker are there."""
-    (tmp_path / "metrics.log").write_text("loss=0.5\nloss=0.25\n")
+def test_collector_program_that_starts_after_its_trial_has_ended_fails_as_katibs(tmp_path: Path) -> None:
+    """The program as the pod runs it: the trial's file and its marker are there, and its process is not."""
+    (tmp_path / "metrics.log").write_text("loss=0.5\n")
     (tmp_path / "77.pid").write_text("completed\n")
     program = (Path(__file__).resolve().parents[1] / "doubles" / "katib" / "collector.py").read_text()
-    arguments = [
-        "-t",
-        "t",
-        "-m",
-        "loss",
-        "-o-type",
-        "minimize",
-        "-path",
-        str(tmp_path / "metrics.log"),
-        "-format",
-        "TEXT",
-    ]
+    words = ["-t", "t", "-m", "loss", "-o-type", "minimize", "-path", str(tmp_path / "metrics.log"), "-format", "TEXT"]
     done = subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False, timeout=60
     )
-    *told, last = done.stdout.splitlines()
-    assert [line.partition("] ")[2] for line in told] == ["loss=0.5", "loss=0.25"]
-    report = json.loads(last.partition("Metrics reported. : ")[2])
-    assert [log["value"] for log in report["metric_logs"]] == ["0.5", "0.25"]
-    assert report["early_stopped"] is False
+    assert done.returncode == 255
+    assert "] Failed to wait for worker container: unable to find main pid from the process list [" in done.stdout
+
+
+def test_what_was_lost_of_a_job_is_found_as_katib_finds_it() -> None:
+    container = {"name": "t", "env": [], "resources": {"limits": {"memory": "1024Mi"}}}
+    made = {"name": "t", "imagePullPolicy": "Always", "resources": {"limits": {"memory": "1Gi"}}}
+    assert difference({"containers": [container]}, {"containers": [made]}) == ("/containers/0/env", "[]")
+    assert difference({"containers": [container]}, {"containers": [{**made, "env": []}]}) is None
+    assert difference({"backoffLimit": 0, "emptyDir": {}}, {"backoffLimit": 0, "emptyDir": {}}) is None
+    assert difference({"tty": False}, {}) == ("/tty", "false")
 
 
 def test_faults_of_an_experiment_are_in_its_annotation() -> None:

@@ -10,10 +10,9 @@ import yaml
 
 from mlops_actions.errors import BadInput, Place
 from mlops_actions.kubernetes.objects import Change
-from mlops_actions.tuning.engine import Request, Trial
+from mlops_actions.tuning.engine import Request, Site, Trial
 from mlops_actions.tuning.experiment import Experiment
 from mlops_actions.tuning.katib import manifest, status
-from mlops_actions.tuning.katib.pods import printed
 from mlops_actions.tuning.katib.trials import Trials
 from mlops_actions.tuning.katib.troubles import Troubles
 from mlops_actions.tuning.katib.unreported import unreported
@@ -152,6 +151,49 @@ def test_what_is_applied_is_the_yaml_with_what_the_request_sets(tmp_path: Path) 
     assert given.values["spec"]["maxTrialCount"] == 12, "what was read is not changed"
 
 
+def container_of(values: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = values["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"][0]
+    return found
+
+
+@pytest.mark.parametrize("env", [{}, {"env": []}, {"env": [{"name": "OWN", "value": "1"}]}])
+def test_template_is_sent_as_it_was_written_when_there_is_nothing_to_add(env: dict[str, Any], tmp_path: Path) -> None:
+    values = values_of()
+    container_of(values).update(env)
+    given = request(document(tmp_path, values))
+    for site in (Site(tmp_path, {}, tmp_path), Site(tmp_path, {}, tmp_path, variables={"EMPTY": ""})):
+        made = manifest.furnished(manifest.body(given, "staging"), given, site)
+        assert made["spec"]["trialTemplate"] == values["spec"]["trialTemplate"]
+
+
+@pytest.mark.parametrize("env", [{}, {"env": []}])
+def test_variables_are_added_to_a_container_that_has_none(env: dict[str, Any], tmp_path: Path) -> None:
+    values = values_of()
+    container_of(values).update(env)
+    given = request(document(tmp_path, values))
+    site = Site(tmp_path, {}, tmp_path, variables={"STORE": "s3://x"})
+    made = manifest.furnished(manifest.body(given, "staging"), given, site)
+    assert container_of(made)["env"] == [{"name": "STORE", "value": "s3://x"}]
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        ("[]", "Katib does not accept an empty value of `spec.trialTemplate.trialSpec.spec.template"),
+        ("map[a:1]", "containers[0].command` is not a field of a Job, or not in Kubernetes' own form: map[a:1]"),
+    ],
+)
+def test_template_that_katib_cannot_convert_is_told_at_its_line(value: str, what: str, tmp_path: Path) -> None:
+    given = document(tmp_path, values_of())
+    why = 'spec.trialTemplate: Invalid value: "": invalid spec.trialTemplate: unable to convert:'
+    why += f' /spec/template/spec/containers/0/command - {value} to Job, converted template: {{"kind":"Job"}}'
+    error = manifest.refused(given, "The cluster refused", why)
+    assert what in error.what
+    assert error.fix
+    line = (tmp_path / "experiment.yaml").read_text().splitlines()[((error.place or Place("")).line or 1) - 1]
+    assert line.strip() == "command:"
+
+
 def test_shorter_deadline_of_the_yaml_stays(tmp_path: Path) -> None:
     values = values_of()
     values["spec"]["trialTemplate"]["trialSpec"]["spec"]["activeDeadlineSeconds"] = 30
@@ -189,7 +231,7 @@ def test_refusal_is_told_at_the_line_that_it_speaks_of(message: str, line: str, 
 @pytest.mark.parametrize(
     ("log", "words"),
     [
-        ("", "its log is not there any more"),
+        ("", "it printed nothing, or its log is gone"),
         ("epoch 1\nvalid-loss=0.25\n", "did you mean `objectiveMetricName: valid-loss`?"),
         ("epoch 1\nloss = nan\n", "but as 'loss = nan'"),
         ("accuracy=0.9\n", "it printed accuracy=0.9"),
@@ -200,17 +242,6 @@ def test_refusal_is_told_at_the_line_that_it_speaks_of(message: str, line: str, 
 )
 def test_metric_that_is_missing_is_explained_by_what_was_printed(log: str, words: str) -> None:
     assert words in unreported(experiment(), log)
-
-
-def test_log_of_katibs_collector_is_what_the_trial_printed() -> None:
-    prefix = "I0131 12:00:00.123456      14 main.go:139] "
-    lines = ["Trial Name: random-x", "epoch 1", "loss=0.25"]
-    log = "".join(f"{prefix}{line}\n" for line in lines)
-    assert printed(f"{log}{prefix}Metrics reported. :\nmetric_logs:{{}}\n") == "epoch 1\nloss=0.25\n"
-    failed = "F0131 12:00:00.1 14 main.go:1] Failed to wait for worker container: it is not there\ngoroutine 1:\n"
-    assert printed(log + failed) == "epoch 1\nloss=0.25\n"
-    assert "Failed to wait" in printed(failed), "better than nothing"
-    assert printed("loss=0.25\n") == "loss=0.25\n"
 
 
 class Told:
@@ -237,7 +268,7 @@ class Told:
 
 def test_each_step_of_a_trial_is_told_once_even_when_its_status_goes_back() -> None:
     told = Told()
-    trials = Trials(experiment(), told, lambda trial: trial)
+    trials = Trials(retained(), told, lambda trial: trial)
     done = {"loss": ("0.1", "0.1", "0.1")}
 
     def see(*bodies: Any) -> int:
@@ -253,9 +284,26 @@ def test_each_step_of_a_trial_is_told_once_even_when_its_status_goes_back() -> N
     assert see(body("Running", name="a"), body("Created", name="a")) == 0
     assert see(body("Running", "EarlyStopped", name="b")) == 0
     assert trials.unobserved == ["b"]
+    assert trials.awaited
     assert see(body("Running", "EarlyStopped", name="b", metrics={"loss": ("0.3", "0.3", "0.3")})) == 1
+    assert not trials.unobserved
     assert told.steps == ["started a 1", "Succeeded a a 1", "started b 1", "EarlyStopped b a 2"]
     assert [trial.number for trial in trials.ended.values()] == [0, 1]
+
+
+def retained() -> Experiment:
+    """One whose trials' Jobs stay, so that Katib reads the values of those that it stops early."""
+    return experiment(trialTemplate=values_of()["spec"]["trialTemplate"] | {"retain": True})
+
+
+def test_value_of_a_stopped_trial_is_awaited_only_if_katib_will_read_it() -> None:
+    for of, awaited in ((retained(), True), (experiment(), False)):
+        trials = Trials(of, Told(), lambda trial: trial)
+        trials.see(Change("MODIFIED", body("Running", "EarlyStopped", name="b")))
+        trials.tell()
+        assert (trials.awaited, "b" in trials.ended, trials.unobserved) == (awaited, not awaited, ["b"])
+        trials.tell(last=True)
+        assert trials.ended["b"].state == "EarlyStopped"
 
 
 def test_trial_that_is_deleted_while_it_runs_was_killed() -> None:

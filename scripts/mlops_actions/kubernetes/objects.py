@@ -109,7 +109,9 @@ class Cluster:
             found = [*([] if page.first else found), *page.objects]
         return [_whole(kind, item) for item in found]
 
-    def apply(self, kind: Kind, body: Object, *, dry_run: bool = False, force: bool = False) -> Object:
+    def apply(
+        self, kind: Kind, body: Object, *, dry_run: bool = False, force: bool = False, repeat: bool = True
+    ) -> Object:
         """Make an object be as given (server-side apply): what is not named is left alone.
 
         Args:
@@ -117,12 +119,15 @@ class Cluster:
             body: with `metadata.name`.
             dry_run: let the cluster check it, admission webhooks included, and change nothing.
             force: take fields over that another manager has set; without it they are a conflict.
+            repeat: try again, for two minutes, what may pass.
         """
         query = {"fieldManager": FIELD_MANAGER, "force": "true" if force else "", "dryRun": "All" if dry_run else ""}
         name, namespace = _name(body), _namespace(body)
         applied = _whole(kind, body)
         content_type = "application/apply-patch+yaml"  # JSON is YAML
-        return self._changed("patch", kind, namespace, name, query=query, body=applied, content_type=content_type)
+        return self._changed(
+            "patch", kind, namespace, name, query=query, body=applied, content_type=content_type, repeat=repeat
+        )
 
     def create(self, kind: Kind, body: Object) -> Object | None:
         """Create an object; None if there is one of that name, be it one that is being deleted.
@@ -138,12 +143,19 @@ class Cluster:
                 return None
             raise
 
-    def patch(self, kind: Kind, name: str, patch: Object, *, subresource: str = "", namespace: str = "") -> Object:
-        """Change fields of an object, or of its `status`, by a merge patch (None deletes a field)."""
-        content_type = "application/merge-patch+json"
-        return self._changed(
-            "patch", kind, namespace, name, subresource=subresource, body=patch, content_type=content_type
-        )
+    def patch(
+        self,
+        kind: Kind,
+        name: str,
+        patch: Object,
+        *,
+        subresource: str = "",
+        namespace: str = "",
+        repeat: bool = True,
+    ) -> Object:
+        """Change fields of an object or its `status` by a merge patch (None deletes one); `repeat` as in `apply`."""
+        options: Object = {"body": patch, "content_type": "application/merge-patch+json", "repeat": repeat}
+        return self._changed("patch", kind, namespace, name, subresource=subresource, **options)
 
     def delete(
         self, kind: Kind, name: str, *, propagation: str = "Background", uid: str = "", namespace: str = ""

@@ -169,7 +169,8 @@ def _waiting(pod: Object, one: Mapping[str, Any], waiting: Mapping[str, Any]) ->
 
 def _shorter(message: str) -> str:
     """Of an error that has the errors that it came from before it, the last."""
-    return re.sub(r'^.*(?:failed to (?:pull|resolve|do request)[^:]*|Back-off pulling image "[^"]*"): *', "", message)
+    before = r'(?:failed to (?:pull|resolve|do request)(?:"[^"]*"|[^":])*|Back-off pulling image "[^"]*")'
+    return re.sub(rf"^.*{before}: *", "", message)
 
 
 def _ended(pod: Object, one: Mapping[str, Any], end: Mapping[str, Any]) -> Trouble:

@@ -1,7 +1,8 @@
 """Katib's three webhooks, asked by the real API server: for Experiments (defaults, validation) and trials' pods.
 
 Source: manifests/v1beta1/components/webhook/webhooks.yaml and pkg/webhook/v1beta1 of github.com/kubeflow/katib. As
-there, the failure policy is Ignore: when the webhooks cannot be reached, everything is admitted as it is.
+there since 0.16, the failure policy is Kubernetes' default, Fail: when the webhooks cannot be reached, the API server
+refuses Experiments and trials' pods with HTTP 500.
 """
 
 from __future__ import annotations
@@ -76,6 +77,10 @@ class Admission:
     def stop(self) -> None:
         """Take the registration back, and close."""
         unregister(self._api, self._name)
+        self.close()
+
+    def close(self) -> None:
+        """Close, and leave the registration, as a controller that has died."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -84,7 +89,7 @@ class Admission:
         return {
             "name": name,
             "sideEffects": "None",
-            "failurePolicy": "Ignore",
+            "failurePolicy": "Fail",
             "timeoutSeconds": 10,
             "admissionReviewVersions": ["v1"],
             "clientConfig": {"url": self._url + path, "caBundle": self._ca},

@@ -29,6 +29,8 @@ Rule = tuple[str, float, str, int]
 DEFAULT_FILTER = r"([\w|-]+)\s*=\s*([+-]?\d*(\.\d+)?([Ee][+-]?\d+)?)"
 UNAVAILABLE = "unavailable"
 REPORT = "Metrics reported. : "
+UNREACHABLE = "unreachable"
+"""As the database manager's address: reporting fails, as when the name is not known."""
 _NO_TIME = "0001-01-01T00:00:00Z"
 _RFC3339 = re.compile(r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$")
 _POLL = 0.1
@@ -42,7 +44,10 @@ def text_metrics(lines: Iterable[str], metrics: Sequence[str], filters: Sequence
         if not any(metric in line for metric in metrics):
             continue
         first, space, _ = line.partition(" ")
-        when = first if space and _RFC3339.match(first) else _NO_TIME
+        dated = bool(space and _RFC3339.match(first))
+        when = first if dated else _NO_TIME
+        if not dated:
+            untimed(line, first if space else "")
         for pattern in patterns:
             for match in pattern.finditer(line) if pattern.groups >= 2 else ():
                 name, value = (match[1] or "").strip(), (match[2] or "").strip()
@@ -73,6 +78,12 @@ def _json_time(value: Any) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return datetime.fromtimestamp(value, timezone.utc).isoformat().replace("+00:00", "Z")
     return _NO_TIME
+
+
+def untimed(line: str, first: str) -> None:
+    """What the collector says of each line with a metric that does not begin with a time."""
+    why = f"error parsing time {first}: cannot parse" if first else f"{line} doesn't begin with timestamp string"
+    say(f"Metrics will not have timestamp since {why}", "W", "file-metricscollector.go:103")
 
 
 def observation_log(found: list[Log], metrics: Sequence[str]) -> list[Log]:
@@ -114,16 +125,18 @@ class StopRules:
         return {"less": value < limit, "greater": value > limit, "equal": value == limit}[comparison]
 
 
-def say(text: str, level: str = "I") -> None:
+def say(text: str, level: str = "I", place: str = "main.go:139") -> None:
     """Print as klog does, the library that Katib's collector prints with."""
     now = datetime.now(timezone.utc)
-    sys.stdout.write(f"{level}{now:%m%d %H:%M:%S.%f} {os.getpid():7d} main.go:139] {text}\n")
+    sys.stdout.write(f"{level}{now:%m%d %H:%M:%S.%f} {os.getpid():7d} {place}] {text}\n")
     sys.stdout.flush()
 
 
 def fail(text: str) -> NoReturn:
-    """Print why, and end as klog.Fatalf does."""
+    """Print why and a stack, and end as klog.Fatalf does."""
     say(text, "F")
+    sys.stdout.write("\ngoroutine 1 [running]:\nmain.main()\n\t/build/main.go:1 +0x1\n")
+    sys.stdout.flush()
     sys.exit(255)
 
 
@@ -156,12 +169,14 @@ class Collector:
         parsed = [(name, float(value), how, int(step)) for name, value, how, step in rules]
         self._rules = StopRules(parsed, self._metrics[0], options.o_type)
         self._watching, self._stopped = bool(parsed), False
+        self._database = options.s_db
         self._read, self._rest = 0, ""
+        say(f"Trial Name: {options.t}", place="main.go:400")
 
     def run(self) -> None:
         """Follow the file until the primary container's process has ended, then report."""
         pid = self._process()
-        while pid and Path(f"/proc/{pid}").exists():
+        while Path(f"/proc/{pid}").exists():
             self._follow(pid)
             time.sleep(_POLL)
         self._follow(pid)
@@ -170,28 +185,32 @@ class Collector:
         self._check_marker(pid)
         try:
             found = self._parse(self._file.read_text(errors="replace").split("\n"))
-        except (OSError, ValueError) as error:
-            fail(f"Failed to collect logs: {error}")
+        except OSError as error:
+            fail(f"Failed to collect logs: failed to open the file: {error}")
+        except ValueError as error:
+            fail(f"Failed to collect logs: failed to parse the json object: {error}")
+        if self._database == UNREACHABLE:
+            fail(
+                'Failed to Report logs: rpc error: code = Unavailable desc = connection error: desc = "transport: Error'
+                ' while dialing: dial tcp: lookup katib-db-manager.kubeflow: no such host"'
+            )
         report = {"metric_logs": observation_log(found, self._metrics), "early_stopped": self._stopped}
         say(REPORT + json.dumps(report))
 
     def _parse(self, lines: Sequence[str]) -> list[Log]:
         return json_metrics(lines, self._metrics) if self._json else text_metrics(lines, self._metrics, self._filters)
 
-    def _process(self) -> int | None:
-        """The process to wait for; None when it has ended well before this one started, where Katib's fails."""
+    def _process(self) -> int:
+        """The process to wait for. One that has ended before this one started is not found."""
         found = main_process(self._file.parent)
-        if found is None and not self._marker(None):
-            fail("Failed to wait for worker container: unable to find main pid from the process list")
+        if found is None:
+            known = sorted(pid for pid, _, _ in processes())
+            fail(f"Failed to wait for worker container: unable to find main pid from the process list {known}")
         return found
 
-    def _marker(self, pid: int | None) -> str:
-        for file in self._file.parent.glob(f"{pid or '*'}.pid"):
-            return file.read_text().strip()
-        return ""
-
-    def _check_marker(self, pid: int | None) -> None:
-        found, file = self._marker(pid), self._file.parent / f"{pid}.pid"
+    def _check_marker(self, pid: int) -> None:
+        file = self._file.parent / f"{pid}.pid"
+        found = file.read_text().strip() if file.exists() else ""
         if not found:
             fail(
                 f"Failed to wait for worker container: training container is failed. Unable to read file {file} "
@@ -200,7 +219,7 @@ class Collector:
         if found != "completed":
             fail(f"Failed to wait for worker container: unable to find marker: completed in file: {file}")
 
-    def _follow(self, pid: int | None) -> None:
+    def _follow(self, pid: int) -> None:
         try:
             with self._file.open(errors="replace") as file:
                 file.seek(self._read)
@@ -226,11 +245,9 @@ class Collector:
         for item in self._parse([line]):
             yield self._rules.met(item["name"], float(item["value"]))
 
-    def _stop(self, pid: int | None) -> None:
+    def _stop(self, pid: int) -> None:
         say("Training container is early stopped")
         self._stopped = True
-        if not pid:
-            return  # it had ended by itself
         (self._file.parent / f"{pid}.pid").write_text("early-stopped")
         children = [child for child, parent, _ in processes() if parent == pid]
         if len(children) != 1:

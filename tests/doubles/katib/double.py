@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from .defaults import set_defaults
 from .experiments import Experiments
 from .faults import Faults
 from .injection import EXPERIMENT_LABEL, InjectionError, inject
+from .manifest import PLACEHOLDER
 from .suggestions import Suggestions
 from .trials import Trials
 from .validation import aggregate, invalid, validate
@@ -125,6 +127,11 @@ class KatibDouble:
         self._worker = threading.Thread(target=work.run, name="katib-double", daemon=True)
         self._worker.start()
 
+    def stop_webhooks(self) -> None:
+        """Let the webhooks respond no more, though they are registered."""
+        if self._admission:
+            self._admission.close()
+
     def stop(self) -> None:
         """Stop the controllers; the webhooks go on."""
         self._stopped.set()
@@ -167,26 +174,33 @@ class KatibDouble:
         labels = namespace["metadata"].get("labels") or {}
         errors = validate(body, request.get("oldObject"), labels, template)
         if not errors and request["operation"] == "CREATE" and template:
-            errors = self._strict(template, request["namespace"])
+            errors = self._converted(template, request["namespace"])
         return None, 400, aggregate(errors)
 
-    def _strict(self, template: Object, namespace: str) -> list[str]:
-        """Fields that a Job does not have. Katib converts the template and compares; the API server is asked here."""
+    def _converted(self, template: Object, namespace: str) -> list[str]:
+        """What is lost of a Job when it is converted to Kubernetes' own type and back, as Katib does it in Go.
+
+        The API server does the same for a dry run; what it adds are defaults, which Katib allows.
+        """
         if (template.get("apiVersion"), template.get("kind")) != ("batch/v1", "Job"):
             return []
-        body = {
-            **template,
-            "metadata": {**(template.get("metadata") or {}), "name": "katib-double", "namespace": namespace},
-        }
+        template = json.loads(PLACEHOLDER.sub("test-value", json.dumps(template)))
+        metadata = {**(template.get("metadata") or {}), "name": "katib-double", "namespace": namespace}
         path = f"/apis/batch/v1/namespaces/{namespace}/jobs"
         try:
-            self.api.call("POST", path, body, dryRun="All", fieldValidation="Strict")
+            body = {**template, "metadata": metadata}
+            lost = difference(template, self.api.call("POST", path, body, dryRun="All", fieldValidation="Strict"))
         except ApiException as problem:
+            if problem.status != 400:
+                return []  # Katib does not ask whether the Job is a valid one
             why = json.loads(problem.body or "{}").get("message", "")
-            if problem.status == 400:
-                text = f"invalid spec.trialTemplate: unable to convert: {why} to Job"
-                return [invalid("spec.trialTemplate", "", text)]
-        return []
+            field = re.search(r'unknown field "([^"]+)"', why)
+            pointer = "/" + "/".join(re.findall(r"\w+", field[1])) if field else "/spec"
+            lost = pointer, why
+        if lost is None:
+            return []
+        text = f"unable to convert: {lost[0]} - {lost[1]} to Job, converted template: {{}}"
+        return [invalid("spec.trialTemplate", "", f"invalid spec.trialTemplate: {text}")]
 
     def _inject_pod(self, request: Object) -> tuple[Object | None, int, str]:
         pod: Object = json.loads(json.dumps(request["object"]))
@@ -195,10 +209,11 @@ class KatibDouble:
         if trial is None:
             return None, 200, ""
         label = trial["metadata"]["labels"][EXPERIMENT_LABEL]
-        if self.faults.of(self.api.get(EXPERIMENT, label, namespace) or {"metadata": {}}).not_injected:
+        faults = self.faults.of(self.api.get(EXPERIMENT, label, namespace) or {"metadata": {}})
+        if faults.not_injected:
             return None, 200, ""
         try:
-            inject(pod, trial, self._image)
+            inject(pod, trial, self._image, database_down=faults.database_down)
         except InjectionError as error:
             return None, 400, str(error)
         return pod, 200, ""
@@ -212,6 +227,19 @@ class KatibDouble:
                     if (above["kind"], above["apiVersion"]) == ("Trial", "kubeflow.org/v1beta1"):
                         return self.api.get(TRIAL, above["name"], namespace)
         return None
+
+
+def difference(given: Any, made: Any, pointer: str = "") -> tuple[str, str] | None:
+    """The first value that is not in what was made of it: its JSON pointer, and the value as Go prints it."""
+    if isinstance(given, dict) and given and isinstance(made, dict):
+        pairs = [(given[key], made.get(key), f"{pointer}/{key}") for key in given]
+    elif isinstance(given, list) and given and isinstance(made, list) and len(given) == len(made):
+        pairs = [(*pair, f"{pointer}/{index}") for index, pair in enumerate(zip(given, made, strict=True))]
+    elif given == made or "/resources/limits/" in pointer or "/resources/requests/" in pointer:
+        return None
+    else:
+        return pointer, json.dumps(given)
+    return next((found for pair in pairs if (found := difference(*pair))), None)
 
 
 class _Worker:

@@ -150,6 +150,10 @@ class Experiments:
             made = context.api.create(SUGGESTION, _new_suggestion(body, requests), meta["namespace"])
             if made:
                 context.of(SUGGESTION, meta["namespace"]).put(made)
+                # Katib's controller looks again before its cache has it, makes it once more, and says so
+                why = f'suggestions.kubeflow.org "{meta["name"]}" already exists'
+                event = ("Warning", "ReconcileError", f"Failed to reconcile: {why}")
+                context.event(body, *event, "experiment-controller")
             return
         if conditions.has(suggestion, "Failed"):
             conditions.end(body, "Failed", "ExperimentFailed", "Suggestion has failed")

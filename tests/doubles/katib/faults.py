@@ -19,6 +19,7 @@ class Faults:
             refuses the settings), `ends` (it has no more suggestions after `suggestions` of them).
         suggestions: after how many.
         unschedulable: pods of trials ask for a node that there is not.
+        database_down: the database manager does not respond to the metrics collectors.
         not_injected: the webhook that adds the metrics collector is not asked, as when it cannot be reached.
         not_validated: the webhooks that default and validate Experiments are not asked; the controller does their work,
             and an Experiment that Katib would refuse fails.
@@ -31,6 +32,7 @@ class Faults:
     suggestion: Literal["", "never-ready", "fails", "ends"] = ""
     suggestions: int = 0
     unschedulable: bool = False
+    database_down: bool = False
     not_injected: bool = False
     not_validated: bool = False
     stops_after: int | None = None

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .collector import UNREACHABLE
 from .defaults import METRICS_FILE
 
 Object = dict[str, Any]
@@ -21,6 +22,11 @@ TRIAL_LABEL = "katib.kubeflow.org/trial"
 COLLECTOR = "metrics-logger-and-collector"
 COLLECTED = ("StdOut", "File")
 """The kinds of collectors that the double has."""
+RESOURCES = {
+    "limits": {"cpu": "500m", "memory": "100Mi", "ephemeral-storage": "5Gi"},
+    "requests": {"cpu": "50m", "memory": "10Mi", "ephemeral-storage": "500Mi"},
+}
+"""What Katib's configuration gives the containers that it makes: any quota of the namespace counts them."""
 _PROGRAM = Path(__file__).with_name("collector.py").read_text()
 
 
@@ -28,13 +34,14 @@ class InjectionError(Exception):
     """The pod is refused, as Katib refuses it: its creation fails with HTTP 400."""
 
 
-def inject(pod: Object, trial: Mapping[str, Any], image: str) -> None:
+def inject(pod: Object, trial: Mapping[str, Any], image: str, *, database_down: bool = False) -> None:
     """Change a trial's pod before it is made.
 
     Args:
         pod: is changed.
         trial: that owns the pod's owner.
         image: with Python, for the collector.
+        database_down: Katib's database manager does not respond to it.
 
     Raises:
         InjectionError: the pod has no container with the primary container's name.
@@ -54,7 +61,8 @@ def inject(pod: Object, trial: Mapping[str, Any], image: str) -> None:
         pod["spec"]["shareProcessNamespace"] = True
         return
     path = _path(spec["metricsCollector"])
-    pod["spec"]["containers"].append(_collector(trial, path, image))
+    database = UNREACHABLE if database_down else "katib-db-manager.kubeflow:6789"
+    pod["spec"]["containers"].append(_collector(trial, path, image, database))
     pod["spec"]["shareProcessNamespace"] = True
     mount = {"name": "metrics-volume", "mountPath": posixpath.dirname(path)}
     for container in pod["spec"]["containers"]:
@@ -68,13 +76,13 @@ def _path(spec: Mapping[str, Any]) -> str:
     return METRICS_FILE if spec["collector"]["kind"] == "StdOut" else str(spec["source"]["fileSystemPath"]["path"])
 
 
-def _collector(trial: Mapping[str, Any], path: str, image: str) -> Object:
+def _collector(trial: Mapping[str, Any], path: str, image: str, database: str) -> Object:
     spec = trial["spec"]
     objective, collector = spec["objective"], spec["metricsCollector"]
     source = collector.get("source") or {}
     metrics = [objective["objectiveMetricName"], *(objective.get("additionalMetricNames") or [])]
     words = ["-t", trial["metadata"]["name"], "-m", ";".join(metrics), "-o-type", objective["type"]]
-    words += ["-s-db", "katib-db-manager.kubeflow:6789", "-path", path]
+    words += ["-s-db", database, "-path", path]
     if (source.get("filter") or {}).get("metricsFormat"):
         words += ["-f", ";".join(source["filter"]["metricsFormat"])]
     kind = collector["collector"]["kind"]
@@ -87,6 +95,7 @@ def _collector(trial: Mapping[str, Any], path: str, image: str) -> Object:
         "imagePullPolicy": "IfNotPresent",
         "command": ["python3", "-c", _PROGRAM],
         "args": words,
+        "resources": RESOURCES,
     }
 
 

@@ -11,7 +11,7 @@ from . import algorithms, conditions
 from .api import DEPLOYMENT, EXPERIMENT, SERVICE, SUGGESTION, Object
 from .controller import Context, ReconcileError, owned_by
 from .faults import Faults
-from .injection import EXPERIMENT_LABEL
+from .injection import EXPERIMENT_LABEL, RESOURCES
 from .trials import Trials
 
 _NO_IMAGE = "localhost/doubles/no-such-suggestion-service:v0"
@@ -127,6 +127,7 @@ def _deployment(body: Object, name: str, image: str) -> Object:
         "imagePullPolicy": "IfNotPresent",
         "command": ["python3", "-c", "import signal; signal.sigwait([signal.SIGTERM])"],
         "ports": [{"name": "suggestion-api", "containerPort": 6789}],
+        "resources": RESOURCES,
     }
     return {
         "apiVersion": "apps/v1",

@@ -22,6 +22,8 @@ from .injection import COLLECTOR, EXPERIMENT_LABEL, TRIAL_LABEL
 from .manifest import matching
 
 FINALIZER = "clean-metrics-in-db"
+_LATE = 1.0
+"""Seconds from a simulated trial's condition EarlyStopped to its value."""
 _NOWHERE = {"doubles/no-such-node": "true"}
 
 
@@ -33,6 +35,7 @@ class Trials:
         self._logs: dict[tuple[str, str], list[dict[str, str]]] = {}
         """What the collectors reported, as Katib's database keeps it, by the trial's namespace and name."""
         self._started: dict[tuple[str, str], float] = {}
+        self._stopped: dict[tuple[str, str], float] = {}
 
     def reconcile(self, namespace: str, name: str) -> None:
         """One look at one Trial."""
@@ -191,6 +194,7 @@ class Trials:
         """Without pods: running, so long as it is said, and then the end."""
         meta, spec = body["metadata"], body["spec"]
         if conditions.has(body, *conditions.TRIAL_ENDED):
+            self._observe_stopped(body)
             return
         faults = self._context.faults(self._experiment(body))
         key = (meta["namespace"], meta["name"])
@@ -208,15 +212,29 @@ class Trials:
             return
         self._end_simulated(body, fate)
 
+    def _observe_stopped(self, body: Object) -> None:
+        """Katib writes the value of a trial that was stopped early a while later, if its object is still there."""
+        spec, key = body["spec"], (body["metadata"]["namespace"], body["metadata"]["name"])
+        if not conditions.has(body, "EarlyStopped") or not spec.get("retainRun") or metrics.is_observed(body):
+            return
+        left = self._stopped.setdefault(key, time.monotonic()) + _LATE - time.monotonic()
+        if left > 0:
+            self._again(body, left)
+            return
+        assert self._context.simulate
+        fate = self._context.simulate({a["name"]: a["value"] for a in spec["parameterAssignments"]})
+        self._observe(body, observation_log(_simulated_logs(spec, fate)[0], _metric_names(body)))
+
     def _end_simulated(self, body: Object, fate: Simulated) -> None:
         if fate.ends != "Succeeded":
             self._end(body, fate.ends, {})
             return
         reported, stopped = _simulated_logs(body["spec"], fate)
-        self._observe(body, observation_log(reported, _metric_names(body)))
         if stopped:
             self._stop_early(body)
+            self._again(body)
         else:
+            self._observe(body, observation_log(reported, _metric_names(body)))
             self._end(body, "Succeeded" if metrics.is_observed(body) else "MetricsUnavailable", {})
 
     def _experiment(self, body: Object) -> Object | None:

@@ -58,7 +58,10 @@ def validate(
             f'the namespace lacks label "{LABEL}: enabled"'
         ]
     spec = experiment["spec"]
-    errors = [] if _NAME.match(name) else [invalid("metadata.name", name, "name must consist of lower case characters")]
+    errors = []
+    if not _NAME.match(name) or len(name) > 40:
+        why = "name must consist of lower case alphanumeric characters or '-' and may not be longer than 40 characters."
+        errors.append(invalid("metadata.name", name, why))
     errors += _counts(spec)
     if old is not None:
         errors += _changes(experiment, old)
@@ -172,6 +175,10 @@ def _template(spec: Spec, trial_spec: Mapping[str, Any] | None) -> list[str]:
     if len(given) == 2:
         why = "only one of spec.trialTemplate.trialSpec or spec.trialTemplate.configMap can be specified"
         return [*errors, required(path, why)]
+    source = template.get("configMap") or {}
+    if source and not all(source.get(key) for key in ("configMapName", "configMapNamespace", "templatePath")):
+        why = "configMapName, configMapNamespace and templatePath must be specified"
+        return [*errors, required(f"{path}.configMap", why)]
     if trial_spec is None:
         return [*errors, invalid(path, "", "unable to parse spec.trialTemplate: GetConfigMap failed: not found")]
     return errors + _trial_parameters(spec, template, trial_spec)
@@ -227,7 +234,9 @@ def _parameters(parameters: list[dict[str, Any]]) -> Iterator[str]:
         if distribution not in ("uniform", "logUniform", "normal", "logNormal", "unknown"):
             why = f"distribution: {distribution} is not supported"
             yield invalid(f"{path}.feasibleSpace.distribution", distribution, why)
-        if kind in ("int", "double"):
+        if not space:
+            yield required(f"{path}.feasibleSpace", "feasibleSpace must be specified")
+        elif kind in ("int", "double"):
             if space.get("list"):
                 why = f"feasibleSpace.list is not supported for parameterType: {kind}"
                 yield invalid(f"{path}.feasibleSpace.list", space["list"], why)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...errors import BadInput, RemoteFailed
@@ -11,10 +12,15 @@ from ..engine import Request, Site
 from ..experiment import Experiment
 from . import manifest
 from .status import Object, completed
+from .troubles import CONTROLLER, RETAIN
 
 EXPERIMENT_LABEL = "katib.kubeflow.org/experiment"
 _REMOVAL = 120.0
 """Seconds that Katib has to let go of an Experiment that is deleted."""
+_RESTART = 30.0
+"""Seconds that Katib's webhook has to come back, as after a restart of its controller."""
+NO_WEBHOOK = "failed calling webhook"
+"""The API server's words when a webhook does not respond, and none may be left out."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ def check_injection(cluster: Cluster, experiment: Experiment) -> None:
             return
         raise
     if namespace is None:
-        raise BadInput(f"The cluster has no namespace {cluster.namespace}", fix="Correct `namespace`, or create it")
+        raise BadInput(f"The namespace {cluster.namespace} does not exist", fix="Correct `namespace`, or create it")
     if (namespace["metadata"].get("labels") or {}).get(INJECTION_LABEL) != "enabled":
         raise BadInput(
             f"Katib would not collect metrics in the namespace {cluster.namespace}, and no trial would end",
@@ -138,29 +144,53 @@ def _gone(cluster: Cluster, name: str, site: Site, *, uid: str = "") -> Object |
             return None
         site.clock.wait(1.0)
     raise RemoteFailed(
-        f"The Experiment {name} is deleted, and does not go away within {_REMOVAL:g} s",
-        why="Katib's controller lets go of an Experiment and its Trials by their finalizers",
-        fix="See that katib-controller runs, and run this again",
+        f"Timed out waiting for the Experiment {name} to be deleted after {_REMOVAL:g} s",
+        why="Katib's controller has not removed the finalizers of the Experiment or of its Trials",
+        fix=f"{CONTROLLER}, and run this again",
     )
 
 
 def _apply(cluster: Cluster, request: Request, site: Site) -> Object:
     """Have it made. Two jobs that apply the same at a time make one."""
     body = manifest.furnished(manifest.body(request, cluster.namespace), request, site)
-    given = request.experiment.metadata.namespace
+    given, spec = request.experiment.metadata.namespace, request.experiment.spec
     if given and given != cluster.namespace:
         site.say(f"The Experiment runs in the namespace {cluster.namespace}, not in {given}, which its YAML names")
+    if spec.early_stopping and not spec.trial_template.retain:
+        site.say(f"Katib deletes the Job of a trial that is stopped early before it reads its value. {RETAIN}")
     try:
-        made = cluster.apply(EXPERIMENT, body)
-    except Refused as refused:
-        raise BadInput(
-            f"{request.document.name}: {refused.what[:1].lower()}{refused.what[1:]}",
-            why=refused.why,
-            fix=refused.fix or "Correct it",
-            place=manifest.place(request.document, refused.why),
-        ) from refused
+        made = through_webhook(lambda repeat: cluster.apply(EXPERIMENT, body, repeat=repeat), site)
+    except Refused as error:
+        raise manifest.refused(request.document, error.what, error.why) from error
     site.say(f"Experiment {body['metadata']['name']} in the namespace {cluster.namespace} of {cluster.server}")
     return made
+
+
+def through_webhook(call: Callable[[bool], Object], site: Site) -> Object:
+    """Make a call that Katib's webhook takes part in; when that does not respond, again for half a minute.
+
+    Args:
+        call: makes it; told whether it may itself be repeated for minutes, as after other faults.
+        site: says what is waited for.
+
+    Raises:
+        RemoteFailed: the webhook does not respond.
+    """
+    deadline, told = site.clock.now() + _RESTART, False
+    while True:
+        try:
+            return call(False)
+        except ClusterFailed as error:
+            if NO_WEBHOOK not in error.why:
+                if error.transient:
+                    return call(True)
+                raise
+            if site.clock.now() >= deadline:
+                raise RemoteFailed("Katib's webhook does not respond", why=error.why, fix=CONTROLLER) from error
+            if not told:
+                site.say(f"Katib's webhook does not respond; trying again for {_RESTART:g} s")
+            told = True
+        site.clock.wait(2.0)
 
 
 def _go_on(cluster: Cluster, request: Request, found: Object, site: Site) -> Begun:
@@ -173,8 +203,30 @@ def _go_on(cluster: Cluster, request: Request, found: Object, site: Site) -> Beg
         return Begun(found, found=True)
     asked = manifest.counts(request)
     if asked.get("maxTrialCount", trials + 1) <= trials:
-        del asked["maxTrialCount"]  # Katib takes no count below that of the trials there are
-    if any(spec.get(key) != count for key, count in asked.items()):
-        found = cluster.patch(EXPERIMENT, name, {"spec": asked})
+        del asked["maxTrialCount"]
+    changed = any(spec.get(key) != count for key, count in asked.items())
+    # Katib refuses any change when all the trials that are asked for have been made
+    if changed and asked.get("maxTrialCount", spec.get("maxTrialCount") or trials + 1) > trials:
+        found = _changed(cluster, request, found, asked, site)
     site.say(f"Going on with the Experiment {name}, which {'had ended' if end else 'runs'}")
     return Begun(found, found=True, before=end)
+
+
+def _changed(cluster: Cluster, request: Request, found: Object, asked: dict[str, int], site: Site) -> Object:
+    """The Experiment with other counts.
+
+    Raises:
+        BadInput: Katib refuses them.
+    """
+    name = found["metadata"]["name"]
+    try:
+        return through_webhook(lambda repeat: cluster.patch(EXPERIMENT, name, {"spec": asked}, repeat=repeat), site)
+    except Refused as error:
+        counts = ", ".join(f"`{key}: {count}`" for key, count in asked.items())
+        raise BadInput(
+            f"The Experiment {name} cannot be changed to {counts}",
+            why=f"Katib restarts an Experiment only if it ended by `maxTrialCount` and `resumePolicy` is LongRunning or"
+            f" FromVolume, and says: {error.why}",
+            fix="Run it anew by `reuse: false`, or set `resumePolicy: LongRunning` before its first run",
+            place=request.document.place(("spec", "resumePolicy")),
+        ) from error

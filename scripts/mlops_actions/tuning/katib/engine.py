@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
 from ...errors import BadInput, Cancelled, RemoteFailed
+from ...kubernetes.failures import ClusterFailed
 from ...kubernetes.objects import EXPERIMENT, POD, TRIAL, Change, Cluster
 from ..engine import End, Outcome, Request, Site, Trial, Watcher
 from ..importance import importances
 from . import ending, manifest
 from .begin import EXPERIMENT_LABEL, Begun, begin, trials_of
+from .explaining import Explainer
 from .feed import Feed, Selection
 from .pods import NotInjected, Pods
 from .status import ENDS, Object, completed
 from .trials import Trials
-from .troubles import Quiet, Troubles, Watchdog, why_no_suggestion
-from .unreported import unreported
+from .troubles import CONTROLLER, Quiet, Troubles, Watchdog, why_no_suggestion
 
 _TICK = 1.0
 _LOG_LINES = 40
+_LATE = 30.0
+"""Seconds for which the values of trials that were stopped early are waited for when the Experiment has ended."""
 
 
 class KatibEngine:
@@ -71,8 +73,9 @@ class _Run:
             troubles=self._troubles,
             clock=site.clock,
         )
-        self._watchdog = Watchdog(cluster, self._name, self._troubles, site.clock)
-        self._trials = Trials(self._experiment, watcher, self._explained)
+        self._watchdog = Watchdog(cluster, self._name, self._experiment, self._troubles, site.clock)
+        self._explainer = Explainer(self._experiment, self._pods, self._troubles)
+        self._trials = Trials(self._experiment, watcher, self._explainer.explained)
         self._began = self._changed = self._progressed = site.clock.now()
 
     def to_the_end(self) -> Outcome:
@@ -134,7 +137,7 @@ class _Run:
         self._pods.look()
         seen = Quiet(
             self._site.clock.now() - self._changed,
-            active={*running, *pending},
+            active={*running, *pending}.difference(self._trials.unobserved),
             with_pods=self._pods.trials,
             unobserved=self._trials.unobserved,
         )
@@ -173,23 +176,30 @@ class _Run:
             RemoteFailed: it is met, and that is an error.
         """
         now, request = self._site.clock.now(), self._request
+        name, longer = f"The Experiment {self._name}", "lower `max-trials`, or take the best so far by `at-limit: best`"
         if request.timeout and now - self._began >= request.timeout:
-            return self._at_limit("TimeLimit", f"did not end within {request.timeout:g} s", "timeout")
+            what = f"{name} did not end within {request.timeout:g} s"
+            return self._at_limit("TimeLimit", what, f"Raise `timeout`, {longer}")
         if request.stall_timeout and now - self._progressed >= request.stall_timeout:
-            return self._at_limit("Stalled", f"ended no trial within {request.stall_timeout:g} s", "stall-timeout")
+            what = f"{name} ended no trial within {request.stall_timeout:g} s"
+            return self._at_limit("Stalled", what, f"Raise `stall-timeout`, {longer}")
+        if self._pods.unpulled():
+            what = f"{name} cannot go on: Kubernetes cannot pull an image"
+            return self._at_limit("Stalled", what, "Correct the image's name, or let the nodes reach its registry")
+        if step := self._watchdog.gave_up:
+            return self._at_limit("Stalled", step.what, step.fix or CONTROLLER)
         return None
 
-    def _at_limit(self, end: End, what: str, limit: str) -> End:
+    def _at_limit(self, end: End, what: str, fix: str) -> End:
         taken = self._request.at_limit == "best" and self._trials.best is not None
-        self._stop("Succeeded" if taken else "Failed", f"Experiment{end}", f"It {what}")
+        try:
+            self._stop("Succeeded" if taken else "Failed", f"Experiment{end}", what)
+        except ClusterFailed as error:  # what stands in the way of the Experiment may stand in ours
+            self._site.say(f"The Experiment {self._name} is left as it is: {error}")
         if taken:
             self._sync()
             return end
-        raise RemoteFailed(
-            f"The Experiment {self._name} {what}",
-            why=self._so_far(),
-            fix=f"Raise `{limit}`, lower `max-trials`, or take the best so far by `at-limit: best`",
-        )
+        raise RemoteFailed(what, why=self._so_far(), fix=fix)
 
     def _stop(self, verdict: Literal["Succeeded", "Failed"], reason: str, message: str) -> None:
         ending.stop(
@@ -203,20 +213,22 @@ class _Run:
         )
 
     def _sync(self) -> None:
-        """The watch of trials may be a little behind that of the Experiment: if it is, they are read once more."""
-        active = self._trials.running or self._trials.pending
-        if active or len(self._trials.ended) < ((self._body.get("status") or {}).get("trials") or 0):
-            for body in trials_of(self._cluster, self._name):
-                self._trials.see(Change("MODIFIED", body))
-        self._tell(last=True)
+        """Take in what the watch of trials may be behind with, and values that Katib writes after the end.
 
-    def _explained(self, trial: Trial) -> Trial:
-        """A trial that ended with what its pod and its log tell of why it failed."""
-        if trial.state == "MetricsUnavailable":
-            return replace(trial, message=unreported(self._experiment, self._pods.log(trial.name)))
-        if trial.state == "Failed":
-            return replace(trial, message=self._pods.failure(trial.name) or trial.message)
-        return trial
+        Katib ends an Experiment before it writes the values of the trials that it has just stopped early, and one of
+        these may be the best.
+        """
+        deadline = self._site.clock.now() + _LATE
+        while True:
+            active = self._trials.running or self._trials.pending
+            if active or len(self._trials.ended) < ((self._body.get("status") or {}).get("trials") or 0):
+                for body in trials_of(self._cluster, self._name):
+                    self._trials.see(Change("MODIFIED", body))
+            self._tell()
+            if not self._trials.awaited or self._site.clock.now() >= deadline:
+                break
+            self._site.clock.wait(_TICK)
+        self._tell(last=True)
 
     def _failed(self, found: Object) -> RemoteFailed:
         """The Experiment's failure: by its last trial that failed, or by what kept it from having any."""
@@ -227,7 +239,7 @@ class _Run:
                 why=self._so_far(),
                 fix="Run this again, and it begins anew",
             )
-        failures = sum(trial.failed for trial in self._trials.ended.values())
+        failures = len(self._failures())
         if failures:
             many = "1 trial failed" if failures == 1 else f"{failures} trials failed"
             allowed = self._body["spec"].get("maxFailedTrialCount")
@@ -239,17 +251,20 @@ class _Run:
             place=manifest.place(self._request.document, message),
         )
 
+    def _failures(self) -> list[Trial]:
+        """The trials that count as failed for Katib, in the order of their end."""
+        return [t for t in self._trials.ended.values() if t.failed or t.name in self._explainer.miscounted]
+
     def _by_last_failure(self, what: str) -> RemoteFailed:
-        last = next((trial for trial in reversed(self._trials.ended.values()) if trial.failed), None)
-        if last is None:
+        failures = self._failures()
+        if not failures:
             return RemoteFailed(what, why=self._so_far())
+        last = failures[-1]
         parameters = " ".join(f"{name}={value}" for name, value in last.parameters.items())
         return RemoteFailed(
             what,
             why=f"The last, {last.name} with {parameters}: {last.message}",
-            fix="Correct it, or raise `maxFailedTrialCount` if some combinations may fail"
-            if last.state == "Failed"
-            else "Print the metric in that form, or correct `objectiveMetricName` or `metricsFormat`",
+            fix=self._explainer.fixes.get(last.name, ""),
             log="\n".join(self._pods.log(last.name).splitlines()[-_LOG_LINES:]),
         )
 

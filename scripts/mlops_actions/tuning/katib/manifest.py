@@ -10,7 +10,7 @@ from ...errors import BadInput, Place
 from ...stores.store import STORE_KEYS
 from ..engine import Request, Site
 from ..experiment import Experiment, Path
-from ..reading import Document
+from ..reading import TRIAL_SPEC, Document, dotted
 from .status import Object
 
 KEY = "mlops-actions/key"
@@ -23,6 +23,9 @@ _OF_THE_SERVER = (
     "ownerReferences", "selfLink", "generateName",
 )  # fmt: skip
 _FIELD = re.compile(r"\b(?:spec|metadata)(?:\.\w+|\[\d+\])+")
+_UNCONVERTED = re.compile(r"unable to convert: (/\S+) - (.*?) to Job", re.DOTALL)
+"""The first difference that Katib's webhook finds between the trial's template and the Job that it makes of it."""
+_EMPTY = ("[]", "map[]", "{}", "", '""', "false", "0", "<nil>", "null")
 
 
 def name(experiment: Experiment, key: str) -> str:
@@ -34,7 +37,7 @@ def body(request: Request, namespace: str) -> Object:
     """The object to apply.
 
     Raises:
-        BadInput: a trial is no Job, and a limit of its time is asked for.
+        BadInput: a limit of a trial's time is asked for, and the trial is not a Job.
     """
     made = {key: copy.deepcopy(value) for key, value in request.document.values.items() if key != "status"}
     given = {key: value for key, value in (made.get("metadata") or {}).items() if key not in _OF_THE_SERVER}
@@ -59,35 +62,35 @@ def furnished(made: Object, request: Request, site: Site) -> Object:
     variables that the primary container does not set itself.
 
     Raises:
-        BadInput: an image is asked for, and the trial is no Job with that container.
+        BadInput: an image is asked for, and the trial is not a Job with that container.
     """
     container = _primary(made["spec"]["trialTemplate"])
     if container is None:
         if request.image:
             raise BadInput(
                 f"{request.document.name}: `image` cannot be honoured",
-                why="The trial is no batch/v1 Job with a primary container",
+                why="The trial is not a batch/v1 Job with a primary container",
                 fix="Leave `image` out, and name the image in the YAML",
                 place=request.document.place(("spec", "trialTemplate", "trialSpec")),
             )
         return made
     if request.image:
         container["image"] = request.image
-    env = container.setdefault("env", [])
-    own = {variable.get("name") for variable in env}
-    env += [{"name": name, "value": value} for name, value in site.variables.items() if name not in own]
+    own = container.get("env") or []
+    added: dict[str, Object] = {name: {"value": value} for name, value in site.variables.items() if value}
     if site.store_secret:
         # Optional, so that the pod's own rights do where the secret is absent.
-        env += [
-            {"name": key, "valueFrom": {"secretKeyRef": {"name": site.store_secret, "key": key, "optional": True}}}
-            for key in STORE_KEYS
-            if key not in own
-        ]
+        reference = {"name": site.store_secret, "optional": True}
+        added |= {key: {"valueFrom": {"secretKeyRef": {**reference, "key": key}}} for key in STORE_KEYS}
+    for variable in own:
+        added.pop(str(variable.get("name")), None)
+    if added:  # Katib's webhook refuses a template with an empty list
+        container["env"] = [*own, *({"name": name, **source} for name, source in added.items())]
     return made
 
 
 def counts(request: Request) -> dict[str, int]:
-    """The fields that may be changed while an Experiment runs. Katib wants no count above that of all trials."""
+    """The fields that may be changed while an Experiment runs. Katib refuses a count above that of all trials."""
     allowed = request.experiment.spec.max_failed_trial_count
     most = request.max_trials
     asked = {"parallelTrialCount": request.parallel, "maxTrialCount": most, "maxFailedTrialCount": allowed}
@@ -96,8 +99,32 @@ def counts(request: Request) -> dict[str, int]:
 
 def place(document: Document, message: str) -> Place:
     """The line of the YAML that a refusal of the API server or of Katib's webhook speaks of."""
-    found = _FIELD.search(message)
-    return document.place(_path(found[0]) if found else ())
+    if found := _UNCONVERTED.search(message):
+        return document.place((*TRIAL_SPEC, *_path(found[1])))
+    field = _FIELD.search(message)
+    return document.place(_path(field[0]) if field else ())
+
+
+def refused(document: Document, what: str, why: str) -> BadInput:
+    """The error that a refusal of the Experiment by the API server or by Katib's webhook is.
+
+    Katib converts a trial's Job into Kubernetes' own type and back, and refuses it when something is lost: a field that
+    a Job does not have, and an empty value that Kubernetes leaves out (`env: []`).
+
+    Args:
+        document: the Experiment.
+        what: what was refused.
+        why: the server's words.
+    """
+    found, where = _UNCONVERTED.search(why), place(document, why)
+    if not found:
+        return BadInput(f"{document.name}: {what[:1].lower()}{what[1:]}", why=why, fix="Correct it", place=where)
+    field = dotted((*TRIAL_SPEC, *_path(found[1])))
+    if found[2] in _EMPTY:
+        what, fix = f"Katib does not accept an empty value of `{field}`", "Leave it out"
+    else:
+        what, fix = f"`{field}` is not a field of a Job, or not in Kubernetes' own form: {found[2]}", "Correct it"
+    return BadInput(f"{document.name}: {what}", why="Katib refuses what Kubernetes would change", fix=fix, place=where)
 
 
 def _primary(template: Object) -> Object | None:
@@ -108,8 +135,9 @@ def _primary(template: Object) -> Object | None:
     return next((c for c in containers if c.get("name") == template.get("primaryContainerName")), None)
 
 
-def _path(dotted: str) -> Path:
-    return tuple(int(part) if part.isdigit() else part for part in re.findall(r"\w+", dotted))
+def _path(text: str) -> Path:
+    """A path as Kubernetes writes it (`spec.parameters[0].name`), or as a JSON pointer (`/spec/parameters/0/name`)."""
+    return tuple(int(part) if part.isdigit() else part for part in re.findall(r"\w+", text))
 
 
 def _limit_trials(request: Request, template: Object) -> None:

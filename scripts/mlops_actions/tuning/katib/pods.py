@@ -1,25 +1,25 @@
 """The pods of an Experiment: what keeps them from running, why they failed, and their logs before Katib deletes them.
 
 Katib deletes the Job of a trial as soon as the trial has ended, and the log with it, so a log is fetched when its pod
-ends. With the collectors StdOut and File the output of a trial's process is in the log of Katib's collector, which
-prints it line by line.
+ends. With the collectors StdOut and File the output of a trial's process is in the log of Katib's collector.
 Sources: pkg/webhook/v1beta1/pod/{inject_webhook,utils}.go, pkg/controller.v1beta1/consts of github.com/kubeflow/katib.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import RemoteFailed
 from ...kubernetes.failures import ClusterFailed
-from ...kubernetes.objects import INJECTION_LABEL, Change, Cluster
+from ...kubernetes.objects import INJECTION_LABEL, POD, Change, Cluster
 from ...kubernetes.pods import Trouble, explain
 from ...waiting import Clock
 from ..experiment import Experiment
+from . import collector_log
 from .begin import needs_collector
+from .collector_log import COLLECTORS, Cause, CollectorLog
 from .status import Object
 from .troubles import Troubles
 
@@ -31,21 +31,17 @@ _TRIAL_LABELS = (
 )
 """Labels that hold a trial's name: Katib's own, and those of the kinds that trials are, which bear the trial's name."""
 _SUGGESTION = "katib.kubeflow.org/suggestion"
-_COLLECTORS = ("metrics-logger-and-collector", "metrics-collector")
 _STARTING = ("", "ContainerCreating", "PodInitializing")
+_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
+_PULL = 120.0
+"""Seconds for which Kubernetes may try to pull an image, which it does about four times."""
 _SLOW = 20.0
-"""Seconds after which a pod that is being started is asked why it does not run."""
+"""Seconds after which a pod that is starting is asked why it does not run."""
 _LINES = 200
-_PREFIX = re.compile(r"^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+\s+\d+ [^\s\]]+\] ", re.MULTILINE)
-"""What Katib's collector puts before each line that it prints: level, date, time, process and place (klog)."""
-_OWN = re.compile(r"\ATrial Name: .*\n|^(Metrics reported\.|Failed to wait for worker container)[\s\S]*", re.MULTILINE)
-"""What the collector says of itself, before and after what the trial printed."""
-
-
-def printed(log: str) -> str:
-    """What a trial printed, of the log of its container or of Katib's collector."""
-    text = _PREFIX.sub("", log)
-    return _OWN.sub("", text) or text
+_BACKOFF_LIMIT = 6
+"""Kubernetes' default of a Job's `backoffLimit`."""
+_KILLED = (137, 143)
+"""Exit codes of a container that is ended because its pod is deleted: by SIGKILL, by SIGTERM."""
 
 
 class NotInjected(RemoteFailed):
@@ -90,17 +86,22 @@ class Pods:
     ) -> None:
         self._cluster, self._experiment = cluster, experiment
         self._name, self._since = body["metadata"]["name"], body["metadata"]["creationTimestamp"]
-        self._logs, self._every, self._troubles, self._clock = logs, every, troubles, clock
+        self._logs, self._troubles, self._clock = logs, troubles, clock
+        # the value of a trial that is stopped early is in its log, wherever in it
+        self._every, self._whole = every, every or experiment.spec.early_stopping is not None
         self._seen: dict[str, object] = {}
         self._fetched: set[str] = set()
         self._waiting: dict[str, _Waiting] = {}
+        self._unpulled: dict[str, float] = {}
         self._failures: dict[str, Trouble] = {}
+        self._failed: dict[str, dict[str, int]] = {}
+        self._collectors: dict[str, CollectorLog] = {}
         self._asked: dict[_State, float] = {}
         self.trials: set[str] = set()
         self.curious = True
 
     def log(self, trial: str) -> str:
-        """What is known of a trial's log."""
+        """What is known of a trial's log: what the trial printed."""
         try:
             return self.path(trial).read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -110,10 +111,24 @@ class Pods:
         """Where the log of a trial is, if it was fetched."""
         return self._logs / f"{trial}.log"
 
-    def failure(self, trial: str) -> str:
-        """Why the pod of a trial failed; "" when it is not known to have."""
-        found = self._failures.pop(trial, None)
-        return found.message if found else ""
+    def collector(self, trial: str) -> CollectorLog:
+        """What is known of the log of a trial's metrics collector."""
+        return self._collectors.get(trial, CollectorLog())
+
+    def failure(self, trial: str) -> Cause | None:
+        """Which container of a trial's pod failed and why; None when none is known to have."""
+        trouble = self._failures.get(trial)
+        if trouble is None:
+            return None
+        if trouble.container in COLLECTORS:
+            return collector_log.cause(self.collector(trial).failure, trouble.container, trouble.exit_code)
+        rest = trouble.message.removeprefix("it ")
+        own = trouble.container and rest != trouble.message
+        return Cause(f"its container {trouble.container} {rest}" if own else trouble.message, trouble.advice)
+
+    def unpulled(self) -> bool:
+        """Whether Kubernetes has been trying for too long to pull an image that a pod needs."""
+        return any(self._clock.now() - since >= _PULL for since in self._unpulled.values())
 
     def see(self, change: Change) -> None:
         """Take in what happened to a pod of the namespace.
@@ -139,8 +154,21 @@ class Pods:
         if trial:
             self.trials.add(trial)
             self._check_collector(pod)
-            self._fetch(pod, trial)
+            if state.ends and (self._whole or self.curious or state.failed):
+                self._fetch(pod, trial)
         self._judge(pod, trial)
+
+    def visit(self, trial: str) -> None:
+        """Look at the pods of a trial now, if nothing is known of its log: it has ended, and they are still there."""
+        if self.path(trial).exists() or trial in self._collectors:
+            return
+        try:
+            pods = self._cluster.list(POD, labels=f"{_TRIAL_LABELS[0]}={trial}")
+        except ClusterFailed:
+            return  # what it would have explained is told without it
+        for pod in pods:
+            self._fetch(pod, trial)
+            self._judge(pod, trial)
 
     def look(self) -> None:
         """Ask why pods that have been starting for a while do not run: only their events may tell."""
@@ -151,27 +179,48 @@ class Pods:
 
     def _forget(self, name: str) -> None:
         self._seen.pop(name, None)
-        self._waiting.pop(name, None)
         self._fetched.discard(name)
+        self._started(name)
+
+    def _started(self, name: str) -> None:
+        """A pod waits no more."""
+        self._waiting.pop(name, None)
+        self._unpulled.pop(name, None)
         self._troubles.over(name)
 
     def _judge(self, pod: Object, trial: str) -> None:
         """See whether a pod waits, runs or failed."""
         name, state = pod["metadata"]["name"], _state(pod)
-        if state.failed:
-            self._waiting.pop(name, None)
-            self._troubles.over(name)
-            trouble = explain(self._cluster, self._causes(pod)) if trial else None
+        if state.failed or not state.waits:
+            self._started(name)
+        if state.failed and trial:
+            trouble = explain(self._cluster, self._causes(pod))
             if trouble and trouble.reason != "Failed":
                 self._failures[trial] = trouble
         elif state.waits:
             known = self._waiting.get(name)
             self._waiting[name] = _Waiting(pod, known.ask_at if known else self._clock.now() + _SLOW)
+            if any(reason in _IMAGE for reason in state.reasons):
+                self._unpulled.setdefault(name, self._clock.now())
             if state.tells:
                 self._explain(pod)
-        else:
-            self._waiting.pop(name, None)
-            self._troubles.over(name)
+        if trial and (state.phase == "Failed" or state.restarts):
+            self._tell_of_retry(pod, trial, state)
+
+    def _tell_of_retry(self, pod: Object, trial: str, state: _State) -> None:
+        """Say that Kubernetes tries a trial again, and why it has to."""
+        failures = self._failed.setdefault(trial, {})
+        failures[pod["metadata"]["name"]] = state.restarts + (state.phase == "Failed")
+        job = self._experiment.spec.trial_template.trial_spec or {}
+        limit, attempts = (job.get("spec") or {}).get("backoffLimit", _BACKOFF_LIMIT), sum(failures.values())
+        if job.get("kind") != "Job" or not isinstance(limit, int) or attempts > limit:
+            return
+        why = self.failure(trial)
+        cause = f": {why.message}" if why else ""
+        text = (
+            f"{trial} failed{cause}. Kubernetes runs it again: attempt {attempts + 1} of {limit + 1} (`backoffLimit`)"
+        )
+        self._troubles.found(trial, f"retry{cause}", text)
 
     def _causes(self, pod: Object) -> Object:
         """A pod without what is only a consequence in its status.
@@ -180,11 +229,11 @@ class Pods:
         """
         status = pod.get("status") or {}
         statuses = status.get("containerStatuses") or []
+        if pod["metadata"].get("deletionTimestamp"):
+            statuses = [one for one in statuses if _exit_code(one) not in _KILLED]
         primary = self._experiment.spec.trial_template.primary_container_name
         own = [one for one in statuses if one["name"] == primary and _exit_code(one)]
-        if pod["metadata"].get("deletionTimestamp"):
-            statuses = []
-        return {**pod, "status": {**status, "containerStatuses": own if statuses and own else statuses}}
+        return {**pod, "status": {**status, "containerStatuses": own or statuses}}
 
     def _explain(self, pod: Object) -> None:
         """Say why a pod does not run; of many in the same state only one is asked about."""
@@ -209,36 +258,34 @@ class Pods:
         if not primary or template.primary_container_name not in names or not needs_collector(self._experiment):
             return
         custom = self._experiment.spec.metrics_collector_spec.collector.custom_collector
-        wanted = {custom["name"]} if custom else set(_COLLECTORS)
+        wanted = {custom["name"]} if custom else set(COLLECTORS)
         if not wanted & names:
             raise NotInjected(
                 f"Katib did not add its metrics collector to the pod {pod['metadata']['name']}",
                 why=f"Its containers are {', '.join(sorted(names))}, so that its trial would never end",
-                fix=f"See that the namespace has the label {INJECTION_LABEL}=enabled, and that Katib's webhook answers"
+                fix=f"See that the namespace has the label {INJECTION_LABEL}=enabled, and that Katib's webhook runs"
                 " (kubectl get mutatingwebhookconfiguration katib.kubeflow.org)",
             )
 
     def _fetch(self, pod: Object, trial: str) -> None:
-        """Keep a pod's log while there is one."""
-        name, state = pod["metadata"]["name"], _state(pod)
-        wanted = self._every or self.curious or state.failed
-        if not state.ends or not wanted or name in self._fetched:
+        """Keep what a pod's containers have printed: the trial's lines in a file, the collector's words in memory."""
+        name = pod["metadata"]["name"]
+        if name in self._fetched:
             return
         self._fetched.add(name)
         containers = {container["name"] for container in pod["spec"]["containers"]}
-        primary = self._experiment.spec.trial_template.primary_container_name
-        for container in (primary, *_COLLECTORS):
-            if container not in containers:
-                continue
-            try:
-                text = self._cluster.logs(name, container=container, tail=None if self._every else _LINES)
-            except ClusterFailed as error:
-                self._troubles.found(name, "logs", f"The log of the pod {name} cannot be read: {error}")
-                return
-            if text.strip():
-                self._logs.mkdir(parents=True, exist_ok=True)
-                self.path(trial).write_text(printed(text), encoding="utf-8")
-                return
+        tail, printed = None if self._whole else _LINES, ""
+        try:
+            for container in containers & {self._experiment.spec.trial_template.primary_container_name}:
+                printed = self._cluster.logs(name, container=container, tail=tail)
+            for container in containers & set(COLLECTORS):
+                told = collector_log.parse(self._cluster.logs(name, container=container, tail=tail))
+                self._collectors[trial], printed = told, printed + told.printed
+        except ClusterFailed as error:
+            self._troubles.found(name, "logs", f"Cannot read the log of the pod {name}: {error}")
+        if printed.strip():
+            self._logs.mkdir(parents=True, exist_ok=True)
+            self.path(trial).write_text(printed, encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -246,17 +293,22 @@ class _State:
     """What matters of a pod's status.
 
     Attributes:
+        phase: Kubernetes' own.
         waits: it does not run yet, or not again.
         tells: its status says why.
         ends: its containers have ended, or it is being deleted.
         failed: a container ended with an error and none waits, or the pod was taken away.
+        reasons: why containers wait.
+        restarts: how often a container was started again.
     """
 
+    phase: str
     waits: bool
     tells: bool
     ends: bool
     failed: bool
     reasons: tuple[str, ...]
+    restarts: int
 
 
 def _exit_code(container: Object) -> int:
@@ -265,7 +317,7 @@ def _exit_code(container: Object) -> int:
 
 def _state(pod: Object) -> _State:
     status = pod.get("status") or {}
-    phase = status.get("phase")
+    phase = str(status.get("phase") or "")
     containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
     states = [container.get("state") or {} for container in containers]
     reasons = tuple(str(state["waiting"].get("reason") or "") for state in states if "waiting" in state)
@@ -274,9 +326,11 @@ def _state(pod: Object) -> _State:
     )
     ended = phase in ("Succeeded", "Failed")
     return _State(
+        phase,
         waits=not ended and (phase == "Pending" or bool(reasons)),
         tells=unscheduled or any(reason not in _STARTING for reason in reasons),
         ends=ended or bool(pod["metadata"].get("deletionTimestamp")),
         failed=phase == "Failed" or (any(map(_exit_code, containers)) and not reasons),
         reasons=reasons,
+        restarts=max((int(one.get("restartCount") or 0) for one in containers), default=0),
     )

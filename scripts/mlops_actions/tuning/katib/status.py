@@ -79,8 +79,8 @@ def trial(body: Object, experiment: Experiment, number: int) -> Trial:
 
 
 def active(trial: Trial) -> bool:
-    """Whether a trial goes on. One that is stopped early ends when its value is there, which may be a while later."""
-    return trial.state in ("Pending", "Running") or (trial.state == "EarlyStopped" and trial.value is None)
+    """Whether a trial goes on."""
+    return trial.state in ("Pending", "Running")
 
 
 def seconds(body: Object, state: State) -> float:

@@ -25,6 +25,7 @@ class Trials:
     Attributes:
         best: the best so far.
         ended: by name, in the order of their end.
+        unobserved: the names of those that were stopped early, and of which Katib has no value yet.
     """
 
     def __init__(self, experiment: Experiment, watcher: Watcher, explained: Callable[[Trial], Trial]) -> None:
@@ -32,8 +33,11 @@ class Trials:
         self._news: dict[str, Object] = {}
         self._active: dict[str, Trial] = {}
         self._made: dict[str, tuple[str, str]] = {}
+        # Katib reads the value of a trial that was stopped early only if it does not delete the trial's Job
+        self._retained = experiment.spec.trial_template.retain
         self.best: Trial | None = None
         self.ended: dict[str, Trial] = {}
+        self.unobserved: list[str] = []
 
     @property
     def running(self) -> list[str]:
@@ -46,9 +50,9 @@ class Trials:
         return [trial.name for trial in self._active.values() if trial.state == "Pending"]
 
     @property
-    def unobserved(self) -> list[str]:
-        """The names of those that were stopped early, and of which Katib has no value yet."""
-        return [trial.name for trial in self._active.values() if trial.state == "EarlyStopped"]
+    def awaited(self) -> bool:
+        """Whether Katib has yet to write the value of one that was stopped early."""
+        return any(trial.state == "EarlyStopped" for trial in self._active.values())
 
     @property
     def reliable(self) -> bool:
@@ -67,10 +71,10 @@ class Trials:
         for body in sorted(bodies, key=status.created):
             trial = status.trial(body, self._experiment, self._number())
             self._made[trial.name] = status.created(body)
-            if status.active(trial):
+            if status.active(trial) or self._waits_for_value(trial):
                 self._news[trial.name] = body
             else:
-                self._end(replace(trial, recalled=True))
+                self._end(replace(self._explained(trial) if trial.value is None else trial, recalled=True))
         if self.ended:
             self._watcher.resumed(list(self.ended.values()))
 
@@ -94,22 +98,34 @@ class Trials:
         """
         news, self._news, before = self._news, {}, len(self.ended)
         for body in sorted(news.values(), key=status.created):
-            self._step(body, last=last)
+            self._step(body)
+        for trial in [trial for trial in self._active.values() if last and trial.state == "EarlyStopped"]:
+            self._finish(trial)
         return len(self.ended) - before
 
-    def _step(self, body: Object, *, last: bool) -> None:
+    def _step(self, body: Object) -> None:
         name = body["metadata"]["name"]
-        if name in self.ended:
-            return
         known = self._active.get(name)
         trial = status.trial(body, self._experiment, known.number if known else self._number())
+        waits = self._waits_for_value(trial)
+        if name in self.ended:
+            return
         if trial.state == "Pending" and known and known.state != "Pending":
             return
         self._active[name] = trial
         if trial.state != "Pending" and (known is None or known.state == "Pending"):
             self._watcher.started(replace(trial, state="Running"), len(self.running))
-        if not status.active(trial) or (last and trial.state == "EarlyStopped"):
+        if not status.active(trial) and not waits:
             self._finish(trial)
+
+    def _waits_for_value(self, trial: Trial) -> bool:
+        """Whether a trial was stopped early, and Katib will write its value a while later."""
+        missing = trial.state == "EarlyStopped" and trial.value is None
+        if missing and trial.name not in self.unobserved:
+            self.unobserved.append(trial.name)
+        elif not missing and trial.name in self.unobserved:
+            self.unobserved.remove(trial.name)
+        return missing and self._retained
 
     def _finish(self, trial: Trial) -> None:
         self._active.pop(trial.name, None)

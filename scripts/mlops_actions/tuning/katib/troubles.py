@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from ...errors import RemoteFailed
 from ...kubernetes.failures import ClusterFailed
 from ...kubernetes.objects import EVENT, JOB, SUGGESTION, Cluster
 from ...kubernetes.pods import explain_owner
 from ...waiting import Clock
+from ..experiment import Experiment
 from .status import Object, condition, holds
 
+CONTROLLER = (
+    "See that katib-controller runs, and what it logs (kubectl get pods --all-namespaces --selector"
+    " katib.kubeflow.org/component=controller)"
+)
 _EVERY = 15.0
 """Seconds between two looks; each may ask the cluster for some objects."""
 _SOON = 30.0
 """Seconds after which a step that takes Katib a few is worth a word."""
 _NEVER = 300.0
-"""Seconds after which a controller that has not taken notice of an Experiment is not there."""
+"""Seconds after which a step that takes Katib a few is not waited for any more."""
+_FEW = 3
+"""How many trials are looked at: what stops Katib stops it for all."""
+_RACE = re.compile(r"already exists|the object has been modified", re.IGNORECASE)
+"""Warnings that Katib's controllers give when they overtake each other; they mean nothing."""
 
 
 class Troubles:
@@ -63,7 +73,7 @@ class Quiet:
         seconds: since it or a trial changed.
         active: the trials that have not ended.
         with_pods: the trials of which a pod was seen.
-        unobserved: the trials that were stopped early and have no value yet.
+        unobserved: the trials that were stopped early and of which Katib has no value yet.
     """
 
     seconds: float
@@ -72,18 +82,38 @@ class Quiet:
     unobserved: list[str]
 
 
+class Stuck(NamedTuple):
+    """A step that Katib does not take: of which object, what, and what to do.
+
+    Attributes:
+        patient: it may well be taken after a long while, so that only the user's limits end it.
+    """
+
+    name: str
+    what: str
+    fix: str = CONTROLLER
+    patient: bool = False
+
+
 class Watchdog:
     """Looks at an Experiment in which nothing happens.
 
     Args:
         cluster, name: whose, and which.
+        experiment: typed.
         troubles: told of what is found.
         clock: to look at.
+
+    Attributes:
+        gave_up: the step that was waited for in vain; None while there is hope.
     """
 
-    def __init__(self, cluster: Cluster, name: str, troubles: Troubles, clock: Clock) -> None:
+    def __init__(self, cluster: Cluster, name: str, experiment: Experiment, troubles: Troubles, clock: Clock) -> None:
         self._cluster, self._name, self._troubles, self._clock = cluster, name, troubles, clock
+        self._jobs = (experiment.spec.trial_template.trial_spec or {}).get("kind") == "Job"
         self._began = self._looked = clock.now()
+        self._since: dict[str, float] = {}
+        self.gave_up: Stuck | None = None
 
     def look(self, experiment: Object, seen: Quiet) -> None:
         """Find out why nothing happens; does nothing when it was called a moment ago.
@@ -91,69 +121,82 @@ class Watchdog:
         Args:
             experiment: as it was seen last.
             seen: what else is known.
-
-        Raises:
-            RemoteFailed: no controller takes notice of the Experiment.
         """
         now = self._clock.now()
         if now - self._looked < _EVERY:
             return
         self._looked = now
-        if not holds(experiment, "Created"):
-            self._unseen(now - self._began)
+        created = holds(experiment, "Created")
+        if created and seen.seconds < _SOON:
+            self._follow({})
             return
-        self._troubles.over(self._name)
-        if seen.seconds < _SOON:
-            return
+        steps = self._steps(seen) if created else self._unseen(now - self._began)
+        self._follow({step.name: step for step in steps})
+
+    def _follow(self, steps: dict[str, Stuck]) -> None:
+        """Say which steps are not taken, and give up on one after a while."""
+        for gone in self._since.keys() - steps.keys():
+            self._troubles.over(gone)
+        now = self._clock.now()
+        self._since = {name: self._since.get(name, now) for name in steps}
+        for name, step in steps.items():
+            waited = now - self._since[name]
+            if waited >= _EVERY:  # what was seen only once may be just under way
+                self._troubles.found(name, step.what, f"{step.what}. {step.fix}" if step.fix else step.what)
+            if waited >= _NEVER and not step.patient:
+                self.gave_up = step
+
+    def _unseen(self, waited: float) -> Iterator[Stuck]:
+        if waited >= _SOON:
+            yield Stuck(self._name, f"Katib has not picked up the Experiment {self._name}")
+
+    def _steps(self, seen: Quiet) -> Iterator[Stuck]:
         if not seen.active:
-            self._no_trials()
-        for trial in seen.unobserved[:1]:
-            text = (
-                f"{trial} was stopped early, and Katib did not read its value before it deleted its Job; it makes no"
-                " other trial until it has: set `retain: true` in `trialTemplate`, as Katib's example does"
-            )
-            self._troubles.found(trial, "unobserved", text)
-        for trial in sorted(seen.active - seen.with_pods)[:1]:  # what keeps one from its pod keeps them all
-            self._no_pod(trial)
+            yield from self._no_trials(seen.unobserved)
+        for trial in sorted(seen.active)[:_FEW] if self._jobs else ():
+            yield from self._trial(trial, has_pod=trial in seen.with_pods)
 
-    def _unseen(self, waited: float) -> None:
-        if waited > _NEVER:
-            raise RemoteFailed(
-                f"Katib takes no notice of the Experiment {self._name}",
-                why=f"It has no condition after {waited:.0f} s",
-                fix="See that katib-controller runs (kubectl get pods --all-namespaces --selector"
-                " katib.kubeflow.org/component=controller) and what it logs",
-            )
-        if waited > _SOON:
-            text = f"Katib has not taken notice of the Experiment {self._name} yet: is its controller running?"
-            self._troubles.found(self._name, "unseen", text)
+    def _trial(self, trial: str, *, has_pod: bool) -> Iterator[Stuck]:
+        """What a trial waits for: its Job, its Job's pod, or that Katib takes note of its Job's end."""
+        try:
+            job = self._cluster.get(JOB, trial)
+        except ClusterFailed:
+            return
+        if job is None:
+            if not has_pod:
+                warning = self._warning(trial)
+                what = f"Katib has not created the Job of the trial {trial}"
+                yield Stuck(f"{trial}/job", f"{what}: {warning}" if warning else what)
+        elif holds(job, "Complete") or holds(job, "Failed"):
+            what = f"The Job of the trial {trial} has ended, and Katib has not taken note of it"
+            warning = self._warning(trial)
+            yield Stuck(f"{trial}/job", f"{what}: {warning}" if warning else what)
+        elif not has_pod and (trouble := explain_owner(self._cluster, job)):
+            # by a quota, a policy, a service account that does not exist, a webhook that does not respond
+            yield Stuck(f"{trial}/pod", f"{trial} has no pod: {trouble.message}", trouble.advice, patient=True)
 
-    def _no_pod(self, trial: str) -> None:
-        """What makes a trial's pod is kept from it: by a quota, a policy, a service account that there is not."""
-        job = self._cluster.get(JOB, trial)
-        trouble = explain_owner(self._cluster, job) if job else None
-        why = trouble.message if trouble else self._warning(trial)
-        if why:
-            advice = f". {trouble.advice}" if trouble and trouble.advice else ""
-            self._troubles.found(trial, trouble.reason if trouble else why, f"{trial} has no pod: {why}{advice}")
-
-    def _no_trials(self) -> None:
-        """The algorithm's service gives no parameters for trials."""
+    def _no_trials(self, unobserved: list[str]) -> Iterator[Stuck]:
+        """No trial runs, and Katib starts none."""
+        if unobserved:
+            what = f"{unobserved[0]} was stopped early, and Katib deleted its Job before it had read its value"
+            yield Stuck(self._name, f"{what}; it starts no other trial until it has", RETAIN)
+            return
         suggestion = self._cluster.get(SUGGESTION, self._name)
         if suggestion is None:
-            why = self._warning(self._name) or "Katib has not asked for parameters"
-            self._troubles.found(self._name, "no suggestion", f"No trial is made: {why}")
+            why = self._warning(self._name)
+            yield Stuck(self._name, f"Katib has not asked for parameters{f': {why}' if why else ''}")
             return
         ready = condition(suggestion, "DeploymentReady")
         if ready is None or ready.get("status") != "True":
             said = (ready or {}).get("message") or "its Deployment is not ready"
-            why = self._warning(self._name) or self._warning(f"{self._name}-", "FailedCreate") or said
-            text = f"The service of the algorithm is not ready (Suggestion {self._name}): {why}"
+            why = self._warning(f"{self._name}-", "FailedCreate") or self._warning(self._name) or said
+            what = f"The service of the algorithm is not ready (Suggestion {self._name}): {why}"
+            yield Stuck(self._name, what, "", patient=True)
         elif warning := self._warning(self._name):
-            text = f"The service of the algorithm gives no parameters (Suggestion {self._name}): {warning}"
+            what = f"The service of the algorithm gives no parameters (Suggestion {self._name}): {warning}"
+            yield Stuck(self._name, what, "See the log of its pod")
         else:
-            return
-        self._troubles.found(self._name, "suggestion", text)
+            yield Stuck(self._name, f"Katib starts no trial of the Experiment {self._name}")
 
     def _warning(self, name: str, reason: str = "") -> str:
         """The last warning about objects of a name, or of names that begin so if there is a reason; "" for none."""
@@ -162,9 +205,15 @@ class Watchdog:
             events = self._cluster.list(EVENT, fields=fields)
         except ClusterFailed:
             return ""  # who may not see events does without
-        about = [event for event in events if str(event["involvedObject"].get("name")).startswith(name)]
-        last = max(about, key=_time, default=None)
-        return str(last.get("message") or last.get("reason") or "").strip() if last else ""
+        about = [
+            event
+            for event in events
+            if str(event["involvedObject"].get("name")).startswith(name) and not _RACE.search(_message(event))
+        ]
+        return _message(max(about, key=_time)) if about else ""
+
+
+RETAIN = "Set `retain: true` in `trialTemplate`, as Katib's example of early stopping does"
 
 
 def why_no_suggestion(cluster: Cluster, name: str) -> str:
@@ -172,6 +221,10 @@ def why_no_suggestion(cluster: Cluster, name: str) -> str:
     suggestion = cluster.get(SUGGESTION, name)
     failed = condition(suggestion, "Failed") if suggestion else None
     return str(failed.get("message") or "") if failed and failed.get("status") == "True" else ""
+
+
+def _message(event: Object) -> str:
+    return str(event.get("message") or event.get("reason") or "").strip()
 
 
 def _time(event: Object) -> str:

@@ -11,13 +11,14 @@ from ..metrics import collect, compiled
 
 
 def unreported(experiment: Experiment, log: str) -> str:
-    """Why the objective's metric of a trial is not there, by what the trial printed."""
-    name = experiment.spec.objective.objective_metric_name
-    formats = experiment.spec.metrics_collector_spec.formats
-    what = f"it never reported {name!r} as {' or '.join(formats) or f'{name}=<number>'}"
+    """Why the objective's metric of a trial is missing, by what the trial printed."""
+    name, spec = experiment.spec.objective.objective_metric_name, experiment.spec.metrics_collector_spec
+    what = f"it never reported {name!r} as {' or '.join(spec.formats) or f'{name}=<number>'}"
     if not log.strip():
-        return f"{what}; its log is not there any more"
-    if name in collect(log.splitlines(), experiment.spec.objective, formats):
+        return f"{what}; it printed nothing, or its log is gone"
+    if name in collect(log.splitlines(), experiment.spec.objective, spec.formats):
+        if spec.collector.kind == "File":
+            return f"it printed {name!r}, but not into {spec.path}, where Katib looks for it"
         return (
             f"it printed {name!r} where Katib does not look: of a shell line only the output of the last command is"
             " collected, and nothing from a process that goes on in the background"
@@ -25,7 +26,7 @@ def unreported(experiment: Experiment, log: str) -> str:
     odd = re.search(rf"(?<![\w|-]){re.escape(name)}\s*=\s*(\S+)", log)
     if odd:
         return f"{what}, but as {odd[0]!r}"
-    printed = _printed(log, formats)
+    printed = _printed(log, spec.formats)
     near = difflib.get_close_matches(name, printed, n=1, cutoff=0.5)
     if near:
         return f"{what}, but printed {near[0]}={printed[near[0]]}: did you mean `objectiveMetricName: {near[0]}`?"
