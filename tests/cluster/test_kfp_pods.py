@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -19,7 +18,6 @@ from mlops_actions.pipelines.kfp.api import Host
 from mlops_actions.pipelines.kfp.engine import KfpEngine
 from mlops_actions.pipelines.kfp.settings import KfpSettings
 from mlops_actions.pipelines.parameters import resolve_parameters
-from mlops_actions.pipelines.process import Worker
 from mlops_actions.pipelines.spec import Pipeline
 from mlops_actions.store import Store
 
@@ -48,7 +46,7 @@ def _run(
     **given: str,
 ) -> None:
     site = Site(
-        cast(Worker, None), Store(str(tmp_path / "store")), tmp_path, pipeline.file.parent,
+        Store(str(tmp_path / "store")), tmp_path, pipeline.file.parent,
         kfp=KfpSettings(Host(double.url)), cluster=lambda: clusters.administrator(namespace),
     )  # fmt: skip
     parameters = resolve_parameters(pipeline.parameters, given, pipeline.name)

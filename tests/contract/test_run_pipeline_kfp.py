@@ -29,7 +29,6 @@ from mlops_actions.pipelines.kfp.metadata import recorded
 from mlops_actions.pipelines.kfp.settings import KfpSettings
 from mlops_actions.pipelines.metrics import classifications, flat_metrics
 from mlops_actions.pipelines.parameters import resolve_parameters
-from mlops_actions.pipelines.process import Worker
 from mlops_actions.pipelines.spec import Pipeline
 from mlops_actions.store import Store, StoreOptions, tree_digest
 from mlops_actions.waiting import Clock
@@ -80,7 +79,7 @@ class World:
         pipeline = pipeline or self.pipelines[name]
         root = pipeline.file.parent
         site = Site(
-            cast(Worker, None), self.store, self.folder, root,
+            self.store, self.folder, root,
             kfp=dataclasses.replace(self.settings, **settings or {}), **self.site,
         )  # fmt: skip
         request = RunRequest(
@@ -670,4 +669,4 @@ def test_retries_are_counted_in_the_failure(world: World) -> None:
 
 def test_the_engine_without_a_host_says_what_to_set(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="`kfp-host`"):
-        KfpEngine(Site(cast(Worker, None), Store(str(tmp_path)), tmp_path, tmp_path))
+        KfpEngine(Site(Store(str(tmp_path)), tmp_path, tmp_path))

@@ -155,7 +155,7 @@ class RunPipelineOutputs(Outputs):
 
 def run(inputs: RunPipelineInputs, job: Job) -> Result[RunPipelineOutputs]:
     """Run the pipeline, or find the same run; then download what was asked for and bring the schedules up to date."""
-    from ..pipelines.run import Order, prepared
+    from ..pipelines.run import Order, prepare
 
     kfp = _kfp(inputs, job)
     order = Order(
@@ -177,12 +177,12 @@ def run(inputs: RunPipelineInputs, job: Job) -> Result[RunPipelineOutputs]:
         kfp=kfp,
         cluster=job.cluster(inputs) if job.knows_cluster(inputs) else None,
     )
-    with prepared(order, job) as (request, site):
-        result = _run(order, request, site, job)
-        more: dict[str, Any] = {"downloaded": _download(inputs, result.outputs, job)}
-        if inputs.schedules or inputs.engine == "kfp":
-            more["schedules"] = _schedules(inputs, request, site, job)
-        return replace(result, outputs=result.outputs.model_copy(update=more))
+    request, site = prepare(order, job)
+    result = _run(order, request, site, job)
+    more: dict[str, Any] = {"downloaded": _download(inputs, result.outputs, job)}
+    if inputs.schedules or inputs.engine == "kfp":
+        more["schedules"] = _schedules(inputs, request, site, job)
+    return replace(result, outputs=result.outputs.model_copy(update=more))
 
 
 def _kfp(inputs: RunPipelineInputs, job: Job) -> KfpSettings | None:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from ..cluster.objects import Cluster
     from ..store import Store, StoreOptions
     from .kfp.settings import KfpSettings
-    from .process import Worker
     from .spec import Pipeline
 
 State = Literal["succeeded", "reused", "failed", "skipped"]
@@ -91,6 +90,7 @@ class TaskResult:
         seconds: how long it took; for a reused task, how long it took when it was run.
         parameters: its output parameters.
         artifacts: its output artifacts.
+        attempts: how often it was tried.
     """
 
     task: str
@@ -98,6 +98,13 @@ class TaskResult:
     seconds: float = 0.0
     parameters: Mapping[str, Any] = field(default_factory=dict)
     artifacts: Sequence[Artifact] = ()
+    attempts: int = 1
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """What a report shows of it."""
+        attempts = {"attempts": self.attempts} if self.attempts > 1 else {}
+        return {"name": self.task, "state": self.state, "seconds": round(self.seconds, 3), **attempts}
 
 
 @dataclass(frozen=True)
@@ -109,12 +116,15 @@ class RunResult:
         outputs: the pipeline's own output parameters.
         seconds: how long it took; 0 for one that was found finished.
         url: its page, where there is one.
+        read: what its tasks read beside their arguments: the digests of files of the consumer's folder, by relative
+            path, and of imported artifacts, by URI. With a changed one, the result is stale.
     """
 
     tasks: Sequence[TaskResult]
     outputs: Mapping[str, Any]
     seconds: float
     url: str = ""
+    read: Mapping[str, str] = field(default_factory=dict)
 
 
 class Progress:
@@ -146,7 +156,8 @@ class Engine(Protocol):
         """Run a pipeline to its end.
 
         Raises:
-            RemoteFailed: a task failed (with its log and place), time ran out, or the engine broke.
+            ComponentFailed: a task failed (with its log and place).
+            RemoteFailed: time ran out, or the engine broke.
             Cancelled: a signal came; everything that was started has been ended.
         """
 
@@ -156,10 +167,10 @@ class Site:
     """What an engine may use.
 
     Attributes:
-        worker: the process that compiled the pipeline, with the SDK loaded.
         store: where artifacts and finished tasks are kept.
         home: a folder for the engine's state.
         root: the consumer's folder.
+        environ: variables of tasks that are processes of this machine.
         store_options: how other stores are reached, with the same keys.
         kfp: the Kubeflow Pipelines to run on, for the engine `kfp`.
         cluster: the Kubernetes cluster below it, when there is a kubeconfig; it is reached with the first call.
@@ -167,10 +178,10 @@ class Site:
         hide: told every secret that comes up, before anything is printed.
     """
 
-    worker: Worker
     store: Store
     home: Path
     root: Path
+    environ: Mapping[str, str] = field(default_factory=dict)
     store_options: StoreOptions | None = None
     kfp: KfpSettings | None = None
     cluster: Callable[[], Cluster] | None = None

@@ -6,9 +6,7 @@ import difflib
 import hashlib
 import platform
 import re
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +19,10 @@ from ..reports.sections import duration, number
 from .compiler import compile_pipeline
 from .engine import ENGINES, Artifact, Python, RunRequest, RunResult, Site
 from .files import named_files
+from .local.engine import require_local
 from .metrics import METRICS, classifications, logged
 from .parameters import read_parameters, resolve_parameters
-from .process import Worker
+from .platforms import settings_left_out, variables_of
 from .progress import ConsoleProgress
 from .spec import Pipeline
 
@@ -69,68 +68,58 @@ class Order:
     cluster: Callable[[], Cluster] | None = None
 
 
-@contextmanager
-def prepared(order: Order, job: Job) -> Iterator[tuple[RunRequest, Site]]:
-    """Compile and check the pipeline, prepare its environments if it runs here; the worker lives as long as this.
+def prepare(order: Order, job: Job) -> tuple[RunRequest, Site]:
+    """Compile and check the pipeline, and prepare its environments if it runs here.
 
     Raises:
         BadInput: the pipeline, a parameter or a named artifact is wrong.
         RemoteFailed: an environment cannot be prepared.
     """
     base = job.environment("pipelines", order.code)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        log = Path(scratch) / "worker.log"
-        try:
-            with Worker(base.python, job.root, job.child_environ(), log) as worker:
-                pipeline = compile_pipeline(worker, order.file, order.name, job.root)
-                given = read_parameters(order.parameters_file) if order.parameters_file else {}
-                place = Place(_shown(order.file, job.root))
-                tuned = {name: value for name, value in order.tuned.items() if name in pipeline.parameters}
-                given = {**given, **tuned, **order.parameters}
-                parameters = resolve_parameters(pipeline.parameters, given, pipeline.name, place)
-                for role, named in order.roles.items():
-                    _check_role(pipeline, role, named, place)
-                pipeline.require_parameters()
-                pythons = {}
-                if order.engine == "local":
-                    pipeline.require_local()
-                    pythons = _pythons(pipeline, order.code, base, job)
-                key = job.key(
-                    pipeline=pipeline.digest,
-                    parameters=parameters,
-                    inputs=dict(order.inputs),
-                    files=named_files([parameters, pipeline.imports()], job.root),
-                    image=order.image,
-                    engine=order.engine,
-                    pythons={label: python.digest for label, python in pythons.items()},
-                    roles=dict(order.roles),
-                )
-                request = RunRequest(
-                    pipeline, parameters, key, pythons, order.inputs, order.timeout, job.reuse, order.roles
-                )
-                yield (
-                    request,
-                    Site(
-                        worker,
-                        job.store,
-                        job.home,
-                        job.root,
-                        store_options=job.store_options,
-                        kfp=order.kfp,
-                        cluster=order.cluster,
-                        hide=job.console.mask,
-                    ),
-                )
-        finally:
-            job.console.debug(log.read_text(encoding="utf-8", errors="replace") if log.exists() else "")
+    environ = job.child_environ()
+    pipeline = compile_pipeline(base.python, environ, order.file, order.name, job.root, job.console.debug)
+    given = read_parameters(order.parameters_file) if order.parameters_file else {}
+    place = Place(_shown(order.file, job.root))
+    tuned = {name: value for name, value in order.tuned.items() if name in pipeline.parameters}
+    given = {**given, **tuned, **order.parameters}
+    parameters = resolve_parameters(pipeline.parameters, given, pipeline.name, place)
+    for role, named in order.roles.items():
+        _check_role(pipeline, role, named, place)
+    pipeline.require_parameters()
+    pythons = {}
+    if order.engine == "local":
+        require_local(pipeline, environ)
+        environ |= variables_of(pipeline, job.environ, place, job.console.mask)
+        pythons = _pythons(pipeline, order.code, base, job)
+    key = job.key(
+        pipeline=pipeline.digest,
+        parameters=parameters,
+        inputs=dict(order.inputs),
+        files=named_files([parameters, pipeline.imports()], job.root),
+        image=order.image,
+        engine=order.engine,
+        pythons={label: python.digest for label, python in pythons.items()},
+        roles=dict(order.roles),
+    )
+    request = RunRequest(pipeline, parameters, key, pythons, order.inputs, order.timeout, job.reuse, order.roles)
+    site = Site(
+        job.store,
+        job.home,
+        job.root,
+        environ=environ,
+        store_options=job.store_options,
+        kfp=order.kfp,
+        cluster=order.cluster,
+        hide=job.console.mask,
+    )
+    return request, site
 
 
 def execute(order: Order, request: RunRequest, site: Site, job: Job) -> RunResult:
     """Run the prepared pipeline on its engine; see `engine.Engine.run`."""
     job.console.say(f"Running the pipeline {request.pipeline.name}")
-    if request.pipeline.platforms and order.engine == "local":
-        names = ", ".join(request.pipeline.platforms)
-        job.console.warning(f"The pipeline has settings for {names}; the engine `local` leaves them out")
+    if order.engine == "local" and (left_out := settings_left_out(request.pipeline)):
+        job.console.warning(f"The engine `local` leaves out settings for Kubernetes: {left_out}")
     progress = ConsoleProgress(job.console, streaming=job.context.on_runner)
     return ENGINES[order.engine](site).run(request, progress)
 
@@ -142,7 +131,8 @@ def details(
     python = request.pythons.get(request.pipeline.executor_of(model.task)) if model else None
     return {
         "pipeline": request.pipeline.name,
-        "tasks": [{"name": t.task, "state": t.state, "seconds": round(t.seconds, 3)} for t in result.tasks],
+        "tasks": [task.shown for task in result.tasks],
+        "read": dict(result.read),
         "edges": [list(edge) for edge in request.pipeline.edges()],
         "parameters": dict(request.parameters),
         "metrics": dict(metrics),
@@ -225,14 +215,14 @@ def python_of(environment: Environment, pipeline: Pipeline) -> Python:
     """An environment by what is installed in it.
 
     Raises:
-        BadInput: its kfp is not the one of the lock, for which the local engine is made.
+        BadInput: its kfp is of another major version than the lock's, by whose executor components run.
     """
     frozen = environment.frozen()
-    pinned, installed = (re.search(r"^kfp==[^\s;]+", text, re.MULTILINE) for text in (_lock(), frozen))
-    if not pinned or not installed or pinned[0] != installed[0]:
+    pinned, installed = (re.search(r"^kfp==([^\s;.]+)\S*", text, re.MULTILINE) for text in (_lock(), frozen))
+    if not pinned or not installed or pinned[1] != installed[1]:
         raise BadInput(
             f"The pipeline {pipeline.name!r} asks for {installed[0] if installed else 'another kfp'},"
-            f" and the engine `local` is made for {pinned[0] if pinned else 'none'}",
+            f" and components run with kfp {pinned[1] if pinned else ''}",
             fix="Leave kfp out of `packages_to_install` and `requirements`: every component has it",
             place=Place(pipeline.file.name),
         )

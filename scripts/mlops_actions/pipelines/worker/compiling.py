@@ -63,6 +63,8 @@ def _read(path: Path) -> Answer:
     try:
         documents = [part for part in yaml.safe_load_all(path.read_text(encoding="utf-8")) if part]
         spec = documents[0] if documents else None
+        if isinstance(spec, dict) and str(spec.get("apiVersion", "")).startswith("argoproj.io/"):
+            return _error("argo", f"it is of the kind {spec.get('kind', 'Workflow')}, which KFP 1 compiled", str(path))
         if not isinstance(spec, dict) or "root" not in spec or "pipelineInfo" not in spec:
             return _error("not-a-pipeline", "it has no `pipelineInfo` and `root`", str(path))
         parsed = pipeline_spec_pb2.PipelineSpec()
