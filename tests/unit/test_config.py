@@ -90,7 +90,7 @@ def test_unknown_environment_lists_the_known_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a=1\nb=x y\nc=[1, 2]", {"a": 1, "b": "x y", "c": [1, 2]}),
+        ("a=1\nb=x y\nc=[1, 2]", {"a": "1", "b": "x y", "c": "[1, 2]"}),
         ("{a: 1, b: {c: 2.5}}", {"a": 1, "b": {"c": 2.5}}),
         ("a: true\nb: null", {"a": True, "b": None}),
         ("a=", {"a": ""}),

@@ -78,7 +78,14 @@ def _resolve(kind: str, value: Any) -> Any:
         ("NUMBER_INTEGER", 7.0, 7),
         ("NUMBER_INTEGER", 2**60 + 1, 2**60 + 1),
         ("NUMBER_DOUBLE", 3, 3.0),
+        ("NUMBER_INTEGER", "010", 10),
+        ("NUMBER_INTEGER", "1e3", 1000),
         ("NUMBER_DOUBLE", "1e-05", 1e-05),
+        ("STRING", "#fff", "#fff"),
+        ("STRING", "a #1 b", "a #1 b"),
+        ("STRING", "[1", "[1"),
+        ("STRING", "null", "null"),
+        ("LIST", "[a, b]", ["a", "b"]),
         ("STRING", "1.10", "1.10"),
         ("BOOLEAN", "False", False),
         ("LIST", [1, 2.5], [1, 2.5]),
@@ -98,6 +105,12 @@ def test_a_value_is_taken_for_its_type_when_nothing_is_lost(kind: str, value: An
         ("NUMBER_INTEGER", True),
         ("NUMBER_INTEGER", 1.5),
         ("NUMBER_INTEGER", "1.5"),
+        ("NUMBER_INTEGER", "0x10"),
+        ("NUMBER_INTEGER", "1_000"),
+        ("NUMBER_INTEGER", "9" * 5000),
+        ("NUMBER_DOUBLE", "inf"),
+        ("NUMBER_DOUBLE", "1e999"),
+        ("NUMBER_DOUBLE", 10**400),
         ("NUMBER_DOUBLE", "much"),
         ("NUMBER_DOUBLE", float("nan")),
         ("STRING", 1.1),
@@ -105,6 +118,7 @@ def test_a_value_is_taken_for_its_type_when_nothing_is_lost(kind: str, value: An
         ("BOOLEAN", 1),
         ("BOOLEAN", "yes"),
         ("LIST", {"a": 1}),
+        ("LIST", "[1, 2"),
         ("STRUCT", [1]),
         ("STRUCT", "a"),
     ],
@@ -134,7 +148,7 @@ def test_parameter_files_keep_dates_and_small_numbers(tmp_path: Path) -> None:
         read_parameters(tmp_path / "p.json")
     assert refused.value.place and refused.value.place.line == 1
     (tmp_path / "list.yaml").write_text("- 1\n")
-    with pytest.raises(BadInput, match="holds no mapping"):
+    with pytest.raises(BadInput, match="does not hold a mapping"):
         read_parameters(tmp_path / "list.yaml")
 
 

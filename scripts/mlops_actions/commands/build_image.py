@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, SecretStr
 
-from ..action import Action, Inputs, Lines, Outputs, Result
+from ..action import Action, Inputs, Lines, Outputs, Result, Texts
 from ..errors import BadInput
-from ..images.arguments import BuildArgs
 
 if TYPE_CHECKING:
     from ..images.build import BuiltImage, ImageRequest
@@ -47,7 +46,7 @@ class BuildImageInputs(Inputs):
         description="Platforms such as `linux/amd64, linux/arm64`; needs buildx. Several are built only when the image"
         " is pushed. By default the engine's own.",
     )
-    build_args: BuildArgs = Field(
+    build_args: Texts = Field(
         {}, description="Values of the Dockerfile's `ARG`s. They can be read from the image: no secrets."
     )
     target: str = Field("", description="The stage of the Dockerfile to build. By default the last one.")

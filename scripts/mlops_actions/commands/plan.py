@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import Field
 
-from ..action import Action, Lines, ModelInputs, Outputs, Result, Values
+from ..action import Action, Lines, Mappings, ModelInputs, Outputs, Result
 from ..job import Job
 from ..planning import Choice
 
@@ -29,7 +29,7 @@ class PlanInputs(ModelInputs):
     deploy_to: Lines = Field(
         default=[], description="Environments of the configuration to deploy to, one after the other."
     )
-    test_environments: Values = Field(
+    test_environments: Mappings = Field(
         default={},
         description="Environments that test-model runs in: a name, then `runs-on`, `python` and `requirements`.",
     )

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from ..action import Action, CodeInputs, KfpInputs, LineageInputs, Lines, Outputs, Result, Values
+from ..action import Action, CodeInputs, KfpInputs, LineageInputs, Lines, Mappings, Outputs, Result, Values
 from ..job import Job
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class RunPipelineInputs(CodeInputs, LineageInputs, KfpInputs):
     parameters: Values = Field(
         default_factory=dict,
         description="The pipeline's parameters, as `name=value` lines or as YAML or JSON."
+        " A value in a line is read by the parameter's own type: text stays what was written."
         " They are checked against the pipeline's own types and names before anything runs.",
     )
     parameters_file: str = Field(
@@ -87,7 +88,7 @@ class RunPipelineInputs(CodeInputs, LineageInputs, KfpInputs):
         description="Where KFP archives the logs of pods that are gone, such as `s3://mlpipeline/artifacts`. They are"
         " read when neither KFP nor Kubernetes has the log any more.",
     )
-    schedules: Values = Field(
+    schedules: Mappings = Field(
         default_factory=dict,
         description="Recurring runs of this pipeline in KFP: a name, then `cron` or `every` (seconds), and if wanted"
         " `start`, `end`, `concurrency`, `catch-up`, `enabled`, `parameters`. Those of this repository that are no"
