@@ -184,6 +184,7 @@ class Result(Generic[O]):
         subject: what this result speaks of, such as {"model": "sha256:…"}; evidence is matched by it.
         key: hash of all that decides the result; the same key finds it again.
         reused: the result was found, not made.
+        origin: of a result that was found, when and in which run it was made.
         place: where the annotation stands when the answer is no.
     """
 
@@ -194,6 +195,7 @@ class Result(Generic[O]):
     subject: dict[str, str] = field(default_factory=dict)
     key: str = ""
     reused: bool = False
+    origin: str = ""
     place: Place | None = None
 
 

@@ -81,8 +81,16 @@ class Job:
         text = json.dumps({"action": self.action, **parts}, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
-    def finished(self, key: str, outputs: type[O]) -> Result[O] | None:
-        """The result of the same work, if it was done before, may be taken, and what it made is still there."""
+    def finished(
+        self, key: str, outputs: type[O], stale: Callable[[Mapping[str, Any]], str] | None = None
+    ) -> Result[O] | None:
+        """The result of the same work, if it was done before, may be taken, and what it made is still there.
+
+        Args:
+            key: of the work.
+            outputs: what its action gives.
+            stale: says of the result's details why it may not be taken after all; "" if it may.
+        """
         if not self.reuse:
             return None
         try:
@@ -96,8 +104,12 @@ class Job:
         if gone:
             self.console.say(f"Done before, but {gone[0]} is gone: doing it again")
             return None
-        self.console.say(f"Reused: the same work was done at {record.started}")
-        return Result(made, record.details, True, record.reason, record.subject, key, reused=True)
+        if why := stale(record.details) if stale else "":
+            self.console.say(f"Done before, but {why}: doing it again")
+            return None
+        origin = f"{f'run {record.run} at ' if record.run else ''}{record.started[:19]}Z"
+        self.console.say(f"Reused: the same work was done in {origin}")
+        return Result(made, record.details, True, record.reason, record.subject, key, reused=True, origin=origin)
 
     def kept(self, result: Result[O]) -> Result[O]:
         """The result, written down as finished work now: for whoever waits for the lock that is held.

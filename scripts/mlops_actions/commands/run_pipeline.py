@@ -20,6 +20,7 @@ replaced when a newer one has. On a pull request it is only said what would chan
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -215,13 +216,16 @@ def _kfp(inputs: RunPipelineInputs, job: Job) -> KfpSettings | None:
 
 
 def _run(order: Order, request: RunRequest, site: Site, job: Job) -> Result[RunPipelineOutputs]:
-    from ..pipelines.run import execute
+    from ..pipelines.files import changed
+    from ..pipelines.run import execute, headline_of_reused
 
-    if found := job.finished(request.key, RunPipelineOutputs):
-        return found
+    def stale(details: Mapping[str, Any]) -> str:
+        name = changed(details.get("read", {}), job.root, job.store_options)
+        return f"{name}, which a task read, has changed" if name else ""
+
     with job.lock(f"run-pipeline {request.key}"):
-        if found := job.finished(request.key, RunPipelineOutputs):
-            return found
+        if found := job.finished(request.key, RunPipelineOutputs, stale):
+            return replace(found, reason=headline_of_reused(found.origin, found.details))
         return job.kept(_result(order, request, execute(order, request, site, job), job))
 
 

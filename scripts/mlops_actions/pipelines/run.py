@@ -177,12 +177,28 @@ def headline(result: RunResult, metrics: Mapping[str, float]) -> str:
     done = [task for task in result.tasks if task.state in ("succeeded", "reused")]
     reused = sum(task.state == "reused" for task in done)
     count = f"{len(done)} task{'' if len(done) == 1 else 's'}"
-    shown = ", ".join(f"{name} {number(value)}" for name, value in list(metrics.items())[:_HEADLINE_METRICS])
+    shown = _shown_metrics(metrics)
     return (
         f"{count} in {duration(result.seconds)}"
         + (f", {reused} of them reused" if reused else "")
         + (f": {shown}" if shown else "")
     )
+
+
+def _shown_metrics(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {number(value)}" for name, value in list(metrics.items())[:_HEADLINE_METRICS])
+
+
+def headline_of_reused(origin: str, details: Mapping[str, Any]) -> str:
+    """A run that was found finished in one sentence.
+
+    Args:
+        origin: when and in which run it was made.
+        details: of it; see `details`.
+    """
+    count = sum(task["state"] in ("succeeded", "reused") for task in details.get("tasks", []))
+    shown = _shown_metrics(details.get("metrics", {}))
+    return f"reused from {origin}: {count} task{'' if count == 1 else 's'}" + (f", {shown}" if shown else "")
 
 
 def _check_role(pipeline: Pipeline, role: str, named: str, place: Place) -> None:

@@ -57,7 +57,8 @@ class Tasks:
         if "importer" in executor:
             return await self._import(call, executor["importer"])
         container = executor["container"]
-        key = await in_thread(self._key, call, container)
+        named = await in_thread(self._named, call, program(container))
+        key = await in_thread(self._key, call, container, named)
         found = await in_thread(self._tell, {"event": "lookup", "task": call.label, "key": key}) if key else None
         if found:
             made = await self._restored(call, found)
@@ -69,8 +70,9 @@ class Tasks:
             await self._artifacts.bring(call.inputs)
             ended = await self._attempts(call, container)
         made = ended.pop("made", Values())
-        if ended.get("files", {}) is None:  # what it read has changed in the meantime
-            key, ended["files"] = "", {}
+        if (opened := ended.get("files", {})) is None:  # what it read has changed in the meantime
+            key, opened = "", {}
+        ended["files"] = {**named, **opened}
         self._tell({"event": "ended", "task": call.label, "key": key, **ended})
         return ("COMPLETE" if ended["state"] == "succeeded" else "FAILED"), made
 
@@ -248,8 +250,20 @@ class Tasks:
         })  # fmt: skip
         return "COMPLETE", Values({}, {declared: [artifact]})
 
-    def _key(self, call: Call, container: Mapping[str, Any]) -> str:
-        """The hash of all that decides what a task makes; "" for one that must not be reused."""
+    def _named(self, call: Call, source: str) -> dict[str, str]:
+        """The digests of files that a task's arguments and its source name, by name; not those of this run."""
+        root = self._plan.root
+        found = {**named_files(self._values(call), root), **named_in_source(source, root)}
+        return {name: found[name] for name in found if not (root / name).is_relative_to(self._plan.folder)}
+
+    def _key(self, call: Call, container: Mapping[str, Any], named: Mapping[str, str]) -> str:
+        """The hash of all that decides what a task makes; "" for one that must not be reused.
+
+        Args:
+            call: the task.
+            container: of its executor.
+            named: see `_named`.
+        """
         label = call.component["executorLabel"]
         values, source = self._values(call), program(container)
         given = call.task.get("inputs", {}).get("parameters", {}).values()
@@ -274,12 +288,17 @@ class Tasks:
                 name: [[a["type"]["schemaTitle"], a["metadata"], self._artifacts.digest(a)] for a in items]
                 for name, items in call.inputs.artifacts.items()
             },
-            "files": self._portable({
-                **named_files(values, self._plan.root), **named_in_source(source, self._plan.root),
-            }),
+            "files": dict(named),
+            "made": self._made_here(values),
             "inputs": dict(self._plan.inputs),
         }  # fmt: skip
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def _made_here(self, value: Any) -> dict[str, str]:
+        """The digests of files of this run that a value names."""
+        found = named_files(value, self._plan.folder)
+        inside = {name: digest for name, digest in found.items() if name.startswith(str(self._plan.folder))}
+        return {str(self._portable(name)): digest for name, digest in inside.items()}
 
     def _portable(self, value: Any) -> Any:
         """A value with this run's folder taken out, so that it can be kept."""
