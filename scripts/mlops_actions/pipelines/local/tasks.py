@@ -285,14 +285,19 @@ class Tasks:
             "outputs": call.component.get("outputDefinitions", {}),
             "parameters": self._portable(values),
             "artifacts": {
-                name: [[a["type"]["schemaTitle"], a["metadata"], self._artifacts.digest(a)] for a in items]
-                for name, items in call.inputs.artifacts.items()
+                name: [self._identity(artifact) for artifact in items] for name, items in call.inputs.artifacts.items()
             },
             "files": dict(named),
             "made": self._made_here(values),
             "inputs": dict(self._plan.inputs),
         }  # fmt: skip
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def _identity(self, artifact: Artifact) -> list[Any]:
+        """What a task sees of an artifact that decides its result. Where it is, if not in this run's own folder."""
+        own = artifact["uri"].startswith(str(self._plan.folder))
+        place = "" if own else artifact["uri"]
+        return [artifact["type"]["schemaTitle"], artifact["metadata"], self._artifacts.digest(artifact), place]
 
     def _made_here(self, value: Any) -> dict[str, str]:
         """The digests of files of this run that a value names."""
