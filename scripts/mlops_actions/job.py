@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from . import config, environments
 from .action import Action, ClusterInputs, CodeInputs, Inputs, KfpInputs, Outputs, Result, kebab
 from .environments import Environment, EnvironmentFailed
-from .errors import BadInput, Cancelled, MlopsError, Rejected, RemoteFailed
+from .errors import BadInput, Cancelled, ComponentFailed, MlopsError, Rejected, RemoteFailed
 from .github.console import Console
 from .github.context import Context, child_environment
 from .record import Record, Verdict, as_json, problem_of, public_inputs, record_of
@@ -281,7 +281,7 @@ def execute(
     record = record_of(action.name, started, monotonic() - began, result).model_copy(
         update={
             "run": job.run if job else "",
-            "verdict": _VERDICTS.get(code, "cancelled"),
+            "verdict": "failed" if isinstance(error, ComponentFailed) else _VERDICTS.get(code, "cancelled"),
             "source": context.source(),
             "inputs": public_inputs(inputs),
             "problem": problem_of(error) if error else None,

@@ -3,16 +3,25 @@
 The pipeline is a `.py` file with a `@dsl.pipeline`, or compiled YAML. Parameters are checked against its own types
 and names before anything runs. The same file runs on one machine and on a cluster:
 
-- `engine: local` is kfp.local with the faults that change results mended (integers in lists, conditions with quotes,
-  loops over outputs); each set of `packages_to_install` is one prepared environment, so a task installs nothing. A
-  task whose code, packages, arguments and inputs are known is taken from the store (`reused`).
+- `engine: local` runs tasks on this machine, in the order and with the values that KFP's backend would give them.
+  Python functions are processes; each set of `packages_to_install` is one prepared environment, so a task installs
+  nothing. Other components are containers, when Docker answers. Variables from secrets are taken from the environment
+  of the run; what else is set for Kubernetes is left out, and said.
 - `engine: kfp` uploads the pipeline to Kubeflow Pipelines once (a version a commit), starts one run for one key,
   and watches it: a job that is run again finds its run. Cancelling the job terminates the run.
 
+A task whose code, packages, arguments and inputs are known is taken from the store (`reused`), and so is a whole run.
+To these belong the files that its parameters or its code name, those of this folder that it opened the last time, and
+the names in folders of it that it listed: with a changed one it runs again. Not seen is what a library's native code
+opens by a name that is put together, and what another process reads: give such a file as a parameter, set
+`data-fingerprint`, or use `reuse: false`. On `kfp`, a run is the same when its pipeline and parameters are.
+
 A failure names the task, its exception or its pod's trouble, the last lines of its own log, and the line of the
-pipeline file. The model is the pipeline's Model artifact; the Dataset artifacts `predictions` (test rows with `label`
-and `score`) and `golden` (features with `score`) are what evaluate-model, test-model and deploy-model work with; all
-three are in the store, whichever engine made them.
+pipeline file. A task that failed is exit code 1, a system that failed is 3.
+
+The model is the pipeline's Model artifact; the Dataset artifacts `predictions` (test rows with `label` and `score`) and
+`golden` (features with `score`) are what evaluate-model, test-model and deploy-model work with; all three are in the
+store, whichever engine made them.
 
 Schedules are Kubeflow's recurring runs, kept as `schedules` says: they start the version that has just passed, and are
 replaced when a newer one has. On a pull request it is only said what would change.
@@ -69,7 +78,7 @@ class RunPipelineInputs(CodeInputs, LineageInputs, KfpInputs):
     image: str = Field(
         "",
         description="Image, with its digest, for components that name none. By default, for `kfp`, the one that"
-        " build-image gave in this run. The engine `local` does not run it.",
+        " build-image gave in this run. The engine `local` does not use it.",
     )
     experiment: str = Field(
         "", description="KFP experiment that the run belongs to; made if missing. By default the pipeline's name."

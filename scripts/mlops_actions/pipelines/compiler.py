@@ -27,8 +27,8 @@ def compile_pipeline(
         debug: told what the consumer's file printed.
 
     Raises:
-        BadInput: there is no such file, it is wrong (with its place), or it has no or several pipelines.
-        RemoteFailed: the process that compiles broke.
+        BadInput: the file does not exist, it is wrong (with its place), or it has no pipeline or several.
+        RemoteFailed: the process that compiles failed.
     """
     shown = _relative(file, root)
     if not file.is_file():
@@ -38,23 +38,23 @@ def compile_pipeline(
         )
     if file.suffix not in (".py", ".yaml", ".yml"):
         raise BadInput(f"{shown} is neither Python nor YAML", fix="Name a `.py` file or a compiled `.yaml`")
-    answer = compile_in(python, root, environ, {"file": str(file), "name": name, "root": str(root)}, debug)
-    if "error" in answer:
-        raise _refusal(answer, name, shown, root)
-    pipeline = Pipeline(file, answer["spec"], answer["platforms"], answer["kfp"])
+    compiled = compile_in(python, root, environ, {"file": str(file), "name": name, "root": str(root)}, debug)
+    if "error" in compiled:
+        raise _refusal(compiled, name, shown, root)
+    pipeline = Pipeline(file, compiled["spec"], compiled["platforms"], compiled["kfp"])
     pipeline.require_sound(Place(shown))
     return pipeline
 
 
-def _refusal(answer: dict[str, Any], name: str, shown: str, root: Path) -> BadInput:
-    kind, message = answer["error"]["kind"], answer["error"]["message"]
-    place = Place(_relative(Path(answer["file"]), root), answer["line"], answer["column"])
-    names = answer.get("names", [])
+def _refusal(compiled: dict[str, Any], name: str, shown: str, root: Path) -> BadInput:
+    kind, message = compiled["error"]["kind"], compiled["error"]["message"]
+    place = Place(_relative(Path(compiled["file"]), root), compiled["line"], compiled["column"])
+    names = compiled.get("names", [])
     if kind == "syntax":
         return BadInput(f"{place.file} has a syntax error", why=message, fix="Correct that line", place=place)
     if kind == "raised":
         return BadInput(
-            f"{shown} cannot be loaded", why=message, fix="Correct that line", place=place, log=answer["log"]
+            f"{shown} cannot be loaded", why=message, fix="Correct that line", place=place, log=compiled["log"]
         )
     if kind == "none":
         return BadInput(

@@ -18,10 +18,10 @@ VERSIONS = "versions:"
 
 
 def wanted(artifacts: Sequence[Artifact], names: Sequence[str]) -> list[Artifact]:
-    """The artifacts of these names, as `name` or `task.name`; for `*` all that have bytes: of metrics, KFP keeps none.
+    """The artifacts with these names, as `name` or `task.name`; for `*` all that have bytes: KFP keeps none of metrics.
 
     Raises:
-        BadInput: there is none of a name.
+        BadInput: no artifact has one of the names.
     """
     there = [artifact for artifact in artifacts if artifact.uri]
     chosen: dict[tuple[str, str, str], Artifact] = {}
@@ -84,5 +84,5 @@ def remote_digest(uri: str, options: StoreOptions | None) -> str:
 
 
 def reachable(uri: str) -> str:
-    """A URI as the store knows it: KFP's `minio://` is S3, and what it says after `?` is of no use to us."""
+    """A URI as the store knows it: KFP's `minio://` is S3, and what follows `?` is for KFP alone."""
     return re.sub(r"^minio://", "s3://", uri).partition("?")[0]

@@ -157,7 +157,7 @@ class Engine(Protocol):
 
         Raises:
             ComponentFailed: a task failed (with its log and place).
-            RemoteFailed: time ran out, or the engine broke.
+            RemoteFailed: it timed out, or the engine failed.
             Cancelled: a signal came; everything that was started has been ended.
         """
 

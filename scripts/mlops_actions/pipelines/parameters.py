@@ -34,7 +34,7 @@ def read_parameters(path: Path) -> dict[str, Any]:
     """The parameters in a YAML or JSON file.
 
     Raises:
-        BadInput: there is no such file, or it does not hold a mapping.
+        BadInput: the file does not exist, or does not hold a mapping.
     """
     try:
         text = path.read_text(encoding="utf-8")

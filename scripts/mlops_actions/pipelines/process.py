@@ -20,7 +20,7 @@ _PATIENCE = 1.5  # seconds between asking the group to end and ending it
 def compile_in(
     python: Path, root: Path, environ: Mapping[str, str], order: Mapping[str, str], debug: Callable[[str], None] | None
 ) -> dict[str, Any]:
-    """What `worker.compiling.compile_pipeline` answers.
+    """What `worker.compiling.compile_pipeline` returns.
 
     Args:
         python: the environment's interpreter.
@@ -30,11 +30,11 @@ def compile_in(
         debug: told what the process printed.
 
     Raises:
-        RemoteFailed: the process ended without an answer.
+        RemoteFailed: the process ended without a result.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        given, answer, log = (Path(scratch) / name for name in ("order.json", "answer.json", "log.txt"))
-        given.write_text(json.dumps({**order, "answer": str(answer)}), encoding="utf-8")
+        given, result, log = (Path(scratch) / name for name in ("order.json", "result.json", "log.txt"))
+        given.write_text(json.dumps({**order, "result": str(result)}), encoding="utf-8")
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [str(python), str(_WORKER), str(given)],
@@ -54,13 +54,13 @@ def compile_in(
         said = log.read_text(encoding="utf-8", errors="replace")
         if debug:
             debug(said)
-        if code or not answer.exists():
+        if code or not result.exists():
             how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
             raise RemoteFailed(
-                "The process that compiles the pipeline ended early",
+                "The process that compiles the pipeline failed",
                 why=f"It ended {how}",
                 fix="Look at its log; if the machine is short of memory, give it more",
                 log=said,
             )
-        found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
         return found

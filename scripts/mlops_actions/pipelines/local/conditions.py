@@ -45,7 +45,7 @@ def evaluate(condition: str, values: Mapping[str, Any]) -> bool:
     try:
         return all(_holds(term, values) for term in terms)
     except KeyError as error:
-        raise ConditionError(f"there is no value {error} for the condition {condition}") from error
+        raise ConditionError(f"the condition {condition} needs the value {error}, which does not exist") from error
     except (TypeError, ValueError) as error:
         raise ConditionError(f"the condition {condition} cannot be evaluated: {error}") from error
 

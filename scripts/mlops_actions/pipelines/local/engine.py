@@ -74,7 +74,7 @@ def require_local(pipeline: Pipeline, environ: Mapping[str, str]) -> None:
         task, kind = next(iter(needing.items()))
         raise BadInput(
             f"The task {task!r} is {kind}, which the engine `local` cannot run without Docker",
-            why="It runs Python functions as processes, and other components in containers; no Docker engine answers",
+            why="Only Python functions run as processes; other components need a Docker engine, and none responds",
             fix="Start Docker, make it a `@dsl.component` without `target_image`, or run the pipeline on a cluster",
             place=place,
         )

@@ -196,12 +196,12 @@ class Graph:
                     value = select(value, selector)
                 given.parameters[key] = value
             elif not _optional(declared.get("parameters", {}).get(key)):
-                raise ValueFault(f"there is no value for the input {key!r}{_from(scope, source)}")
+                raise ValueFault(f"the input {key!r} has no value{_from(scope, source)}")
         for key, source in task.get("inputs", {}).get("artifacts", {}).items():
             if (made := _artifacts(scope, source)) is not None:
                 given.artifacts[key] = made
             elif not _optional(declared.get("artifacts", {}).get(key)):
-                raise ValueFault(f"there is no artifact for the input {key!r}{_from(scope, source)}")
+                raise ValueFault(f"the input {key!r} has no artifact{_from(scope, source)}")
         # Placeholders stand in what the compiler wrote; a text that somebody else gave is left as it is.
         filled = fill(constants, given.parameters, self._constants(name, label(scope.path, name)))
         return Values({**given.parameters, **filled}, given.artifacts)
@@ -253,7 +253,7 @@ def _checked(component: Spec, inputs: Values) -> Values:
     for name, spec in declared.items():
         given = name in inputs.parameters or "defaultValue" in spec or spec.get("parameterType") == "TASK_CONFIG"
         if not given and not _optional(spec):
-            raise ValueFault(f"there is no value for the input {name!r}")
+            raise ValueFault(f"the input {name!r} has no value")
     return Values(
         {
             name: typed(name, value, declared.get(name, {}).get("parameterType", ""))

@@ -142,7 +142,7 @@ def fill(value: Any, inputs: Mapping[str, Any], constants: Mapping[str, str]) ->
         if found[0] in constants:
             return constants[found[0]]
         if found[1] not in inputs:
-            raise ValueFault(f"there is no input {found[1]!r} for the placeholder {found[0]}")
+            raise ValueFault(f"the placeholder {found[0]} names the input {found[1]!r}, which does not exist")
         return as_text(inputs[found[1]])
 
     # In one pass: what a value holds is not looked at again.

@@ -1,6 +1,6 @@
-"""Compiles a pipeline: `python …/pipelines/worker ORDER`, where ORDER is a JSON file: `file`, `name`, `root`, `answer`.
+"""Compiles a pipeline: `python …/pipelines/worker ORDER`, where ORDER is a JSON file: `file`, `name`, `root`, `result`.
 
-What is found is written to the file `answer`; see `compiling.compile_pipeline`.
+What is found is written to the file `result`; see `compiling.compile_pipeline`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ def main() -> None:
     from mlops_actions.pipelines.worker.parent import end_with_parent
 
     end_with_parent()
-    answer = Path(order.pop("answer"))
-    answer.write_text(json.dumps(compile_pipeline(**order), default=str), encoding="utf-8")
+    result = Path(order.pop("result"))
+    result.write_text(json.dumps(compile_pipeline(**order), default=str), encoding="utf-8")
 
 
 if __name__ == "__main__":

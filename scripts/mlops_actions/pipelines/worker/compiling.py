@@ -13,10 +13,10 @@ from typing import Any
 
 from . import sdk
 
-Answer = dict[str, Any]
+Compiled = dict[str, Any]
 
 
-def compile_pipeline(file: str, name: str, root: str) -> Answer:
+def compile_pipeline(file: str, name: str, root: str) -> Compiled:
     """The spec of the pipeline in a file, or why there is none.
 
     Args:
@@ -54,7 +54,7 @@ def compile_pipeline(file: str, name: str, root: str) -> Answer:
     }
 
 
-def _read(path: Path) -> Answer:
+def _read(path: Path) -> Compiled:
     """Compiled YAML: the pipeline's spec, and perhaps a second document with settings for platforms."""
     import yaml
     from google.protobuf import json_format
@@ -106,7 +106,7 @@ def _as_dict(message: Any) -> dict[str, Any]:
     return values
 
 
-def _raised(error: BaseException, root: Path, file: str) -> Answer:
+def _raised(error: BaseException, root: Path, file: str) -> Compiled:
     """The consumer's line: the innermost one in a file of theirs."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if _is_own(f.filename, root, file)]
@@ -114,13 +114,13 @@ def _raised(error: BaseException, root: Path, file: str) -> Answer:
         return _error("syntax", error.msg, error.filename, error.lineno, error.offset)
     last = own[-1] if own else None
     linecache.clearcache()
-    answer = _error(
+    found = _error(
         "raised",
         f"{type(error).__name__}: {error}",
         last.filename if last else file,
         last.lineno if last else None,
     )
-    return answer | {"log": "".join(traceback.format_exception(type(error), error, error.__traceback__))}
+    return found | {"log": "".join(traceback.format_exception(type(error), error, error.__traceback__))}
 
 
 def _is_own(filename: str, root: Path, file: str) -> bool:
@@ -129,5 +129,5 @@ def _is_own(filename: str, root: Path, file: str) -> bool:
     return filename == file or (not installed and root in path.parents)
 
 
-def _error(kind: str, message: str, file: str, line: int | None = None, column: int | None = None) -> Answer:
+def _error(kind: str, message: str, file: str, line: int | None = None, column: int | None = None) -> Compiled:
     return {"error": {"kind": kind, "message": message}, "file": file, "line": line, "column": column}
