@@ -6,49 +6,15 @@ README's tables and the keys of its section in `mlops.yaml`. Names are kebab-cas
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
-
-from .yaml_io import load_yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 
 def kebab(name: str) -> str:
     """`data_fingerprint` as users write it: `data-fingerprint`."""
     return name.replace("_", "-")
-
-
-def _parse_lines(value: object) -> object:
-    """Text as a list: an item a line, or separated by commas; a YAML or JSON list as it is."""
-    if not isinstance(value, str):
-        return value
-    text = value.strip()
-    if text.startswith("["):
-        return load_yaml(text)
-    return [item.strip() for item in re.split(r"[\n,]", text) if item.strip()]
-
-
-def _parse_values(value: object) -> object:
-    """Text as a mapping: `name=value` lines (each value read as YAML), or a YAML or JSON mapping."""
-    if not isinstance(value, str):
-        return value
-    lines = [line for line in value.splitlines() if line.strip()]
-    if lines and all(re.match(r"\s*[\w.-]+=", line) for line in lines):
-        pairs = (line.strip().split("=", 1) for line in lines)
-        return {name: load_yaml(text) if text else "" for name, text in pairs}
-    try:
-        return load_yaml(value) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"neither name=value lines nor a YAML mapping: {error}") from None
-
-
-Lines = Annotated[list[str], BeforeValidator(_parse_lines)]
-"""A list of strings, given as lines, comma separated, or as a YAML list."""
-Values = Annotated[dict[str, Any], BeforeValidator(_parse_values)]
-"""A mapping, given as `name=value` lines or as YAML or JSON."""
 
 
 class Inputs(BaseModel):

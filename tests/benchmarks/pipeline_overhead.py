@@ -49,7 +49,7 @@ def tiny(n: int = 1):
     third(n=b.outputs["Output"], data=b.outputs["out"])
 """
 DIRECT = """
-from kfp import dsl, local
+from kfp import local
 from pipeline import tiny
 
 local.init(local.SubprocessRunner(use_venv={venv}), pipeline_root="outputs")

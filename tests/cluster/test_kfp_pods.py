@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -19,7 +18,6 @@ from mlops_actions.pipelines.engine import Origin, RunRequest, Site
 from mlops_actions.pipelines.kfp.engine import KfpEngine
 from mlops_actions.pipelines.kfp.inputs import KfpEngineInputs
 from mlops_actions.pipelines.parameters import resolve_parameters
-from mlops_actions.pipelines.process import Worker
 from mlops_actions.pipelines.spec import Pipeline
 from workspaces import workspace
 
@@ -48,7 +46,7 @@ def _run(
     **given: str,
 ) -> None:
     place = workspace(pipeline.file.parent, tmp_path)
-    site = Site(place, cast(Worker, None), Origin(Context(), "consumer", ""))
+    site = Site(place, Origin(Context(), "consumer", ""))
     parameters = resolve_parameters(pipeline.parameters, given, pipeline.name)
     engine = KfpEngine(KfpEngineInputs(kfp_host=double.url), site, lambda: clusters.administrator(namespace))
     engine.run(RunRequest(pipeline, parameters, tmp_path.name, {}, timeout=timeout), told)

@@ -30,7 +30,6 @@ from mlops_actions.pipelines.kfp.inputs import KfpEngineInputs
 from mlops_actions.pipelines.kfp.metadata import recorded
 from mlops_actions.pipelines.metrics import classifications, flat_metrics
 from mlops_actions.pipelines.parameters import resolve_parameters
-from mlops_actions.pipelines.process import Worker
 from mlops_actions.pipelines.spec import Pipeline
 from mlops_actions.stores.store import StoreOptions, tree_digest
 from mlops_actions.waiting import Clock
@@ -85,9 +84,7 @@ class World:
         self.told = told or Told()
         pipeline = pipeline or self.pipelines[name]
         place = dataclasses.replace(self.workspace, root=pipeline.file.parent)
-        site = Site(
-            place, cast(Worker, None), Origin(dataclasses.replace(self.context, tag=tag), "consumer", ""), **self.site
-        )
+        site = Site(place, Origin(dataclasses.replace(self.context, tag=tag), "consumer", ""), **self.site)
         request = RunRequest(
             pipeline, resolve_parameters(pipeline.parameters, given, name), key or f"key-of-{name}", {},
             timeout=timeout, reuse=reuse, roles={"model": "", "predictions": "", "golden": ""}, image=image,
@@ -674,5 +671,5 @@ def test_retries_are_counted_in_the_failure(world: World) -> None:
 
 def test_the_engine_without_a_host_says_what_to_set(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="`kfp-host`"):
-        site = Site(workspace(tmp_path), cast(Worker, None), Origin(Context(), "consumer", ""))
+        site = Site(workspace(tmp_path), Origin(Context(), "consumer", ""))
         KfpEngine(KfpEngineInputs(), site, None)

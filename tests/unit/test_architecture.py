@@ -26,7 +26,7 @@ CAPABILITIES = {
 FLOORS: list[set[str]] = [
     {
         "__init__", "console", "context", "engines", "environments", "errors", "inputs", "processes", "project",
-        "proxies", "records", "suggest", "text", "tokens", "waiting", "yaml_io",
+        "proxies", "records", "suggest", "text", "tokens", "values", "waiting", "yaml_io",
     },
     {"kubernetes", "stores", "workspace"},
     CAPABILITIES,
@@ -132,8 +132,8 @@ def test_a_planted_import_of_a_higher_floor_is_found(texts: dict[Path, str], roo
 
 def test_a_planted_circle_is_found(texts: dict[Path, str]) -> None:
     path = PACKAGE / "pipelines" / "engine.py"
-    text = f"{texts[path]}\ndef f():\n    from .local import LocalEngine\n"
-    assert set(circle(graph_of({**texts, path: text}))) >= {"pipelines.engine", "pipelines.local"}
+    text = f"{texts[path]}\ndef f():\n    from .local.engine import LocalEngine\n"
+    assert set(circle(graph_of({**texts, path: text}))) >= {"pipelines.engine", "pipelines.local.engine"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -10,11 +10,12 @@ from pydantic import Field
 
 from mlops_actions import cli
 from mlops_actions.errors import BadInput, Place
-from mlops_actions.inputs import CodeInputs, Lines, Outputs, Values, is_secret
+from mlops_actions.inputs import CodeInputs, Outputs, is_secret
 from mlops_actions.project import Project
 from mlops_actions.runtime import chain, config
 from mlops_actions.runtime.action import Action
 from mlops_actions.runtime.result import Result
+from mlops_actions.values import Lines, Values
 from mlops_actions.workspace import HIDDEN
 
 
@@ -94,7 +95,7 @@ def test_unknown_environment_lists_the_known_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a=1\nb=x y\nc=[1, 2]", {"a": 1, "b": "x y", "c": [1, 2]}),
+        ("a=1\nb=x y\nc=[1, 2]", {"a": "1", "b": "x y", "c": "[1, 2]"}),
         ("{a: 1, b: {c: 2.5}}", {"a": 1, "b": {"c": 2.5}}),
         ("a: true\nb: null", {"a": True, "b": None}),
         ("a=", {"a": ""}),

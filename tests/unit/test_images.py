@@ -15,7 +15,6 @@ import pytest
 
 from mlops_actions.errors import BadInput
 from mlops_actions.images import names
-from mlops_actions.images.arguments import parse_build_args
 from mlops_actions.images.buildkit import find_builder
 from mlops_actions.images.content import content_key, context_files
 from mlops_actions.images.dockerfile import base_images, instructions, line_of_step
@@ -25,6 +24,7 @@ from mlops_actions.images.progress import Progress
 from mlops_actions.images.registry import Manifest, retry_after
 from mlops_actions.records import Record
 from mlops_actions.reports.sections import section
+from mlops_actions.values import parse_texts
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
 
@@ -452,13 +452,13 @@ def test_a_password_is_in_no_representation() -> None:
     ],
 )
 def test_build_arguments_stay_as_they_are_written(given: object, parsed: dict[str, str]) -> None:
-    assert parse_build_args(given) == parsed
+    assert parse_texts(given) == parsed
 
 
 @pytest.mark.parametrize("given", [{"PYTHON": 3.1}, "just words", "[1]", "a: [", 3])
 def test_build_arguments_that_cannot_be_told_are_refused(given: object) -> None:
     with pytest.raises(ValueError):
-        parse_build_args(given)
+        parse_texts(given)
 
 
 def test_retry_after_is_a_number_or_a_date() -> None:

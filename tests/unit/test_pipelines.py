@@ -15,16 +15,15 @@ from mlops_actions.environments import Environment, lock_of
 from mlops_actions.errors import BadInput
 from mlops_actions.pipelines.engine import Artifact
 from mlops_actions.pipelines.files import named_files
-from mlops_actions.pipelines.files import tree_digest as worker_digest
 from mlops_actions.pipelines.finished import Background, FinishedTasks
+from mlops_actions.pipelines.labels import label
+from mlops_actions.pipelines.local.conditions import ConditionError, evaluate
 from mlops_actions.pipelines.metrics import classifications, flat_metrics, logged
 from mlops_actions.pipelines.parameters import read_parameters, resolve_parameters
 from mlops_actions.pipelines.pythons import python_of
 from mlops_actions.pipelines.roles import choose
 from mlops_actions.pipelines.source import locate, python_files, stable
 from mlops_actions.pipelines.spec import Parameter, Pipeline
-from mlops_actions.pipelines.worker.conditions import ConditionError, evaluate
-from mlops_actions.pipelines.worker.running import label
 from mlops_actions.stores.store import Store, tree_digest
 
 X, Y = "inputs.parameter_values['x']", "inputs.parameter_values['y']"
@@ -79,7 +78,14 @@ def _resolve(kind: str, value: Any) -> Any:
         ("NUMBER_INTEGER", 7.0, 7),
         ("NUMBER_INTEGER", 2**60 + 1, 2**60 + 1),
         ("NUMBER_DOUBLE", 3, 3.0),
+        ("NUMBER_INTEGER", "010", 10),
+        ("NUMBER_INTEGER", "1e3", 1000),
         ("NUMBER_DOUBLE", "1e-05", 1e-05),
+        ("STRING", "#fff", "#fff"),
+        ("STRING", "a #1 b", "a #1 b"),
+        ("STRING", "[1", "[1"),
+        ("STRING", "null", "null"),
+        ("LIST", "[a, b]", ["a", "b"]),
         ("STRING", "1.10", "1.10"),
         ("BOOLEAN", "False", False),
         ("LIST", [1, 2.5], [1, 2.5]),
@@ -99,6 +105,12 @@ def test_a_value_is_taken_for_its_type_when_nothing_is_lost(kind: str, value: An
         ("NUMBER_INTEGER", True),
         ("NUMBER_INTEGER", 1.5),
         ("NUMBER_INTEGER", "1.5"),
+        ("NUMBER_INTEGER", "0x10"),
+        ("NUMBER_INTEGER", "1_000"),
+        ("NUMBER_INTEGER", "9" * 5000),
+        ("NUMBER_DOUBLE", "inf"),
+        ("NUMBER_DOUBLE", "1e999"),
+        ("NUMBER_DOUBLE", 10**400),
         ("NUMBER_DOUBLE", "much"),
         ("NUMBER_DOUBLE", float("nan")),
         ("STRING", 1.1),
@@ -106,6 +118,7 @@ def test_a_value_is_taken_for_its_type_when_nothing_is_lost(kind: str, value: An
         ("BOOLEAN", 1),
         ("BOOLEAN", "yes"),
         ("LIST", {"a": 1}),
+        ("LIST", "[1, 2"),
         ("STRUCT", [1]),
         ("STRUCT", "a"),
     ],
@@ -135,7 +148,7 @@ def test_parameter_files_keep_dates_and_small_numbers(tmp_path: Path) -> None:
         read_parameters(tmp_path / "p.json")
     assert refused.value.place and refused.value.place.line == 1
     (tmp_path / "list.yaml").write_text("- 1\n")
-    with pytest.raises(BadInput, match="holds no mapping"):
+    with pytest.raises(BadInput, match="does not hold a mapping"):
         read_parameters(tmp_path / "list.yaml")
 
 
@@ -177,7 +190,7 @@ def test_packages_of_a_component_are_read_from_its_command(install: tuple[str, .
     assert _pipeline(*install).packages() == {"exec-f": packages}
 
 
-def test_an_environment_is_known_by_what_is_in_it_and_must_have_the_locks_kfp(tmp_path: Path) -> None:
+def test_an_environment_is_known_by_what_is_in_it_and_must_have_kfp_2(tmp_path: Path) -> None:
     pinned = re.search(r"^kfp==[^\s;]+", lock_of("pipelines").read_text(), re.MULTILINE)
     assert pinned
 
@@ -190,8 +203,8 @@ def test_an_environment_is_known_by_what_is_in_it_and_must_have_the_locks_kfp(tm
     assert python(f"a==1\n{pinned[0]}\n") == one
     assert python(f"a==2\n{pinned[0]}\n") != one
     assert python(f"a==1\n{pinned[0]}\n", "3.12.1") != one
-    with pytest.raises(BadInput, match=r"asks for kfp==2.8.0, and the engine `local` is made for kfp==2"):
-        python("a==1\nkfp==2.8.0\n")
+    with pytest.raises(BadInput, match=r"asks for kfp==1.8.22, and components run with kfp 2"):
+        python("a==1\nkfp==1.8.22\n")
 
 
 def test_the_digest_does_not_see_the_sdk_but_sees_the_code() -> None:
@@ -213,7 +226,7 @@ def test_defaults_are_integers_again() -> None:
 
 def test_a_pipeline_that_wants_an_artifact_is_refused() -> None:
     wanted = {"data": {"artifactType": {"schemaTitle": "system.Dataset"}}}
-    with pytest.raises(BadInput, match="wants the artifact 'data'"):
+    with pytest.raises(BadInput, match="needs the artifact 'data'"):
         _pipeline(root={"dag": {}, "inputDefinitions": {"artifacts": wanted}}).require_parameters()
 
 
@@ -324,15 +337,6 @@ def test_labels_of_tasks(scope: str, expected: str) -> None:
     assert label(scope, "t") == expected
 
 
-def test_the_worker_and_the_store_have_one_digest(tmp_path: Path) -> None:
-    (tmp_path / "m" / "sub").mkdir(parents=True)
-    (tmp_path / "m" / "sub" / "b").write_bytes(b"2")
-    (tmp_path / "m" / "a").write_bytes(b"1")
-    assert worker_digest(tmp_path / "m") == tree_digest(tmp_path / "m")
-    assert worker_digest(tmp_path / "m" / "a") == tree_digest(tmp_path / "m" / "a")
-    assert worker_digest(tmp_path / "absent") == ""
-
-
 def test_files_that_parameters_name_count_by_their_content(tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text("1")
     (tmp_path / "folder").mkdir()
@@ -346,11 +350,11 @@ def test_a_finished_task_is_found_until_what_it_made_is_gone(tmp_path: Path) -> 
     store = Store((tmp_path / "store").as_uri())
     made = {"name": "out", "type": "system.Model", "uri": "/elsewhere", "path": str(tmp_path / "out"), "digest": "d"}
     event = {"seconds": 1.5, "parameters": {"n": 1}, "artifacts": [{**made, "metadata": {}}]}
-    tasks = FinishedTasks(store, reuse=True)
+    tasks = FinishedTasks(store, tmp_path, reuse=True)
     tasks.keep("key", "train", "run", event, tmp_path / "no-log")
     found = tasks.find("key")
     assert found and found.artifacts[0].stored == "artifacts/run/train/out"
-    assert FinishedTasks(store, reuse=False).find("key") is None
+    assert FinishedTasks(store, tmp_path, reuse=False).find("key") is None
     store.delete("artifacts/run/train/out/x")
     assert tasks.find("key") is None
 

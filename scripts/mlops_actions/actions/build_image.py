@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, SecretStr
 
 from ..errors import BadInput
-from ..images.arguments import BuildArgs
-from ..inputs import Inputs, Lines, Outputs
+from ..inputs import Inputs, Outputs
 from ..runtime.action import Action
 from ..runtime.result import Result
+from ..values import Lines, Texts
 
 if TYPE_CHECKING:
     from ..images.build import BuiltImage, ImageRequest
@@ -49,7 +49,7 @@ class BuildImageInputs(Inputs):
         description="Platforms such as `linux/amd64, linux/arm64`; needs buildx. Several are built only when the image"
         " is pushed. By default the engine's own.",
     )
-    build_args: BuildArgs = Field(
+    build_args: Texts = Field(
         {}, description="Values of the Dockerfile's `ARG`s. They can be read from the image: no secrets."
     )
     target: str = Field("", description="The stage of the Dockerfile to build. By default the last one.")

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from ..evaluation.gates import Allowances, Limits, numbers
-from ..inputs import Lines, ModelInputs, Outputs
+from ..inputs import ModelInputs, Outputs
 from ..runtime.action import Action
 from ..runtime.result import Result
 from ..runtime.step import Step
+from ..values import Lines
 
 if TYPE_CHECKING:
     from ..data.sources import Source

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from ..inputs import Lines, ModelInputs, Outputs, Values
+from ..inputs import ModelInputs, Outputs
 from ..runtime.action import Action
 from ..runtime.result import Result
 from ..runtime.step import Step
+from ..values import Lines, Values
 
 if TYPE_CHECKING:
     from ..data.sources import Source

@@ -11,12 +11,13 @@ from typing import Any
 
 from pydantic import Field
 
-from ..inputs import Lines, ModelInputs, Outputs, Values
+from ..inputs import ModelInputs, Outputs
 from ..planning import Choice
 from ..runtime.action import Action
 from ..runtime.config import sections
 from ..runtime.result import Result
 from ..runtime.step import Step
+from ..values import Lines, Mappings
 
 
 class PlanInputs(ModelInputs):
@@ -32,7 +33,7 @@ class PlanInputs(ModelInputs):
     deploy_to: Lines = Field(
         default=[], description="Environments of the configuration to deploy to, one after the other."
     )
-    test_environments: Values = Field(
+    test_environments: Mappings = Field(
         default={},
         description="Environments that test-model runs in: a name, then `runs-on`, `python` and `requirements`.",
     )

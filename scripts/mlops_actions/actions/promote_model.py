@@ -11,10 +11,11 @@ from pathlib import Path
 
 from pydantic import Field
 
-from ..inputs import Lines, ModelInputs, Outputs
+from ..inputs import ModelInputs, Outputs
 from ..runtime.action import Action
 from ..runtime.result import Result
 from ..runtime.step import Step
+from ..values import Lines
 
 
 class PromoteModelInputs(ModelInputs):

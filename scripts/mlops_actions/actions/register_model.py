@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from ..errors import BadInput
-from ..inputs import Lines, ModelInputs, Outputs, Values
+from ..inputs import ModelInputs, Outputs
 from ..records import Record
 from ..runtime.action import Action
 from ..runtime.result import Result
 from ..runtime.step import Step
+from ..values import Lines, Values
 
 if TYPE_CHECKING:
     from ..registry.registering import Registered

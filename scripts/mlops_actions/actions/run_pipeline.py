@@ -3,16 +3,25 @@
 The pipeline is a `.py` file with a `@dsl.pipeline`, or compiled YAML. Parameters are checked against its own types
 and names before anything runs. The same file runs on one machine and on a cluster:
 
-- `engine: local` is kfp.local with the faults that change results mended (integers in lists, conditions with quotes,
-  loops over outputs); each set of `packages_to_install` is one prepared environment, so a task installs nothing. A
-  task whose code, packages, arguments and inputs are known is taken from the store (`reused`).
+- `engine: local` runs tasks on this machine, in the order and with the values that KFP's backend would give them.
+  Python functions are processes; each set of `packages_to_install` is one prepared environment, so a task installs
+  nothing. Other components are containers, when Docker answers. Variables from secrets are taken from the environment
+  of the run; what else is set for Kubernetes is left out, and said.
 - `engine: kfp` uploads the pipeline to Kubeflow Pipelines once (a version a commit), starts one run for one key,
   and watches it: a job that is run again finds its run. Cancelling the job terminates the run.
 
+A task whose code, packages, arguments and inputs are known is taken from the store (`reused`), and so is a whole run.
+To these belong the files that its parameters or its code name, those of this folder that it opened the last time, and
+the names in folders of it that it listed: with a changed one it runs again. Not seen is what a library's native code
+opens by a name that is put together, and what another process reads: give such a file as a parameter, set
+`data-fingerprint`, or use `reuse: false`. On `kfp`, a run is the same when its pipeline and parameters are.
+
 A failure names the task, its exception or its pod's trouble, the last lines of its own log, and the line of the
-pipeline file. The model is the pipeline's Model artifact; the Dataset artifacts `predictions` (test rows with `label`
-and `score`) and `golden` (features with `score`) are what evaluate-model, test-model and deploy-model work with; all
-three are in the store, whichever engine made them.
+pipeline file. A task that failed is exit code 1, a system that failed is 3.
+
+The model is the pipeline's Model artifact; the Dataset artifacts `predictions` (test rows with `label` and `score`) and
+`golden` (features with `score`) are what evaluate-model, test-model and deploy-model work with; all three are in the
+store, whichever engine made them.
 
 Schedules are Kubeflow's recurring runs, kept as `schedules` says: they start the version that has just passed, and are
 replaced when a newer one has. On a pull request it is only said what would change.
@@ -27,15 +36,15 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from ..engines import engines, with_engines
-from ..inputs import CodeInputs, LineageInputs, Lines, Outputs, Values
+from ..inputs import CodeInputs, LineageInputs, Outputs
 from ..runtime.action import Action
 from ..runtime.config import place_of
 from ..runtime.result import Result
 from ..runtime.step import Step
+from ..values import Lines, Mappings, Values
 
 if TYPE_CHECKING:
     from ..pipelines.engine import PipelineEngine, RunRequest, RunResult
-    from ..pipelines.process import Worker
 
 _ENGINES = "mlops_actions.pipelines.engines"
 
@@ -54,6 +63,7 @@ class RunPipelineInputs(CodeInputs, LineageInputs):
     parameters: Values = Field(
         default_factory=dict,
         description="The pipeline's parameters, as `name=value` lines or as YAML or JSON."
+        " A value in a line is read by the parameter's own type: text stays what was written."
         " They are checked against the pipeline's own types and names before anything runs.",
     )
     parameters_file: str = Field(
@@ -68,9 +78,9 @@ class RunPipelineInputs(CodeInputs, LineageInputs):
     image: str = Field(
         "",
         description="Image, with its digest, for components that name none. By default, on a cluster, the one that"
-        " build-image gave in this run. The engine `local` does not run it.",
+        " build-image gave in this run. The engine `local` does not use it.",
     )
-    schedules: Values = Field(
+    schedules: Mappings = Field(
         default_factory=dict,
         description="Recurring runs of this pipeline in KFP: a name, then `cron` or `every` (seconds), and if wanted"
         " `start`, `end`, `concurrency`, `catch-up`, `enabled`, `parameters`. Those of this repository that are no"
@@ -139,22 +149,29 @@ class RunPipelineOutputs(Outputs):
 def run(inputs: RunPipelineInputs, step: Step) -> Result[RunPipelineOutputs]:
     """Run the pipeline, or find the same run; then download what was asked for and bring the schedules up to date."""
     from ..pipelines.engine import Origin, Site
-    from ..pipelines.run import compiling
+    from ..pipelines.files import changed
+    from ..pipelines.run import headline_of_reused
 
-    with compiling(step.workspace, inputs) as worker:
-        origin = Origin(step.context, step.workspace.root.name, step.run)
-        site = Site(step.workspace, worker, origin)
-        engine: PipelineEngine = engines(_ENGINES)[inputs.engine].make(inputs, site)
-        request = _request(inputs, engine, worker, step)
-        result = step.once(request.key, RunPipelineOutputs, lambda: _run(engine, request, step))
-        more = {
-            "downloaded": _download(inputs, result.outputs, step),
-            "schedules": _schedules(inputs, engine, request, step),
-        }
-        return replace(result, outputs=result.outputs.model_copy(update=more))
+    workspace = step.workspace
+    site = Site(workspace, Origin(step.context, workspace.root.name, step.run))
+    engine: PipelineEngine = engines(_ENGINES)[inputs.engine].make(inputs, site)
+    request = _request(inputs, engine, step)
+
+    def gone(found: Result[RunPipelineOutputs]) -> str:
+        name = changed(found.details.get("read", {}), workspace.root, workspace.store_options)
+        return f"{name}, which a task read, has changed" if name else ""
+
+    result = step.once(request.key, RunPipelineOutputs, lambda: _run(engine, request, step), gone=gone)
+    if result.reused:
+        result = replace(result, reason=headline_of_reused(result.origin, result.details))
+    more = {
+        "downloaded": _download(inputs, result.outputs, step),
+        "schedules": _schedules(inputs, engine, request, step),
+    }
+    return replace(result, outputs=result.outputs.model_copy(update=more))
 
 
-def _request(inputs: RunPipelineInputs, engine: PipelineEngine, worker: Worker, step: Step) -> RunRequest:
+def _request(inputs: RunPipelineInputs, engine: PipelineEngine, step: Step) -> RunRequest:
     """The pipeline, compiled and checked, with all that decides its result."""
     from ..pipelines.compiler import compile_pipeline
     from ..pipelines.engine import RunRequest
@@ -164,7 +181,10 @@ def _request(inputs: RunPipelineInputs, engine: PipelineEngine, worker: Worker, 
 
     workspace = step.workspace
     file = workspace.path(inputs.pipeline).resolve()
-    pipeline = compile_pipeline(worker, file, inputs.pipeline_name, workspace.root)
+    python = workspace.environment("pipelines", inputs).python
+    pipeline = compile_pipeline(
+        python, workspace.child_environ(), file, inputs.pipeline_name, workspace.root, step.console.debug
+    )
     place = place_of(file, workspace.root)
     in_file = read_parameters(workspace.path(inputs.parameters_file)) if inputs.parameters_file else {}
     best = inputs.tuned_parameters or step.output_of("tune-hyperparams", "best-parameters") or {}

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from ..inputs import CodeInputs, Lines, Outputs
+from ..inputs import CodeInputs, Outputs
 from ..runtime.action import Action
 from ..runtime.result import Result
 from ..runtime.step import Step
+from ..values import Lines
 
 if TYPE_CHECKING:
     from ..evaluation.golden import DoesNotWork, Request, Tested

@@ -28,12 +28,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from ..engines import engines, with_engines
-from ..inputs import ClusterInputs, CodeInputs, LineageInputs, Lines, Outputs
+from ..inputs import ClusterInputs, CodeInputs, LineageInputs, Outputs
 from ..runtime.action import Action
 from ..runtime.chain import load
 from ..runtime.config import resolve
 from ..runtime.result import Result
 from ..runtime.step import Step
+from ..values import Lines
 
 if TYPE_CHECKING:
     from ..environments import Environment

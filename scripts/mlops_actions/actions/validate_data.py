@@ -60,10 +60,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from ..inputs import Inputs, Lines, Outputs
+from ..inputs import Inputs, Outputs
 from ..runtime.action import Action
 from ..runtime.result import Result
 from ..runtime.step import Step
+from ..values import Lines
 
 if TYPE_CHECKING:
     from ..data.findings import Check

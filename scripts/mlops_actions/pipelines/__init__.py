@@ -1,1 +1,1 @@
-"""Kubeflow pipelines: compiled, checked, run on an engine, and their results collected. Talks to kfp.local."""
+"""Kubeflow pipelines: compiled, checked, run on an engine, their results collected. Talks to KFP and Docker."""

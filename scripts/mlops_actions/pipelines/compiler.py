@@ -3,52 +3,58 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput, Place
-from .process import Worker
+from .process import compile_in
 from .spec import Pipeline
 
 
-def compile_pipeline(worker: Worker, file: Path, name: str, root: Path) -> Pipeline:
+def compile_pipeline(
+    python: Path, environ: Mapping[str, str], file: Path, name: str, root: Path,
+    debug: Callable[[str], None] | None = None,
+) -> Pipeline:  # fmt: skip
     """The pipeline in a `.py` file, or in compiled YAML.
 
     Args:
-        worker: does it.
+        python: the interpreter of an environment with KFP's SDK.
+        environ: variables of the process that compiles.
         file: absolute path.
         name: of the pipeline, when the file has several; else "".
         root: the consumer's folder.
+        debug: told what the consumer's file printed.
 
     Raises:
-        BadInput: there is no such file, it is wrong (with its place), or it has no or several pipelines.
-        RemoteFailed: the worker broke.
+        BadInput: the file does not exist, it is wrong (with its place), or it has no pipeline or several.
+        RemoteFailed: the process that compiles failed.
     """
     shown = _relative(file, root)
     if not file.is_file():
         near = _near(file, root)
         raise BadInput(
-            f"There is no pipeline file {shown}", fix=f"Did you mean `{near}`?" if near else "Correct `pipeline`"
+            f"The pipeline file {shown} does not exist", fix=f"Did you mean `{near}`?" if near else "Correct `pipeline`"
         )
     if file.suffix not in (".py", ".yaml", ".yml"):
         raise BadInput(f"{shown} is neither Python nor YAML", fix="Name a `.py` file or a compiled `.yaml`")
-    worker.send({"compile": {"file": str(file), "name": name, "root": str(root)}})
-    answer = worker.receive()
-    assert answer is not None  # without a timeout there is an answer, or an exception
-    if "error" in answer:
-        raise _refusal(answer, name, shown, root)
-    return Pipeline(file, answer["spec"], answer["platforms"], answer["kfp"])
+    compiled = compile_in(python, root, environ, {"file": str(file), "name": name, "root": str(root)}, debug)
+    if "error" in compiled:
+        raise _refusal(compiled, name, shown, root)
+    pipeline = Pipeline(file, compiled["spec"], compiled["platforms"], compiled["kfp"])
+    pipeline.require_sound(Place(shown))
+    return pipeline
 
 
-def _refusal(answer: dict[str, Any], name: str, shown: str, root: Path) -> BadInput:
-    kind, message = answer["error"]["kind"], answer["error"]["message"]
-    place = Place(_relative(Path(answer["file"]), root), answer["line"], answer["column"])
-    names = answer.get("names", [])
+def _refusal(compiled: dict[str, Any], name: str, shown: str, root: Path) -> BadInput:
+    kind, message = compiled["error"]["kind"], compiled["error"]["message"]
+    place = Place(_relative(Path(compiled["file"]), root), compiled["line"], compiled["column"])
+    names = compiled.get("names", [])
     if kind == "syntax":
         return BadInput(f"{place.file} has a syntax error", why=message, fix="Correct that line", place=place)
     if kind == "raised":
         return BadInput(
-            f"{shown} cannot be loaded", why=message, fix="Correct that line", place=place, log=answer["log"]
+            f"{shown} cannot be loaded", why=message, fix="Correct that line", place=place, log=compiled["log"]
         )
     if kind == "none":
         return BadInput(
@@ -68,6 +74,13 @@ def _refusal(answer: dict[str, Any], name: str, shown: str, root: Path) -> BadIn
             f"{shown} has no pipeline {name!r}",
             why=f"It has: {', '.join(names)}",
             fix=f"Did you mean `{near[0]}`?" if near else "Correct `pipeline-name`",
+            place=place,
+        )
+    if kind == "argo":
+        return BadInput(
+            f"{shown} is an Argo Workflow, not a Kubeflow pipeline",
+            why=message,
+            fix="Compile the pipeline with the SDK of KFP 2, or name its `.py` file",
             place=place,
         )
     if kind == "not-a-pipeline":

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from ..context import Context
     from ..errors import Place
     from ..workspace import Workspace
-    from .process import Worker
     from .spec import Pipeline
 
 State = Literal["succeeded", "reused", "failed", "skipped"]
@@ -92,6 +91,7 @@ class TaskResult:
         seconds: how long it took; for a reused task, how long it took when it was run.
         parameters: its output parameters.
         artifacts: its output artifacts.
+        attempts: how often it was tried.
     """
 
     task: str
@@ -99,6 +99,13 @@ class TaskResult:
     seconds: float = 0.0
     parameters: Mapping[str, Any] = field(default_factory=dict)
     artifacts: Sequence[Artifact] = ()
+    attempts: int = 1
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """What a report shows of it."""
+        attempts = {"attempts": self.attempts} if self.attempts > 1 else {}
+        return {"name": self.task, "state": self.state, "seconds": round(self.seconds, 3), **attempts}
 
 
 @dataclass(frozen=True)
@@ -110,12 +117,15 @@ class RunResult:
         outputs: the pipeline's own output parameters.
         seconds: how long it took; 0 for one that was found finished.
         url: its page, where there is one.
+        read: what its tasks read beside their arguments: the digests of files of the consumer's folder, by relative
+            path, and of imported artifacts, by URI. With a changed one, the result is stale.
     """
 
     tasks: Sequence[TaskResult]
     outputs: Mapping[str, Any]
     seconds: float
     url: str = ""
+    read: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -174,7 +184,8 @@ class PipelineEngine(Protocol):
         """Run a pipeline to its end.
 
         Raises:
-            RemoteFailed: a task failed (with its log and place), time ran out, or the engine broke.
+            ComponentFailed: a task failed (with its log and place).
+            RemoteFailed: it timed out, or the engine failed.
             Cancelled: a signal came; everything that was started has been ended.
         """
 
@@ -217,12 +228,10 @@ class Site:
 
     Attributes:
         workspace: the consumer's folder, the engine's state, and the store of artifacts and finished tasks.
-        worker: the process that compiled the pipeline, with the SDK loaded.
         origin: where the pipeline comes from.
         clock: what time is measured and waited with.
     """
 
     workspace: Workspace
-    worker: Worker
     origin: Origin
     clock: Clock = Clock()  # noqa: RUF009 - it has no state

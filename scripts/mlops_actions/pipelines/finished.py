@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..stores.store import Store
+from .files import changed
 
 
 class KeptArtifact(BaseModel):
@@ -30,7 +31,7 @@ class KeptArtifact(BaseModel):
 
 
 class KeptTask(BaseModel):
-    """A finished task."""
+    """A finished task; `files` are the digests of what it read in the consumer's folder, by relative path."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,6 +40,7 @@ class KeptTask(BaseModel):
     seconds: float
     parameters: dict[str, Any] = {}
     artifacts: list[KeptArtifact] = []
+    files: dict[str, str] = {}
 
 
 class FinishedTasks:
@@ -46,19 +48,25 @@ class FinishedTasks:
 
     Args:
         store: where they are.
+        root: the consumer's folder.
         reuse: whether they may be taken; they are written in any case.
+        say: told why one is not taken.
     """
 
-    def __init__(self, store: Store, *, reuse: bool) -> None:
-        self._store, self._reuse = store, reuse
+    def __init__(self, store: Store, root: Path, *, reuse: bool, say: Callable[[str], None] | None = None) -> None:
+        self._store, self._root, self._reuse, self._say = store, root, reuse, say
 
     def find(self, key: str) -> KeptTask | None:
-        """The finished task with this key, if all that it made is still there."""
+        """The finished task with this key, if what it read is as it was, and all that it made is still there."""
         if not self._reuse:
             return None
         try:
             kept = KeptTask.model_validate(self._store.get_json(_path(key)))
         except (FileNotFoundError, ValidationError, ValueError):
+            return None
+        if name := changed(kept.files, self._root):
+            if self._say:
+                self._say(f"{kept.task}: {name} has changed since it was read")
             return None
         stored = [artifact.stored for artifact in kept.artifacts if artifact.stored]
         return kept if all(self._there(path) for path in stored) else None
@@ -66,17 +74,21 @@ class FinishedTasks:
     def keep(self, key: str, task: str, run: str, event: Mapping[str, Any], log: Path) -> KeptTask:
         """Upload what a task made, and its log; then, if it has a key, write it down as finished.
 
-        Artifacts are at `artifacts/<run>/<task>/<name>`, the log beside them as `log.txt`.
+        Artifacts are at `artifacts/<run>/<task>/<name>`, the log beside them as `log.txt`. In what is written down,
+        `kept` of the event, the run's folder has been taken out.
         """
         folder = f"artifacts/{run}/{task}"
+        portable = event.get("kept", event)
         kept = KeptTask(
             task=task,
             run=run,
             seconds=event["seconds"],
-            parameters=event["parameters"],
+            parameters=portable["parameters"],
             artifacts=[
-                self._artifact(item, folder, imported=bool(event.get("imported"))) for item in event["artifacts"]
+                self._artifact(item, here, folder, imported=bool(event.get("imported")))
+                for item, here in zip(portable["artifacts"], event["artifacts"], strict=True)
             ],
+            files=event.get("files", {}),
         )
         if log.is_file():
             self._store.put_log(log, f"{folder}/log.txt")
@@ -84,8 +96,10 @@ class FinishedTasks:
             self._store.put_json(_path(key), kept.model_dump(mode="json"))
         return kept
 
-    def _artifact(self, item: Mapping[str, Any], folder: str, *, imported: bool) -> KeptArtifact:
-        path = Path(item["path"]) if item["path"] else None
+    def _artifact(
+        self, item: Mapping[str, Any], here: Mapping[str, Any], folder: str, *, imported: bool
+    ) -> KeptArtifact:
+        path = Path(here["path"]) if here["path"] else None
         stored = ""
         if path and path.exists() and item["digest"] and not imported:
             stored = f"{folder}/{item['name']}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime
 import difflib
 import json
-import math
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from ..errors import BadInput, Place
+from ..values import read_yaml
 from ..yaml_io import load_yaml
 from .spec import Parameter
 
@@ -25,19 +26,21 @@ _WORDS = {
     "LIST": "a list",
     "STRUCT": "a mapping",
 }
+_NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
+_LONGEST_NUMBER = 400  # digits: more than a double has
 
 
 def read_parameters(path: Path) -> dict[str, Any]:
     """The parameters in a YAML or JSON file.
 
     Raises:
-        BadInput: there is no such file, or it does not hold a mapping.
+        BadInput: the file does not exist, or does not hold a mapping.
     """
     try:
         text = path.read_text(encoding="utf-8")
         values = json.loads(text) if path.suffix == ".json" else load_yaml(text)
     except FileNotFoundError:
-        raise BadInput(f"There is no parameters file {path.name}", fix="Correct `parameters-file`") from None
+        raise BadInput(f"The parameters file {path.name} does not exist", fix="Correct `parameters-file`") from None
     except json.JSONDecodeError as error:
         place = Place(path.name, error.lineno, error.colno)
         raise BadInput(f"{path.name} is not valid JSON", why=error.msg, place=place) from None
@@ -48,7 +51,7 @@ def read_parameters(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"The parameters file {path.name} cannot be read", why=str(error)) from error
     if values is not None and not isinstance(values, dict):
-        raise BadInput(f"{path.name} holds no mapping of parameters", fix="Write `name: value` lines")
+        raise BadInput(f"{path.name} does not hold a mapping of parameters", fix="Write `name: value` lines")
     return values or {}
 
 
@@ -57,9 +60,9 @@ def resolve_parameters(
 ) -> dict[str, Any]:
     """A value of the right type for each of the pipeline's parameters; optional ones without a default stay away.
 
-    A null stands for the default. Text that says a number, a truth value, a list or a mapping is taken for it, because
-    a workflow's inputs are always text; nothing is ever turned into text, because that may not give back what was
-    written (`1.10`).
+    A null stands for the default. Text that says a number, a truth value, a list or a mapping is taken for it where the
+    parameter is of that type, because a workflow's inputs are always text; nothing is ever turned into text, because
+    that may not give back what was written (`1.10`).
 
     Raises:
         BadInput: a parameter is unknown (with the nearest name), missing, or of the wrong type.
@@ -77,6 +80,8 @@ def resolve_parameters(
     values = {}
     for name, parameter in declared.items():
         value = given.get(name)
+        if value == "null" and parameter.type != "STRING":
+            value = None
         if value is not None:
             values[name] = _typed(parameter, value, place)
         elif parameter.required:
@@ -119,7 +124,7 @@ def _readings(kind: str, value: Any) -> list[Any]:
     wanted = list if kind == "LIST" else dict
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = read_yaml(value)
         except ValueError:
             return []
     return [value] if isinstance(value, wanted) else []
@@ -127,15 +132,14 @@ def _readings(kind: str, value: Any) -> list[Any]:
 
 def _numbers(kind: str, value: Any) -> list[Any]:
     if isinstance(value, str):
-        try:
-            value = int(value) if re.fullmatch(r"\s*[-+]?\d+\s*", value) else float(value)
-        except ValueError:
+        if not _NUMBER.fullmatch(value.strip()) or len(value) > _LONGEST_NUMBER:
             return []
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        value = float(value) if set(value) & set(".eE") else int(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return []
     if kind == "NUMBER_DOUBLE":
-        return [float(value)]
-    return [int(value)] if float(value).is_integer() else []
+        return [float(value)] if abs(value) <= sys.float_info.max else []
+    return [int(value)] if isinstance(value, int) or value.is_integer() else []
 
 
 def _shown(value: Any) -> str:

@@ -1,14 +1,12 @@
-"""The worker process as its starter sees it: a process group with a line of JSON to and from it."""
+"""Runs the compiler in the consumer's environment, in a process group that ends with this process."""
 
 from __future__ import annotations
 
 import json
-import queue
 import signal
 import subprocess
-import threading
-import time
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,97 +15,52 @@ from ..processes import end_group, own_group
 
 _WORKER = Path(__file__).with_name("worker")
 _PATIENCE = 1.5  # seconds between asking the group to end and ending it
-Message = dict[str, Any]
 
 
-class Worker:
-    """A process with the KFP SDK, in the consumer's environment, in the consumer's folder.
-
-    It and all that it starts are one process group, which is ended when the `with` block is left, however that
-    happens. If this process is killed, the group ends itself.
+def compile_in(
+    python: Path, root: Path, environ: Mapping[str, str], order: Mapping[str, str], debug: Callable[[str], None] | None
+) -> dict[str, Any]:
+    """What `worker.compiling.compile_pipeline` returns.
 
     Args:
         python: the environment's interpreter.
         root: the consumer's folder.
         environ: its variables.
-        log: file for what it prints.
+        order: the arguments of `compile_pipeline`.
+        debug: told what the process printed.
+
+    Raises:
+        RemoteFailed: the process ended without a result.
     """
-
-    def __init__(self, python: Path, root: Path, environ: Mapping[str, str], log: Path) -> None:
-        self._python, self._root, self._environ, self._log = python, root, environ, log
-        self._messages: queue.Queue[Message | None] = queue.Queue()
-
-    def __enter__(self) -> Worker:
-        """Start it."""
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [str(self._python), str(_WORKER)],
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        given, result, log = (Path(scratch) / name for name in ("order.json", "result.json", "log.txt"))
+        given.write_text(json.dumps({**order, "result": str(result)}), encoding="utf-8")
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [str(python), str(_WORKER), str(given)],
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                cwd=self._root,
-                env=dict(self._environ),
+                stdout=output,
+                stderr=output,
+                cwd=root,
+                env=dict(environ),
                 **own_group(),
             )
-        threading.Thread(target=self._read, daemon=True).start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        """End its process group."""
-        end_group(self._process, _PATIENCE)
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe:
-                try:
-                    pipe.close()
-                except OSError:  # what it did not read anymore
-                    pass
-
-    def send(self, message: Message) -> None:
-        """Give it a command, or an answer."""
-        assert self._process.stdin
         try:
-            self._process.stdin.write(json.dumps(message, default=str).encode() + b"\n")
-            self._process.stdin.flush()
-        except OSError as error:
-            raise self._broken() from error
-
-    def receive(self, timeout: float | None = None) -> Message | None:
-        """Its next event or question; None when the time (seconds) is over.
-
-        Raises:
-            RemoteFailed: it ended by itself.
-        """
-        deadline = time.monotonic() + timeout if timeout is not None else None
-        while True:
-            # In slices: waiting for a lock cannot be interrupted by Ctrl-C on Windows.
-            left = 1.0 if deadline is None else min(1.0, deadline - time.monotonic())
-            try:
-                message = self._messages.get(timeout=max(left, 0.001))
-            except queue.Empty:
-                if deadline is not None and time.monotonic() >= deadline:
-                    return None
-                continue
-            if message is None:
-                raise self._broken()
-            return message
-
-    def _read(self) -> None:
-        assert self._process.stdout
-        try:
-            for line in self._process.stdout:
-                self._messages.put(json.loads(line))
-        except ValueError:  # its last line was cut, or the pipe was closed
-            pass
-        self._messages.put(None)
-
-    def _broken(self) -> RemoteFailed:
-        code = self._process.wait()
-        log = self._log.read_text(encoding="utf-8", errors="replace") if self._log.exists() else ""
-        how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-        return RemoteFailed(
-            "The process that runs the pipeline ended early",
-            why=f"It ended {how}",
-            fix="Look at its log; if the machine is short of memory, give it more",
-            log=log,
-        )
+            code = process.wait()
+        finally:
+            end_group(process, _PATIENCE)
+            if process.stdin:
+                process.stdin.close()
+        said = log.read_text(encoding="utf-8", errors="replace")
+        if debug:
+            debug(said)
+        if code or not result.exists():
+            how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+            raise RemoteFailed(
+                "The process that compiles the pipeline failed",
+                why=f"It ended {how}",
+                fix="Look at its log; if the machine is short of memory, give it more",
+                log=said,
+            )
+        found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+        return found

@@ -37,7 +37,8 @@ class ConsoleProgress(Progress):
         if result.state in ("reused", "skipped"):
             self._console.say(f"{result.task} ({result.state})")
         else:
-            self._console.say(f"{result.task} {_SIGNS[result.state]} {duration(result.seconds)}")
+            tries = f" ({result.attempts} attempts)" if result.attempts > 1 else ""
+            self._console.say(f"{result.task} {_SIGNS[result.state]} {duration(result.seconds)}{tries}")
 
     def logged(self, task: str, line: str) -> None:
         """A task has printed a line."""

@@ -34,14 +34,14 @@ def python_of(environment: Environment, pipeline: Pipeline) -> Python:
     """An environment by what is installed in it.
 
     Raises:
-        BadInput: its kfp is not the one of the lock, for which the local engine is made.
+        BadInput: its kfp is of another major version than the lock's, by whose executor components run.
     """
     frozen = environment.frozen()
-    pinned, installed = (re.search(r"^kfp==[^\s;]+", text, re.MULTILINE) for text in (_lock(), frozen))
-    if not pinned or not installed or pinned[0] != installed[0]:
+    pinned, installed = (re.search(r"^kfp==([^\s;.]+)\S*", text, re.MULTILINE) for text in (_lock(), frozen))
+    if not pinned or not installed or pinned[1] != installed[1]:
         raise BadInput(
             f"The pipeline {pipeline.name!r} asks for {installed[0] if installed else 'another kfp'},"
-            f" and the engine `local` is made for {pinned[0] if pinned else 'none'}",
+            f" and components run with kfp {pinned[1] if pinned else ''}",
             fix="Leave kfp out of `packages_to_install` and `requirements`: every component has it",
             place=Place(pipeline.file.name),
         )

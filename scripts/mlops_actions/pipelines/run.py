@@ -1,41 +1,19 @@
-"""What surrounds a run of a pipeline: the process that compiles it, checks, and what people see of its result."""
+"""What surrounds a run of a pipeline: checks of what was asked for, and what people see of its result."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput, Place
-from ..inputs import CodeInputs
 from ..suggest import did_you_mean
 from ..text import duration, number
-from ..workspace import Workspace
 from .engine import Artifact, RunRequest, RunResult
 from .metrics import METRICS, classifications, logged
-from .process import Worker
 from .spec import Pipeline
 
 _HEADLINE_METRICS = 3
-
-
-@contextmanager
-def compiling(workspace: Workspace, code: CodeInputs) -> Iterator[Worker]:
-    """A process with the KFP SDK, in the consumer's environment, for as long as the block takes.
-
-    Raises:
-        RemoteFailed: the environment cannot be prepared.
-    """
-    python = workspace.environment("pipelines", code).python
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        log = Path(scratch) / "worker.log"
-        try:
-            with Worker(python, workspace.root, workspace.child_environ(), log) as worker:
-                yield worker
-        finally:
-            workspace.console.debug(log.read_text(encoding="utf-8", errors="replace") if log.exists() else "")
 
 
 def check_role(pipeline: Pipeline, role: str, named: str, place: Place) -> None:
@@ -59,7 +37,8 @@ def details(
     python = request.pythons.get(request.pipeline.executor_of(model.task)) if model else None
     return {
         "pipeline": request.pipeline.name,
-        "tasks": [{"name": t.task, "state": t.state, "seconds": round(t.seconds, 3)} for t in result.tasks],
+        "tasks": [task.shown for task in result.tasks],
+        "read": dict(result.read),
         "edges": [list(edge) for edge in request.pipeline.edges()],
         "parameters": dict(request.parameters),
         "metrics": dict(metrics),
@@ -104,12 +83,28 @@ def headline(result: RunResult, metrics: Mapping[str, float]) -> str:
     done = [task for task in result.tasks if task.state in ("succeeded", "reused")]
     reused = sum(task.state == "reused" for task in done)
     count = f"{len(done)} task{'' if len(done) == 1 else 's'}"
-    shown = ", ".join(f"{name} {number(value)}" for name, value in list(metrics.items())[:_HEADLINE_METRICS])
+    shown = _shown_metrics(metrics)
     return (
         f"{count} in {duration(result.seconds)}"
         + (f", {reused} of them reused" if reused else "")
         + (f": {shown}" if shown else "")
     )
+
+
+def _shown_metrics(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {number(value)}" for name, value in list(metrics.items())[:_HEADLINE_METRICS])
+
+
+def headline_of_reused(origin: str, details: Mapping[str, Any]) -> str:
+    """A run that was found finished in one sentence.
+
+    Args:
+        origin: when and in which run it was made.
+        details: of it; see `details`.
+    """
+    count = sum(task["state"] in ("succeeded", "reused") for task in details.get("tasks", []))
+    shown = _shown_metrics(details.get("metrics", {}))
+    return f"reused from {origin}: {count} task{'' if count == 1 else 's'}" + (f", {shown}" if shown else "")
 
 
 def place_of(file: Path, root: Path) -> Place:

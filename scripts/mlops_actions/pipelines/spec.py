@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput, Place
+from .labels import bare
 from .source import stable
+
+_CHANNEL = re.compile(r"\{\{channel:[^}]*\}\}")
 
 
 @dataclass(frozen=True)
@@ -118,44 +121,57 @@ class Pipeline:
             return []
         return [(before, name) for name, task in tasks.items() for before in task.get("dependentTasks", [])]
 
+    def containers(self) -> dict[str, str]:
+        """The tasks that need a container, and what kind of component each is."""
+        labels = {str(c.get("executorLabel")): name for name, _, c in self.tasks()}
+        found = {}
+        for label, executor in self.executors.items():
+            container = executor.get("container", {})
+            if "importer" not in executor and not _is_python(container) and label in labels:
+                found[labels[label]] = _kind(container)
+        return found
+
     def require_parameters(self) -> None:
         """Refuse a pipeline that wants more than parameters.
 
         Raises:
-            BadInput: naming the first artifact that it wants as its input.
+            BadInput: naming the first artifact that it needs as its input.
         """
-        wanted = self.spec["root"].get("inputDefinitions", {}).get("artifacts", {})
+        declared = self.spec["root"].get("inputDefinitions", {}).get("artifacts", {})
+        wanted = [name for name, spec in declared.items() if not spec.get("isOptional")]
         if wanted:
             raise BadInput(
-                f"The pipeline {self.name!r} wants the artifact {next(iter(wanted))!r} as its input",
+                f"The pipeline {self.name!r} needs the artifact {wanted[0]!r} as its input",
                 why="A run is given parameters only",
-                fix="Take its URI as a parameter, and bring it in with `dsl.importer`",
+                fix="Take its URI as a parameter, and bring it in with `dsl.importer`; or make it optional",
                 place=Place(self.file.name),
             )
 
-    def require_local(self) -> None:
-        """Refuse what cannot run as a process of this machine.
+    def require_sound(self, place: Place) -> None:
+        """Refuse what the compiler of KFP lets pass and no engine can run.
+
+        Args:
+            place: of the pipeline.
 
         Raises:
-            BadInput: naming the first component that cannot.
+            BadInput: a text holds the output of a task that is not text: the compiler leaves a mark of its own there.
         """
-        place = Place(self.file.name)
-        labels = {c.get("executorLabel"): name for name, _, c in self.tasks()}
-        for label, executor in self.executors.items():
-            if "importer" in executor or _is_python(executor.get("container", {})):
-                continue
-            kind = "a containerized Python component" if _is_containerized(executor) else "a container component"
-            raise BadInput(
-                f"The task {labels.get(label, label)!r} is {kind}, which the engine `local` cannot run",
-                why="It runs Python functions as processes, without containers",
-                fix="Make it a `@dsl.component` without `target_image`, or run the pipeline on a cluster",
-                place=place,
-            )
+        for name, task in self._all_tasks():
+            for source in task.get("inputs", {}).get("parameters", {}).values():
+                if found := _CHANNEL.search(json.dumps(source.get("runtimeValue", {}))):
+                    channel = dict(re.findall(r"(task|name)=([^;}]*)", found[0]))
+                    what = f"the output {channel.get('name', '')!r} of {channel.get('task', 'a task')!r}"
+                    raise BadInput(
+                        f"The task {name!r} is given a text with {what} in it, which is not text",
+                        why="KFP puts only text, numbers and truth values of tasks into an f-string",
+                        fix="Give the task the output itself, and build the text in the component",
+                        place=place,
+                    )
 
-
-def bare(task: str) -> str:
-    """The name of a task in the spec: its label without the pipelines that it is nested in and the indices of loops."""
-    return re.sub(r"(\.\d+)+$", "", task.rpartition("/")[2])
+    def _all_tasks(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Every task and group."""
+        for component in [self.spec["root"], *self.spec.get("components", {}).values()]:
+            yield from component.get("dag", {}).get("tasks", {}).items()
 
 
 def _is_python(container: Mapping[str, Any]) -> bool:
@@ -164,8 +180,12 @@ def _is_python(container: Mapping[str, Any]) -> bool:
     return len(command) > 1 and "ephemeral_component.py" in command[-2]
 
 
-def _is_containerized(executor: Mapping[str, Any]) -> bool:
-    return any("kfp.dsl.executor_main" in part for part in executor.get("container", {}).get("command", []))
+def _kind(container: Mapping[str, Any]) -> str:
+    if container.get("image", "").startswith("argostub/"):
+        return "a Kubernetes operation"
+    if any("kfp.dsl.executor_main" in part for part in container.get("command", [])):
+        return "a containerized Python component"
+    return "a container component"
 
 
 def _packages(container: Mapping[str, Any]) -> tuple[str, ...]:

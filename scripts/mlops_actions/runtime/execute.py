@@ -15,7 +15,7 @@ from typing import Any
 from .. import environments
 from ..console import Console
 from ..context import Context
-from ..errors import BadInput, Cancelled, MlopsError, Rejected, RemoteFailed
+from ..errors import BadInput, Cancelled, ComponentFailed, MlopsError, Rejected, RemoteFailed
 from ..inputs import Inputs, kebab
 from ..records import Record, Verdict
 from ..workspace import Workspace
@@ -57,7 +57,7 @@ def execute(
     record = record_of(action.name, started, monotonic() - began, result).model_copy(
         update={
             "run": step.run if step else "",
-            "verdict": _VERDICTS.get(code, "cancelled"),
+            "verdict": "failed" if isinstance(error, ComponentFailed) else _VERDICTS.get(code, "cancelled"),
             "source": context.source(),
             "inputs": public_inputs(inputs),
             "problem": problem_of(error) if error else None,

@@ -23,6 +23,7 @@ class Result(Generic[O]):
         subject: what this result speaks of, such as {"model": "sha256:…"}; evidence is matched by it.
         key: hash of all that decides the result, which `Step.once` sets; the same key finds it again.
         reused: the result was found, not made.
+        origin: of a result that was found, when and in which run it was made.
         reusable: whether the same work, asked for again, may be given this result.
         place: where the annotation stands when the answer is no.
     """
@@ -34,5 +35,6 @@ class Result(Generic[O]):
     subject: dict[str, str] = field(default_factory=dict)
     key: str = ""
     reused: bool = False
+    origin: str = ""
     reusable: bool = True
     place: Place | None = None

@@ -124,14 +124,15 @@ class Step:
             made = outputs.model_validate(record.outputs)
         except (FileNotFoundError, ValidationError, ValueError):
             return None
-        result = Result(made, record.details, True, record.reason, record.subject, key, reused=True)
+        origin = f"{f'run {record.run} at ' if record.run else ''}{record.started[:19]}Z"
+        result = Result(made, record.details, True, record.reason, record.subject, key, reused=True, origin=origin)
         prefix = store.url + "/"
         uris = [value for value in record.outputs.values() if isinstance(value, str) and value.startswith(prefix)]
         missing = [f"{uri} is gone" for uri in uris if not self._exists(uri[len(prefix) :])]
         if why := missing[0] if missing else gone(result):
             self.console.say(f"Done before, but {why}: doing it again")
             return None
-        self.console.say(f"Reused: the same work was done at {record.started}")
+        self.console.say(f"Reused: the same work was done in {origin}")
         return result
 
     def _exists(self, path: str) -> bool:

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -216,6 +216,15 @@ class Store:
             for batch in obstore.list(self._objects, prefix=prefix.rstrip("/") or None):
                 entries += [Entry(meta["path"], meta["size"], _version(meta)) for meta in batch]
         yield from sorted((e for e in entries if not e.path.endswith(".lock")), key=lambda entry: entry.path)
+
+    def entries(self, path: str) -> Sequence[Entry]:
+        """The object at a path, or those under it; none when nothing is there."""
+        try:
+            with self._explain(path):
+                meta = obstore.head(self._objects, path)
+        except FileNotFoundError:
+            return [*self.list(f"{path}/")]
+        return [Entry(meta["path"], meta["size"], _version(meta))]
 
     def delete(self, path: str) -> None:
         """Delete an object; nothing happens when it is absent."""

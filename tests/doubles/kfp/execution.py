@@ -1,4 +1,4 @@
-"""Really executes a run: the compiled pipeline by kfp.local, and what it does shown as on a cluster."""
+"""Really executes a run: the compiled pipeline by the engine `local`, and what it does shown as on a cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from typing import Any
 
 from mlops_actions import environments
 from mlops_actions.errors import RemoteFailed
-from mlops_actions.pipelines.process import Worker
+from mlops_actions.pipelines.engine import Python
+from mlops_actions.pipelines.local.engine import run_plan
+from mlops_actions.pipelines.local.plan import Plan
+from mlops_actions.pipelines.local.processes import run_loop
 from mlops_actions.pipelines.spec import Pipeline
 
 from .artifacts import Artifacts
@@ -27,7 +30,6 @@ from .nodes import Node
 from .pods import Pods
 from .world import Run, World
 
-_TICK = 0.1  # seconds after which a termination is noticed at the latest
 _PASSED = ("PATH", "HOME", "LANG", "TMPDIR", "SYSTEMROOT")
 _EXECUTIONS = {"Failed": "FAILED", "Succeeded": "COMPLETE", "Skipped": "CANCELED"}
 _SIGNALS = {signal.SIGKILL: "killed", signal.SIGTERM: "terminated"}  # as Go calls them
@@ -95,6 +97,10 @@ class Executor:
             run.states.append((run.finished + self.world.lag, state))
 
 
+class _Stopped(Exception):
+    """The run is to be stopped."""
+
+
 class _Attempt:
     """One execution of a run."""
 
@@ -132,37 +138,39 @@ class _Attempt:
         self._executor.end(run, "SUCCEEDED" if succeeded else "FAILED")
 
     def _work(self) -> bool:
-        """Obey the worker's events; False when the run was stopped."""
+        """Obey what the tasks tell; False when the run was stopped."""
         run = self._run
         spec, self._struck = spoiled(run.spec, self._world.faults, bool(self._executor.pods))
         if run.attempt:
             _ask_always(spec)
         self._give_secrets(spec)
         pythons = self._pythons(spec)
-        plan = {
-            "spec": spec,
-            "parameters": run.parameters,
-            "key": run.id,
-            "folder": str(self._folder / "run"),
-            "root": str(self._folder / "empty"),
-            "pythons": {label: {"executable": str(path), "digest": str(path)} for label, path in pythons.items()},
-            "inputs": {},
-        }
         for name in ("run", "empty"):
             (self._folder / name).mkdir()
-        environ = {name: os.environ[name] for name in _PASSED if name in os.environ}
-        with Worker(self._executor.python, self._folder / "empty", environ, self._folder / "worker.log") as worker:
-            worker.send({"run": plan})
-            while not run.stopping.is_set():
-                event = worker.receive(_TICK)
-                if event is None:
-                    continue
-                if event["event"] == "done":
-                    return True
-                answer = self._obey(event)
-                if "number" in event:
-                    worker.send({"number": event["number"], "answer": answer})
-        return False
+        plan = Plan(
+            spec=spec,
+            parameters=run.parameters,
+            key=run.id.replace("-", ""),
+            folder=self._folder / "run",
+            root=self._folder / "empty",
+            pythons={label: Python(str(path), str(path)) for label, path in pythons.items()},
+            environ={name: os.environ[name] for name in _PASSED if name in os.environ},
+        )
+        telling = threading.RLock()
+
+        def tell(event: Json) -> Any:
+            with telling:
+                return self._obey(event)
+
+        def tick() -> None:
+            if run.stopping.is_set():
+                raise _Stopped
+
+        try:
+            run_loop(run_plan(plan, tell), tick)
+        except _Stopped:
+            return False
+        return True
 
     def _give_secrets(self, spec: Json) -> None:
         """The variables that tasks get from secrets of a real cluster; without one there are none."""
@@ -212,8 +220,9 @@ class _Attempt:
         elif kind == "log":
             self._run.workflow.logged(task, event["line"])
         elif kind == "skipped":
-            self._run.workflow.skipped(event["tasks"])
-            self._record_groups()
+            if event["condition"]:
+                self._run.workflow.skipped([_bare(name) for name in event["tasks"]])
+                self._record_groups()
         elif kind == "ended":
             self._ended(task, event)
         return None
@@ -370,7 +379,7 @@ class _Attempt:
 
 
 def _bare(task: str) -> str:
-    """A task's own name, of the worker's name for it: `train` of `prep/train.0`."""
+    """A task's own name, of its label: `train` of `prep/train.0`."""
     return re.sub(r"(\.\d+)+$", "", task.rpartition("/")[2])
 
 

@@ -23,7 +23,7 @@ from .nodes import Json, Node, below
 
 _GROUP = re.compile(r"(condition|condition-branches|exit-handler|for-loop)-\d+$")
 _LOOP = re.compile(r"for-loop-\d+$")
-_TRIED = re.compile(r"attempt \d+ failed; trying again in ")  # what the worker logs between two attempts
+_TRIED = re.compile(r"attempt \d+ failed \(.*\); trying again in ")
 
 
 @dataclass

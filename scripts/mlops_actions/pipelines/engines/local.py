@@ -8,7 +8,7 @@ from ..engine import PipelineEngine, Site
 
 
 def _make(inputs: CodeInputs, site: Site) -> PipelineEngine:
-    from ..local import LocalEngine
+    from ..local.engine import LocalEngine
 
     return LocalEngine(inputs, site)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from ..worker.running import label
+from ..labels import label
 from .api import ApiError, KfpApi
 from .messages import PACKAGE, classes
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from ..worker.running import label
+from ..labels import label
 
 TaskState = Literal["waiting", "running", "succeeded", "reused", "failed", "skipped"]
 ENDED: tuple[TaskState, ...] = ("succeeded", "reused", "failed", "skipped")

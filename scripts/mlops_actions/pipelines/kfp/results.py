@@ -12,8 +12,8 @@ from ...errors import BadInput, RemoteFailed
 from ...stores.store import Store, StoreOptions, fetch, tree_digest
 from ..downloads import reachable
 from ..engine import Artifact, State, TaskResult
-from ..spec import Pipeline, bare
-from ..worker.running import label
+from ..labels import bare, label
+from ..spec import Pipeline
 from .metadata import Execution
 
 Json = Mapping[str, Any]

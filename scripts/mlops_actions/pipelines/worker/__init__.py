@@ -1,4 +1,1 @@
-"""The process that holds the KFP SDK: it compiles pipelines and runs them with kfp.local.
-
-It runs in the consumer's environment, so it uses the standard library and kfp alone.
-"""
+"""What runs in the consumer's environment: the compiler of pipelines, and one task. Standard library and kfp alone."""

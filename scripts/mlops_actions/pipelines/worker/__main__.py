@@ -1,28 +1,26 @@
-"""The worker's entry, run by path: `python …/pipelines/worker`."""
+"""Compiles a pipeline: `python …/pipelines/worker ORDER`, where ORDER is a JSON file: `file`, `name`, `root`, `result`.
+
+What is found is written to the file `result`; see `compiling.compile_pipeline`.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 
 def main() -> None:
-    """Obey commands until the other end of the line is closed."""
+    """Compile."""
+    order = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     # The consumer's modules come first, so the package is found last; its own folder is not on the path at all.
     sys.path[:] = [*sys.path[1:], str(Path(__file__).resolve().parents[3])]
-    from mlops_actions.pipelines.worker.channel import Channel
+    from mlops_actions.pipelines.worker.compiling import compile_pipeline
+    from mlops_actions.pipelines.worker.parent import end_with_parent
 
-    channel = Channel()
-    while True:
-        command = channel.command()
-        if "compile" in command:
-            from mlops_actions.pipelines.worker.compiling import compile_pipeline
-
-            channel.tell("compiled", **compile_pipeline(**command["compile"]))
-        else:
-            from mlops_actions.pipelines.worker.running import run_pipeline
-
-            channel.tell("done", **run_pipeline(channel, command["run"]))
+    end_with_parent()
+    result = Path(order.pop("result"))
+    result.write_text(json.dumps(compile_pipeline(**order), default=str), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ from typing import Any
 
 from . import sdk
 
-Answer = dict[str, Any]
+Compiled = dict[str, Any]
 
 
-def compile_pipeline(file: str, name: str, root: str) -> Answer:
+def compile_pipeline(file: str, name: str, root: str) -> Compiled:
     """The spec of the pipeline in a file, or why there is none.
 
     Args:
@@ -54,7 +54,7 @@ def compile_pipeline(file: str, name: str, root: str) -> Answer:
     }
 
 
-def _read(path: Path) -> Answer:
+def _read(path: Path) -> Compiled:
     """Compiled YAML: the pipeline's spec, and perhaps a second document with settings for platforms."""
     import yaml
     from google.protobuf import json_format
@@ -63,6 +63,8 @@ def _read(path: Path) -> Answer:
     try:
         documents = [part for part in yaml.safe_load_all(path.read_text(encoding="utf-8")) if part]
         spec = documents[0] if documents else None
+        if isinstance(spec, dict) and str(spec.get("apiVersion", "")).startswith("argoproj.io/"):
+            return _error("argo", f"it is of the kind {spec.get('kind', 'Workflow')}, which KFP 1 compiled", str(path))
         if not isinstance(spec, dict) or "root" not in spec or "pipelineInfo" not in spec:
             return _error("not-a-pipeline", "it has no `pipelineInfo` and `root`", str(path))
         parsed = pipeline_spec_pb2.PipelineSpec()
@@ -104,7 +106,7 @@ def _as_dict(message: Any) -> dict[str, Any]:
     return values
 
 
-def _raised(error: BaseException, root: Path, file: str) -> Answer:
+def _raised(error: BaseException, root: Path, file: str) -> Compiled:
     """The consumer's line: the innermost one in a file of theirs."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if _is_own(f.filename, root, file)]
@@ -112,13 +114,13 @@ def _raised(error: BaseException, root: Path, file: str) -> Answer:
         return _error("syntax", error.msg, error.filename, error.lineno, error.offset)
     last = own[-1] if own else None
     linecache.clearcache()
-    answer = _error(
+    found = _error(
         "raised",
         f"{type(error).__name__}: {error}",
         last.filename if last else file,
         last.lineno if last else None,
     )
-    return answer | {"log": "".join(traceback.format_exception(type(error), error, error.__traceback__))}
+    return found | {"log": "".join(traceback.format_exception(type(error), error, error.__traceback__))}
 
 
 def _is_own(filename: str, root: Path, file: str) -> bool:
@@ -127,5 +129,5 @@ def _is_own(filename: str, root: Path, file: str) -> bool:
     return filename == file or (not installed and root in path.parents)
 
 
-def _error(kind: str, message: str, file: str, line: int | None = None, column: int | None = None) -> Answer:
+def _error(kind: str, message: str, file: str, line: int | None = None, column: int | None = None) -> Compiled:
     return {"error": {"kind": kind, "message": message}, "file": file, "line": line, "column": column}

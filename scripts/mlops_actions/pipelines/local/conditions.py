@@ -1,7 +1,6 @@
 """The conditions of `dsl.If`, `dsl.Elif` and `dsl.Else`, evaluated on typed values.
 
-kfp.local puts values into the text of a condition and evaluates that as Python: a quote in a value, or a comparison of
-an integer with a float (`double(…)`), makes it false without a word. Here the text is parsed first.
+The text is parsed before values are put in, so that a quote in a value is a part of it, and an error is not `false`.
 
 The compiler writes comparisons, some as `!(…)`, joined by `&&`. It does not escape quotes in string literals, so a
 text may be read in several ways; it is used only when one of them stands out, and is an error otherwise.
@@ -46,7 +45,7 @@ def evaluate(condition: str, values: Mapping[str, Any]) -> bool:
     try:
         return all(_holds(term, values) for term in terms)
     except KeyError as error:
-        raise ConditionError(f"there is no value {error} for the condition {condition}") from error
+        raise ConditionError(f"the condition {condition} needs the value {error}, which does not exist") from error
     except (TypeError, ValueError) as error:
         raise ConditionError(f"the condition {condition} cannot be evaluated: {error}") from error
 
