@@ -217,6 +217,7 @@ class Result(Generic[O]):
         key: hash of all that decides the result; the same key finds it again.
         reused: the result was found, not made.
         place: where the annotation stands when the answer is no.
+        checked: False when a gate that was asked for checked nothing: the answer is not no, and not yes.
     """
 
     outputs: O
@@ -227,6 +228,7 @@ class Result(Generic[O]):
     key: str = ""
     reused: bool = False
     place: Place | None = None
+    checked: bool = True
 
 
 @dataclass(frozen=True)

@@ -269,7 +269,7 @@ def execute(
     record = record_of(action.name, started, monotonic() - began, result).model_copy(
         update={
             "run": job.run if job else "",
-            "verdict": _VERDICTS.get(code, "cancelled"),
+            "verdict": "unchecked" if result and not code and not result.checked else _VERDICTS.get(code, "cancelled"),
             "source": context.source(),
             "inputs": public_inputs(inputs),
             "problem": problem_of(error) if error else None,
@@ -280,7 +280,9 @@ def execute(
     unkept = _keep(record, job)
     error = error or unkept
     code = error.exit_code if error else code
-    if record.verdict == "passed" and record.reason:
+    if record.verdict == "unchecked":
+        console.warning(f"{record.action}: {record.reason}")
+    elif record.verdict == "passed" and record.reason:
         console.say(f"{record.action}: {record.reason} ({record.seconds:.1f} s)")
     _finish(record, console)
     if error:

@@ -12,7 +12,8 @@ from . import __version__
 from .action import Inputs, Outputs, Result, is_secret
 from .errors import MlopsError
 
-Verdict = Literal["passed", "rejected", "bad-input", "failed", "cancelled"]
+Verdict = Literal["passed", "unchecked", "rejected", "bad-input", "failed", "cancelled"]
+"""How an action ended. `unchecked`: nothing went wrong, and a gate that was asked for checked nothing."""
 _LONG = 4096  # characters of an input that a record keeps
 
 

@@ -97,7 +97,7 @@ def run(inputs: MonitorModelInputs, job: Job) -> Result[MonitorModelOutputs]:
     if done := job.finished(key, MonitorModelOutputs):
         return done
     from ..data.rules import parse_duration
-    from ..evaluation.evaluate import Columns
+    from ..evaluation.predictions import Columns
     from ..monitoring import monitor
     from ..monitoring.reference import Reference, training_data
 

@@ -200,10 +200,15 @@ def _result(
     failed, total = len(found.failed), len(found.checks)
     drifted = found.drift.drifted if found.drift and inputs.drift_gate else []
     reason = f"{total - failed} of {total} checks passed"
+    drift_checked = bool(found.drift and found.drift.columns)
     if failed:
         reason = f"{failed} of {total} checks failed: {found.failed[0].sentence()}"
     elif drifted:
         reason = f"{len(drifted)} columns have drifted, {drifted[0].column} most (PSI {drifted[0].psi:.3g})"
+    elif inputs.drift_gate and not drift_checked:
+        reason += "; nothing was checked for drift: " + ("no column is comparable" if found.drift else "no `reference`")
+    elif not total:
+        reason = f"{found.rows:,} rows; nothing was checked: no contract is given, and `personal-data` is off"
     elif not inputs.contract:
         reason = f"{found.rows:,} rows; no contract says what they must be"
     details: dict[str, Any] = {
@@ -219,6 +224,7 @@ def _result(
         ValidateDataOutputs(fingerprint=found.fingerprint, rows=found.rows, checks=total, failed=failed),
         details=details,
         passed=not failed and not drifted,
+        checked=bool(total) and (drift_checked or not inputs.drift_gate),
         reason=reason,
         subject={"data": found.fingerprint},
         key=key,

@@ -1,26 +1,20 @@
-"""Metrics of predictions, and a baseline that knows nothing: formulas on arrays, no estimator library needed.
+"""Formulas of the metrics in `metric.py`, on arrays, and a baseline that knows nothing; no estimator library is needed.
 
-Definitions are scikit-learn's, which a test holds them to. Scores of a binary task are probabilities of the positive
+Definitions are scikit-learn's, which tests hold them to. Scores of a binary task are probabilities of the positive
 class; a metric that needs probabilities is left out when a score is outside 0 to 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from .metric import Task, computed
+
 Array = NDArray[np.float64]
-Task = Literal["binary", "multiclass", "regression"]
-HIGHER_IS_BETTER = {
-    "auc": True, "average_precision": True, "accuracy": True, "f1": True, "precision": True, "recall": True,
-    "f1_macro": True, "r2": True, "log_loss": False, "brier": False, "rmse": False, "mae": False,
-}  # fmt: skip
-PRIMARY: dict[Task, str] = {"binary": "auc", "multiclass": "f1_macro", "regression": "rmse"}
-_EPSILON = 1e-15
 
 
 def auc(label: Array, score: Array) -> float:
@@ -48,9 +42,13 @@ def average_precision(label: Array, score: Array) -> float:
 
 
 def log_loss(label: Array, score: Array) -> float:
-    """Mean negative log-likelihood, in nats."""
-    p = np.clip(score, _EPSILON, 1 - _EPSILON)
-    return float(-np.mean(label * np.log(p) + (1 - label) * np.log(1 - p)))
+    """Mean negative log-likelihood, in nats.
+
+    As in scikit-learn, a probability is at least one epsilon of its type away from 0 and 1.
+    """
+    epsilon = np.finfo(score.dtype).eps
+    there, not_there = (np.clip(p, epsilon, 1 - epsilon).astype(np.float64) for p in (score, 1 - score))
+    return float(-np.mean(np.where(label > 0.5, np.log(there), np.log(not_there))))
 
 
 def brier(label: Array, score: Array) -> float:
@@ -63,18 +61,33 @@ def accuracy(label: NDArray[Any], prediction: NDArray[Any]) -> float:
     return float(np.mean(label == prediction))
 
 
-def precision_recall_f1(label: NDArray[Any], prediction: NDArray[Any], positive: object = 1) -> tuple[float, ...]:
-    """Precision, recall and their harmonic mean for one class; 0 where there is nothing to divide by."""
-    hit = float(np.sum((label == positive) & (prediction == positive)))
-    said, there = float(np.sum(prediction == positive)), float(np.sum(label == positive))
-    f1 = 2 * hit / (said + there) if said + there else 0.0
-    return hit / said if said else 0.0, hit / there if there else 0.0, f1
+def precision(label: Array, prediction: Array) -> float:
+    """Share of the rows predicted as 1 that are; 0 where there are none."""
+    return _share(float(np.sum((label == 1) & (prediction == 1))), float(np.sum(prediction == 1)))
+
+
+def recall(label: Array, prediction: Array) -> float:
+    """Share of the rows that are 1 which are predicted so; 0 where there are none."""
+    return _share(float(np.sum((label == 1) & (prediction == 1))), float(np.sum(label == 1)))
+
+
+def f1(label: Array, prediction: Array) -> float:
+    """The harmonic mean of precision and recall; 0 where there is nothing to divide by."""
+    hit = float(np.sum((label == 1) & (prediction == 1)))
+    return _share(2 * hit, float(np.sum(prediction == 1) + np.sum(label == 1)))
 
 
 def f1_macro(label: NDArray[Any], prediction: NDArray[Any]) -> float:
-    """The mean of each class's F1."""
-    classes = np.unique(np.concatenate([label, prediction]))
-    return float(np.mean([precision_recall_f1(label, prediction, c)[2] for c in classes]))
+    """The mean of the F1 of each class that is in the labels or the predictions."""
+    _, codes = np.unique(np.concatenate([label, prediction]), return_inverse=True)
+    there, said = codes[: len(label)], codes[len(label) :]
+    size = int(codes.max()) + 1
+    hits = np.bincount(there[there == said], minlength=size)
+    return float(np.mean(2 * hits / (np.bincount(there, minlength=size) + np.bincount(said, minlength=size))))
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
 
 
 def rmse(label: Array, score: Array) -> float:
@@ -93,31 +106,19 @@ def r2(label: Array, score: Array) -> float:
     return 1 - float(np.sum((score - label) ** 2)) / total if total else float("nan")
 
 
-RANKED: dict[str, Callable[[Array, Array], float]] = {
-    "auc": auc, "average_precision": average_precision, "log_loss": log_loss, "brier": brier,
-    "rmse": rmse, "mae": mae, "r2": r2,
-}  # fmt: skip
-"""Metrics of labels and scores."""
-
-
 def compute(task: Task, label: NDArray[Any], score: Array | None, prediction: NDArray[Any] | None) -> dict[str, float]:
     """All metrics that the task and the columns allow; those that are not defined (one class only) are left out."""
-    found: dict[str, float] = {}
-    if task == "regression" and score is not None:
-        found = {"rmse": rmse(label, score), "mae": mae(label, score), "r2": r2(label, score)}
-    elif task == "multiclass" and prediction is not None:
-        found = {"accuracy": accuracy(label, prediction), "f1_macro": f1_macro(label, prediction)}
-    elif task == "binary":
-        if score is not None:
-            found = {"auc": auc(label, score), "average_precision": average_precision(label, score)}
-        if score is not None and is_probability(score):
-            found |= {"log_loss": log_loss(label, score), "brier": brier(label, score)}
-            prediction = (score >= 0.5).astype(float) if prediction is None else prediction
-        if prediction is not None:
-            names = ("precision", "recall", "f1")
-            found |= {"accuracy": accuracy(label, prediction)}
-            found |= dict(zip(names, precision_recall_f1(label, prediction)))
+    probability = score if score is not None and is_probability(score) else None
+    if task == "binary" and prediction is None and probability is not None:
+        prediction = classes_of(probability)
+    of = {"score": score, "probability": probability, "prediction": prediction}
+    found = {m.name: m.function(label, values) for m in computed(task) if (values := of[m.of]) is not None}
     return {name: value for name, value in found.items() if np.isfinite(value)}
+
+
+def classes_of(probability: Array) -> Array:
+    """The class, 0 or 1, that a probability of the positive class stands for."""
+    return (probability >= 0.5).astype(float)
 
 
 def baseline(task: Task, label: NDArray[Any]) -> dict[str, float]:

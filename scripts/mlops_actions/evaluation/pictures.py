@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from . import metrics
-from .evaluate import Predictions
+from .predictions import Predictions
 
 BLUE, GREY, RED = "#0969da", "#8c959f", "#cf222e"
 _POINTS = 5_000
