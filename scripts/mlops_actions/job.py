@@ -30,6 +30,7 @@ from .store import Store, StoreOptions
 
 if TYPE_CHECKING:
     from .cluster.objects import Cluster
+    from .data.sources import Locations
     from .pipelines.kfp.connection import Host
 
 O = TypeVar("O", bound=Outputs)  # noqa: E741
@@ -71,6 +72,13 @@ class Job:
     def store(self) -> Store:
         """The store; opened on first use."""
         return Store(self.store_url, self.store_options, hide=self.console.hide)
+
+    @property
+    def locations(self) -> Locations:
+        """Where data is looked up."""
+        from .data.sources import Locations
+
+        return Locations(self.root, self.cache, self.store, self.store_options)
 
     def path(self, name: str | Path) -> Path:
         """A path of the consumer's, made absolute."""

@@ -80,13 +80,14 @@ def run(inputs: EvaluateModelInputs, job: Job) -> Result[EvaluateModelOutputs]:
     """Evaluate the model."""
     from ..data.sources import digests, find
     from ..evaluation.champion import find_champion
+    from ..registry.registry import Registry
 
     trained = job.previous("run-pipeline")
     given = trained.outputs if trained else {}
     uri = inputs.predictions or str(given.get("predictions-uri") or "")
-    source = find(job, [uri])[0] if uri else None
+    source = find(job.locations, [uri])[0] if uri else None
     recorded = numbers(inputs.metrics or given.get("metrics") or {})
-    champion = find_champion(job, inputs.model, inputs.champion)
+    champion = find_champion(Registry(job.store), job.cache, inputs.model, inputs.champion)
     subject = trained.subject if trained and not inputs.predictions else {}
     # every input but those that say where things are
     asked = inputs.model_dump(mode="json", exclude=set(ModelInputs.model_fields) | {"predictions", "metrics"})

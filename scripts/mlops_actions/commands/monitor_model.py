@@ -77,13 +77,14 @@ def run(inputs: MonitorModelInputs, job: Job) -> Result[MonitorModelOutputs]:
     from ..data.sources import digests, find
     from ..errors import BadInput
     from ..evaluation.champion import find_version
+    from ..registry.registry import Registry
 
     if not inputs.data:
         raise BadInput("No data is named", fix="Give `data`: what comes now")
-    manifest = find_version(job, inputs.model, inputs.version)
-    sources = find(job, inputs.data)
-    given = find(job, inputs.reference) if inputs.reference else []
-    live = find(job, [inputs.predictions])[0] if inputs.predictions else None
+    manifest = find_version(Registry(job.store), inputs.model, inputs.version)
+    sources = find(job.locations, inputs.data)
+    given = find(job.locations, inputs.reference) if inputs.reference else []
+    live = find(job.locations, [inputs.predictions])[0] if inputs.predictions else None
     as_of = inputs.as_of or datetime.now(timezone.utc)
     elsewhere = set(ModelInputs.model_fields) | {"version", "as_of", "predictions"}
     key = job.key(
@@ -112,7 +113,7 @@ def run(inputs: MonitorModelInputs, job: Job) -> Result[MonitorModelOutputs]:
         "fingerprint": "",
     }
     monitor.retrain_parameters(inputs.retrain, {}, facts)  # a wrong template is said before the work is done
-    reference = Reference(given) if given else training_data(job, manifest)
+    reference = Reference(given) if given else training_data(job.locations, manifest, job.console.say)
     found = monitor.observe(
         monitor.Request(
             data=sources,

@@ -49,7 +49,7 @@ def infer_schema_command(data: tuple[str, ...], output: Path | None, force: bool
         from ..data.infer import infer
         from ..data.sources import find
 
-        text = infer(find(_job(), data), strictness)
+        text = infer(find(_job().locations, data), strictness)
         if output is None:
             click.echo(text, nl=False)
             return
@@ -104,13 +104,14 @@ def _side(job: Job, named: str) -> Side:
     from ..data.diff import Side
     from ..data.sources import find
     from ..evaluation.champion import version_named
+    from ..registry.registry import Registry
 
-    if version := version_named(job, [named]):
+    if version := version_named(Registry(job.store), job.root, [named]):
         from ..monitoring.reference import training_data
 
-        found = training_data(job, version)
+        found = training_data(job.locations, version, job.console.say)
         return Side(named, found.sources, found.types)
-    return Side(named, find(job, [named]), {})
+    return Side(named, find(job.locations, [named]), {})
 
 
 def _write_page(page: Path, record: Record, found: Diff) -> None:

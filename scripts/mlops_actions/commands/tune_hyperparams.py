@@ -188,7 +188,7 @@ def _order(inputs: TuneHyperparamsInputs, job: Job) -> Order:
         image_of(document, inputs.image, built),
         inputs.pipeline,
         inputs.pipeline_name,
-        [source.path.resolve() for source in find(job, inputs.code)],
+        [source.path.resolve() for source in find(job.locations, inputs.code)],
         inputs.store_secret,
         inputs.trial_timeout,
         inputs,

@@ -120,16 +120,17 @@ def run(inputs: ValidateDataInputs, job: Job) -> Result[ValidateDataOutputs]:
     from ..data.sources import digests, find
     from ..errors import BadInput
     from ..evaluation.champion import version_named
+    from ..registry.registry import Registry
 
     if not inputs.data:
         raise BadInput("No data is named", fix="Give `data`, or set it in mlops.yaml under `validate-data`")
     path = job.path(inputs.contract) if inputs.contract else None
     text = path.read_text(encoding="utf-8", errors="replace") if path and path.is_file() else ""
     as_of = inputs.as_of or datetime.now(timezone.utc)
-    sources = find(job, inputs.data)
-    version = version_named(job, inputs.reference)
-    reference = find(job, inputs.reference) if inputs.reference and not version else []
-    tables = {table_name(patterns): find(job, patterns) for patterns in tables_named(text)}
+    sources = find(job.locations, inputs.data)
+    version = version_named(Registry(job.store), job.root, inputs.reference)
+    reference = find(job.locations, inputs.reference) if inputs.reference and not version else []
+    tables = {table_name(patterns): find(job.locations, patterns) for patterns in tables_named(text)}
     key = job.key(
         data=digests(sources),
         reference=[version.digest] if version else digests(reference),
@@ -148,7 +149,7 @@ def run(inputs: ValidateDataInputs, job: Job) -> Result[ValidateDataOutputs]:
     if version:
         from ..monitoring.reference import training_data
 
-        reference = list(training_data(job, version).sources)
+        reference = list(training_data(job.locations, version, job.console.say).sources)
     request = validate.Request(
         sources=sources,
         contract=read_contract(path, str(inputs.contract)) if path else Contract(),

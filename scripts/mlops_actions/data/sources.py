@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BadInput
-from ..job import Job
-from ..store import SCHEMES, Entry, Store, file_digest, file_path
+from ..store import SCHEMES, Entry, Store, StoreOptions, file_digest, file_path
 
 
 @dataclass(frozen=True)
@@ -22,12 +21,30 @@ class Source:
     path: Path
 
 
-def find(job: Job, patterns: Sequence[str]) -> list[Source]:
+@dataclass(frozen=True)
+class Locations:
+    """Where data is looked up.
+
+    Attributes:
+        root: the consumer's folder, of which paths are relative.
+        cache: a folder for what is downloaded.
+        store: what `store:` names.
+        options: how to reach the stores of other URIs.
+    """
+
+    root: Path
+    cache: Path
+    store: Store
+    options: StoreOptions
+
+
+def find(where: Locations, patterns: Sequence[str]) -> list[Source]:
     """The files that the patterns name, in order, each once.
 
     A pattern is a path or glob in the consumer's folder, `store:path/with/*.parquet` in the store, or a URI
     (`file://`, `s3://`, `gs://`, `az://`) whose path may hold `*` and `?`. Remote objects are downloaded once a
-    version, to the cache.
+    version, to the cache. Of a folder all files are taken but those that are hidden, or are notes of the program that
+    wrote it (`.crc`, `_SUCCESS`, `_delta_log/`).
 
     Raises:
         BadInput: a pattern names nothing.
@@ -35,9 +52,11 @@ def find(job: Job, patterns: Sequence[str]) -> list[Source]:
     """
     found: dict[str, Source] = {}
     for pattern in patterns:
-        sources = _remote(job, pattern) if _is_remote(pattern) else _local(job.root, pattern)
+        sources = _remote(where, pattern) if _is_remote(pattern) else _local(where.root, pattern)
         if not sources:
-            raise BadInput(f"No file is at {pattern!r}", fix="Correct the path or pattern, or bring the data there")
+            raise BadInput(
+                f"No data file found at {pattern!r}", fix="Correct the path or pattern, or put the data there"
+            )
         found |= {source.name: source for source in sources}
     return list(found.values())
 
@@ -48,36 +67,46 @@ def _is_remote(pattern: str) -> bool:
 
 def _local(root: Path, pattern: str) -> list[Source]:
     # Path.glob knows no absolute patterns
-    matching = glob.glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207
-    names = sorted(matching) if glob.has_magic(pattern) else [pattern]
+    matching = [pattern] if (root / pattern).exists() else glob.glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207
+    names = sorted(matching)
     files = [Source(name, root / name) for name in names if (root / name).is_file()]
-    folders = [root / name for name in names if (root / name).is_dir()]
-    inside = sorted(file for folder in folders for file in folder.rglob("*") if file.is_file())
-    return files + [Source(str(file.relative_to(root)), file) for file in inside]
+    for folder in (root / name for name in names if (root / name).is_dir()):
+        inside = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+        kept = [file for file in inside if not any(map(_is_note, file.relative_to(folder).parts))]
+        files += [Source(str(file.relative_to(root) if file.is_relative_to(root) else file), file) for file in kept]
+    return files
 
 
-def _remote(job: Job, pattern: str) -> list[Source]:
+def _is_note(name: str) -> bool:
+    return name.startswith((".", "_")) and "=" not in name
+
+
+def _remote(where: Locations, pattern: str) -> list[Source]:
     if pattern.startswith("file://"):
         local = file_path(pattern.replace("?", "%3F"))  # here it is no query but a wildcard
         return _local(Path("/"), str(local).lstrip("/"))
     if pattern.startswith("store:"):
-        store, path = job.store, pattern.removeprefix("store:").lstrip("/")
+        store, path = where.store, pattern.removeprefix("store:").lstrip("/")
     else:
         scheme, _, rest = pattern.partition("://")
         bucket, _, path = rest.partition("/")
-        store = Store(f"{scheme}://{bucket}", job.store_options)
+        store = Store(f"{scheme}://{bucket}", where.options)
+    folder = path.rstrip("/") + "/"
     parts = path.split("/")
     fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
-    entries = list(store.list("/".join(parts[:fixed])))
-    chosen = [e for e in entries if fnmatch.fnmatchcase(e.path, path) or e.path.startswith(path.rstrip("/") + "/")]
-    return [Source(f"{pattern.split(':')[0]}:{e.path}", _cached(job, store, e)) for e in chosen]
+    chosen = []
+    for entry in store.list("/".join(parts[:fixed])):
+        inside = entry.path.removeprefix(folder).split("/") if entry.path.startswith(folder) else None
+        if fnmatch.fnmatchcase(entry.path, path) or (inside and not any(map(_is_note, inside))):
+            chosen.append(entry)
+    return [Source(f"{pattern.split(':')[0]}:{entry.path}", _cached(where, store, entry)) for entry in chosen]
 
 
-def _cached(job: Job, store: Store, entry: Entry) -> Path:
+def _cached(where: Locations, store: Store, entry: Entry) -> Path:
     if store.url.startswith("file://"):
         return file_path(store.uri(entry.path))
-    name = hashlib.sha256(f"{job.store_options.endpoint} {store.uri(entry.path)} {entry.version}".encode()).hexdigest()
-    target = job.cache / "objects" / name[:2] / f"{name}{Path(entry.path).suffix}"
+    name = hashlib.sha256(f"{where.options.endpoint} {store.uri(entry.path)} {entry.version}".encode()).hexdigest()
+    target = where.cache / "objects" / name[:2] / f"{name}{Path(entry.path).suffix}"
     return target if target.exists() else store.get_file(entry.path, target)
 
 

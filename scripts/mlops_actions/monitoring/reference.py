@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
 from pydantic import ValidationError
 
 from ..data.contract import read_contract
-from ..data.sources import Source, find
+from ..data.sources import Locations, Source, find
 from ..data.validate import fingerprint
 from ..errors import BadInput
-from ..job import Job
 from ..record import Record
 from ..registry.manifest import Manifest
+from ..store import Store
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,13 @@ class Reference:
     types: Mapping[str, pl.DataType] = field(default_factory=dict)
 
 
-def training_data(job: Job, manifest: Manifest) -> Reference:
+def training_data(where: Locations, manifest: Manifest, say: Callable[[str], None]) -> Reference:
     """The files that validate-data gave the version's data fingerprint for.
+
+    Args:
+        where: where data, and the records of validate-data, are looked up.
+        manifest: of the version.
+        say: is told what it was trained on.
 
     Raises:
         BadInput: the version names no data, no record has it, or the files have changed since.
@@ -35,14 +40,14 @@ def training_data(job: Job, manifest: Manifest) -> Reference:
     fix = "Give `reference`: the files that it was trained on"
     if not wanted:
         raise BadInput(f"The lineage of {name} names no data", why="validate-data was not in its run", fix=fix)
-    record = _validated(job, wanted)
+    record = _validated(where.store, wanted)
     if record is None:
         raise BadInput(f"No record of validate-data has the data of {name}", why=f"It is {wanted}", fix=fix)
     patterns, contract = record.inputs["data"], record.inputs.get("contract")
-    job.console.say(f"{name} was trained on {', '.join(patterns)}")
-    path = job.path(contract) if contract else None
+    say(f"{name} was trained on {', '.join(patterns)}")
+    path = where.root / str(contract) if contract else None
     types = read_contract(path, str(contract)).types() if path and path.is_file() else {}
-    sources = find(job, patterns)
+    sources = find(where, patterns)
     any_order = record.inputs.get("fingerprint-order") == "any"
     if fingerprint(sources, types, any_order=any_order)[0] != wanted:
         what = f"{', '.join(patterns)} is not what {name} was trained on anymore"
@@ -50,10 +55,10 @@ def training_data(job: Job, manifest: Manifest) -> Reference:
     return Reference(sources, types)
 
 
-def _validated(job: Job, wanted: str) -> Record | None:
-    for entry in job.store.list("work/validate-data/"):
+def _validated(store: Store, wanted: str) -> Record | None:
+    for entry in store.list("work/validate-data/"):
         try:
-            record = Record.model_validate(job.store.get_json(entry.path))
+            record = Record.model_validate(store.get_json(entry.path))
         except (FileNotFoundError, ValidationError, ValueError):
             continue
         if record.subject.get("data") == wanted and record.inputs.get("data"):
