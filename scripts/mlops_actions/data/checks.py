@@ -11,12 +11,12 @@ import polars as pl
 from pandera.api.checks import Check as PanderaCheck
 
 from ..errors import Place
-from .contract import Contract
+from .contract import Contract, has_type
 from .findings import Check, span_in_words
 from .keys import UniqueKey
 from .personal import Personal
 from .rowchecks import RowCheck
-from .tables import Table
+from .tables import Table, python_rows
 
 _FUTURE = timedelta(days=1)  # clocks and time zones differ by less
 
@@ -31,7 +31,7 @@ def structure(table: Table, contract: Contract) -> list[Check]:
         matched[rule].append(column)
         if spec.dtype is not None:
             actual, place = table.schema[column], contract.place("columns", rule, "dtype")
-            wrong = not spec.dtype.check(actual)
+            wrong = not has_type(spec, actual)
             why = f"is {actual}, not {spec.dtype}" if wrong else ""
             found.append(Check(column, f"dtype({spec.dtype})", int(wrong), why, place=place))
     for rule, columns in matched.items():
@@ -127,7 +127,7 @@ def newest_of(table: Table, column: str) -> object:
     """The greatest value of a column; None when there is no such column."""
     if column not in table.schema:
         return None
-    newest: object = table.frame.select(pl.col(column).max()).collect(engine="streaming").item()
+    newest: object = python_rows(table.frame.select(pl.col(column).max()).collect(engine="streaming"))[0][0]
     return newest
 
 

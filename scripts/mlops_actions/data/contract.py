@@ -31,14 +31,15 @@ table:
 
 from __future__ import annotations
 
-import difflib
 import re
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import polars as pl
 import yaml
@@ -49,7 +50,9 @@ from pydantic import ValidationError
 
 from ..documents import Loader, places
 from ..errors import BadInput, Place
+from ..suggest import did_you_mean
 from .rules import TableRules
+from .tables import named_zone
 
 CHECKS = (
     "equal_to", "eq", "not_equal_to", "ne", "greater_than", "gt", "greater_than_or_equal_to", "ge", "less_than", "lt",
@@ -113,6 +116,14 @@ class Contract:
         return {name: column.dtype.type for name, column in columns if column.dtype is not None and not column.regex}
 
 
+def has_type(spec: Column, actual: pl.DataType) -> bool:
+    """Whether a column of a table has the type that the contract gives it, if it gives one."""
+    if spec.dtype is None:
+        return True
+    asked = spec.dtype.type  # pandera does not know integers of 128 bits
+    return bool(spec.dtype.check(actual)) or asked == actual or named_zone(asked) == actual
+
+
 def read_contract(path: Path, name: str) -> Contract:
     """Read and check a contract.
 
@@ -173,8 +184,7 @@ def _known(values: Mapping[str, Any], known: Sequence[str], path: Path_, draft: 
         place = draft.place(*path, key)
         if key in _CHANGES:
             raise BadInput(f"`{key}` changes data, and a contract only looks at it", fix="Take it out", place=place)
-        near = difflib.get_close_matches(str(key), known, n=1)
-        fix = f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(known)}"
+        fix = did_you_mean(key, known, "Known here: {}")
         raise BadInput(f"The contract has the unknown key `{'.'.join(map(str, (*path, key)))}`", fix=fix, place=place)
 
 
@@ -225,7 +235,9 @@ def _schema(values: dict[str, Any], draft: Contract) -> DataFrameSchema:
 
 
 def _deserialize(values: dict[str, Any]) -> DataFrameSchema:
-    schema: DataFrameSchema = polars_io.deserialize_schema(values)  # type: ignore[no-untyped-call]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it does not know integers of 128 bits
+        schema: DataFrameSchema = polars_io.deserialize_schema(values)  # type: ignore[no-untyped-call]
     return schema
 
 
@@ -247,5 +259,7 @@ def _limits(value: Any, kind: Any) -> Any:
             return value.date()
         if isinstance(kind, pl.Datetime):
             aware = value if value.tzinfo else value.replace(tzinfo=timezone.utc)
-            return aware if kind.time_zone else aware.replace(tzinfo=None)
+            zone = getattr(named_zone(kind), "time_zone", None)
+            # polars compares times of one zone only
+            return aware.astimezone(ZoneInfo(zone)) if zone else aware.replace(tzinfo=None)
     return value

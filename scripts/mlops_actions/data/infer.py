@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timezone
 from typing import Any, Literal
 
 import polars as pl
@@ -139,6 +139,8 @@ def _limits(column: ColumnProfile, strictness: Strictness, unique: bool) -> tupl
     numeric = column.type.is_integer() or column.type.is_float()
     if low is None or not (numeric or column.type == pl.Datetime or column.type == pl.Date):
         return None
+    if not numeric and (isinstance(low, str) or isinstance(high, str)):
+        return None  # a year that Python does not have
     if isinstance(low, float) and (_has_nan(column) or not (math.isfinite(low) and math.isfinite(high))):
         return None
     if strictness == "strict":
@@ -174,8 +176,9 @@ def _rounded(value: object) -> str:
 
 def _text(value: object) -> str:
     """A value as YAML; a time as YAML's own."""
-    if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%d %H:%M:%S.%f").rstrip("0").rstrip(".")
+    if isinstance(value, datetime):  # the contract takes a time without a zone for UTC
+        moment = value.astimezone(timezone.utc) if value.tzinfo else value
+        return f"{moment:%Y}".zfill(4) + f"{moment:-%m-%d %H:%M:%S.%f}".rstrip("0").rstrip(".")
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, bool | int | float):
@@ -183,4 +186,9 @@ def _text(value: object) -> str:
     text = str(value)
     plain = text.replace("_", "a").isalnum() and text.isascii() and text[0].isalpha()
     words = {"yes", "no", "on", "off", "true", "false", "null", "y", "n"}
-    return text if plain and text.lower() not in words else json.dumps(text, ensure_ascii=False)
+    if plain and text.lower() not in words:
+        return text
+    # YAML takes more than JSON does for the end of a line
+    return "".join(
+        char if char.isprintable() else f"\\U{ord(char):08x}" for char in json.dumps(text, ensure_ascii=False)
+    )

@@ -62,8 +62,8 @@ class Rising:
             return
         key = frame.select(self._columns)
         ordered = all(kind.is_integer() or kind.is_temporal() or kind == pl.String for kind in key.dtypes)
-        first = key.row(0) if self._last is None else ()
-        self.holds = ordered and None not in first and self._rises(key)
+        nulls = self._last is None and any(column.null_count() for column in key.head(1))
+        self.holds = ordered and not nulls and self._rises(key)
         self.holds = self.holds and (self._last is None or self._rises(pl.concat([self._last, key.head(1)])))
         self._last = key.tail(1)
 

@@ -13,9 +13,9 @@ from pandera.backends.polars import builtin_checks as _registers_them  # noqa: F
 from pandera.backends.polars.checks import PolarsCheckBackend
 
 from ..errors import BadInput, Place
-from .contract import Contract
+from .contract import Contract, has_type
 from .findings import EXAMPLES, Check, together
-from .tables import Batch, Table, as_read
+from .tables import Batch, Table, as_read, python_rows
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class RowChecks:
 
     def _show(self, item: RowCheck, batch: Batch) -> None:
         rows = batch.frame.select((~item.passes).arg_true().head(EXAMPLES)).to_series()
-        values = batch.frame.select(pl.col(item.shown).gather(rows)).rows()
+        values = python_rows(batch.frame.select(pl.col(item.shown).gather(rows)))
         item.check.show(batch.part, [batch.start + row for row in rows], [together(value) for value in values])
 
     def _culprit(self, batch: Batch, error: Exception) -> BadInput:
@@ -104,7 +104,7 @@ def of_columns(table: Table, contract: Contract) -> list[RowCheck]:
     """The contract's checks of columns; a column of a wrong type has none, since the type is found fault with."""
     made = []
     for rule, column, spec in contract.columns_of(table.schema):
-        if spec.dtype is not None and not spec.dtype.check(table.schema[column]):
+        if not has_type(spec, table.schema[column]):
             continue
         if column in table.texts:
             place = contract.place("columns", rule, "dtype")
