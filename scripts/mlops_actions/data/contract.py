@@ -68,6 +68,7 @@ _IGNORED = ("report_duplicates", "unique_column_names", "index", "dtype")
 _OF_LISTS = {"isin", "notin", "unique_values_eq"}
 _ALIASES = {"equal_to": "eq", "not_equal_to": "ne", "greater_than": "gt", "greater_than_or_equal_to": "ge",
             "less_than": "lt", "less_than_or_equal_to": "le", "in_range": "between"}  # fmt: skip
+_MISFITS = (TypeError, ValueError, AttributeError, SchemaDefinitionError)
 Path_ = tuple[str | int, ...]
 
 
@@ -207,23 +208,12 @@ def _schema(values: dict[str, Any], draft: Contract) -> DataFrameSchema:
     are read without checks, and checks without types.
     """
     given = {str(name): dict(rules) for name, rules in (values.get("columns") or {}).items()}
-    bare = {name: {k: v for k, v in rules.items() if k in _COLUMN and k != "checks"} for name, rules in given.items()}
-    columns = {}
-    for name, rules in given.items():
-        try:
-            column = _deserialize({"columns": {name: bare[name]}}).columns[name]
-            kind = column.dtype.type if column.dtype is not None else None
-            for check in _OF_LISTS & rules.keys():
-                if not isinstance(rules[check], list | dict):
-                    raise ValueError(f"{check} takes a list")
-            checks = {k: _limits(v, kind) for k, v in rules.items() if k in CHECKS or k == "checks"}
-            column.checks = _deserialize({"columns": {name: checks}}).columns[name].checks
-        except (TypeError, ValueError, AttributeError, SchemaDefinitionError) as error:
-            raise BadInput(
-                f"The contract's column {name} cannot be understood", why=str(error).split("\n")[0][:300],
-                fix="See pandera's documentation of polars schemas", place=draft.place("columns", name),
-            ) from error  # fmt: skip
-        columns[name] = column
+    try:
+        columns = _columns(given)
+    except _MISFITS:
+        for name, rules in given.items():  # which one it is
+            _column(name, rules, draft)
+        raise
     unique = values.get("unique")
     return DataFrameSchema(
         columns,
@@ -232,6 +222,32 @@ def _schema(values: dict[str, Any], draft: Contract) -> DataFrameSchema:
         unique=[unique] if isinstance(unique, str) else unique,
         name=values.get("name"),
     )
+
+
+def _column(name: str, rules: dict[str, Any], draft: Contract) -> None:
+    try:
+        _columns({name: rules})
+    except _MISFITS as error:
+        raise BadInput(
+            f"The contract's column {name} cannot be understood", why=str(error).split("\n")[0][:300],
+            fix="See pandera's documentation of polars schemas", place=draft.place("columns", name),
+        ) from error  # fmt: skip
+
+
+def _columns(given: Mapping[str, dict[str, Any]]) -> dict[str, Column]:
+    bare = {name: {k: v for k, v in rules.items() if k in _COLUMN and k != "checks"} for name, rules in given.items()}
+    columns: dict[str, Column] = _deserialize({"columns": bare}).columns
+    checks = {}
+    for name, rules in given.items():
+        for check in _OF_LISTS & rules.keys():
+            if not isinstance(rules[check], list | dict):
+                raise ValueError(f"{check} takes a list")
+        dtype = columns[name].dtype
+        kind = dtype.type if dtype is not None else None
+        checks[name] = {k: _limits(v, kind) for k, v in rules.items() if k in CHECKS or k == "checks"}
+    for name, column in _deserialize({"columns": checks}).columns.items():
+        columns[name].checks = column.checks
+    return columns
 
 
 def _deserialize(values: dict[str, Any]) -> DataFrameSchema:

@@ -128,9 +128,8 @@ def _few_values(table: Table, columns: Sequence[ColumnProfile]) -> dict[str, lis
         and c.distinct <= FEW and c.distinct * _REPEATED <= c.rows and c.nulls < c.rows
         and not (c.type.is_integer() and _contiguous(c))  # a range says it
     ]  # fmt: skip
-    values = {name: table.frame.select(pl.col(name).drop_nulls().unique().sort()) for name in few}
-    frames = pl.collect_all(list(values.values()), engine="streaming")
-    return {name: frame.to_series().to_list() for name, frame in zip(values, frames)}
+    values = [pl.col(name).drop_nulls().unique().sort().implode() for name in few]
+    return dict(zip(few, table.frame.select(values).collect(engine="streaming").row(0) if few else []))
 
 
 def _limits(column: ColumnProfile, strictness: Strictness, unique: bool) -> tuple[Any, Any] | None:
