@@ -15,6 +15,7 @@ from .contract import Contract, has_type
 from .findings import Check, span_in_words
 from .keys import UniqueKey
 from .personal import Personal
+from .profile import ColumnProfile
 from .rowchecks import RowCheck
 from .tables import Table, python_rows
 
@@ -66,7 +67,39 @@ def unique_keys(table: Table, contract: Contract) -> list[UniqueKey]:
             for rule, column, spec in contract.columns_of(table.schema) if spec.unique]  # fmt: skip
     if together := contract.schema.unique:
         keys.append(UniqueKey(table, list(together), contract.place("unique")))
+    rules = contract.rules
+    if rules.duplicates is not None and (flat := flat_columns(table)):
+        keys.append(UniqueKey(table, flat, contract.place("table", "duplicates"), rules.duplicates))
     return keys
+
+
+def flat_columns(table: Table) -> list[str]:
+    """The columns whose values can be compared: all but nested ones."""
+    return [name for name, kind in table.schema.items() if not kind.is_nested() and kind != pl.Object]
+
+
+def of_profile(columns: Sequence[ColumnProfile], contract: Contract) -> list[Check]:
+    """Shares of nulls, and columns that are constant; a column that is absent fails."""
+    rules, known, found = contract.rules, {column.name: column for column in columns}, []
+    for name, most in rules.nulls.items():
+        check, column = Check(name, f"nulls({most:g})", place=contract.place("table", "nulls", name)), known.get(name)
+        share = column.nulls / column.rows if column and column.rows else 0.0
+        if column is None or share > most:
+            check.failed = column.nulls if column else 1
+            check.why = f"{share:.3g} of the rows are null" if column else "the column is missing"
+        found.append(check)
+    for index, name in enumerate(rules.not_constant):
+        place = contract.place("table", "not-constant", index) or contract.place("table", "not-constant")
+        check, column = Check(name, "not_constant", place=place), known.get(name)
+        if column is None:
+            check.failed, check.why = 1, "the column is missing"
+        elif column.rows > 1 and column.distinct is not None and column.distinct - bool(column.nulls) < 2:
+            check.failed, check.why = (
+                1,
+                "every row has the same value" if column.distinct > bool(column.nulls) else ("every row is null"),
+            )
+        found.append(check)
+    return found
 
 
 def number_of_rows(contract: Contract, rows: int) -> list[Check]:

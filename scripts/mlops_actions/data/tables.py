@@ -114,6 +114,18 @@ class Table:
         """All rows, numbered."""
         return pl.concat(self.numbered)
 
+    def sample(self, columns: Sequence[str], most: int, rows: int) -> pl.DataFrame:
+        """Columns of about so many rows of which there are `rows`: drawn by a hash of their numbers.
+
+        The same rows each time; every k-th row would see one hour only of a table that has one row an hour.
+        """
+        frames = [part.numbered for part in self.parts]
+        if rows > most:
+            limit = int(most / rows * 2**64)
+            frames = [frame.filter(pl.col(ROW).hash(seed=number) < limit) for number, frame in enumerate(frames)]
+        with reading(self.parts[0].name):
+            return pl.concat([frame.select(columns) for frame in frames]).collect(engine="streaming")
+
     def batches(self) -> Iterator[Batch]:
         """The rows in order, with the columns of `Part.read`."""
         size = max(1_000, BATCH_CELLS // max(1, len(self.schema)))

@@ -18,7 +18,7 @@ from .metrics import classes_of
 
 DRAWS = 1_000
 ROWS = 5_000
-"""Rows that are drawn of at most; with more, an evenly spaced part of them stands for all."""
+"""Rows that are drawn of at most; of more, so many at random stand for all."""
 SEED = 20_130_101
 
 
@@ -76,8 +76,8 @@ def paired(
         label, challenger, champion = _classes(task, label, challenger, champion)
     sign = 1.0 if metric.higher_is_better else -1.0
     new, old = metric.function(label, challenger), metric.function(label, champion)
-    pool = np.arange(len(label)) if len(label) <= ROWS else np.linspace(0, len(label) - 1, ROWS).astype(int)
     random = np.random.default_rng(seed)
+    pool = np.arange(len(label)) if len(label) <= ROWS else random.choice(len(label), ROWS, replace=False)
     gains = []
     for _ in range(draws):
         rows = random.choice(pool, len(pool))
