@@ -53,6 +53,16 @@ class CodeInputs(Inputs):
     python: str = Field("", description="Python for the consumer's code: a version such as `3.12`, or a path.")
 
 
+class GoldenInputs(CodeInputs):
+    """What actions take that compare a model with golden predictions."""
+
+    score_column: str = Field("score", description="The golden file's column of expected scores.")
+    absolute_tolerance: float = Field(1e-6, ge=0, description="How far a score may be from the expected one.")
+    relative_tolerance: float = Field(
+        1e-5, ge=0, description="The same, as a share of the expected score. Both add up."
+    )
+
+
 class ModelInputs(Inputs):
     """What actions take that name a registered model."""
 

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict
 
 from . import __version__
 
-Verdict = Literal["passed", "rejected", "bad-input", "failed", "cancelled"]
+Verdict = Literal["passed", "unchecked", "rejected", "bad-input", "failed", "cancelled"]
+"""How an action ended. `unchecked`: nothing went wrong, and a gate that was asked for checked nothing."""
 
 
 class Problem(BaseModel):

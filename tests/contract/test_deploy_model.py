@@ -32,6 +32,7 @@ OPEN = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 TRAIN = """
 import sys, joblib, numpy, pandas
 from sklearn.compose import make_column_transformer
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
@@ -52,13 +53,18 @@ names = numpy.array(["early", "on time", "late"])
 model = make_pipeline(columns, LogisticRegression(max_iter=500)).fit(x, names[x.hour % 3])
 joblib.dump(model, f"{folder}/classes.joblib")
 x.head(8).assign(score=model.predict(x.head(8))).to_csv(f"{folder}/classes.csv", index=False)
+texts = pandas.Series(["late again", "on time", "very late", "right on time"] * 4, name="text")
+model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(texts, [1, 0, 1, 0] * 4)
+joblib.dump(model, f"{folder}/texts.joblib")
+golden = texts.head(6).to_frame().assign(score=model.predict_proba(texts.head(6))[:, 1])
+golden.to_csv(f"{folder}/texts.csv")  # with the index, as pandas writes it unless told otherwise
 """
 
 
 @dataclass
 class World:
     """A registry with versions: 1 and 2 are good, 3 is no model, 4 has another model's golden scores,
-    5 is a regression, 6 tells three classes by name."""
+    5 is a regression, 6 tells three classes by name, 7 reads one column of texts."""
 
     folder: Path
     environ: dict[str, str] = field(default_factory=dict)
@@ -98,6 +104,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         ("1", "2"),
         ("regression", "regression"),
         ("classes", "classes"),
+        ("texts", "texts"),
     ):
         # the digest is the identity: version 4 has the bytes of version 1, so it gets a tag file beside them
         path = folder / f"{model}.joblib"
@@ -107,7 +114,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             (path / "model.joblib").write_bytes((folder / "1.joblib").read_bytes())
             (path / "note.txt").write_text("the golden scores are another model's")
         register(registry, Registration("flights", path, golden=folder / f"{golden}.csv"))
-    assert registry.versions("flights") == [1, 2, 3, 4, 5, 6]
+    assert registry.versions("flights") == [1, 2, 3, 4, 5, 6, 7]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GITHUB_", "INPUT_", "MLOPS_"))}
     cache = {"MLOPS_CACHE": os.environ["MLOPS_CACHE"]} if "MLOPS_CACHE" in os.environ else {}
     made = World(folder, {**kept, **cache, "MLOPS_STORE": url, "MLOPS_HOME": str(folder / "home")})
@@ -199,6 +206,15 @@ def test_regression_and_classes_by_name_are_asked_for_the_prediction(first: Worl
     assert code == 0, log
     assert "8 golden predictions were right" in log
     assert '"name": "predict"' in Path(outputs["curl"].partition("@")[2].split()[0]).read_text()
+
+
+def test_a_model_of_texts_is_asked_with_texts_and_an_index_is_no_feature(first: World) -> None:
+    code, outputs, log = first.deploy("--version", "7")
+    assert code == 0, log
+    assert "6 golden predictions were right" in log
+    request = json.loads(Path(outputs["curl"].partition("@")[2].split()[0]).read_text())
+    assert request["parameters"] == {"content_type": "str"}
+    assert [tensor["name"] for tensor in request["inputs"]] == ["text"]
 
 
 def test_another_port_means_a_server_that_is_tried_first(first: World) -> None:

@@ -103,3 +103,15 @@ def test_nothing_to_evaluate_is_bad_input(mlops: Run) -> None:
     done = mlops("evaluate-model")
     assert done.returncode == 2
     assert "There is nothing to evaluate" in done.stderr
+
+
+def test_a_model_that_no_gate_checked_is_unchecked_and_not_passed(tmp_path: Path, mlops: Run) -> None:
+    path = predictions(tmp_path / "p.parquet", 0.5)
+    call = ("evaluate-model", "--json", "--run", "r", "--store", (tmp_path / "store").as_uri(), "--predictions", path)
+    done = mlops(*call, "--no-baseline-gate")
+    assert done.returncode == 0, done.stderr
+    found = outputs(done.stdout)
+    assert (found["verdict"], found["record"]["verdict"]) == ("unchecked", "unchecked")
+    assert "nothing was checked: no gate is set" in found["record"]["reason"]
+    assert "nothing was checked" in done.stderr and "The task is binary (the positive class is 1)" in done.stderr
+    assert "verdict" not in outputs(mlops(*call).stdout)["record"]

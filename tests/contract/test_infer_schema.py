@@ -33,4 +33,4 @@ def test_a_contract_that_is_there_is_not_written_over(tmp_path: Path, mlops: Run
 def test_data_that_is_not_there_is_bad_input(mlops: Run) -> None:
     done = mlops("infer-schema", "none.csv")
     assert done.returncode == 2
-    assert "No file is at" in done.stderr and "Traceback" not in done.stderr
+    assert "No data file found at 'none.csv'" in done.stderr and "Traceback" not in done.stderr

@@ -192,3 +192,13 @@ def test_the_same_table_is_found_in_every_place_and_read_in_every_format(kind: s
         assert done.returncode == 0, (place, done.stderr)
         found = outputs(done.stdout)
         assert (found["rows"], found["failed"], found["fingerprint"]) == (1000, 0, expected), place
+
+
+def test_a_drift_gate_without_a_reference_has_checked_nothing(tmp_path: Path, mlops: Run) -> None:
+    consumer(tmp_path)
+    done = mlops(*ARGUMENTS, "--json", "--drift-gate")
+    assert done.returncode == 0, done.stderr
+    record = outputs(done.stdout)["record"]
+    assert record["verdict"] == "unchecked" and "nothing was checked for drift: no `reference`" in record["reason"]
+    bare = mlops("validate-data", "--json", "--data", "data/1.parquet", "--personal-data", "off")
+    assert outputs(bare.stdout)["record"]["verdict"] == "unchecked"

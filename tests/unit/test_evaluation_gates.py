@@ -13,8 +13,9 @@ from pydantic import BaseModel, ValidationError
 from mlops_actions.data.sources import Source
 from mlops_actions.errors import BadInput
 from mlops_actions.evaluation.champion import Champion
-from mlops_actions.evaluation.evaluate import Columns, Evaluation, Request, evaluate, read_predictions
+from mlops_actions.evaluation.evaluate import Evaluation, Request, evaluate
 from mlops_actions.evaluation.gates import Allowances, Limits, numbers, parse_limit
+from mlops_actions.evaluation.predictions import Columns, read_predictions
 
 
 class Model(BaseModel):
@@ -87,14 +88,13 @@ def test_thresholds_baseline_and_slices(tmp_path: Path) -> None:
     found = evaluate(
         Request(
             predictions(tmp_path), {"train_seconds": 9.0},
-            thresholds={"auc": ">= 0.99", "train_seconds": "< 10", "no": "> 0"},
+            thresholds={"auc": ">= 0.99", "train_seconds": "< 10"},
             slices=["part"], slice_thresholds={"auc": ">= 0.6"}, min_rows=100,
         )
     )  # fmt: skip
     assert verdicts(found) == {
         ("threshold", "auc"): False,
         ("threshold", "train_seconds"): True,
-        ("threshold", "no"): False,
         ("baseline", "auc"): True,
         ("slice", "part=big auc"): True,  # the small one has too few rows to be judged
     }
@@ -139,7 +139,7 @@ def test_without_the_champions_predictions_its_recorded_metric_decides(tmp_path:
     found = evaluate(Request(predictions(tmp_path), {}, champion=Champion(1, {"auc": 0.99})))
     assert verdicts(found)["champion", "auc"] is False
     none = evaluate(Request(predictions(tmp_path), {}, champion=Champion(1, {})))
-    assert none.comparisons == [] and none.notes == ["Version 1 has no auc to compare with"]
+    assert none.comparisons == [] and none.unchecked == ["Version 1 has no auc to compare with"] and not none.checked
 
 
 def test_recorded_metrics_alone_can_be_gated() -> None:
@@ -159,6 +159,17 @@ def test_recorded_metrics_alone_can_be_gated() -> None:
         ({"label": [0.5, 1.5, 9.0], "score": [1.0, 2.0, 8.0]}, "regression"),
         ({"label": [10, 20, 35], "score": [1.0, 2.0, 8.0]}, "regression"),
         ({"label": [0.5, 1.5, 9.0], "prediction": [1.0, 2.0, 8.0]}, "regression"),
+        ({"label": [-1, 1, -1, 1], "score": [0.1, 0.9, 0.2, 0.8]}, "binary"),
+        ({"label": [-1, 1, -1], "score": [-3.5, 0.2, -0.1]}, "binary"),
+        ({"label": ["no", "yes", "no"], "score": [0.1, 0.9, 0.2]}, "binary"),
+        ({"label": ["no", "yes", "no"], "prediction": ["no", "no", "no"]}, "binary"),
+        ({"label": ["no", "yes", "no"], "prediction": ["no", "maybe", "no"]}, "multiclass"),
+        ({"label": [1, 2, 1], "score": [0.1, 0.9, 0.5]}, "binary"),
+        ({"label": [0, 1, 2, 0, 1, 2], "prediction": [0.0, 1.0, 2.0, 0.0, 1.0, 1.0]}, "multiclass"),
+        ({"label": [0.0, 1.0, 2.0], "prediction": [0, 1, 1]}, "multiclass"),
+        ({"label": [0, 1, 2, 0], "prediction": [0, 1, 2, 0], "score": [0.9, 0.8, 0.7, 0.9]}, "multiclass"),
+        ({"label": [0, 1, 1], "prediction": [0.2, 0.7, 0.9]}, "binary"),
+        ({"label": [3, 7], "score": [3.1, 6.8]}, "regression"),
     ],
 )
 def test_the_task_is_seen_from_the_labels(tmp_path: Path, columns: dict[str, Any], task: str) -> None:
@@ -175,9 +186,77 @@ def test_the_task_is_seen_from_the_labels(tmp_path: Path, columns: dict[str, Any
         ({"label": [1, None], "score": [0.5, 0.5]}, "1 rows without label"),
         ({"label": [1, 0], "score": [0.5, float("nan")]}, "not finite"),
         ({"label": [1, 0], "score": ["a", "b"]}, "not a number"),
+        ({"label": [0, 1, 2], "score": [0.1, 0.9, 0.5]}, "task of p.parquet is unclear"),
     ],
 )
 def test_predictions_that_cannot_be_used_are_bad_input(tmp_path: Path, columns: dict[str, Any], words: str) -> None:
     pl.DataFrame(columns).write_parquet(tmp_path / "p.parquet")
     with pytest.raises(BadInput, match=words):
         read_predictions(Source("p.parquet", tmp_path / "p.parquet"), Columns())
+
+
+def read(folder: Path, **columns: Any) -> Source:
+    pl.DataFrame(columns).write_csv(folder / "p.csv")
+    return Source("p.csv", folder / "p.csv")
+
+
+def test_classes_are_the_same_whether_written_as_whole_numbers_or_not(tmp_path: Path) -> None:
+    found = evaluate(Request(read(tmp_path, label=[0, 1, 2, 0, 1, 2], prediction=[0.0, 1.0, 2.0, 0.0, 1.0, 1.0]), {}))
+    assert found.metrics["accuracy"] == pytest.approx(5 / 6)
+
+
+@pytest.mark.parametrize(
+    ("labels", "positive"), [([-1, 1, -1, 1], "1"), (["no", "yes", "no", "yes"], "yes"), ([1, 2, 1, 2], "2")]
+)
+def test_two_classes_are_binary_and_the_greater_one_is_positive(tmp_path: Path, labels: Any, positive: str) -> None:
+    found = evaluate(Request(read(tmp_path, label=labels, score=[0.1, 0.9, 0.2, 0.8]), {}))
+    assert found.metrics["auc"] == found.metrics["accuracy"] == 1.0
+    assert found.predictions and found.predictions.task_in_words == f"binary (the positive class is {positive})"
+
+
+def test_a_task_that_was_named_is_taken(tmp_path: Path) -> None:
+    source = read(tmp_path, label=[0, 1, 2], score=[0.1, 0.9, 0.5])
+    assert read_predictions(source, Columns(), "regression").task == "regression"
+    with pytest.raises(BadInput, match=r"not two classes\. There are 3"):
+        read_predictions(source, Columns(), "binary")
+    with pytest.raises(BadInput, match="No metric of a multiclass task"):
+        evaluate(Request(source, {}, task="multiclass"))
+
+
+@pytest.mark.parametrize("limits", [{"thresholds": {"aucc": ">= 0.7"}}, {"slice_thresholds": {"aucc": ">= 0.7"}}])
+def test_a_threshold_on_an_unknown_metric_is_bad_input_with_the_list(tmp_path: Path, limits: Any) -> None:
+    with pytest.raises(BadInput, match="Unknown metric 'aucc'") as raised:
+        evaluate(Request(predictions(tmp_path), {"custom": 1.0}, slices=["part"], **limits))
+    assert "accuracy, auc, average_precision" in raised.value.why
+    assert raised.value.fix == "Did you mean `auc`?"
+
+
+def test_a_bare_limit_of_a_metric_whose_direction_is_not_known_needs_a_sign() -> None:
+    with pytest.raises(ValidationError, match="lift: 2 needs a sign"):
+        Model.model_validate({"limits": "lift=2"})
+    assert Model.model_validate({"limits": "lift>=2"}).limits == {"lift": ">= 2"}
+
+
+def test_a_metric_that_a_slice_does_not_define_does_not_pass(tmp_path: Path) -> None:
+    source = predictions(tmp_path, part=["a"] * 999 + ["b"])
+    found = evaluate(Request(source, {}, slices=["part"], slice_thresholds={"auc": ">= 0.1"}, min_rows=1))
+    assert verdicts(found)["slice", "part=b auc"] is False
+
+
+def test_a_comparison_of_a_metric_of_unknown_direction_is_bad_input(tmp_path: Path) -> None:
+    champion = Champion(1, {"lift": 2.0})
+    asked = {"recorded": {"lift": 3.0}, "primary": "lift", "champion": champion}
+    with pytest.raises(BadInput, match="more of the metric 'lift'"):
+        evaluate(Request(None, **asked))
+    assert verdicts(evaluate(Request(None, **asked, thresholds={"lift": ">= 1"})))["champion", "lift"] is True
+    assert verdicts(evaluate(Request(None, **asked, thresholds={"lift": "< 9"})))["champion", "lift"] is False
+
+
+def test_gates_that_checked_nothing_have_not_passed(tmp_path: Path) -> None:
+    assert not evaluate(Request(None, {"rmse": 3.0})).checked
+    assert not evaluate(Request(predictions(tmp_path), {}, beat_baseline=False)).checked
+    assert evaluate(Request(predictions(tmp_path), {})).checked
+    few = evaluate(
+        Request(predictions(tmp_path), {}, slices=["part"], slice_thresholds={"auc": ">= 0.6"}, min_rows=9999)
+    )
+    assert few.unchecked == ["No slice has 9999 rows or more"] and not few.checked

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from mlops_actions.errors import BadInput, Rejected, RemoteFailed
-from mlops_actions.evaluation import golden
+from mlops_actions.evaluation import golden, golden_worker
 
 MODEL = '''
 class Doubler:
@@ -34,6 +34,17 @@ def load(path):
 '''
 
 
+ONLY_X = """
+def load(path):
+    def predict(rows):
+        names = list(rows.columns) if hasattr(rows, "columns") else list(rows[0])
+        assert names == ["x"], names
+        values = rows["x"] if hasattr(rows, "columns") else [row["x"] for row in rows]
+        return [2 * float(value) for value in values]
+    return predict
+"""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "code.py").write_text(MODEL)
@@ -46,8 +57,8 @@ def request(folder: Path, **changes: Any) -> golden.Request:
     values: dict[str, Any] = {
         "python": Path(sys.executable), "model": folder / "model.json", "golden": folder / "golden.csv",
         "score": "score",
-        "hook": f"{folder / 'hooks.py'}:load", "root": folder, "environ": dict(os.environ), "absolute": 1e-6,
-        "relative": 1e-5, "repeats": 20, "timeout": 60.0,
+        "hook": f"{folder / 'hooks.py'}:load", "root": folder, "environ": dict(os.environ),
+        "tolerance": golden.Tolerance(), "repeats": 20, "timeout": 60.0,
     }  # fmt: skip
     (folder / "hooks.py").write_text(MODEL)
     return golden.Request(**{**values, **changes})
@@ -55,7 +66,7 @@ def request(folder: Path, **changes: Any) -> golden.Request:
 
 def test_a_model_that_agrees(folder: Path) -> None:
     found = golden.test(request(folder))
-    assert (found.rows, found.mismatches, found.worst) == (3, [], 0.0)
+    assert (found.rows, found.agreement.mismatches, found.agreement.worst) == (3, [], 0.0)
     assert 0 < found.p50 <= found.p95
     assert found.throughput > 0
     assert found.facts["python"].startswith(f"{sys.version_info.major}.{sys.version_info.minor}.")
@@ -65,9 +76,9 @@ def test_a_model_that_agrees(folder: Path) -> None:
 def test_rows_out_of_tolerance_are_named_the_worst_first(folder: Path) -> None:
     (folder / "golden.csv").write_text("x,score\n1,2.00001\n2,4.5\n3.5,17\n")
     found = golden.test(request(folder))
-    assert found.mismatches == [(3, 17.0, 7.0), (2, 4.5, 4.0)]
-    assert found.worst == 10
-    assert golden.test(request(folder, absolute=0.5, relative=0.6)).mismatches == []
+    assert found.agreement.mismatches == [(3, 17.0, 7.0), (2, 4.5, 4.0)]
+    assert found.agreement.worst == 10
+    assert golden.test(request(folder, tolerance=golden.Tolerance(0.5, 0.6))).agreement.mismatches == []
 
 
 def test_a_pickle_in_a_folder_is_loaded_without_a_hook(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +88,7 @@ def test_a_pickle_in_a_folder_is_loaded_without_a_hook(folder: Path, monkeypatch
     (folder / "model").mkdir()
     (folder / "model" / "m.pkl").write_bytes(pickle.dumps(doubler.Doubler()))
     environ = {**os.environ, "PYTHONPATH": str(folder)}
-    assert golden.test(request(folder, hook="", model=folder / "model", environ=environ)).mismatches == []
+    assert golden.test(request(folder, hook="", model=folder / "model", environ=environ)).agreement.mismatches == []
     with pytest.raises(golden.DoesNotWork) as raised:
         golden.test(request(folder, hook="", model=folder / "model"))
     assert "ModuleNotFoundError: No module named 'doubler_module'" in str(raised.value)
@@ -117,13 +128,57 @@ def test_texts_are_compared_as_they_are(folder: Path) -> None:
     assert golden.difference("late", "late") == 0
     assert golden.difference("late", "early") == math.inf
     assert golden.difference(math.nan, math.nan) == 0
-    assert math.isnan(golden.difference(1.0, math.nan))
+    assert golden.difference(1.0, math.nan) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("expected", "got", "right"),
+    [
+        (0.5, 0.5000015, True), (0.5, 0.50001, False), (math.nan, math.nan, True), (math.nan, None, True),
+        (0.5, math.nan, False), (0.5, None, False), (1e6, 1e6 + 5, True), (0.5, "late", False), ("late", "late", True),
+        ("late", "early", False), (1.0, 1, True), (1, "1", True), ("01", "1", False), (math.inf, math.inf, True),
+        (math.inf, 1.0, False), (1.0, True, True),
+    ],
+)  # fmt: skip
+def test_a_prediction_agrees_within_the_tolerance(expected: object, got: object, right: bool) -> None:
+    assert (golden.agreement([expected], [got], golden.Tolerance()).mismatches == []) is right
+
+
+def test_what_pandas_writes_as_an_index_is_not_a_feature(folder: Path) -> None:
+    (folder / "golden.csv").write_text("Unnamed: 0,x,score\n0,1,2\n1,2,4\n")
+    asked = request(folder)
+    (folder / "hooks.py").write_text(ONLY_X)
+    assert golden.test(asked).agreement.mismatches == []
+
+
+def test_a_model_of_texts_is_given_the_one_column_as_a_series(folder: Path) -> None:
+    class Frame(list):  # type: ignore[type-arg]
+        """As much of a pandas table as is looked at; as a pandas table, it has its columns' names for items."""
+
+        def __init__(self, texts: list[str]) -> None:
+            super().__init__(["text"])
+            self.shape = (len(texts), 1)
+            self.dtypes = self.iloc = self
+            self._texts = texts
+
+        def __getitem__(self, key: Any) -> Any:
+            return self._texts if isinstance(key, tuple) else type("dtype", (), {"kind": "O"})
+
+    for texts in (["a", "bbb"], ["ccc"]):
+        rows, found = golden_worker.asked(
+            lambda rows: [len(text) for text in rows], Frame(texts), len(texts), table_only=False
+        )
+        assert (rows, found) == (texts, [len(text) for text in texts])
+        with_table = golden_worker.asked(
+            lambda rows: [len(text) for text in rows], Frame(texts), len(texts), table_only=True
+        )
+        assert with_table[1] == [4]
 
 
 def test_nan_where_a_number_is_expected_is_a_mismatch(folder: Path) -> None:
-    asked = request(folder, absolute=1e9)
+    asked = request(folder, tolerance=golden.Tolerance(1e9))
     (folder / "hooks.py").write_text("def load(path): return lambda rows: [float('nan')] * len(rows)")
-    assert len(golden.test(asked).mismatches) == 3
+    assert len(golden.test(asked).agreement.mismatches) == 3
 
 
 def test_percentiles_are_nearest_ranks() -> None:

@@ -89,6 +89,17 @@ def test_what_was_never_checked_has_not_passed() -> None:
     assert answers[1].found == "it was never run for these bytes"
 
 
+def test_what_checked_nothing_has_not_passed_unless_the_policy_says_so(tmp_path: Path) -> None:
+    checks = [evidence("evaluate-model", "unchecked")]
+    assert [a.met for a in judge(Policy(), ["evaluate-model"], manifest(), checks)] == [False]
+    (tmp_path / "policy.yaml").write_text("accept-unchecked: [evaluate-model]\n")
+    policy = read_policy(tmp_path / "policy.yaml")
+    assert [a.met for a in judge(policy, ["evaluate-model"], manifest(), checks)] == [True]
+    assert [a.met for a in judge(policy, ["evaluate-model"], manifest(), [evidence("evaluate-model", "rejected")])] == [
+        False
+    ]
+
+
 def test_one_environment_that_failed_is_enough() -> None:
     checks = [evidence("test-model", variant="py3.10"), evidence("test-model", "rejected", "py3.12")]
     answers = judge(Policy(), ["test-model"], manifest(), checks)

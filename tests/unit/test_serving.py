@@ -13,10 +13,11 @@ import polars as pl
 import pytest
 
 from mlops_actions.errors import BadInput
+from mlops_actions.evaluation.golden import Tolerance
 from mlops_actions.serving import rollout
 from mlops_actions.serving.golden import read_golden
 from mlops_actions.serving.process import Process, free_port, is_free, running, wait_until
-from mlops_actions.serving.protocol import _allowed, _difference, _score, body, rows
+from mlops_actions.serving.protocol import _score, body, rows
 from mlops_actions.serving.worker import start_time
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="MLServer does not run on Windows")
@@ -36,7 +37,7 @@ def test_every_kind_of_column_becomes_a_tensor(tmp_path: Path) -> None:
         }
     )
     frame.write_parquet(tmp_path / "golden")
-    golden = read_golden(tmp_path / "golden", 1e-6)
+    golden = read_golden(tmp_path / "golden", Tolerance())
     assert golden.scores == [0.1, 0.2, 0.3]
     found = {tensor["name"]: (tensor["datatype"], tensor["data"]) for tensor in golden.inputs}
     assert found == {
@@ -54,7 +55,7 @@ def test_every_kind_of_column_becomes_a_tensor(tmp_path: Path) -> None:
 
 def test_a_file_without_a_suffix_is_told_by_its_content(tmp_path: Path) -> None:
     (tmp_path / "golden").write_text("x,score\n1,0.5\n2,0.6\n")
-    assert read_golden(tmp_path / "golden", 0.0).inputs[0]["data"] == [1, 2]
+    assert read_golden(tmp_path / "golden", Tolerance()).inputs[0]["data"] == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -68,14 +69,14 @@ def test_a_file_without_a_suffix_is_told_by_its_content(tmp_path: Path) -> None:
 def test_golden_file_that_cannot_be_asked(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "golden.csv").write_text(text)
     with pytest.raises(BadInput) as raised:
-        read_golden(tmp_path / "golden.csv", 0.0)
+        read_golden(tmp_path / "golden.csv", Tolerance())
     assert said in str(raised.value)
 
 
 def test_column_that_the_protocol_does_not_have(tmp_path: Path) -> None:
     pl.DataFrame({"x": [[1, 2]], "score": [0.1]}).write_parquet(tmp_path / "golden.parquet")
     with pytest.raises(BadInput, match="column 'x' of the golden file is of type List"):
-        read_golden(tmp_path / "golden.parquet", 0.0)
+        read_golden(tmp_path / "golden.parquet", Tolerance())
 
 
 def test_some_rows_of_a_request() -> None:
@@ -88,15 +89,24 @@ def test_score_of_an_answer(answer: object, score: object) -> None:
     assert _score(answer) == score
 
 
-@pytest.mark.parametrize(
-    ("found", "expected", "right"),
-    [
-        (0.5000001, 0.5, True), (0.51, 0.5, False), (1e6 + 0.5, 1e6, True), (math.nan, 0.5, False), (None, 0.5, False),
-        ("late", 0.5, False), ("late", "late", True), ("early", "late", False), (1, 1.0, True),
-    ],
-)  # fmt: skip
-def test_score_is_right_within_the_tolerance(found: object, expected: float | str, right: bool) -> None:
-    assert (_difference(found, expected) <= _allowed(expected, 1e-6)) is right
+def test_what_pandas_writes_as_an_index_is_not_a_feature(tmp_path: Path) -> None:
+    text = "Unnamed: 0,,__index_level_0__,x,score\n0,0,0,1,0.5\n1,1,1,2,0.6\n"
+    (tmp_path / "golden.csv").write_text(text)
+    assert [tensor["name"] for tensor in read_golden(tmp_path / "golden.csv", Tolerance()).inputs] == ["x"]
+
+
+def test_a_named_index_in_pandas_metadata_is_not_a_feature(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"id": [7, 8], "x": [1, 2], "score": [0.1, 0.2]})
+    metadata = {"pandas": json.dumps({"index_columns": ["id"]})}
+    frame.write_parquet(tmp_path / "golden", metadata=metadata)
+    assert [tensor["name"] for tensor in read_golden(tmp_path / "golden", Tolerance()).inputs] == ["x"]
+
+
+def test_empty_cells_are_read_as_pandas_reads_them(tmp_path: Path) -> None:
+    (tmp_path / "golden.csv").write_text("x,carrier,score\n1,UA,0.5\nNA,NA,\n")
+    golden = read_golden(tmp_path / "golden.csv", Tolerance())
+    assert [tensor["data"] for tensor in golden.inputs] == [[1.0, None], ["UA", None]]
+    assert golden.scores[0] == 0.5 and math.isnan(float(golden.scores[1]))
 
 
 @posix

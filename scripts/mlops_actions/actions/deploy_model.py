@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from ..errors import RemoteFailed
-from ..inputs import CodeInputs, ModelInputs, Outputs
+from ..inputs import GoldenInputs, ModelInputs, Outputs
 from ..runtime.action import Action
 from ..runtime.result import Result
 from ..runtime.step import Step
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..serving.engine import Golden, Request, Served, ServingEngine
 
 
-class DeployModelInputs(ModelInputs, CodeInputs):
+class DeployModelInputs(ModelInputs, GoldenInputs):
     """What `deploy-model` takes."""
 
     version: str = Field(
@@ -45,9 +45,6 @@ class DeployModelInputs(ModelInputs, CodeInputs):
         "",
         description="URI or path of rows with the features and the `score` that the model must give."
         " By default the version's own.",
-    )
-    tolerance: float = Field(
-        1e-6, ge=0, description="How far a score may be off: absolute, relative for scores over 1."
     )
     runtime: str = Field(
         "mlserver_sklearn.SKLearnModel",
@@ -142,6 +139,7 @@ def _one_file(model: Path) -> Path:
 def _golden(
     inputs: DeployModelInputs, step: Step, registry: Registry, manifest: Manifest, folder: Path
 ) -> Golden | None:
+    from ..evaluation.golden import Tolerance
     from ..serving.golden import read_golden
     from ..stores.store import fetch
 
@@ -153,7 +151,7 @@ def _golden(
     else:
         step.console.warning(f"Version {manifest.version} has no golden rows: it is only asked whether it is ready")
         return None
-    return read_golden(path, inputs.tolerance)
+    return read_golden(path, Tolerance(inputs.absolute_tolerance, inputs.relative_tolerance), inputs.score_column)
 
 
 def _curl(step: Step, served: Served, golden: Golden | None) -> str:
@@ -163,7 +161,7 @@ def _curl(step: Step, served: Served, golden: Golden | None) -> str:
     if not served.passed or golden is None:
         return ""
     path = step.workspace.home / "serving" / served.url.rpartition("/")[2] / "request.json"
-    path.write_text(json.dumps(body(rows(golden.inputs, 0, 1), served.output), indent=2))
+    path.write_text(json.dumps(body(rows(golden.inputs, 0, 1), served.output, served.content_type), indent=2))
     return f"curl -s -H 'Content-Type: application/json' -d @{path} {served.url}/infer"
 
 

@@ -4,6 +4,10 @@ Metrics are computed from the predictions on the test data; thresholds may also 
 logged. The champion is the version that the alias names: on the same test rows the difference is judged with a
 paired bootstrap, and the challenger is refused when the whole 95 % interval is worse than `max-regression` allows;
 on other rows the recorded metrics are compared. Without a champion there is nothing to be worse than.
+
+Two classes are a binary task, whatever they are called: the positive class is the greater one (`1` of -1 and 1, `yes`
+of `no` and `yes`), as of scikit-learn's `predict_proba`. Where no gate is set, or one cannot be checked, the verdict is
+`unchecked`: the step succeeds, and promote-model does not take it for passed.
 """
 
 from __future__ import annotations
@@ -47,7 +51,9 @@ class EvaluateModelInputs(ModelInputs):
         {}, description='Limits of metrics, such as `auc: ">= 0.65"`, or `auc>=0.65` lines.', examples=["auc>=0.7"]
     )
     primary_metric: str = Field(
-        "", description="The metric that the champion is compared by. By default `auc`, `f1_macro` or `rmse`."
+        "",
+        description="The metric that the champion is compared by. By default `auc` (`f1` without scores), `f1_macro` or"
+        " `rmse`.",
     )
     baseline_gate: bool = Field(True, description="Fail unless the model beats a predictor that knows no features.")
     champion: str = Field("champion", description="Alias of the version to compare with.")
@@ -64,7 +70,9 @@ class EvaluateModelInputs(ModelInputs):
 class EvaluateModelOutputs(Outputs):
     """What `evaluate-model` gives."""
 
-    verdict: str = Field(description="`passed` or `rejected`.")
+    verdict: str = Field(
+        description="`passed`, `rejected`, or `unchecked`: no gate failed, but there was none, or nothing to check."
+    )
     metrics: dict[str, float] = Field(description="All metrics, as JSON.")
     primary_metric: str = Field(description="Name of the metric that is compared.")
     primary_value: float = Field(description="The value of that metric.")
@@ -77,13 +85,14 @@ def run(inputs: EvaluateModelInputs, step: Step) -> Result[EvaluateModelOutputs]
     """Evaluate the model."""
     from ..data.sources import digests, find
     from ..evaluation.champion import find_champion
+    from ..registry.registry import Registry
 
     trained = step.previous("run-pipeline")
     given = trained.outputs if trained else {}
     uri = inputs.predictions or str(given.get("predictions-uri") or "")
     source = find(step.workspace, [uri])[0] if uri else None
     recorded = numbers(inputs.metrics or given.get("metrics") or {})
-    champion = find_champion(step.workspace, inputs.model, inputs.champion)
+    champion = find_champion(Registry(step.workspace.store), step.workspace.cache, inputs.model, inputs.champion)
     subject = trained.subject if trained and not inputs.predictions else {}
     # every input but those that say where things are
     asked = inputs.model_dump(mode="json", exclude=set(ModelInputs.model_fields) | {"predictions", "metrics"})
@@ -108,13 +117,14 @@ def _evaluate(
     subject: dict[str, str],
     step: Step,
 ) -> Result[EvaluateModelOutputs]:
-    from ..evaluation import evaluate  # numpy, scipy and polars: not before it is known that they are needed
+    # numpy, scipy and polars: not before it is known that they are needed
+    from ..evaluation import evaluate, predictions
 
     found = evaluate.evaluate(
         evaluate.Request(
             source,
             recorded,
-            evaluate.Columns(inputs.label_column, inputs.score_column, inputs.prediction_column, inputs.id_column),
+            predictions.Columns(inputs.label_column, inputs.score_column, inputs.prediction_column, inputs.id_column),
             inputs.task,
             inputs.primary_metric,
             inputs.thresholds,
@@ -128,6 +138,8 @@ def _evaluate(
     )
     if champion is None:
         step.console.say(f"No version is {inputs.champion!r} yet: nothing to compare with")
+    if found.predictions:
+        step.console.say(f"The task is {found.predictions.task_in_words}")
     for note in found.notes:
         step.console.warning(note)
     rows = [(g.kind, g.metric, "–" if g.value is None else f"{g.value:.4g}", g.limit, "yes" if g.passed else "NO")
@@ -146,21 +158,24 @@ def _result(
         reason = f"{len(failed)} of {total} gates failed: {failed[0].sentence()}"
     else:
         against = f", against version {champion}" if champion else ""
-        reason = f"{found.primary} {value:.4g}; {total} of {total} gates passed{against}"
+        passed = f"{total} of {total} gates passed{against}" if total else "nothing was checked: no gate is set"
+        reason = "; ".join(
+            [f"{found.primary} {value:.4g}", passed, *(f"not checked: {why}" for why in found.unchecked)]
+        )
     details: dict[str, Any] = {
-        "task": found.task,
+        "task": found.predictions.task_in_words if found.predictions else "",
         "gates": [vars(gate) for gate in found.gates],
         "baseline": found.baseline,
         "comparisons": [vars(comparison) for comparison in found.comparisons],
         "slices": found.slices,
-        "notes": found.notes,
+        "notes": found.notes + found.unchecked,
         "rows": len(found.predictions.label) if found.predictions else 0,
         "champion": {"alias": inputs.champion, "version": champion},
         "pictures": _pictures(found, step, key),
     }
     return Result(
         EvaluateModelOutputs(
-            verdict="rejected" if failed else "passed",
+            verdict="rejected" if failed else "passed" if found.checked else "unchecked",
             metrics=found.metrics,
             primary_metric=found.primary,
             primary_value=value,
@@ -170,6 +185,7 @@ def _result(
         ),
         details=details,
         passed=not failed,
+        checked=found.checked,
         reason=reason,
         subject=subject,
     )
@@ -185,7 +201,9 @@ def _pictures(found: Evaluation, step: Step, key: str) -> list[dict[str, str]]:
         if picture is None:
             return []
         uri = step.workspace.store.put_file(picture, f"reports/{key}/evaluation.png")
-    return [{"title": f"The {found.task} predictions on {len(found.predictions.label):,} test rows", "uri": uri}]
+    return [
+        {"title": f"The {found.predictions.task} predictions on {len(found.predictions.label):,} test rows", "uri": uri}
+    ]
 
 
 ACTION = Action(

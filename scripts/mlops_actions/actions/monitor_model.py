@@ -81,10 +81,11 @@ def run(inputs: MonitorModelInputs, step: Step) -> Result[MonitorModelOutputs]:
     from ..data.sources import digests, find
     from ..errors import BadInput
     from ..evaluation.champion import find_version
+    from ..registry.registry import Registry
 
     if not inputs.data:
         raise BadInput("No data is named", fix="Give `data`: what comes now")
-    manifest = find_version(step.workspace, inputs.model, inputs.version)
+    manifest = find_version(Registry(step.workspace.store), inputs.model, inputs.version)
     sources = find(step.workspace, inputs.data)
     given = find(step.workspace, inputs.reference) if inputs.reference else []
     live = find(step.workspace, [inputs.predictions])[0] if inputs.predictions else None
@@ -115,7 +116,7 @@ def _observe(
 ) -> Result[MonitorModelOutputs]:
     from ..data.rules import parse_duration
     from ..errors import BadInput
-    from ..evaluation.evaluate import Columns
+    from ..evaluation.predictions import Columns
     from ..monitoring import monitor
     from ..monitoring.reference import Reference, training_data
 
@@ -130,7 +131,7 @@ def _observe(
         "fingerprint": "",
     }
     monitor.retrain_parameters(inputs.retrain, {}, facts)  # a wrong template is said before the work is done
-    reference = Reference(given) if given else training_data(step.workspace, manifest)
+    reference = Reference(given) if given else training_data(step.workspace, manifest, step.console.say)
     found = monitor.observe(
         monitor.Request(
             data=sources,

@@ -1,7 +1,8 @@
 """Move an alias to a version, if the checks that are required have passed.
 
-Every record of each action in `requires` must have passed for exactly this model; one that is missing is a no. A
-policy file may ask for more. The alias moves by compare-and-swap, and remembers what it named before, when, by whom
+Every record of each action in `requires` must have passed for exactly this model; one that is missing is a no, and so
+is one that checked nothing, unless the policy file has its action under `accept-unchecked`. A policy file may also ask
+for more. The alias moves by compare-and-swap, and remembers what it named before, when, by whom
 and why.
 """
 
@@ -38,7 +39,7 @@ class PromoteModelInputs(ModelInputs):
     policy: Path | None = Field(
         None,
         description="A YAML file with `requires` (which comes before the input) and `metrics`"
-        " (`auc: {min: 0.7}`), all of which must hold.",
+        " (`auc: {min: 0.7}`), all of which must hold; `accept-unchecked` names actions that may have checked nothing.",
     )
     reason: str = Field("", description="Why, for the alias's history.")
 

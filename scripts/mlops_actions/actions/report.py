@@ -33,7 +33,7 @@ class ReportInputs(Inputs):
 class ReportOutputs(Outputs):
     """What `report` gives."""
 
-    verdict: str = Field(description="`passed`, `rejected`, `bad-input`, `failed` or `cancelled`.")
+    verdict: str = Field(description="`passed`, `unchecked`, `rejected`, `bad-input`, `failed` or `cancelled`.")
     headline: str = Field(description="One sentence: what came of the run.")
     markdown_uri: str = Field(description="The report as Markdown, in the store.")
     page_uri: str = Field(description="The report as one HTML page, in the store.")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from ..inputs import CodeInputs, Outputs
+from ..inputs import CodeInputs, GoldenInputs, Outputs
 from ..runtime.action import Action
 from ..runtime.result import Result
 from ..runtime.step import Step
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..evaluation.golden import DoesNotWork, Request, Tested
 
 
-class TestModelInputs(CodeInputs):
+class TestModelInputs(GoldenInputs):
     """What `test-model` takes."""
 
     __test__ = False  # not for pytest
@@ -50,11 +50,6 @@ class TestModelInputs(CodeInputs):
         "",
         description="`file.py:function` that is given the model's path and returns a function from rows (a pandas"
         " DataFrame) to scores. By default the model is unpickled and asked `predict_proba` or `predict`.",
-    )
-    score_column: str = Field("score", description="The golden file's column of expected scores.")
-    absolute_tolerance: float = Field(1e-6, ge=0, description="How far a score may be from the expected one.")
-    relative_tolerance: float = Field(
-        1e-5, ge=0, description="The same, as a share of the expected score. Both add up."
     )
     max_latency_ms: float | None = Field(
         None, gt=0, description="Limit of the 95th percentile of single-row predictions, in milliseconds."
@@ -120,8 +115,7 @@ def run(inputs: TestModelInputs, step: Step) -> Result[TestModelOutputs]:
             hook=hook,
             root=workspace.root,
             environ=workspace.child_environ(),
-            absolute=inputs.absolute_tolerance,
-            relative=inputs.relative_tolerance,
+            tolerance=golden.Tolerance(inputs.absolute_tolerance, inputs.relative_tolerance),
             repeats=inputs.repeats,
             timeout=inputs.timeout,
         )
@@ -172,20 +166,26 @@ def _hook(text: str, step: Step) -> str:
 
 
 def _result(found: Tested, inputs: TestModelInputs, subject: dict[str, str]) -> Result[TestModelOutputs]:
-    wrong, slow = len(found.mismatches), inputs.max_latency_ms is not None and found.p95 > inputs.max_latency_ms
-    limits = f"{inputs.absolute_tolerance:g} + {inputs.relative_tolerance:g}·|expected|"
+    from ..evaluation.golden import Tolerance
+
+    wrong, slow = (
+        len(found.agreement.mismatches),
+        inputs.max_latency_ms is not None and found.p95 > inputs.max_latency_ms,
+    )
+    limits = str(Tolerance(inputs.absolute_tolerance, inputs.relative_tolerance))
     if wrong:
-        reason = f"{wrong} of {found.rows} golden predictions differ, by {found.worst:.3g} at worst (allowed: {limits})"
+        by = f"by {found.agreement.worst:.3g} at worst (allowed: {limits})"
+        reason = f"{wrong} of {found.rows} golden predictions differ, {by}"
     elif slow:
         reason = f"The 95th percentile of latency is {found.p95:,.1f} ms, over {inputs.max_latency_ms:g} ms"
     else:
         reason = f"{found.rows} of {found.rows} golden predictions agree; {found.p95:,.1f} ms a row (p95)"
     variant = _variant(inputs, found.facts)
-    worst = found.worst if found.worst != float("inf") else None
+    worst = found.agreement.worst if found.agreement.worst != float("inf") else None
     details: dict[str, Any] = {
         "variant": variant,
         "facts": found.facts,
-        "mismatches": [{"row": r, "expected": e, "is": g} for r, e, g in found.mismatches[:20]],
+        "mismatches": [{"row": r, "expected": e, "is": g} for r, e, g in found.agreement.mismatches[:20]],
         "worst": worst,
         "tolerance": limits,
         "max_latency_ms": inputs.max_latency_ms,

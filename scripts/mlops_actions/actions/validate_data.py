@@ -125,6 +125,7 @@ def run(inputs: ValidateDataInputs, step: Step) -> Result[ValidateDataOutputs]:
     from ..data.sources import digests, find
     from ..errors import BadInput
     from ..evaluation.champion import version_named
+    from ..registry.registry import Registry
 
     if not inputs.data:
         raise BadInput("No data is named", fix="Give `data`, or set it in mlops.yaml under `validate-data`")
@@ -132,7 +133,7 @@ def run(inputs: ValidateDataInputs, step: Step) -> Result[ValidateDataOutputs]:
     text = path.read_text(encoding="utf-8", errors="replace") if path and path.is_file() else ""
     as_of = inputs.as_of or datetime.now(timezone.utc)
     sources = find(step.workspace, inputs.data)
-    version = version_named(step.workspace, inputs.reference)
+    version = version_named(Registry(step.workspace.store), step.workspace.root, inputs.reference)
     reference = find(step.workspace, inputs.reference) if inputs.reference and not version else []
     tables = {table_name(patterns): find(step.workspace, patterns) for patterns in tables_named(text)}
     key = step.key(
@@ -167,7 +168,7 @@ def _validate(
     if version:
         from ..monitoring.reference import training_data
 
-        reference = list(training_data(step.workspace, version).sources)
+        reference = list(training_data(step.workspace, version, step.console.say).sources)
     request = validate.Request(
         sources=sources,
         contract=read_contract(contract, str(inputs.contract)) if contract else Contract(),
@@ -219,10 +220,15 @@ def _result(
     failed, total = len(found.failed), len(found.checks)
     drifted = found.drift.drifted if found.drift and inputs.drift_gate else []
     reason = f"{total - failed} of {total} checks passed"
+    drift_checked = bool(found.drift and found.drift.columns)
     if failed:
         reason = f"{failed} of {total} checks failed: {found.failed[0].sentence()}"
     elif drifted:
         reason = f"{len(drifted)} columns have drifted, {drifted[0].column} most (PSI {drifted[0].psi:.3g})"
+    elif inputs.drift_gate and not drift_checked:
+        reason += "; nothing was checked for drift: " + ("no column is comparable" if found.drift else "no `reference`")
+    elif not total:
+        reason = f"{found.rows:,} rows; nothing was checked: no contract is given, and `personal-data` is off"
     elif not inputs.contract:
         reason = f"{found.rows:,} rows; no contract says what they must be"
     details: dict[str, Any] = {
@@ -238,6 +244,7 @@ def _result(
         ValidateDataOutputs(fingerprint=found.fingerprint, rows=found.rows, checks=total, failed=failed),
         details=details,
         passed=not failed and not drifted,
+        checked=bool(total) and (drift_checked or not inputs.drift_gate),
         reason=reason,
         subject={"data": found.fingerprint},
         place=found.failed[0].place if found.failed else None,

@@ -106,11 +106,12 @@ def _side(workspace: Workspace, named: str) -> Side:
     from ..data.diff import Side
     from ..data.sources import find
     from ..evaluation.champion import version_named
+    from ..registry.registry import Registry
 
-    if version := version_named(workspace, [named]):
+    if version := version_named(Registry(workspace.store), workspace.root, [named]):
         from ..monitoring.reference import training_data
 
-        found = training_data(workspace, version)
+        found = training_data(workspace, version, workspace.console.say)
         return Side(named, found.sources, found.types)
     return Side(named, find(workspace, [named]), {})
 

@@ -11,12 +11,13 @@ import polars as pl
 from pandera.api.checks import Check as PanderaCheck
 
 from ..errors import Place
-from .contract import Contract
+from .contract import Contract, has_type
 from .findings import Check, span_in_words
 from .keys import UniqueKey
 from .personal import Personal
+from .profile import ColumnProfile
 from .rowchecks import RowCheck
-from .tables import Table
+from .tables import Table, python_rows
 
 _FUTURE = timedelta(days=1)  # clocks and time zones differ by less
 
@@ -31,7 +32,7 @@ def structure(table: Table, contract: Contract) -> list[Check]:
         matched[rule].append(column)
         if spec.dtype is not None:
             actual, place = table.schema[column], contract.place("columns", rule, "dtype")
-            wrong = not spec.dtype.check(actual)
+            wrong = not has_type(spec, actual)
             why = f"is {actual}, not {spec.dtype}" if wrong else ""
             found.append(Check(column, f"dtype({spec.dtype})", int(wrong), why, place=place))
     for rule, columns in matched.items():
@@ -66,7 +67,39 @@ def unique_keys(table: Table, contract: Contract) -> list[UniqueKey]:
             for rule, column, spec in contract.columns_of(table.schema) if spec.unique]  # fmt: skip
     if together := contract.schema.unique:
         keys.append(UniqueKey(table, list(together), contract.place("unique")))
+    rules = contract.rules
+    if rules.duplicates is not None and (flat := flat_columns(table)):
+        keys.append(UniqueKey(table, flat, contract.place("table", "duplicates"), rules.duplicates))
     return keys
+
+
+def flat_columns(table: Table) -> list[str]:
+    """The columns whose values can be compared: all but nested ones."""
+    return [name for name, kind in table.schema.items() if not kind.is_nested() and kind != pl.Object]
+
+
+def of_profile(columns: Sequence[ColumnProfile], contract: Contract) -> list[Check]:
+    """Shares of nulls, and columns that are constant; a column that is absent fails."""
+    rules, known, found = contract.rules, {column.name: column for column in columns}, []
+    for name, most in rules.nulls.items():
+        check, column = Check(name, f"nulls({most:g})", place=contract.place("table", "nulls", name)), known.get(name)
+        share = column.nulls / column.rows if column and column.rows else 0.0
+        if column is None or share > most:
+            check.failed = column.nulls if column else 1
+            check.why = f"{share:.3g} of the rows are null" if column else "the column is missing"
+        found.append(check)
+    for index, name in enumerate(rules.not_constant):
+        place = contract.place("table", "not-constant", index) or contract.place("table", "not-constant")
+        check, column = Check(name, "not_constant", place=place), known.get(name)
+        if column is None:
+            check.failed, check.why = 1, "the column is missing"
+        elif column.rows > 1 and column.distinct is not None and column.distinct - bool(column.nulls) < 2:
+            check.failed, check.why = (
+                1,
+                "every row has the same value" if column.distinct > bool(column.nulls) else ("every row is null"),
+            )
+        found.append(check)
+    return found
 
 
 def number_of_rows(contract: Contract, rows: int) -> list[Check]:
@@ -127,7 +160,7 @@ def newest_of(table: Table, column: str) -> object:
     """The greatest value of a column; None when there is no such column."""
     if column not in table.schema:
         return None
-    newest: object = table.frame.select(pl.col(column).max()).collect(engine="streaming").item()
+    newest: object = python_rows(table.frame.select(pl.col(column).max()).collect(engine="streaming"))[0][0]
     return newest
 
 

@@ -31,14 +31,15 @@ table:
 
 from __future__ import annotations
 
-import difflib
 import re
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import polars as pl
 import yaml
@@ -48,8 +49,10 @@ from pandera.polars import Column, DataFrameSchema
 from pydantic import ValidationError
 
 from ..errors import BadInput, Place
+from ..suggest import did_you_mean
 from ..yaml_io import Loader, places
 from .rules import TableRules
+from .tables import named_zone
 
 CHECKS = (
     "equal_to", "eq", "not_equal_to", "ne", "greater_than", "gt", "greater_than_or_equal_to", "ge", "less_than", "lt",
@@ -65,6 +68,7 @@ _IGNORED = ("report_duplicates", "unique_column_names", "index", "dtype")
 _OF_LISTS = {"isin", "notin", "unique_values_eq"}
 _ALIASES = {"equal_to": "eq", "not_equal_to": "ne", "greater_than": "gt", "greater_than_or_equal_to": "ge",
             "less_than": "lt", "less_than_or_equal_to": "le", "in_range": "between"}  # fmt: skip
+_MISFITS = (TypeError, ValueError, AttributeError, SchemaDefinitionError)
 Path_ = tuple[str | int, ...]
 
 
@@ -111,6 +115,14 @@ class Contract:
         """The types of columns that are named (not by a pattern)."""
         columns = self.schema.columns.items()
         return {name: column.dtype.type for name, column in columns if column.dtype is not None and not column.regex}
+
+
+def has_type(spec: Column, actual: pl.DataType) -> bool:
+    """Whether a column of a table has the type that the contract gives it, if it gives one."""
+    if spec.dtype is None:
+        return True
+    asked = spec.dtype.type  # pandera does not know integers of 128 bits
+    return bool(spec.dtype.check(actual)) or asked == actual or named_zone(asked) == actual
 
 
 def read_contract(path: Path, name: str) -> Contract:
@@ -173,8 +185,7 @@ def _known(values: Mapping[str, Any], known: Sequence[str], path: Path_, draft: 
         place = draft.place(*path, key)
         if key in _CHANGES:
             raise BadInput(f"`{key}` changes data, and a contract only looks at it", fix="Take it out", place=place)
-        near = difflib.get_close_matches(str(key), known, n=1)
-        fix = f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(known)}"
+        fix = did_you_mean(key, known, "Known here: {}")
         raise BadInput(f"The contract has the unknown key `{'.'.join(map(str, (*path, key)))}`", fix=fix, place=place)
 
 
@@ -197,23 +208,12 @@ def _schema(values: dict[str, Any], draft: Contract) -> DataFrameSchema:
     are read without checks, and checks without types.
     """
     given = {str(name): dict(rules) for name, rules in (values.get("columns") or {}).items()}
-    bare = {name: {k: v for k, v in rules.items() if k in _COLUMN and k != "checks"} for name, rules in given.items()}
-    columns = {}
-    for name, rules in given.items():
-        try:
-            column = _deserialize({"columns": {name: bare[name]}}).columns[name]
-            kind = column.dtype.type if column.dtype is not None else None
-            for check in _OF_LISTS & rules.keys():
-                if not isinstance(rules[check], list | dict):
-                    raise ValueError(f"{check} takes a list")
-            checks = {k: _limits(v, kind) for k, v in rules.items() if k in CHECKS or k == "checks"}
-            column.checks = _deserialize({"columns": {name: checks}}).columns[name].checks
-        except (TypeError, ValueError, AttributeError, SchemaDefinitionError) as error:
-            raise BadInput(
-                f"The contract's column {name} cannot be understood", why=str(error).split("\n")[0][:300],
-                fix="See pandera's documentation of polars schemas", place=draft.place("columns", name),
-            ) from error  # fmt: skip
-        columns[name] = column
+    try:
+        columns = _columns(given)
+    except _MISFITS:
+        for name, rules in given.items():  # which one it is
+            _column(name, rules, draft)
+        raise
     unique = values.get("unique")
     return DataFrameSchema(
         columns,
@@ -224,8 +224,36 @@ def _schema(values: dict[str, Any], draft: Contract) -> DataFrameSchema:
     )
 
 
+def _column(name: str, rules: dict[str, Any], draft: Contract) -> None:
+    try:
+        _columns({name: rules})
+    except _MISFITS as error:
+        raise BadInput(
+            f"The contract's column {name} cannot be understood", why=str(error).split("\n")[0][:300],
+            fix="See pandera's documentation of polars schemas", place=draft.place("columns", name),
+        ) from error  # fmt: skip
+
+
+def _columns(given: Mapping[str, dict[str, Any]]) -> dict[str, Column]:
+    bare = {name: {k: v for k, v in rules.items() if k in _COLUMN and k != "checks"} for name, rules in given.items()}
+    columns: dict[str, Column] = _deserialize({"columns": bare}).columns
+    checks = {}
+    for name, rules in given.items():
+        for check in _OF_LISTS & rules.keys():
+            if not isinstance(rules[check], list | dict):
+                raise ValueError(f"{check} takes a list")
+        dtype = columns[name].dtype
+        kind = dtype.type if dtype is not None else None
+        checks[name] = {k: _limits(v, kind) for k, v in rules.items() if k in CHECKS or k == "checks"}
+    for name, column in _deserialize({"columns": checks}).columns.items():
+        columns[name].checks = column.checks
+    return columns
+
+
 def _deserialize(values: dict[str, Any]) -> DataFrameSchema:
-    schema: DataFrameSchema = polars_io.deserialize_schema(values)  # type: ignore[no-untyped-call]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it does not know integers of 128 bits
+        schema: DataFrameSchema = polars_io.deserialize_schema(values)  # type: ignore[no-untyped-call]
     return schema
 
 
@@ -247,5 +275,7 @@ def _limits(value: Any, kind: Any) -> Any:
             return value.date()
         if isinstance(kind, pl.Datetime):
             aware = value if value.tzinfo else value.replace(tzinfo=timezone.utc)
-            return aware if kind.time_zone else aware.replace(tzinfo=None)
+            zone = getattr(named_zone(kind), "time_zone", None)
+            # polars compares times of one zone only
+            return aware.astimezone(ZoneInfo(zone)) if zone else aware.replace(tzinfo=None)
     return value

@@ -1,7 +1,8 @@
 """How far a table's columns have moved from a reference.
 
 Distances, each over the shares p now and q in the reference of rows in bins. Numbers are put into bins at the
-reference's deciles, nulls into a bin of their own; other values are their own bins.
+reference's deciles, nulls into a bin of their own; of other values the most frequent ones in both tables together are
+bins of their own, and the rest is one bin. (Those of one table alone would look rarer in the other one by chance.)
 
 - PSI, the population stability index: Σ (p - q)·ln(p / q). Rule of thumb: under 0.1 no change, over 0.2 a marked one.
   Half a row is added to each bin, so that an empty one has a logarithm and a few rows do not make a large index of it.
@@ -9,7 +10,8 @@ reference's deciles, nulls into a bin of their own; other values are their own b
 - KS, the Kolmogorov-Smirnov statistic of numbers: the largest difference of the two distribution functions, 0 to 1.
 
 With few rows a large distance may be chance. So each column is tested by Pearson's chi-square of homogeneity over the
-same bins, numbers also by Kolmogorov-Smirnov, and of two p-values the smaller one counts twice (Bonferroni). One in
+same bins (by the likelihood ratio where a bin expects fewer than 5 rows, which it is not made for), numbers also by
+Kolmogorov-Smirnov, and of two p-values the smaller one counts twice (Bonferroni). One in
 twenty columns that have not moved has p < 0.05; with many columns some always do. Therefore p-values are adjusted by
 Holm's method ("A Simple Sequentially Rejective Multiple Test Procedure", 1979): in a table that has not moved, one
 false alarm in a thousand runs, however many columns there are. A column has drifted if a distance is over its limit and
@@ -36,15 +38,17 @@ FEW_VALUES = 20
 """Numbers with at most this many distinct values in the reference are categories: months, weekdays, flags."""
 _REPEATED = 5  # … if each is there so many times on average: a short column of measurements is none
 CATEGORIES = 50
-"""The reference's most frequent categories; the rest are one bin."""
+"""The most frequent categories; the rest are one bin."""
 SAMPLE = 1_000_000
-"""Values of a column that are looked at: every k-th row, so that the answer is the same each time."""
+"""About so many values of a column are looked at, see `Table.sample`."""
 CHANCE = 0.001
 """Probability of a false alarm in a table that has not moved."""
 SHOWN = 10
 """New and vanished categories that a record keeps."""
 _REST = "(other)"
 _NULL = "(null)"
+_EXPECTED = 5.0  # W. G. Cochran's rule for the chi-square test, 1954
+_MANY = 20.0  # rows of a bin with which G is as good as chi-square
 _CELLS = 10_000_000  # values of both tables that are in memory at a time
 
 
@@ -133,8 +137,14 @@ def compare(
             if name not in table.schema:
                 raise BadInput(f"There is no column {name!r} in the {what}", fix="Correct `columns`, or `drift`")
     found, skipped, fit = [], {}, []
-    for name in columns or [name for name in reference.schema if name in current.schema]:
-        why = _unfit(reference.schema[name], current.schema[name], named=bool(columns) or name in limits)
+    common = columns or [name for name in reference.schema if name in current.schema]
+    empty = _all_null((reference, current), [n for n in common if reference.schema[n] != current.schema[n]])
+    for name in common:
+        why = (
+            ""
+            if name in empty
+            else _unfit(reference.schema[name], current.schema[name], named=bool(columns) or name in limits)
+        )
         if why:
             skipped[name] = why
         else:
@@ -176,12 +186,46 @@ def _column(
 
 
 def homogeneity(before: np.ndarray[Any, Any], now: np.ndarray[Any, Any]) -> float:
-    """The p-value of Pearson's chi-square test that two arrays of counts have the same shares."""
+    """The p-value of the hypothesis that two arrays of counts have the same shares; 1 where there is one bin.
+
+    Pearson's chi-square test; where a bin expects fewer than `_EXPECTED` rows, Wilks' likelihood-ratio test, whose
+    statistic G is bounded by the logarithm of how unlikely a rare row is, and so does not take one for drift.
+    """
     observed = np.array([before, now], dtype=float)
     if observed.shape[1] < 2:
         return 1.0
-    expected = observed.sum(axis=1, keepdims=True) * observed.sum(axis=0) / observed.sum()
-    return float(special.chdtrc(observed.shape[1] - 1, ((observed - expected) ** 2 / expected).sum()))
+    rows, columns = observed.sum(axis=1, keepdims=True), observed.sum(axis=0)
+    expected = rows * columns / observed.sum()
+    freedom = observed.shape[1] - 1
+    if expected.min() >= _EXPECTED:
+        return float(special.chdtrc(freedom, ((observed - expected) ** 2 / expected).sum()))
+    statistic = 2 * special.rel_entr(observed, expected).sum()
+    mean, variance = _moments_of_g(columns, float(rows.min() / rows.sum()))
+    by_moments = special.gammaincc(mean**2 / variance, statistic * mean / variance) if variance else 1.0
+    return float(max(by_moments, special.chdtrc(freedom, statistic)))
+
+
+def _moments_of_g(counts: np.ndarray[Any, Any], share: float) -> tuple[float, float]:
+    """Mean and variance of G for bins with these counts in both tables, of which one has a share of the rows.
+
+    A bin's rows in the smaller table are binomial. With many rows a bin adds 1 and 2, with few of them more or less.
+    """
+    mean = variance = 0.0
+    for count, times in zip(*np.unique(counts, return_counts=True)):
+        if count * share >= _MANY:
+            own_mean, own_variance = 1.0, 2.0
+        else:
+            seen = np.arange(min(int(count), int(_MANY + 12 * np.sqrt(_MANY))) + 1.0)
+            chance = np.exp(
+                special.gammaln(count + 1) - special.gammaln(seen + 1) - special.gammaln(count - seen + 1)
+                + special.xlogy(seen, share) + special.xlog1py(count - seen, -share)
+            )  # fmt: skip
+            parts = special.rel_entr(seen, count * share) + special.rel_entr(count - seen, count * (1 - share))
+            own_mean = float((chance * 2 * parts).sum())
+            own_variance = float((chance * (2 * parts - own_mean) ** 2).sum())
+        mean, variance = mean + times * own_mean, variance + times * own_variance
+    bound = 1 - 1 / len(counts)  # the number of rows of each table is given
+    return mean * bound, variance * bound
 
 
 def kolmogorov_smirnov(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> tuple[float, float]:
@@ -251,6 +295,16 @@ def _rows(table: Table) -> int:
     return rows
 
 
+def _all_null(tables: Sequence[Table], names: Sequence[str]) -> set[str]:
+    """The columns that are null in every row of one of the tables: they can be compared whatever their type."""
+    found: set[str] = set()
+    for table in tables if names else ():
+        with reading(table.parts[0].name):
+            filled = table.frame.select(pl.col(names).is_not_null().any()).collect(engine="streaming")
+        found |= {name for name, any_value in zip(names, filled.row(0)) if not any_value}
+    return found
+
+
 def _unfit(before: pl.DataType, now: pl.DataType, *, named: bool) -> str:
     kinds = {_family(before), _family(now)}
     if len(kinds) > 1:
@@ -281,19 +335,17 @@ def _samples(reference: Table, current: Table, names: Sequence[str]) -> Iterator
     """Each column of both tables, read several at a time."""
     tables = (reference, current)
     rows = [_rows(table) for table in tables]
-    steps = [max(1, -(-count // SAMPLE)) for count in rows]
-    together = max(1, _CELLS // sum(-(-count // step) for count, step in zip(rows, steps)))
+    together = max(1, _CELLS // sum(min(count, SAMPLE) for count in rows))
     for start in range(0, len(names), together):
         some = names[start : start + together]
-        frames = [_sample(table, some, step) for table, step in zip(tables, steps)]
+        frames = [table.sample(some, SAMPLE, count) for table, count in zip(tables, rows)]
         for name in some:
             before, now = (frame.get_column(name) for frame in frames)
+            if now.null_count() == len(now):
+                now = now.cast(before.dtype)
+            elif before.null_count() == len(before):
+                before = before.cast(now.dtype)
             yield name, _comparable(before), _comparable(now)
-
-
-def _sample(table: Table, names: Sequence[str], step: int) -> pl.DataFrame:
-    with reading(table.parts[0].name):
-        return table.frame.select(pl.col(names).gather_every(step)).collect(engine="streaming")
 
 
 def _comparable(values: pl.Series) -> pl.Series:
@@ -344,10 +396,8 @@ def _numeric_bins(
 def _category_bins(
     before: Mapping[str, int], now: Mapping[str, int], *, numeric: bool
 ) -> tuple[list[str], list[np.ndarray[Any, Any]]]:
-    common = sorted((k for k in before if k != _NULL), key=lambda k: (-before[k], k))[:CATEGORIES]
-    # what is new is seen one by one too, as far as it goes
-    new = sorted((k for k in now if k not in before), key=lambda k: (-now[k], k))[:CATEGORIES]
-    labels = [*common, *(k for k in new if k != _NULL)]
+    pooled = {name: before.get(name, 0) + now.get(name, 0) for name in {**before, **now} if name != _NULL}
+    labels = sorted(pooled, key=lambda name: (-pooled[name], name))[:CATEGORIES]
     if numeric:
         labels.sort(key=float)
     counts = []

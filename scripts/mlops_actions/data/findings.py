@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from ..errors import Place
-from .tables import FILE, ROW, Part, Table
+from .tables import FILE, ROW, Part, Table, python_rows
 
 EXAMPLES = 20
 """Failing rows that are shown of each check."""
@@ -52,8 +52,9 @@ class Check:
 
     def show_rows(self, table: Table, rows: pl.DataFrame, columns: Sequence[str]) -> None:
         """Keep rows that were taken from `Table.rows` as examples, in their order, with the values of some columns."""
-        for row in rows.sort(FILE, ROW).head(EXAMPLES).iter_rows(named=True):
-            self.show(table.parts[row[FILE]], [row[ROW]], [together([row[name] for name in columns])])
+        first = rows.sort(FILE, ROW).head(EXAMPLES).select(FILE, ROW, *columns)
+        for file, row, *values in python_rows(first):
+            self.show(table.parts[file], [row], [together(values)])
 
 
 def together(values: Sequence[object]) -> object:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timezone
 from typing import Any, Literal
 
 import polars as pl
 
 from ..errors import BadInput
+from .checks import flat_columns
 from .keys import UniqueKey
 from .personal import Sampler
 from .profile import ColumnProfile, Profile
@@ -52,14 +53,14 @@ def infer(sources: Sequence[Source], strictness: Strictness = "normal") -> str:
         raise BadInput(f"The data has no rows: {sources[0].name}", fix="Give data to infer from")
     columns = profile.columns()
     personal = {one.column: one.why for one in sampler.judge()}
-    unique = _unique(table, columns) if strictness != "loose" else set()
+    unique, duplicates = _unique(table, columns) if strictness != "loose" else (set(), None)
     values = _few_values(table, [c for c in columns if c.name not in personal]) if strictness != "loose" else {}
     names = sources[0].name if len(sources) == 1 else f"{sources[0].name} and {len(sources) - 1} more"
     why = "" if strictness == "strict" else "  # true: no other columns"
     text = _HEAD.format(names=names, rows=rows, strict=str(strictness == "strict").lower(), why=why)
     for column in columns:
         text += _column(column, strictness, column.name in unique, values.get(column.name), personal.get(column.name))
-    return text + _rules(columns, rows, strictness, list(personal))
+    return text + _rules(columns, rows, strictness, list(personal), duplicates)
 
 
 def _column(
@@ -74,10 +75,14 @@ def _column(
     nulls = column.nulls or strictness == "loose" or (kind.is_float() and _has_nan(column))
     if nulls:
         rules.append("nullable: true")
-    if column.nulls:
+    if column.nulls == column.rows:
+        seen.append("every row is null: is it needed?")
+    elif column.nulls:
         seen.append(f"{column.nulls / column.rows:.2g} of the rows are null")
     if unique:
         rules.append("unique: true")
+    elif column.distinct == 1 and not column.nulls:
+        seen.append("constant: every row has the same value")
     elif column.distinct is not None:
         count = f"{column.distinct:,}" if column.exact else f"about {float(f'{column.distinct:.2g}'):,.0f}"
         seen.append(f"{count} values")
@@ -93,9 +98,13 @@ def _column(
     return f"  {_text(column.name)}: {{{', '.join(rules)}}}{' '.join(comment.splitlines())}\n"
 
 
-def _rules(columns: Sequence[ColumnProfile], rows: int, strictness: Strictness, personal: list[str]) -> str:
+def _rules(
+    columns: Sequence[ColumnProfile], rows: int, strictness: Strictness, personal: list[str], duplicates: int | None
+) -> str:
     least = {"loose": 1, "normal": max(1, rows // 2), "strict": max(1, rows * 9 // 10)}[strictness]
     lines = ["table:", f"  rows: {{min: {least}}}  # there were {rows:,}"]
+    if strictness != "loose":
+        lines += _wholes(columns, rows, strictness, duplicates)
     if time := next((c for c in columns if c.type in (pl.Date, pl.Datetime)), None):
         lines.append(f"  # freshness: {{column: {_text(time.name)}, max-age: 7d}}  # how old the newest row may be")
     if personal:
@@ -110,15 +119,49 @@ def _rules(columns: Sequence[ColumnProfile], rows: int, strictness: Strictness, 
     return "\n".join(lines) + "\n"
 
 
-def _unique(table: Table, columns: Sequence[ColumnProfile]) -> set[str]:
-    """Columns of which every value is there once; floats are not keys."""
+def _wholes(columns: Sequence[ColumnProfile], rows: int, strictness: Strictness, duplicates: int | None) -> list[str]:
+    """Rules of what goes wrong in a whole column or table: it is null, constant, or its rows are there twice."""
+    lines = []
+    nulls = [column for column in columns if 0 < column.nulls < column.rows]
+    if nulls:
+        lines.append("  nulls:  # the largest share of rows that may be null")
+        lines += [f"    {_text(c.name)}: {_share(c.nulls / c.rows, strictness)}" for c in nulls]
+    if duplicates is not None and duplicates <= rows / 2:
+        share = _share(duplicates / rows, strictness)
+        lines.append(f"  duplicates: {share}  # the largest share of rows that may be the same as another one")
+    # months and weekdays may be the same in all rows of another file, and flags too
+    varied = [
+        c.name for c in columns
+        if c.distinct and c.distinct - bool(c.nulls) > 1 and (c.type == pl.String or c.type.is_numeric())
+        and not (c.type.is_integer() and c.distinct <= FEW)
+    ]  # fmt: skip
+    if varied:
+        lines.append(f"  not-constant: [{', '.join(map(_text, varied))}]")
+    return lines
+
+
+def _share(seen: float, strictness: Strictness) -> float:
+    """A limit for a share: what was seen, or with room below 1."""
+    if strictness == "strict":
+        return math.ceil(seen * 10_000) / 10_000
+    return math.ceil(min(2 * seen + 0.05, (1 + seen) / 2) * 10_000) / 10_000
+
+
+def _unique(table: Table, columns: Sequence[ColumnProfile]) -> tuple[set[str], int | None]:
+    """Columns of which every value is there once (floats are not keys); without any, how many rows are there twice."""
     likely = [
         c for c in columns
         if c.rows > 1 and not c.type.is_float() and c.distinct and c.distinct > 0.8 * c.rows and not c.nulls
     ]  # fmt: skip
     keys = [UniqueKey(table, [column.name], None) for column in likely]
-    one_pass(table, keys)
-    return {column.name for column, key in zip(likely, keys) if not key.results()[0].failed}
+    flat = flat_columns(table)
+    whole = UniqueKey(table, flat, None, 1.0)
+    one_pass(table, [*keys, *([whole] if flat else [])])
+    unique = {column.name for column, key in zip(likely, keys) if not key.results()[0].failed}
+    if unique or not flat:
+        return unique, None
+    whole.results()
+    return unique, whole.shared
 
 
 def _few_values(table: Table, columns: Sequence[ColumnProfile]) -> dict[str, list[Any]]:
@@ -128,9 +171,8 @@ def _few_values(table: Table, columns: Sequence[ColumnProfile]) -> dict[str, lis
         and c.distinct <= FEW and c.distinct * _REPEATED <= c.rows and c.nulls < c.rows
         and not (c.type.is_integer() and _contiguous(c))  # a range says it
     ]  # fmt: skip
-    values = {name: table.frame.select(pl.col(name).drop_nulls().unique().sort()) for name in few}
-    frames = pl.collect_all(list(values.values()), engine="streaming")
-    return {name: frame.to_series().to_list() for name, frame in zip(values, frames)}
+    values = [pl.col(name).drop_nulls().unique().sort().implode() for name in few]
+    return dict(zip(few, table.frame.select(values).collect(engine="streaming").row(0) if few else []))
 
 
 def _limits(column: ColumnProfile, strictness: Strictness, unique: bool) -> tuple[Any, Any] | None:
@@ -139,6 +181,8 @@ def _limits(column: ColumnProfile, strictness: Strictness, unique: bool) -> tupl
     numeric = column.type.is_integer() or column.type.is_float()
     if low is None or not (numeric or column.type == pl.Datetime or column.type == pl.Date):
         return None
+    if not numeric and (isinstance(low, str) or isinstance(high, str)):
+        return None  # a year that Python does not have
     if isinstance(low, float) and (_has_nan(column) or not (math.isfinite(low) and math.isfinite(high))):
         return None
     if strictness == "strict":
@@ -174,8 +218,9 @@ def _rounded(value: object) -> str:
 
 def _text(value: object) -> str:
     """A value as YAML; a time as YAML's own."""
-    if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%d %H:%M:%S.%f").rstrip("0").rstrip(".")
+    if isinstance(value, datetime):  # the contract takes a time without a zone for UTC
+        moment = value.astimezone(timezone.utc) if value.tzinfo else value
+        return f"{moment:%Y}".zfill(4) + f"{moment:-%m-%d %H:%M:%S.%f}".rstrip("0").rstrip(".")
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, bool | int | float):
@@ -183,4 +228,9 @@ def _text(value: object) -> str:
     text = str(value)
     plain = text.replace("_", "a").isalnum() and text.isascii() and text[0].isalpha()
     words = {"yes", "no", "on", "off", "true", "false", "null", "y", "n"}
-    return text if plain and text.lower() not in words else json.dumps(text, ensure_ascii=False)
+    if plain and text.lower() not in words:
+        return text
+    # YAML takes more than JSON does for the end of a line
+    return "".join(
+        char if char.isprintable() else f"\\U{ord(char):08x}" for char in json.dumps(text, ensure_ascii=False)
+    )

@@ -62,8 +62,8 @@ class Rising:
             return
         key = frame.select(self._columns)
         ordered = all(kind.is_integer() or kind.is_temporal() or kind == pl.String for kind in key.dtypes)
-        first = key.row(0) if self._last is None else ()
-        self.holds = ordered and None not in first and self._rises(key)
+        nulls = self._last is None and any(column.null_count() for column in key.head(1))
+        self.holds = ordered and not nulls and self._rises(key)
         self.holds = self.holds and (self._last is None or self._rises(pl.concat([self._last, key.head(1)])))
         self._last = key.tail(1)
 
@@ -91,11 +91,18 @@ class UniqueKey:
         table: which has the columns.
         columns: together the key.
         place: the rule's.
+        duplicates: the share of rows that may share their key. If it is given, the key is whole rows.
     """
 
-    def __init__(self, table: Table, columns: Sequence[str], place: Place | None) -> None:
-        self._table, self._columns = table, list(columns)
+    def __init__(
+        self, table: Table, columns: Sequence[str], place: Place | None, duplicates: float | None = None
+    ) -> None:
+        self._table, self._columns, self._allowed = table, list(columns), duplicates or 0.0
         self._check = Check(", ".join(columns), "unique", place=place)
+        if duplicates is not None:
+            self._check = Check("", f"duplicates({duplicates:g})", place=place, shown=self._columns)
+        self.shared = 0
+        """Rows that share their key, once `results` was asked."""
         self._hashes: list[pl.Series] = []
         self._rising = Rising(self._columns)
         absent = [name for name in columns if name not in table.schema]
@@ -116,10 +123,10 @@ class UniqueKey:
             hashes = pl.concat(kept).sort()
             again = hashes.filter(hashes == hashes.shift(1))
             if len(again):
-                self._look_again(again.unique())
+                self._look_again(again.unique(), len(hashes))
         return [self._check]
 
-    def _look_again(self, suspects: pl.Series) -> None:
+    def _look_again(self, suspects: pl.Series, total: int) -> None:
         key, check = key_hash(self._columns), self._check
         rows = self._table.rows.select(*self._columns, FILE, ROW)
         if len(suspects) <= _LOOKED_AT:
@@ -136,8 +143,11 @@ class UniqueKey:
             many = int(grouped.select(pl.col("len").sum()).collect(engine="streaming").item())
             few = suspects.head(EXAMPLES).implode()
             found = rows.filter(key.is_in(few)).head(EXAMPLES).collect(engine="streaming")
-        check.failed, check.why = many, f"fails: {many:,} rows share their key" if many else ""
-        check.show_rows(self._table, found, self._columns)
+        self.shared = many
+        if many > self._allowed * total:
+            what = "are the same as another row" if check.shown else "share their key"
+            check.failed, check.why = many, f"fails: {many:,} rows {what}"
+            check.show_rows(self._table, found, self._columns)
 
 
 def is_known(

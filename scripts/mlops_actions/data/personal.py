@@ -24,6 +24,8 @@ _EMAIL = r"(?i)\b[a-z0-9._%+-]+@[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,}\b"
 _PHONE = r"^\s*(?:\+\d[\d ().-]{7,17}\d|\(\d{2,4}\)[\d .-]{6,12}\d|\d{3}[-. ]\d{3}[-. ]\d{4})\s*$"
 _IBAN = r"^[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?$"
 _CARD = r"^\s*\d(?:[ -]?\d){12,18}\s*$"
+_LIKELY = r"@|\d\D?\d"
+"""What every one of these has: most columns are told by one look."""
 _FEW = 0.01
 _MOST = 0.5
 """One in ten numbers passes Luhn's check by chance, so most of a column's must."""
@@ -83,6 +85,8 @@ def iban(text: str) -> bool:
 
 
 def _by_values(values: pl.Series) -> str:
+    total = len(values)
+    values = values.filter(values.str.contains(_LIKELY))
     if values.is_empty():
         return ""
     tests = (("e-mail addresses", _EMAIL, None, _FEW), ("telephone numbers", _PHONE, None, _MOST))
@@ -90,7 +94,7 @@ def _by_values(values: pl.Series) -> str:
     for what, pattern, check, least in (*tests, *tested):
         matching = values.filter(values.str.contains(pattern))
         count = sum(check(text) for text in matching) if check else len(matching)
-        share = count / len(values)
+        share = count / total
         if count and share >= least:
             return f"{share:.0%} of its values look like {what}"
     return ""

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from .tables import Batch
+from .tables import Batch, python_rows
 
 KEPT = 1024
 """Hashes that are kept of a column: so many distinct values are counted, more are estimated within about 3 %."""
@@ -48,6 +48,8 @@ class Profile:
         for number, (name, kind) in enumerate(schema.items()):
             column = pl.col(name)
             self._asked.append(column.null_count().alias(f"{number}:nulls"))
+            if kind.is_temporal():  # as numbers: Python does not have all times that a table can have
+                column = column.to_physical()
             if kind.is_numeric() or kind.is_temporal() or kind == pl.String:
                 self._asked += [column.min().alias(f"{number}:min"), column.max().alias(f"{number}:max")]
             if kind.is_numeric():
@@ -64,7 +66,13 @@ class Profile:
             distinct.update(hashes.get_column(name))
 
     def columns(self) -> list[ColumnProfile]:
-        """The columns, in the table's order."""
+        """The columns, in the table's order. No more rows can be taken after that."""
+        for column in self._columns.values():
+            if column.type.is_temporal() and column.least is not None:
+                # Python's times have no nanoseconds, and the greatest one is not to be less than it is
+                up = -column.greatest % 1000 if getattr(column.type, "time_unit", "") == "ns" else 0
+                least, greatest = column.least, column.greatest + up
+                column.least, column.greatest = (_moment(v, column.type) for v in (least, greatest))
         for name, distinct in self._distinct.items():
             self._columns[name].distinct, self._columns[name].exact = distinct.estimate()
         return list(self._columns.values())
@@ -80,6 +88,11 @@ def _merge(column: ColumnProfile, rows: int, found: Mapping[str, Any]) -> None:
     if found["mean"] is not None:
         before = column.mean or 0.0
         column.mean = before + (float(found["mean"]) - before) * new / (known + new)
+
+
+def _moment(number: int, kind: pl.DataType) -> Any:
+    """A time of a column by its number there; as text where Python has no such time."""
+    return python_rows(pl.DataFrame({"": pl.Series([number]).cast(kind)}))[0][0]
 
 
 def _hashed(kind: pl.DataType) -> bool:

@@ -11,7 +11,7 @@ import polars as pl
 from ..errors import BadInput, Place
 from .findings import EXAMPLES, shown, together
 from .keys import Rising, among, key_hash, precedes
-from .tables import FILE, ROW, Table, reading
+from .tables import FILE, ROW, Table, python_rows, reading
 
 _CELLS = 12_000_000  # values of both tables that are in memory at a time: the rest waits for its turn
 _OTHER = "\0other "
@@ -154,7 +154,7 @@ def _up_to(frame: pl.DataFrame, keys: Sequence[str], end: Sequence[Any]) -> int:
 
 def _need_unique(frame: pl.DataFrame, keys: Sequence[str], table: Table, place: Place | None) -> None:
     if frame.select(key_hash(keys).n_unique()).item() < frame.height and frame.n_unique(keys) < frame.height:
-        twice = frame.filter(pl.struct(keys).is_duplicated()).select(keys).row(0)
+        twice = python_rows(frame.filter(pl.struct(keys).is_duplicated()).select(keys).head(1))[0]
         what = f"The key {', '.join(keys)} does not name one row: {together(twice)} is there more than once"
         raise BadInput(f"{what} in {table.parts[0].name}", fix="Name more columns as the key", place=place)
 
@@ -182,7 +182,7 @@ def _count(
         room = EXAMPLES - len(change.examples)
         if len(rows) and room > 0:
             first = both[rows.head(room)].select(FILE, ROW, *keys, name, _OTHER + name)
-            for file, row, *key, before, after in first.iter_rows():
+            for file, row, *key, before, after in python_rows(first):
                 place = {"file": one.parts[file].name, "row": row + 1, "key": shown(together(key))}
                 change.examples.append(place | {"before": shown(before), "after": shown(after)})
 

@@ -37,6 +37,9 @@ Names = Annotated[list[str], BeforeValidator(_listed)]
 """One name, or a list of them."""
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=kebab)
 
@@ -145,11 +148,18 @@ class DriftLimits(_Part):
 class TableRules(_Part):
     """What is asked of the table as a whole.
 
-    `checks` are SQL expressions of a row's columns, by a name that says what they ask. As in SQL's CHECK, a row fails
-    where one is false, and passes where it is null.
+    Attributes:
+        nulls: the largest share of rows in which a column may be null, by column.
+        duplicates: the largest share of rows that may be the same as another row.
+        not_constant: columns that must have more than one value.
+        checks: SQL expressions of a row's columns, by a name that says what they ask. As in SQL's CHECK, a row fails
+            where one is false, and passes where it is null.
     """
 
     rows: Rows = Rows.model_validate({})
+    nulls: dict[str, Share] = {}
+    duplicates: Share | None = None
+    not_constant: Names = []
     freshness: Freshness | None = None
     forbidden: list[str] = []
     personal_data: PersonalData = PersonalData.model_validate({})

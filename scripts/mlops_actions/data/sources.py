@@ -22,12 +22,13 @@ class Source:
     path: Path
 
 
-def find(workspace: Workspace, patterns: Sequence[str]) -> list[Source]:
+def find(where: Workspace, patterns: Sequence[str]) -> list[Source]:
     """The files that the patterns name, in order, each once.
 
     A pattern is a path or glob in the consumer's folder, `store:path/with/*.parquet` in the store, or a URI
     (`file://`, `s3://`, `gs://`, `az://`) whose path may hold `*` and `?`. Remote objects are downloaded once a
-    version, to the cache.
+    version, to the cache. Of a folder all files are taken but those that are hidden, or are notes of the program that
+    wrote it (`.crc`, `_SUCCESS`, `_delta_log/`).
 
     Raises:
         BadInput: a pattern names nothing.
@@ -35,9 +36,11 @@ def find(workspace: Workspace, patterns: Sequence[str]) -> list[Source]:
     """
     found: dict[str, Source] = {}
     for pattern in patterns:
-        sources = _remote(workspace, pattern) if _is_remote(pattern) else _local(workspace.root, pattern)
+        sources = _remote(where, pattern) if _is_remote(pattern) else _local(where.root, pattern)
         if not sources:
-            raise BadInput(f"No file is at {pattern!r}", fix="Correct the path or pattern, or bring the data there")
+            raise BadInput(
+                f"No data file found at {pattern!r}", fix="Correct the path or pattern, or put the data there"
+            )
         found |= {source.name: source for source in sources}
     return list(found.values())
 
@@ -48,38 +51,48 @@ def _is_remote(pattern: str) -> bool:
 
 def _local(root: Path, pattern: str) -> list[Source]:
     # Path.glob knows no absolute patterns
-    matching = glob.glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207
-    names = sorted(matching) if glob.has_magic(pattern) else [pattern]
+    matching = [pattern] if (root / pattern).exists() else glob.glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207
+    names = sorted(matching)
     files = [Source(name, root / name) for name in names if (root / name).is_file()]
-    folders = [root / name for name in names if (root / name).is_dir()]
-    inside = sorted(file for folder in folders for file in folder.rglob("*") if file.is_file())
-    return files + [Source(str(file.relative_to(root)), file) for file in inside]
+    for folder in (root / name for name in names if (root / name).is_dir()):
+        inside = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+        kept = [file for file in inside if not any(map(_is_note, file.relative_to(folder).parts))]
+        files += [Source(str(file.relative_to(root) if file.is_relative_to(root) else file), file) for file in kept]
+    return files
 
 
-def _remote(workspace: Workspace, pattern: str) -> list[Source]:
+def _is_note(name: str) -> bool:
+    return name.startswith((".", "_")) and "=" not in name
+
+
+def _remote(where: Workspace, pattern: str) -> list[Source]:
     if pattern.startswith("file://"):
         local = file_path(pattern.replace("?", "%3F"))  # here it is no query but a wildcard
         return _local(Path("/"), str(local).lstrip("/"))
     if pattern.startswith("store:"):
-        store, path = workspace.store, pattern.removeprefix("store:").lstrip("/")
+        store, path = where.store, pattern.removeprefix("store:").lstrip("/")
     else:
         scheme, _, rest = pattern.partition("://")
         bucket, _, path = rest.partition("/")
-        store = Store(f"{scheme}://{bucket}", workspace.store_options)
+        store = Store(f"{scheme}://{bucket}", where.store_options)
+    folder = path.rstrip("/") + "/"
     parts = path.split("/")
     fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
-    entries = list(store.list("/".join(parts[:fixed])))
-    chosen = [e for e in entries if fnmatch.fnmatchcase(e.path, path) or e.path.startswith(path.rstrip("/") + "/")]
-    return [Source(f"{pattern.split(':')[0]}:{e.path}", _cached(workspace, store, e)) for e in chosen]
+    chosen = []
+    for entry in store.list("/".join(parts[:fixed])):
+        inside = entry.path.removeprefix(folder).split("/") if entry.path.startswith(folder) else None
+        if fnmatch.fnmatchcase(entry.path, path) or (inside and not any(map(_is_note, inside))):
+            chosen.append(entry)
+    return [Source(f"{pattern.split(':')[0]}:{entry.path}", _cached(where, store, entry)) for entry in chosen]
 
 
-def _cached(workspace: Workspace, store: Store, entry: Entry) -> Path:
+def _cached(where: Workspace, store: Store, entry: Entry) -> Path:
     if store.url.startswith("file://"):
         return file_path(store.uri(entry.path))
     name = hashlib.sha256(
-        f"{workspace.store_options.endpoint} {store.uri(entry.path)} {entry.version}".encode()
+        f"{where.store_options.endpoint} {store.uri(entry.path)} {entry.version}".encode()
     ).hexdigest()
-    target = workspace.cache / "objects" / name[:2] / f"{name}{Path(entry.path).suffix}"
+    target = where.cache / "objects" / name[:2] / f"{name}{Path(entry.path).suffix}"
     return target if target.exists() else store.get_file(entry.path, target)
 
 

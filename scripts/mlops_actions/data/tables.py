@@ -1,18 +1,29 @@
-"""Tables in files: Parquet, CSV, JSON lines and Arrow as one lazy polars table, read in batches of bounded size."""
+"""Tables in files: Parquet, CSV, JSON lines and Arrow as one lazy polars table, read in batches of bounded size.
+
+`year=2020/` in a file's path is a column, as Hive, Spark and Arrow write partitions, unless the file has it itself.
+A fixed offset (`+05:30`), for which polars has no time zone, is read as UTC: the moments are the same.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from functools import partial
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
+from urllib.parse import unquote
+from zoneinfo import ZoneInfo
+
+os.environ.setdefault("POLARS_IGNORE_TIMEZONE_PARSE_ERROR", "1")  # else it panics where a zone is a fixed offset
 
 import polars as pl
 
 from ..errors import BadInput, Place
+from .csv_faults import fault_at_start, find_fault
 from .sources import Source
 
 BATCH_CELLS = 4_000_000
@@ -33,6 +44,7 @@ _MARKS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"{": "jsonl"}
 _ISO_TIME = re.compile(
     r"\d{4}-\d\d-\d\d(?P<separator>[T ])\d\d:\d\d:\d\d(?:\.(?P<fraction>\d{1,9}))?(?P<utc>Z?)", re.ASCII
 )
+_NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _SECONDS = len("2013-01-01T05:00:00")
 _BOOLEANS = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
 
@@ -47,11 +59,13 @@ class Part:
             rows that are filtered out are never in memory.
         read: the same without numbers, and beside each column of `Table.texts` its cells as they were read, under
             `as_read(name)`.
+        csv: its path where it is CSV, whose faults can be looked for; else None.
     """
 
     name: str
     numbered: pl.LazyFrame
     read: pl.LazyFrame
+    csv: Path | None = None
 
     @property
     def frame(self) -> pl.LazyFrame:
@@ -76,7 +90,8 @@ class Table:
         parts: the files.
         schema: columns and types of the whole. Where files differ: all columns, each in the type that holds all.
         differences: how files differ from the first one, in words.
-        texts: columns that were read as text and then parsed, with the types that were asked for.
+        texts: columns that were read in another type (text, or numbers of files that differ) and then converted, with
+            the types that were asked for.
     """
 
     parts: list[Part]
@@ -99,12 +114,24 @@ class Table:
         """All rows, numbered."""
         return pl.concat(self.numbered)
 
+    def sample(self, columns: Sequence[str], most: int, rows: int) -> pl.DataFrame:
+        """Columns of about so many rows of which there are `rows`: drawn by a hash of their numbers.
+
+        The same rows each time; every k-th row would see one hour only of a table that has one row an hour.
+        """
+        frames = [part.numbered for part in self.parts]
+        if rows > most:
+            limit = int(most / rows * 2**64)
+            frames = [frame.filter(pl.col(ROW).hash(seed=number) < limit) for number, frame in enumerate(frames)]
+        with reading(self.parts[0].name):
+            return pl.concat([frame.select(columns) for frame in frames]).collect(engine="streaming")
+
     def batches(self) -> Iterator[Batch]:
         """The rows in order, with the columns of `Part.read`."""
         size = max(1_000, BATCH_CELLS // max(1, len(self.schema)))
         for part in self.parts:
             start = 0
-            with reading(part.name):
+            with reading(part.name, csv=part.csv):
                 for frame in part.read.collect_batches(chunk_size=size, maintain_order=True, engine="streaming"):
                     if frame.height:
                         yield Batch(part, start, frame)
@@ -133,19 +160,21 @@ def open_table(
     kept = [source for source in sources if not PurePath(source.name).name.startswith(("_", "."))]
     if not kept:
         raise BadInput("There is no data file among what was given", fix="Correct `data`")
-    frames, reads, schemas = [], [], []
-    texts: dict[str, pl.DataType] = {}
     # what nests is no cell of text
     types = {name: kind for name, kind in (types or {}).items() if not kind.is_nested()}
-    for source in kept:
-        own = {n: k for n, k in types.items() if lenient or not _parsed_at_once(k)}
-        raw = _scan(source, {**types, **dict.fromkeys(own, pl.String())})
-        with reading(source.name):
-            columns = raw.collect_schema() if _format(source) in _TEXT else {}
-            own = {name: kind for name, kind in own.items() if name in columns}
-            parsed = [_parsed(name, kind) for name, kind in own.items()]
-            frame = raw.with_columns(parsed)
-            read = raw.drop(ROW).with_columns(*parsed, *(pl.col(n).alias(as_read(n)) for n in own))
+    raws = [_open(source, types, lenient=lenient) for source in kept]
+    mixed = _mixed([raw.schema for raw in raws], types)
+    partitions = _partitions(kept, types)
+    frames, reads, schemas = [], [], []
+    texts: dict[str, pl.DataType] = {}
+    for raw, values in zip(raws, partitions):
+        own = raw.texts | {n: types[n] for n in mixed if raw.schema.get(n, types[n]) != types[n]}
+        parsed = [_parsed(n, k) if n in raw.texts else _converted(n, raw.schema[n], k) for n, k in own.items()]
+        cells = [_cells(n, raw.schema[n]).alias(as_read(n)) for n in own]
+        parsed += [value for name, value in values.items() if name not in raw.schema]
+        with reading(raw.source.name, csv=raw.csv):
+            frame = raw.frame.with_columns(parsed)
+            read = raw.frame.drop(ROW).with_columns(*parsed, *cells)
             schemas.append(dict(frame.drop(ROW).collect_schema()))
         frames.append(frame)
         reads.append(read)
@@ -160,9 +189,10 @@ def open_table(
             schema = dict(pl.concat(empty, how="diagonal_relaxed").collect_schema())
         numbered = {ROW: pl.get_index_type()} | schema
         frames = [_aligned(frame, {ROW, *own}, numbered) for frame, own in zip(frames, schemas)]
+    if len(kept) > 1:
         wide = schema | {as_read(name): pl.String() for name in texts}
         reads = [_aligned(read, read.collect_schema(), wide) for read in reads]
-    parts = [Part(source.name, frame, read) for source, frame, read in zip(kept, frames, reads)]
+    parts = [Part(raw.source.name, frame, read, raw.csv) for raw, frame, read in zip(raws, frames, reads)]
     return Table(parts, schema, differences, texts)
 
 
@@ -188,17 +218,140 @@ class UnreadableCells(BadInput):
 
 
 @contextmanager
-def reading(name: str, place: Place | None = None) -> Iterator[None]:
-    """Turn what polars raises on a file that it cannot read into ours."""
+def reading(name: str, place: Place | None = None, csv: Path | None = None) -> Iterator[None]:
+    """Turn what polars raises on a file that it cannot read into ours.
+
+    Args:
+        name: what messages call the file.
+        place: the rule's that named it.
+        csv: its path where it is CSV: then the line at fault is looked for.
+    """
     try:
         yield
     except pl.exceptions.NoDataError:
-        raise BadInput(f"The data file {name} is empty", fix="Look at the step that wrote it", place=place) from None
-    except (pl.exceptions.PolarsError, OSError) as error:
+        raise BadInput(f"The data file {name} is empty", fix="Check the step that wrote it", place=place) from None
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, OverflowError) as error:
+        unreadable = isinstance(error, pl.exceptions.ComputeError)
+        kind = UnreadableCells if unreadable else BadInput
+        fault = find_fault(csv, str(error)) if csv and unreadable else None
+        if fault:
+            told = fault.error(name)
+            raise kind(told.what, why=told.why, fix=told.fix, place=place or told.place) from error
         why = str(error).strip().split("\n")[0][:300]
-        fix = "Look at the step that wrote it"
-        kind = UnreadableCells if isinstance(error, pl.exceptions.ComputeError) else BadInput
-        raise kind(f"The data file {name} cannot be read", why=why, fix=fix, place=place) from error
+        raise kind(
+            f"The data file {name} cannot be read", why=why, fix="Check the step that wrote it", place=place
+        ) from error
+
+
+def python_rows(frame: pl.DataFrame) -> list[tuple[Any, ...]]:
+    """A few rows as Python's values; times that Python does not have (years past 9999) as text."""
+    try:
+        return frame.rows()
+    except (ValueError, OverflowError):
+        return frame.with_columns(pl.selectors.temporal().cast(pl.String)).rows()
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """A file as it is read, numbered, and which of its columns are text to be parsed, with the types asked for."""
+
+    source: Source
+    frame: pl.LazyFrame
+    schema: dict[str, pl.DataType]
+    texts: dict[str, pl.DataType]
+    csv: Path | None
+
+
+def _open(source: Source, types: Mapping[str, pl.DataType], *, lenient: bool) -> _Raw:
+    own = {n: k for n, k in types.items() if lenient or not _parsed_at_once(k)}
+    kind = _format(source)
+    csv = source.path if kind == "csv" else None
+    frame = _scan(source, kind, {**types, **dict.fromkeys(own, pl.String())})
+    with reading(source.name, csv=csv):
+        schema = dict(frame.drop(ROW).collect_schema())
+    for name in schema:
+        if name == "*" or (name.startswith("^") and name.endswith("$")):
+            why = "Such a name is a pattern of names to the library that reads it"
+            raise BadInput(f"The column {name!r} of {source.name} cannot be used", why=why, fix="Rename it")
+    if offsets := {n: k for n, k in schema.items() if isinstance(k, pl.Datetime) and named_zone(k) != k}:
+        frame = frame.with_columns(pl.col(name).cast(named_zone(k)) for name, k in offsets.items())
+        schema |= {name: named_zone(k) for name, k in offsets.items()}
+    return _Raw(source, frame, schema, {n: k for n, k in own.items() if kind in _TEXT and n in schema}, csv)
+
+
+def named_zone(kind: pl.DataType) -> pl.DataType:
+    """The type with UTC instead of a time zone that has no name, such as `+05:30`."""
+    if not isinstance(kind, pl.Datetime) or not kind.time_zone:
+        return kind
+    try:
+        ZoneInfo(kind.time_zone)
+    except (KeyError, ValueError, OSError):
+        return pl.Datetime(kind.time_unit, "UTC")
+    return kind
+
+
+def _mixed(schemas: Sequence[Mapping[str, pl.DataType]], types: Mapping[str, pl.DataType]) -> list[str]:
+    """Columns of numbers whose type differs between files, and that a contract gives one type of numbers.
+
+    pandas writes whole numbers with a gap as floats: months with and without one are the same column.
+    """
+    return [
+        name
+        for name, kind in types.items()
+        if kind.is_numeric()
+        and all(schema[name].is_numeric() for schema in schemas if name in schema)
+        and len({schema[name] for schema in schemas if name in schema}) > 1
+    ]
+
+
+def _cells(name: str, kind: pl.DataType) -> pl.Expr:
+    column = pl.col(name)
+    return (column.fill_nan(None) if kind.is_float() else column).cast(pl.String)
+
+
+def _converted(name: str, kind: pl.DataType, asked: pl.DataType) -> pl.Expr:
+    """A column of numbers in another type of numbers; null where it has no such number."""
+    column = pl.col(name).fill_nan(None) if kind.is_float() else pl.col(name)
+    if kind.is_float() and asked.is_integer():
+        column = pl.when(column == column.round()).then(column)
+    return column.cast(asked, strict=False).alias(name)
+
+
+def _partitions(sources: Sequence[Source], types: Mapping[str, pl.DataType]) -> list[dict[str, pl.Expr]]:
+    """The columns that files have by the folders they are in, for each file: whole numbers, dates, or text."""
+    found = []
+    for source in sources:
+        folders = PurePath(source.name.replace("\\", "/")).parts[:-1]
+        pairs = (part.partition("=") for part in folders if "=" in part.strip("="))
+        found.append({name: unquote(value) for name, _, value in pairs})
+    kinds = {}
+    for name in dict.fromkeys(name for values in found for name in values):
+        texts = [values[name] for values in found if name in values and values[name] != _NO_PARTITION]
+        kinds[name] = types.get(name) or _kind_of(texts)
+    return [
+        {name: _literal(name, values.get(name, _NO_PARTITION), kind) for name, kind in kinds.items() if name in values}
+        for values in found
+    ]
+
+
+def _kind_of(texts: Sequence[str]) -> pl.DataType:
+    if texts and all(re.fullmatch(r"-?(0|[1-9]\d{0,17})", text, re.ASCII) for text in texts):
+        return pl.Int64()
+    try:
+        return pl.Date() if texts and all(date.fromisoformat(text) for text in texts) else pl.String()
+    except ValueError:
+        return pl.String()
+
+
+def _literal(name: str, text: str, kind: pl.DataType) -> pl.Expr:
+    value = pl.lit(None if text == _NO_PARTITION else text, dtype=pl.String)
+    if kind == pl.Date:
+        value = value.str.to_date(strict=False)
+    elif isinstance(kind, pl.Datetime):
+        value = value.str.to_datetime(time_unit=kind.time_unit, time_zone=kind.time_zone, strict=False)
+    else:
+        value = value.cast(kind, strict=False)
+    return value.alias(name)
 
 
 def _format(source: Source) -> str:
@@ -216,10 +369,9 @@ def _format(source: Source) -> str:
     return kind
 
 
-def _scan(source: Source, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
-    kind = _format(source)
+def _scan(source: Source, kind: str, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
     if source.path.stat().st_size == 0:
-        raise BadInput(f"The data file {source.name} is empty", fix="Look at the step that wrote it")
+        raise BadInput(f"The data file {source.name} is empty", fix="Check the step that wrote it")
     with reading(source.name):
         if kind == "parquet":
             return pl.scan_parquet(source.path, hive_partitioning=False, glob=False, row_index_name=ROW)
@@ -229,6 +381,8 @@ def _scan(source: Source, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
             names = pl.scan_ndjson(source.path, infer_schema_length=10_000).collect_schema()
             own = {name: kind for name, kind in types.items() if name in names}  # it takes no others
             return pl.scan_ndjson(source.path, infer_schema_length=10_000, schema_overrides=own, row_index_name=ROW)
+        if fault := fault_at_start(source.path):
+            raise fault.error(source.name)
         return pl.scan_csv(
             source.path, infer_schema_length=10_000, schema_overrides=types, glob=False, row_index_name=ROW
         )

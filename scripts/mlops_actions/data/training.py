@@ -19,7 +19,7 @@ from .rules import HeldOut, Training
 from .tables import Table
 
 SAMPLE = 200_000
-"""Rows that a feature's power is measured on: every k-th, so that the answer is the same each time."""
+"""About so many rows a feature's power is measured on, see `Table.sample`."""
 CLASSES = 20
 """A label of numbers with more values than that is a quantity, and not a class."""
 _BINS = 64
@@ -86,15 +86,14 @@ def of_label(table: Table, contract: Contract) -> list[Check]:
     rows = int(table.frame.select(pl.len()).collect(engine="streaming").item())
     names = rules.features or [name for name, kind in table.schema.items() if _fit(kind)]
     names = [name for name in names if name != rules.label]
-    step = max(1, -(-rows // SAMPLE))
-    label = table.frame.select(pl.col(rules.label).gather_every(step)).collect(engine="streaming").to_series()
+    label = table.sample([rules.label], SAMPLE, rows).to_series()
     found = _balance(table, contract, rules)
     known = label.is_not_null()
     target = _Target(label.filter(known))
     if target.constant:
         return found
     for name in names:
-        feature = table.frame.select(pl.col(name).gather_every(step)).collect(engine="streaming").to_series()
+        feature = table.sample([name], SAMPLE, rows).to_series()
         value = target.power(feature.filter(known))
         check = Check(name, f"no_leak({rules.label})", place=contract.place("table", "training", "max-power"))
         if value > rules.max_power:

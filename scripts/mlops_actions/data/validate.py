@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -144,9 +144,16 @@ class _Asked:
     Args:
         table, contract: both.
         tables: the files of the other tables that the contract names.
+        profiled: the columns that are summarized; by default those that the contract needs.
     """
 
-    def __init__(self, table: Table, contract: Contract, tables: Mapping[str, Sequence[Source]]) -> None:
+    def __init__(
+        self,
+        table: Table,
+        contract: Contract,
+        tables: Mapping[str, Sequence[Source]],
+        profiled: Collection[str] | None = None,
+    ) -> None:
         self._table, self._contract = table, contract
         self._structure = checks.structure(table, contract) + training.structure(table, contract)
         others = {name: open_table(sources) for name, sources in tables.items()}
@@ -158,11 +165,15 @@ class _Asked:
         self._served = others[table_name(rules.serving.data)] if rules.serving else None
         self._rows = rowchecks.RowChecks(of_rows, table)
         self._unique = checks.unique_keys(table, contract)
-        self.collectors: list[Collector] = [self._rows, *self._unique]
+        needed = {*rules.nulls, *rules.not_constant} if profiled is None else profiled
+        self.profile = Profile({name: kind for name, kind in table.schema.items() if name in needed})
+        self.collectors: list[Collector] = [self._rows, *self._unique, self.profile]
 
     def results(self) -> list[Check]:
         """What was found, when all rows were taken."""
+        self.columns = self.profile.columns()
         found = self._structure + self._rows.results() + [check for key in self._unique for check in key.results()]
+        found += checks.of_profile(self.columns, self._contract)
         found += checks.sets_of_values(self._table, self._contract)
         found += checks.of_whole_table(self._table, self._of_table) + training.of_label(self._table, self._contract)
         return found + (_skew(self._table, self._contract, self._served) if self._served else [])
@@ -170,18 +181,18 @@ class _Asked:
 
 def _validate(request: Request, table: Table, say: Callable[[str], None]) -> Validation:
     contract = request.contract
-    asked = _Asked(table, contract, request.tables)
+    asked = _Asked(table, contract, request.tables, table.schema)
     print_ = _fingerprint(table, request.any_order)
-    sampler, profile = Sampler(table.schema), Profile(table.schema)
+    sampler = Sampler(table.schema)
     looks = request.personal_data != "off"
-    rows = one_pass(table, [print_, *asked.collectors, profile, *([sampler] if looks else [])])
+    rows = one_pass(table, [print_, *asked.collectors, *([sampler] if looks else [])])
     if not rows:
         names = ", ".join(part.name for part in table.parts[:3])
         raise BadInput(f"The data has no rows: {names}", fix="Look at the step that wrote it")
     files = "1 file" if len(table.parts) == 1 else f"{len(table.parts)} files"
     say(f"Read {rows:,} rows of {len(table.schema)} columns in {files}")
-    columns = profile.columns()
     found = asked.results() + checks.number_of_rows(contract, rows)
+    columns = asked.columns
     if rule := contract.rules.freshness:
         newest = next((column.greatest for column in columns if column.name == rule.column), None)
         found += checks.freshness(contract, newest, request.as_of)

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import metrics
-from .metrics import Task
+from .formulas import classes_of
+from .metric import Metric, Task
 
 DRAWS = 1_000
 ROWS = 5_000
-"""Rows that are drawn of at most; with more, an evenly spaced part of them stands for all."""
+"""Rows that are drawn of at most; of more, so many at random stand for all."""
 SEED = 20_130_101
 
 
@@ -55,13 +55,14 @@ class Comparison:
         return (self.gain if self.high is None else self.high) >= -allowed
 
 
-def recorded(metric: str, challenger: float, champion: float, note: str) -> Comparison:
+def recorded(metric: str, challenger: float, champion: float, note: str, *, higher_is_better: bool) -> Comparison:
     """Compare two values that were measured on different rows."""
-    return Comparison(metric, challenger, champion, _gain(metric, challenger, champion), note=note)
+    gain = challenger - champion if higher_is_better else champion - challenger
+    return Comparison(metric, challenger, champion, gain, note=note)
 
 
 def paired(
-    metric: str,
+    metric: Metric,
     task: Task,
     label: NDArray[Any],
     challenger: NDArray[Any],
@@ -71,30 +72,32 @@ def paired(
     seed: int = SEED,
 ) -> Comparison:
     """Compare two models' scores (or predicted classes, for metrics of classes) of the same rows."""
-
-    def measure(values: NDArray[Any], rows: NDArray[Any] | slice) -> float:
-        if metric in metrics.RANKED:
-            return metrics.RANKED[metric](label[rows], values[rows])
-        classes = (values[rows] >= 0.5).astype(float) if task == "binary" and values.dtype.kind == "f" else values[rows]
-        return metrics.compute(task, label[rows], None, classes).get(metric, float("nan"))
-
-    everything = slice(None)
-    new, old = measure(challenger, everything), measure(champion, everything)
-    pool = np.arange(len(label)) if len(label) <= ROWS else np.linspace(0, len(label) - 1, ROWS).astype(int)
+    if metric.of == "prediction":
+        label, challenger, champion = _classes(task, label, challenger, champion)
+    sign = 1.0 if metric.higher_is_better else -1.0
+    new, old = metric.function(label, challenger), metric.function(label, champion)
     random = np.random.default_rng(seed)
+    pool = np.arange(len(label)) if len(label) <= ROWS else random.choice(len(label), ROWS, replace=False)
     gains = []
     for _ in range(draws):
         rows = random.choice(pool, len(pool))
-        gains.append(_gain(metric, measure(challenger, rows), measure(champion, rows)))
+        gains.append(
+            sign * (metric.function(label[rows], challenger[rows]) - metric.function(label[rows], champion[rows]))
+        )
     known = np.array([gain for gain in gains if np.isfinite(gain)])
-    gain = _gain(metric, new, old)
+    gain = sign * (new - old)
     if not len(known):
-        return Comparison(metric, new, old, gain, rows=len(label), note="the interval is not defined on these rows")
+        note = "the interval is not defined on these rows"
+        return Comparison(metric.name, new, old, gain, rows=len(label), note=note)
     # a part of the rows has a wider interval than all of them: it is drawn in around the full gain
     shrink = np.sqrt(len(pool) / len(label))
     low, high = (float(gain + (q - known.mean()) * shrink) for q in np.percentile(known, [2.5, 97.5]))
-    return Comparison(metric, new, old, gain, low, high, float(np.mean(known < 0)), len(label))
+    return Comparison(metric.name, new, old, gain, low, high, float(np.mean(known < 0)), len(label))
 
 
-def _gain(metric: str, challenger: float, champion: float) -> float:
-    return challenger - champion if metrics.HIGHER_IS_BETTER.get(metric, True) else champion - challenger
+def _classes(task: Task, label: NDArray[Any], *sides: NDArray[Any]) -> list[NDArray[Any]]:
+    """Labels and predicted classes as numbers: names take long to compare a thousand times."""
+    if task == "binary":
+        return [label, *(classes_of(side) for side in sides)]
+    _, codes = np.unique(np.concatenate([label, *sides]), return_inverse=True)
+    return np.split(codes, len(sides) + 1)

@@ -8,46 +8,20 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from ..data.sources import Source
-from ..data.tables import read_table
 from ..errors import BadInput
+from ..suggest import did_you_mean
 from . import compare, metrics
 from .champion import Champion
 from .compare import Comparison
 from .gates import Gate, threshold_gates
-from .metrics import Task
+from .metric import METRICS, PRIMARY, Task, is_higher_better, unknown
+from .predictions import Columns, Predictions, read_predictions
 
-_CLASSES = 50
+_QUARTERED = 50
+"""A column of numbers with more values than that is sliced by quarters."""
 _TOLERANCE = 1e-3  # a metric that pipeline and predictions give may differ by rounding
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The names of the columns of a predictions file. `id` names a row in several files, or is ""."""
-
-    label: str = "label"
-    score: str = "score"
-    prediction: str = "prediction"
-    id: str = ""
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """A predictions file, read: arrays of one length; `score` or `prediction` may be None."""
-
-    frame: pl.DataFrame
-    task: Task
-    label: NDArray[Any]
-    score: NDArray[Any] | None
-    prediction: NDArray[Any] | None
-
-    def ranked(self, metric: str) -> NDArray[Any] | None:
-        """What the metric is computed of: the scores, or the predicted classes where it is of those."""
-        if metric in metrics.RANKED or self.prediction is None:
-            return self.score
-        return self.prediction
 
 
 @dataclass(frozen=True)
@@ -68,7 +42,7 @@ class Request:
 
     predictions: Source | None
     recorded: Mapping[str, float]
-    columns: Columns = Columns()
+    columns: Columns = field(default_factory=Columns)
     task: Task | Literal["auto"] = "auto"
     primary: str = ""
     thresholds: Mapping[str, str] = field(default_factory=dict)
@@ -85,7 +59,7 @@ class Evaluation:
     """What was found.
 
     Attributes:
-        task: of the predictions; "" without a file.
+        task: of the predictions; None without a file.
         metrics: recorded and computed ones; where both have a name, the computed.
         gates: each with its answer.
         primary: name of the primary metric.
@@ -93,10 +67,11 @@ class Evaluation:
         comparisons: with the champion.
         slices: metrics by slice.
         notes: what a reader should know.
+        unchecked: gates that were asked for and could not be checked, with the reason.
         predictions: for pictures.
     """
 
-    task: str
+    task: Task | None
     metrics: dict[str, float]
     gates: list[Gate]
     primary: str
@@ -104,6 +79,7 @@ class Evaluation:
     comparisons: list[Comparison]
     slices: list[dict[str, Any]]
     notes: list[str]
+    unchecked: list[str]
     predictions: Predictions | None = None
 
     @property
@@ -111,109 +87,66 @@ class Evaluation:
         """Gates that the model does not pass."""
         return [gate for gate in self.gates if not gate.passed]
 
+    @property
+    def checked(self) -> bool:
+        """Whether at least one gate was checked, and none that was asked for was left out."""
+        return bool(self.gates) and not self.unchecked
+
 
 def evaluate(request: Request) -> Evaluation:
     """Compute the metrics and ask each gate.
 
     Raises:
-        BadInput: the predictions cannot be read as asked, or there is nothing to evaluate.
+        BadInput: the predictions cannot be read as asked, there is nothing to evaluate, or a metric or the direction of
+            one is not known.
     """
     if request.predictions is None and not request.recorded:
         raise BadInput("There is nothing to evaluate", fix="Give `predictions` or `metrics`")
     read = read_predictions(request.predictions, request.columns, request.task) if request.predictions else None
+    task = read.task if read else None
     computed = metrics.compute(read.task, read.label, read.score, read.prediction) if read else {}
+    if read and not computed:
+        columns = f"{request.columns.score} or {request.columns.prediction}"
+        raise BadInput(
+            f"No metric of a {read.task} task can be computed",
+            why=f"The predictions lack the column {columns} that it needs",
+            fix="Set `task`, `score-column` or `prediction-column`",
+        )
     values = {**request.recorded, **computed}
     notes = [
         f"The pipeline says {name} {request.recorded[name]:.6g}, its predictions give {value:.6g}"
         for name, value in computed.items()
         if name in request.recorded and abs(request.recorded[name] - value) > _TOLERANCE * max(1.0, abs(value))
     ]
-    primary = request.primary or (metrics.PRIMARY[read.task] if read else next(iter(request.recorded)))
+    primary = request.primary or next((name for name in PRIMARY[task] if name in computed) if task else iter(values))
     if primary not in values:
-        raise BadInput(
-            f"There is no metric {primary!r}", why=f"There is: {', '.join(sorted(values))}", fix="Set `primary-metric`"
-        )
-    gates = threshold_gates(request.thresholds, values)
+        raise unknown(primary, values)
+    unchecked: list[str] = []
+    gates = threshold_gates(request.thresholds, values, task)
     base = metrics.baseline(read.task, read.label) if read else {}
     if request.beat_baseline and primary in base:
         gates.append(_baseline_gate(primary, values[primary], base[primary]))
-    comparisons = list(_against_champion(request, read, values, primary, notes))
+    comparisons = list(_against_champion(request, read, values, primary, unchecked))
     gates += [_champion_gate(c, request, primary) for c in comparisons]
     slices = list(_slices(read, request)) if read else []
     for part in slices:
         name = f"{part['column']}={part['value']}"
-        gates += threshold_gates(request.slice_thresholds, part["metrics"], "slice", name)
-    task = read.task if read else ""
-    return Evaluation(task, values, gates, primary, base, comparisons, slices, notes, read)
+        gates += threshold_gates(request.slice_thresholds, part["metrics"], task, "slice", name)
+    if request.slice_thresholds and not slices:
+        unchecked.append(f"No slice has {request.min_rows} rows or more" if request.slices else "No `slices` are named")
+    return Evaluation(task, values, gates, primary, base, comparisons, slices, notes, unchecked, read)
 
 
-def read_predictions(source: Source, columns: Columns, task: Task | Literal["auto"] = "auto") -> Predictions:
-    """Read a predictions file, and find out what its task is if that is not said.
-
-    Raises:
-        BadInput: no such columns, missing values, or labels that do not fit the task.
-    """
-    frame = read_table(source)
-    have = [name for name in (columns.score, columns.prediction) if name in frame.columns]
-    if columns.label not in frame.columns or not have:
-        need = columns.label if columns.label not in frame.columns else f"{columns.score} or {columns.prediction}"
-        known = ", ".join(frame.columns)
-        raise BadInput(
-            f"{source.name} has no column {need}", why=f"It has: {known}",
-            fix="Set `label-column`, `score-column` or `prediction-column`",
-        )  # fmt: skip
-    if frame.is_empty():
-        raise BadInput(f"{source.name} has no rows", fix="Look at the step that wrote it")
-    for name in (columns.label, *have):
-        count = frame.get_column(name).null_count()
-        if count:
-            raise BadInput(f"{source.name} has {count} rows without {name}", fix="Give each test row a value")
-    label = frame.get_column(columns.label)
-    found: Task = _task(label, columns.score in have) if task == "auto" else task
-    score = _numbers(frame, columns.score, source) if columns.score in have else None
-    prediction = frame.get_column(columns.prediction) if columns.prediction in have else None
-    if found == "multiclass":
-        classes = prediction.cast(pl.String).to_numpy() if prediction is not None else None
-        return Predictions(frame, found, label.cast(pl.String).to_numpy(), score, classes)
-    labels = _numbers(frame, columns.label, source)
-    if found == "binary" and not set(np.unique(labels)) <= {0.0, 1.0}:
-        raise BadInput(f"The labels of {source.name} are not 0 and 1", fix="Set `task`, or write them so")
-    own = _numbers(frame, columns.prediction, source) if prediction is not None else None
-    if found == "regression" and score is None:
-        score, own = own, None
-    return Predictions(frame, found, labels, score, own)
-
-
-def _task(label: pl.Series, scored: bool) -> Task:
-    if label.dtype == pl.Boolean:
-        return "binary"
-    if not label.dtype.is_numeric():
-        return "multiclass"
-    distinct = set(label.unique().to_list())
-    if distinct <= {0, 1}:
-        return "binary"
-    return "multiclass" if label.dtype.is_integer() and len(distinct) <= _CLASSES and not scored else "regression"
-
-
-def _numbers(frame: pl.DataFrame, name: str, source: Source) -> NDArray[np.float64]:
-    column = frame.get_column(name)
-    if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
-        raise BadInput(f"{name} in {source.name} is {column.dtype}, not a number", fix="Set `task`, or write numbers")
-    values: NDArray[np.float64] = column.cast(pl.Float64).to_numpy()
-    if not np.isfinite(values).all():
-        raise BadInput(f"{name} in {source.name} has values that are not finite", fix="Look at the model")
-    return values
-
-
-def _baseline_gate(metric: str, value: float, base: float) -> Gate:
-    sign = ">" if metrics.HIGHER_IS_BETTER.get(metric, True) else "<"
-    passed = value > base if sign == ">" else value < base
-    return Gate("baseline", metric, value, f"{sign} {base:.4g}", passed, "a predictor that knows no features")
+def _baseline_gate(name: str, value: float, base: float) -> Gate:
+    higher = is_higher_better(name)
+    limit = f"{'>' if higher else '<'} {base:.4g}"
+    passed = value > base if higher else value < base
+    return Gate("baseline", name, value, limit, passed, "a predictor that knows no features")
 
 
 def _champion_gate(comparison: Comparison, request: Request, primary: str) -> Gate:
     allowed = _allowed(request, comparison.metric, primary)
-    sign = ">=" if metrics.HIGHER_IS_BETTER.get(comparison.metric, True) else "<="
+    sign = ">=" if is_higher_better(comparison.metric, request.thresholds) else "<="
     limit = f"{sign} {comparison.champion:.4g}" + (f" within {allowed:g}" if allowed else "")
     note = comparison.note
     if comparison.low is not None and comparison.high is not None:
@@ -221,12 +154,12 @@ def _champion_gate(comparison: Comparison, request: Request, primary: str) -> Ga
     return Gate("champion", comparison.metric, comparison.challenger, limit, comparison.acceptable(allowed), note)
 
 
-def _allowed(request: Request, metric: str, primary: str) -> float:
-    return request.max_regression.get(metric, request.max_regression.get("*", 0.0) if metric == primary else 0.0)
+def _allowed(request: Request, name: str, primary: str) -> float:
+    return request.max_regression.get(name, request.max_regression.get("*", 0.0) if name == primary else 0.0)
 
 
 def _against_champion(
-    request: Request, read: Predictions | None, values: Mapping[str, float], primary: str, notes: list[str]
+    request: Request, read: Predictions | None, values: Mapping[str, float], primary: str, unchecked: list[str]
 ) -> Iterator[Comparison]:
     champion = request.champion
     if champion is None:
@@ -234,17 +167,18 @@ def _against_champion(
     pair = None
     if read and champion.predictions:
         pair = _pair(read, read_predictions(champion.predictions, request.columns, read.task), request.columns.id)
-    for metric in dict.fromkeys([primary, *(m for m in request.max_regression if m != "*")]):
-        if metric not in values:
-            raise BadInput(f"There is no metric {metric!r} to compare", fix="Correct `max-regression`")
-        both = [side.ranked(metric) for side in pair] if pair else []
-        if read and pair and metric in metrics.HIGHER_IS_BETTER and both[0] is not None and both[1] is not None:
-            yield compare.paired(metric, read.task, pair[0].label, both[0], both[1])
-        elif metric in champion.metrics:
+    for name in dict.fromkeys([primary, *(m for m in request.max_regression if m != "*")]):
+        if name not in values:
+            raise unknown(name, values)
+        higher, known = is_higher_better(name, request.thresholds), METRICS.get(name)
+        both = [side.values_of(known) for side in pair] if pair and known else [None]
+        if pair and known and both[0] is not None and both[1] is not None:
+            yield compare.paired(known, pair[0].task, pair[0].label, both[0], both[1])
+        elif name in champion.metrics:
             note = "recorded values: not measured on the same rows"
-            yield compare.recorded(metric, values[metric], champion.metrics[metric], note)
+            yield compare.recorded(name, values[name], champion.metrics[name], note, higher_is_better=higher)
         else:
-            notes.append(f"Version {champion.version} has no {metric} to compare with")
+            unchecked.append(f"Version {champion.version} has no {name} to compare with")
 
 
 def _pair(ours: Predictions, theirs: Predictions, key: str) -> tuple[Predictions, Predictions] | None:
@@ -255,27 +189,20 @@ def _pair(ours: Predictions, theirs: Predictions, key: str) -> tuple[Predictions
         rows = left.join(right, on=key, how="inner").sort("\0ours")
         if rows.height < len(ours.label) / 2:
             return None
-        pair = _take(ours, rows.get_column("\0ours")), _take(theirs, rows.get_column("\0theirs"))
+        pair = ours.take(rows.get_column("\0ours")), theirs.take(rows.get_column("\0theirs"))
     else:
         pair = ours, theirs
     same = len(pair[0].label) == len(pair[1].label) and bool((pair[0].label == pair[1].label).all())
-    return pair if same else None
-
-
-def _take(side: Predictions, rows: pl.Series) -> Predictions:
-    index = rows.to_numpy()
-    score = None if side.score is None else side.score[index]
-    prediction = None if side.prediction is None else side.prediction[index]
-    return Predictions(side.frame[index], side.task, side.label[index], score, prediction)
+    return pair if same and pair[0].positive == pair[1].positive else None
 
 
 def _slices(read: Predictions, request: Request) -> Iterator[dict[str, Any]]:
     for column in request.slices:
         if column not in read.frame.columns:
-            known = ", ".join(read.frame.columns)
-            raise BadInput(f"The predictions have no column {column!r}", why=f"They have: {known}", fix="Correct it")
+            what, fix = f"The predictions have no column {column!r}", did_you_mean(column, read.frame.columns)
+            raise BadInput(what, why=f"They have: {', '.join(read.frame.columns)}", fix=fix or "Correct `slices`")
         for value, rows in _groups(read.frame.get_column(column)):
-            part = _take(read, rows)
+            part = read.take(rows)
             if len(rows) >= request.min_rows:
                 found = metrics.compute(part.task, part.label, part.score, part.prediction)
                 yield {"column": column, "value": value, "rows": len(rows), "metrics": found}
@@ -284,7 +211,7 @@ def _slices(read: Predictions, request: Request) -> Iterator[dict[str, Any]]:
 def _groups(values: pl.Series) -> Iterator[tuple[str, pl.Series]]:
     """Row numbers by value, or by quarter for numbers of many values."""
     keys = values.cast(pl.String)
-    if values.dtype.is_numeric() and values.n_unique() > _CLASSES:
+    if values.dtype.is_numeric() and values.n_unique() > _QUARTERED:
         numbers = values.cast(pl.Float64)
         edges = np.unique(np.quantile(numbers.drop_nulls().to_numpy(), [0.25, 0.5, 0.75]))
         keys = numbers.cut(edges.tolist()).cast(pl.String)

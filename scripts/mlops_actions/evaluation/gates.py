@@ -13,13 +13,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from ..values import named_texts, read_yaml
+from .metric import METRICS, Task, find, unknown
 
 _LIMIT = re.compile(r"\s*(>=|<=|>|<|==)?\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 _LINE = re.compile(r"\s*([\w./-]+)\s*[:=]?\s*(>=|<=|>|<|==)\s*(\S+)\s*")
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "==": operator.eq,
 }  # fmt: skip
-_LOSSES = ("loss", "brier", "rmse", "mae", "mse", "mape", "error", "latency")
 Kind = Literal["threshold", "baseline", "champion", "slice"]
 
 
@@ -65,15 +65,23 @@ class Gate:
 
 
 def parse_limit(text: object, metric: str) -> Limit:
-    """A limit from text, or from a bare number: then the least that is good enough, or the most for an error.
+    """A limit from text, or from a bare number: then the least that is good enough, or the most where less is better.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not one, or a bare number is given for a metric whose direction is not known.
     """
     match = _LIMIT.fullmatch(str(text))
     if not match or isinstance(text, bool):
-        raise ValueError(f"{metric}: {text!r} is no limit; write one like '>= 0.65'")
-    sign = match[1] or ("<=" if any(word in metric for word in _LOSSES) else ">=")
+        raise ValueError(f"{metric}: {text!r} is not a limit; write one like '>= 0.65'")
+    sign = match[1]
+    if not sign:
+        known = find(metric)
+        if known is None:
+            listed = ", ".join(METRICS)
+            raise ValueError(
+                f"{metric}: {text} needs a sign, such as '>= {text}', because {metric} is none of {listed}"
+            )
+        sign = ">=" if known.higher_is_better else "<="
     return Limit(sign, float(match[2]))
 
 
@@ -113,14 +121,20 @@ Allowances = Annotated[dict[str, float], BeforeValidator(_parse_allowances)]
 
 
 def threshold_gates(
-    limits: Mapping[str, str], values: Mapping[str, float], kind: Kind = "threshold", of: str = ""
+    limits: Mapping[str, str], values: Mapping[str, float], task: Task | None, kind: Kind = "threshold", of: str = ""
 ) -> list[Gate]:
-    """Each limit against the metrics; a metric that is missing does not pass."""
+    """Each limit against the metrics. One that the task has, and these rows do not define, does not pass.
+
+    Raises:
+        BadInput: there is no such metric.
+    """
     gates = []
     for metric, text in limits.items():
         limit, value = parse_limit(text, metric), values.get(metric)
+        if value is None and not (metric in METRICS and task in METRICS[metric].tasks):
+            raise unknown(metric, values)
         passed = value is not None and limit.holds(value)
-        note = "" if value is not None else f"known: {', '.join(sorted(values)) or 'none'}"
+        note = "" if value is not None else "it is not defined on these rows, or the predictions lack its column"
         gates.append(Gate(kind, f"{of} {metric}".strip(), value, str(limit), passed, note))
     return gates
 

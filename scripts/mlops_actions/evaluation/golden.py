@@ -1,4 +1,7 @@
-"""A model in another environment: does it load there, and does it still say what it said when it was trained?"""
+"""Golden predictions: when a prediction agrees with one, and a model asked for them in another environment.
+
+test-model and deploy-model judge by the same rule, which is `agreement`.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ import json
 import math
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..errors import BadInput, MlopsError, Rejected, RemoteFailed
 from ..processes import end_group, own_group
@@ -24,6 +27,67 @@ _HOW = {
 
 
 @dataclass(frozen=True)
+class Tolerance:
+    """How far a prediction may be from the golden one: |is - expected| <= absolute + relative * |expected|."""
+
+    absolute: float = 1e-6
+    relative: float = 1e-5
+
+    def allowed(self, expected: object) -> float:
+        """The largest difference that is right."""
+        finite = isinstance(expected, int | float) and math.isfinite(expected)
+        return self.absolute + (self.relative * abs(float(cast(float, expected))) if finite else 0.0)
+
+    def __str__(self) -> str:
+        return f"{self.absolute:g} + {self.relative:g}·|expected|"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How predictions go with golden ones.
+
+    Attributes:
+        mismatches: (row from 1, expected, is) of all rows out of tolerance, the worst first.
+        worst: the largest difference; infinite for texts that differ, and where only one is a number.
+    """
+
+    mismatches: list[tuple[int, Any, Any]]
+    worst: float
+
+
+def agreement(expected: Sequence[Any], got: Sequence[Any], tolerance: Tolerance) -> Agreement:
+    """Compare predictions with golden ones, row by row; there is one of each."""
+    differences = [difference(e, g) for e, g in zip(expected, got, strict=True)]
+    bad = [i for i, (e, far) in enumerate(zip(expected, differences)) if far > tolerance.allowed(e)]
+    bad.sort(key=lambda i: -differences[i])
+    return Agreement([(i + 1, expected[i], got[i]) for i in bad], max(differences, default=0.0))
+
+
+def difference(expected: object, got: object) -> float:
+    """How far two predictions are apart: 0 for equal ones, infinite where only one is a number or texts differ.
+
+    NaN, which JSON has as null, equals NaN. Where one is a number, a text is read as one: the class "1" is a file's 1.
+    """
+    if isinstance(expected, str) and isinstance(got, str):
+        return 0.0 if expected == got else math.inf
+    one, other = _number(expected), _number(got)
+    if one is None or other is None:
+        return math.inf
+    if math.isnan(one) or math.isnan(other):
+        return 0.0 if math.isnan(one) and math.isnan(other) else math.inf
+    return 0.0 if one == other else abs(other - one)
+
+
+def _number(value: object) -> float | None:
+    if value is None:
+        return math.nan
+    try:
+        return float(value) if isinstance(value, int | float | str) else None
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True)
 class Request:
     """What to test.
 
@@ -35,7 +99,7 @@ class Request:
         hook: `file.py:function`, absolute, or "".
         root: the consumer's folder.
         environ: variables of the process.
-        absolute, relative: tolerances: |is - expected| <= absolute + relative * |expected|.
+        tolerance: how far a prediction may be off.
         repeats: how many single rows are timed.
         timeout: seconds for all of it.
     """
@@ -47,8 +111,7 @@ class Request:
     hook: str
     root: Path
     environ: Mapping[str, str]
-    absolute: float
-    relative: float
+    tolerance: Tolerance
     repeats: int
     timeout: float
 
@@ -59,8 +122,7 @@ class Tested:
 
     Attributes:
         rows: golden rows.
-        mismatches: (row from 1, expected, is) of all rows out of tolerance, the worst first.
-        worst: the largest absolute difference; infinite for texts that differ.
+        agreement: of the predictions with the golden ones.
         p50, p95: milliseconds for one row.
         throughput: rows a second, all at once.
         load_seconds: until the model was loaded.
@@ -69,8 +131,7 @@ class Tested:
     """
 
     rows: int
-    mismatches: list[tuple[int, Any, Any]]
-    worst: float
+    agreement: Agreement
     p50: float
     p95: float
     throughput: float
@@ -104,14 +165,10 @@ def test(request: Request) -> Tested:
         raise DoesNotWork(what, result["facts"], fix="Look at `predict`")
     if not expected:
         raise BadInput("The golden file has no rows", fix="Look at the step that wrote it")
-    differences = [difference(e, g) for e, g in zip(expected, got)]
-    bad = [i for i, (e, d) in enumerate(zip(expected, differences)) if not d <= _allowed(e, request)]
-    bad.sort(key=lambda i: -_severity(differences[i]))
     times = result["latencies_ms"]
     return Tested(
         rows=len(expected),
-        mismatches=[(i + 1, expected[i], got[i]) for i in bad],
-        worst=max(map(_severity, differences)),
+        agreement=agreement(expected, got, request.tolerance),
         p50=percentile(times, 50),
         p95=percentile(times, 95),
         throughput=result["rows_per_second"],
@@ -121,27 +178,9 @@ def test(request: Request) -> Tested:
     )
 
 
-def difference(expected: object, got: object) -> float:
-    """How far two predictions are apart: 0 for equal ones (NaN equals NaN), infinite for texts that differ."""
-    if isinstance(expected, int | float) and isinstance(got, int | float):
-        if math.isnan(expected) and math.isnan(got):
-            return 0.0
-        return 0.0 if expected == got else abs(got - expected)
-    return 0.0 if expected == got else math.inf
-
-
 def percentile(times: list[float], share: float) -> float:
     """The nearest-rank percentile of sorted values."""
     return times[max(0, math.ceil(share / 100 * len(times)) - 1)]
-
-
-def _severity(difference: float) -> float:
-    return math.inf if math.isnan(difference) else difference
-
-
-def _allowed(expected: object, request: Request) -> float:
-    size = abs(expected) if isinstance(expected, int | float) and math.isfinite(expected) else 0.0
-    return request.absolute + request.relative * size
 
 
 def _run(request: Request) -> dict[str, Any]:

@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 SUFFIXES = (".joblib", ".pkl", ".pickle")
+INDEX = re.compile(r"|Unnamed: 0|__index_level_\d+__")
+"""Names under which pandas writes an index of rows, which is not a feature, to CSV and Parquet."""
 WARM_UP = 5
 Predict = Callable[[Any], Any]
 
@@ -43,8 +45,8 @@ def main(request_file: str, result_file: str) -> None:
             stage = "golden"
             rows, expected = golden(Path(request["golden"]), request["score"], features)
             stage = "predict"
-            result["predictions"] = plain(predict(rows))
-            result["expected"] = expected
+            rows, predictions = asked(predict, rows, len(expected), table_only=bool(request["hook"]))
+            result["predictions"], result["expected"] = predictions, expected
         # an estimator repeats what it warns of at each call
         result["warnings"] = list(dict.fromkeys(str(item.message) for item in caught))[:10]
         stage = "latency"
@@ -119,15 +121,40 @@ def golden(file: Path, score: str, features: list[str] | None) -> tuple[Any, lis
         if parquet(file):
             raise
         with file.open(newline="", encoding="utf-8") as stream:
-            listed = list(csv.DictReader(stream))
+            listed = [{k: v for k, v in row.items() if not INDEX.fullmatch(k)} for row in csv.DictReader(stream)]
         return listed, [float(row.pop(score)) for row in listed]
     table = pandas.read_parquet(file) if parquet(file) else pandas.read_csv(file)
     if score not in table.columns:
         raise KeyError(f"the golden file has no column {score!r}; it has {', '.join(map(str, table.columns))}")
     expected = plain(table[score])
     known = [name for name in features or [] if name in table.columns]
-    rows = table[known] if known and len(known) == len(features or []) else table.drop(columns=[score])
-    return rows, expected
+    if known and len(known) == len(features or []):
+        return table[known], expected
+    return table.drop(columns=[score, *(name for name in table.columns if INDEX.fullmatch(str(name)))]), expected
+
+
+def asked(predict: Predict, rows: Any, count: int, *, table_only: bool) -> tuple[Any, list[Any]]:
+    """The rows as the model takes them, and its predictions: a table, or the one column of texts as a series.
+
+    A model of texts (a vectorizer) takes the names of a table's columns for its rows. `table_only`: the model is a
+    function of ours to call, which is promised a table.
+    """
+    ways = [rows]
+    if not table_only and getattr(rows, "shape", (0, 0))[1] == 1 and rows.dtypes.iloc[0].kind not in "biufcmM":
+        ways.insert(0 if count == 1 else 1, rows.iloc[:, 0])
+    failure: Exception | None = None
+    found: list[Any] = []
+    for way in ways:
+        try:
+            found = plain(predict(way))
+        except Exception as error:
+            failure = failure or error
+            continue
+        if len(found) == count:
+            return way, found
+    if failure and not found:
+        raise failure
+    return rows, found
 
 
 def parquet(file: Path) -> bool:

@@ -13,8 +13,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from . import metrics
-from .evaluate import Predictions
+from . import formulas, metrics
+from .predictions import Predictions
 
 BLUE, GREY, RED = "#0969da", "#8c959f", "#cf222e"
 _POINTS = 5_000
@@ -62,7 +62,7 @@ def _roc(axis: Axes, label: metrics.Array, score: metrics.Array) -> None:
     x, y = roc(label, score)
     axis.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
     axis.plot(x, y, color=BLUE)
-    _finish(axis, f"ROC, area {metrics.auc(label, score):.3f}", "false positive rate", "true positive rate")
+    _finish(axis, f"ROC, area {formulas.auc(label, score):.3f}", "false positive rate", "true positive rate")
     axis.set_aspect("equal")
 
 

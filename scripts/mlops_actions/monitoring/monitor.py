@@ -17,7 +17,9 @@ from ..data.tables import open_table
 from ..data.validate import fingerprint
 from ..errors import BadInput
 from ..evaluation import metrics
-from ..evaluation.evaluate import Columns, read_predictions
+from ..evaluation.metric import PRIMARY, is_higher_better
+from ..evaluation.predictions import Columns, read_predictions
+from ..suggest import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Quality:
-    """A metric in use against the registered one; `worse` when the loss is more than is allowed."""
+    """A metric in use against the registered one; `worse` when the loss is more than is allowed, `task` in words."""
 
     metric: str
     live: float
     registered: float
     rows: int
     worse: bool
+    task: str
 
 
 @dataclass(frozen=True)
@@ -143,10 +146,13 @@ def _quality(request: Request) -> Quality:
     assert request.predictions is not None
     read = read_predictions(request.predictions, request.prediction_columns)
     live = metrics.compute(read.task, read.label, read.score, read.prediction)
-    name = request.metric or metrics.PRIMARY[read.task]
-    if name not in live or name not in request.registered:
-        known = ", ".join(sorted(set(live) & set(request.registered))) or "none"
-        raise BadInput(f"The metric {name!r} is not both registered and live", why=f"Both: {known}", fix="Set `metric`")
-    sign = 1 if metrics.HIGHER_IS_BETTER.get(name, True) else -1
-    loss = sign * (request.registered[name] - live[name])
-    return Quality(name, live[name], request.registered[name], len(read.label), loss > request.max_regression)
+    both = [name for name in live if name in request.registered]
+    name = request.metric or next((n for n in PRIMARY[read.task] if n in both), PRIMARY[read.task][0])
+    if name not in both:
+        why = f"Live: {', '.join(live) or 'none'}; registered: {', '.join(request.registered) or 'none'}"
+        raise BadInput(f"The metric {name!r} is not both registered and live", why=why, fix=did_you_mean(name, both))
+    loss = request.registered[name] - live[name]
+    loss = loss if is_higher_better(name) else -loss
+    return Quality(
+        name, live[name], request.registered[name], len(read.label), loss > request.max_regression, read.task_in_words
+    )

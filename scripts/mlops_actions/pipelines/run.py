@@ -25,7 +25,7 @@ def check_role(pipeline: Pipeline, role: str, named: str, place: Place) -> None:
         raise BadInput(
             f"`{role}-artifact`: no task of the pipeline {pipeline.name!r} makes an artifact {named!r}",
             why=f"They make: {', '.join(dict.fromkeys(names)) or 'none'}",
-            fix=did_you_mean(named, names) or f"Correct `{role}-artifact`",
+            fix=did_you_mean(named, names, f"Correct `{role}-artifact`"),
             place=place,
         )
 

@@ -92,7 +92,7 @@ class Evidence(_Stored):
 
     action: str
     variant: str = ""
-    verdict: Literal["passed", "rejected", "bad-input", "failed", "cancelled"]
+    verdict: Literal["passed", "unchecked", "rejected", "bad-input", "failed", "cancelled"]
     reason: str = ""
     key: str = ""
     run: str = ""

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import BadInput, Place
+from ..inputs import kebab
 from ..yaml_io import load_yaml
 from .manifest import Evidence, Manifest
 
@@ -28,12 +29,15 @@ class Policy(BaseModel):
 
     Attributes:
         requires: actions that must have passed for these bytes, in each environment where they ran.
+        accept_unchecked: of these, the actions for which it is enough that nothing was checked; in the file
+            `accept-unchecked`.
         metrics: limits by metric's name; a metric that the version does not have breaks its limit.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=kebab)
 
     requires: list[str] | None = None
+    accept_unchecked: list[str] = []
     metrics: dict[str, Limits] = Field(default_factory=dict)
 
 
@@ -68,7 +72,7 @@ def read_policy(path: Path) -> Policy:
         key = ".".join(str(part) for part in first["loc"]) or "the file"
         raise BadInput(
             f"The policy {path.name}: `{key}`: {first['msg']}",
-            fix="It may have `requires` (a list of actions) and `metrics` (name: {min, max})",
+            fix="It may have `requires` and `accept-unchecked` (lists of actions), `metrics` (name: {min, max})",
             place=Place(path.name),
         ) from None
 
@@ -88,7 +92,8 @@ def judge(policy: Policy, requires: Sequence[str], manifest: Manifest, evidence:
             answers.append(Answer(action, False, "it was never run for these bytes"))
         for item in own:
             name = f"{action} ({item.variant})" if item.variant else action
-            answers.append(Answer(name, item.verdict == "passed", item.reason or item.verdict))
+            met = item.verdict == "passed" or (item.verdict == "unchecked" and action in policy.accept_unchecked)
+            answers.append(Answer(name, met, item.reason or item.verdict))
     for metric, limits in policy.metrics.items():
         value = manifest.metrics.get(metric)
         for sign, limit in (("≥", limits.min), ("≤", limits.max)):

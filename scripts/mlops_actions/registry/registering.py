@@ -208,4 +208,4 @@ def _last(records: Sequence[Record], action: str) -> Record | None:
 
 def _outputs(records: Sequence[Record], action: str) -> dict[str, Any]:
     record = _last(records, action)
-    return record.outputs if record and record.verdict in ("passed", "rejected") else {}
+    return record.outputs if record and record.verdict in ("passed", "unchecked", "rejected") else {}

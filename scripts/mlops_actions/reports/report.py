@@ -51,10 +51,11 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """`passed`, or what is worst."""
+        """`passed`, or what is worst. Of jobs that all went well `unchecked` is the worst."""
         worst = next((verdict for verdict in reversed(_FAILED) if any(r.verdict == verdict for r in self.failed)), "")
         broken = any(result in ("failure", "cancelled") for result in self.jobs.values())
-        return worst or ("failed" if broken else "passed")
+        unchecked = any(record.verdict == "unchecked" for record in self.records)
+        return worst or ("failed" if broken else "unchecked" if unchecked else "passed")
 
     @property
     def headline(self) -> str:
@@ -65,6 +66,8 @@ class Report:
         lost = [name for name, result in self.jobs.items() if result in ("failure", "cancelled")]
         if lost:
             return f"The job {lost[0]} ended with {self.jobs[lost[0]]} and left no record: see its log"
+        if unchecked := [record for record in self.records if record.verdict == "unchecked"]:
+            return f"{unchecked[0].action}: {unchecked[0].reason}"
         last = [
             r for r in self.records if r.action in ("deploy-model", "promote-model", "register-model", "evaluate-model")
         ]

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from ..records import Record
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_SIGNS = {"passed": "✅", "rejected": "❌", "bad-input": "⚠️", "failed": "⚠️", "cancelled": "⏹️", "skipped": "➖"}
+_SIGNS = {
+    "passed": "✅",
+    "unchecked": "⚪",
+    "rejected": "❌",
+    "bad-input": "⚠️",
+    "failed": "⚠️",
+    "cancelled": "⏹️",
+    "skipped": "➖",
+}
 _URL = re.compile(r"(https?://[^\s<>]*[^\s<>.,;:!?)\]}'\"`])")
 
 

@@ -57,7 +57,7 @@ def execute(
     record = record_of(action.name, started, monotonic() - began, result).model_copy(
         update={
             "run": step.run if step else "",
-            "verdict": "failed" if isinstance(error, ComponentFailed) else _VERDICTS.get(code, "cancelled"),
+            "verdict": _verdict(code, error, result),
             "source": context.source(),
             "inputs": public_inputs(inputs),
             "problem": problem_of(error) if error else None,
@@ -68,7 +68,9 @@ def execute(
     unkept = _keep(record, step)
     error = error or unkept
     code = error.exit_code if error else code
-    if record.verdict == "passed" and record.reason:
+    if record.verdict == "unchecked":
+        console.warning(f"{record.action}: {record.reason}")
+    elif record.verdict == "passed" and record.reason:
         console.say(f"{record.action}: {record.reason} ({record.seconds:.1f} s)")
     _finish(record, console)
     if error:
@@ -76,6 +78,14 @@ def execute(
     elif code:
         console.failure(Rejected(record.reason or f"{record.action} says no", place=result.place if result else None))
     return code
+
+
+def _verdict(code: int, error: MlopsError | None, result: Result[Any] | None) -> Verdict:
+    if isinstance(error, ComponentFailed):
+        return "failed"
+    if result and not code and not result.checked:
+        return "unchecked"
+    return _VERDICTS.get(code, "cancelled")
 
 
 def prepare(

@@ -26,6 +26,7 @@ class Result(Generic[O]):
         origin: of a result that was found, when and in which run it was made.
         reusable: whether the same work, asked for again, may be given this result.
         place: where the annotation stands when the answer is no.
+        checked: False when a gate that was asked for checked nothing: the answer is not no, and not yes.
     """
 
     outputs: O
@@ -38,3 +39,4 @@ class Result(Generic[O]):
     origin: str = ""
     reusable: bool = True
     place: Place | None = None
+    checked: bool = True

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..evaluation.golden import Tolerance
+
 
 @dataclass(frozen=True)
 class Golden:
@@ -14,12 +16,12 @@ class Golden:
     Attributes:
         inputs: the rows, as tensors of the Open Inference Protocol, a column each.
         scores: the expected score of each row: a number, or a class by name.
-        tolerance: how far a score may be off, absolute or relative.
+        tolerance: how far a score may be off.
     """
 
     inputs: list[dict[str, Any]]
     scores: list[float] | list[str]
-    tolerance: float
+    tolerance: Tolerance
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Served:
         max_difference: of a score from the expected one.
         latency: median seconds of an answer to one row.
         output: the model's output that was asked for: `predict_proba` or `predict`.
+        content_type: how it took the rows, see `protocol.body`.
         log: the last lines of the server's log, when it failed.
     """
 
@@ -80,6 +83,7 @@ class Served:
     max_difference: float = 0.0
     latency: float = 0.0
     output: str = "predict"
+    content_type: str = "pd"
     log: str = ""
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from ..data.sources import Source
-from ..data.tables import read_table
+from ..data.tables import read_table, reading
 from ..errors import BadInput
+from ..evaluation.golden import Tolerance
+from ..evaluation.golden_worker import INDEX, parquet
 from .engine import Golden
 
 MOST = 1000
@@ -27,11 +31,16 @@ _TYPES = {
     pl.Float64: "FP64",
     pl.Boolean: "BOOL",
 }
+_NULLS = ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A",
+          "NA", "NULL", "NaN", "None", "n/a", "nan", "null")  # fmt: skip
+"""What pandas takes for no value in CSV, and so does the model when it is trained and tested."""
 _TEXTS = (pl.String, pl.Categorical, pl.Enum)
 
 
-def read_golden(path: Path, tolerance: float, score: str = "score") -> Golden:
-    """Read a file of feature columns and a column of expected scores.
+def read_golden(path: Path, tolerance: Tolerance, score: str = "score") -> Golden:
+    """Read a file of feature columns and a column of expected scores, as test-model reads it with pandas.
+
+    An index that pandas wrote is not a feature, and an empty cell of a score stands for NaN.
 
     Args:
         path: Parquet or CSV; a name without a suffix is told by its first bytes.
@@ -41,26 +50,29 @@ def read_golden(path: Path, tolerance: float, score: str = "score") -> Golden:
     Raises:
         BadInput: it cannot be read, has no such column, or a column of a type that the protocol does not have.
     """
-    frame = read_table(Source(_named(path), path)).head(MOST)
+    frame = _read(path).head(MOST)
     if score not in frame.columns:
         raise BadInput(
             f"The golden file {path.name} has no column {score!r}",
             why=f"It has: {', '.join(frame.columns)}",
             fix="Write the model's features and its `score` for each row to it",
         )
-    scores = frame[score].cast(pl.String if frame[score].dtype in _TEXTS else pl.Float64)
-    if not frame.height or scores.null_count():
+    texts = frame[score].dtype in _TEXTS
+    scores = frame[score].cast(pl.String if texts else pl.Float64)
+    if not frame.height or scores.null_count() == len(scores) or (texts and scores.null_count()):
         raise BadInput(f"The golden file {path.name} has {'rows without a score' if frame.height else 'no rows'}")
-    columns = [frame[name] for name in frame.columns if name != score]
+    if not texts:
+        scores = scores.fill_null(math.nan)
+    columns = [frame[name] for name in frame.columns if name != score and not INDEX.fullmatch(name)]
     return Golden([_tensor(column) for column in columns], scores.to_list(), tolerance)
 
 
-def _named(path: Path) -> str:
-    """A name that tells the format."""
-    if path.suffix:
-        return path.name
-    with path.open("rb") as file:
-        return path.name + (".parquet" if file.read(4) == b"PAR1" else ".csv")
+def _read(path: Path) -> pl.DataFrame:
+    with reading(path.name):
+        if not parquet(path):
+            return pl.read_csv(path, null_values=list(_NULLS), infer_schema_length=None)
+        index = json.loads(pl.read_parquet_metadata(path).get("pandas") or "{}").get("index_columns") or []
+        return read_table(Source(f"{path.name}.parquet", path)).drop([name for name in index if isinstance(name, str)])
 
 
 def _tensor(column: pl.Series) -> dict[str, Any]:

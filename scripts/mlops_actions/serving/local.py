@@ -132,6 +132,7 @@ class LocalServing:
             max_difference=answered.max_difference,
             latency=answered.latency,
             output=answered.output,
+            content_type=answered.content_type,
         )
 
     def _sweep(self, folder: Path, kept: set[int]) -> None:

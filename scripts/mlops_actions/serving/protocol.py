@@ -6,7 +6,6 @@ https://github.com/kserve/open-inference-protocol · repository extension: Trito
 from __future__ import annotations
 
 import json
-import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
+from ..evaluation.golden import agreement
 from .engine import Golden
 
 _OPEN = build_opener(ProxyHandler({}))  # a proxy of the machine's has no business between it and its own server
@@ -31,12 +31,14 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Answered:
-    """The golden requests' outcome: rows asked, the largest difference, median seconds for one row, which output."""
+    """The golden requests' outcome: rows asked, the largest difference, median seconds for one row, which output, how
+    the rows were sent."""
 
     rows: int = 0
     max_difference: float = 0.0
     latency: float = 0.0
     output: str = "predict"
+    content_type: str = "pd"
 
 
 class Client:
@@ -60,13 +62,13 @@ class Client:
             return False
         return True
 
-    def infer(self, model: str, inputs: Sequence[dict[str, Any]], output: str) -> list[Any]:
+    def infer(self, model: str, inputs: Sequence[dict[str, Any]], output: str, content_type: str = "pd") -> list[Any]:
         """What the model gives for the inputs, a value or a list of values a row.
 
         Raises:
             Refused: the server does not answer that.
         """
-        answer = self._call(f"/v2/models/{model}/infer", body(inputs, output))
+        answer = self._call(f"/v2/models/{model}/infer", body(inputs, output, content_type))
         outputs = answer.get("outputs") if isinstance(answer, dict) else None
         if not outputs:
             raise Refused(200, "The answer has no outputs")
@@ -92,42 +94,55 @@ class Client:
         Raises:
             Refused: the server does not answer, or a score is further off than the tolerance.
         """
-        output = self._output(model, golden)
-        scores = [_score(row) for row in self.infer(model, golden.inputs, output)]
+        output, content_type, scores = self._scores(model, golden)
         if len(scores) != len(golden.scores):
             raise Refused(200, f"{len(golden.scores)} golden rows were asked, and {len(scores)} were answered")
-        expected: list[float | str] = [*golden.scores]
-        differences = [_difference(*pair) for pair in zip(scores, expected)]
-        off = [i for i, far in enumerate(differences) if far > _allowed(expected[i], golden.tolerance)]
-        if off:
-            i = max(off, key=differences.__getitem__)
+        found = agreement(golden.scores, scores, golden.tolerance)
+        if found.mismatches:
+            row, expected, got = found.mismatches[0]
             raise Refused(
                 200,
-                f"{len(off)} of {len(scores)} golden predictions differ: row {i + 1} should be"
-                f" {_short(expected[i])} and is {_short(scores[i])}",
+                f"{len(found.mismatches)} of {len(scores)} golden predictions differ: row {row} should be"
+                f" {_short(expected)} and is {_short(got)}",
             )
-        return Answered(
-            len(scores),
-            max(differences),
-            self._latency(model, golden, output),
-            output,
-        )
+        latency = self._latency(model, golden, output, content_type)
+        return Answered(len(scores), found.worst, latency, output, content_type)
 
-    def _output(self, model: str, golden: Golden) -> str:
+    def _scores(self, model: str, golden: Golden) -> tuple[str, str, list[Any]]:
+        """The golden rows' scores, which output has them, and how the model takes rows: as a table, or as texts."""
+        texts = len(golden.inputs) == 1 and golden.inputs[0].get("parameters") == {"content_type": "str"}
+        ways = ["pd"] if not texts else ["str", "pd"] if len(golden.scores) == 1 else ["pd", "str"]
+        failure: Refused | None = None
+        found: tuple[str, str, list[Any]] | None = None
+        for way in ways:
+            try:
+                output = self._output(model, golden, way)
+                found = output, way, [_score(row) for row in self.infer(model, golden.inputs, output, way)]
+            except Refused as error:
+                failure = failure or error
+                continue
+            if len(found[2]) == len(golden.scores):
+                break
+        if found is None:
+            assert failure is not None
+            raise failure
+        return found
+
+    def _output(self, model: str, golden: Golden, content_type: str) -> str:
         """The output that has the score: `predict_proba` of a classifier of two classes; else `predict`."""
         try:
-            first = self.infer(model, rows(golden.inputs, 0, 1), "predict_proba")[0]
+            first = self.infer(model, rows(golden.inputs, 0, 1), "predict_proba", content_type)[0]
         except Refused as error:
             if error.status == 400 and "do not support" in str(error):
                 return "predict"
             raise
         return "predict_proba" if isinstance(first, list) and len(first) == 2 else "predict"
 
-    def _latency(self, model: str, golden: Golden, output: str) -> float:
+    def _latency(self, model: str, golden: Golden, output: str, content_type: str) -> float:
         times = []
         for i in range(min(_SINGLE, len(golden.scores))):
             began = time.perf_counter()
-            self.infer(model, rows(golden.inputs, i, i + 1), output)
+            self.infer(model, rows(golden.inputs, i, i + 1), output, content_type)
             times.append(time.perf_counter() - began)
         return statistics.median(times) if times else 0.0
 
@@ -147,9 +162,9 @@ class Client:
             raise Refused(200, "The answer is not JSON") from None
 
 
-def body(inputs: Sequence[dict[str, Any]], output: str) -> dict[str, Any]:
-    """An inference request; `pd` says that the tensors are the columns of one table."""
-    return {"parameters": {"content_type": "pd"}, "inputs": list(inputs), "outputs": [{"name": output}]}
+def body(inputs: Sequence[dict[str, Any]], output: str, content_type: str = "pd") -> dict[str, Any]:
+    """An inference request; `pd` says that the tensors are the columns of one table, `str` that the one is texts."""
+    return {"parameters": {"content_type": content_type}, "inputs": list(inputs), "outputs": [{"name": output}]}
 
 
 def rows(inputs: Sequence[dict[str, Any]], start: int, stop: int) -> list[dict[str, Any]]:
@@ -161,17 +176,6 @@ def rows(inputs: Sequence[dict[str, Any]], start: int, stop: int) -> list[dict[s
 def _score(value: Any) -> Any:
     """The score of a row: the second class's probability of two, or what the model predicts."""
     return value[-1] if isinstance(value, list) and value else value
-
-
-def _difference(found: Any, expected: float | str) -> float:
-    """How far a score is off; of classes by name, and where there is no number, infinitely if at all."""
-    if isinstance(found, int | float) and isinstance(expected, int | float) and not math.isnan(found):
-        return abs(found - expected)
-    return 0.0 if found == expected else math.inf
-
-
-def _allowed(expected: float | str, tolerance: float) -> float:
-    return tolerance * max(1.0, abs(expected)) if isinstance(expected, int | float) else 0.0
 
 
 def _short(score: Any) -> str:

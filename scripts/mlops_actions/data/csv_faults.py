@@ -1,0 +1,156 @@
+"""What is wrong with a CSV file that cannot be read, or would be read as garbage: the line, the byte, the cause."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import IO, cast
+
+from ..errors import BadInput, Place
+
+_START = 1 << 16
+"""Bytes of a file that tell its encoding and delimiter."""
+_MOST = 1 << 28
+"""Bytes that are searched for the line that cannot be read."""
+_DELIMITERS = {";": "semicolons", "|": "pipes", "\t": "tabs"}
+_MARKS = ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF32_BE, "UTF-32"), (codecs.BOM_UTF16_LE, "UTF-16"),
+          (codecs.BOM_UTF16_BE, "UTF-16"))  # fmt: skip
+_UNPARSED = re.compile(
+    r"could not parse `(?P<cell>.*)` as dtype `(?P<kind>\w+)` at column '(?P<column>.*)' \(", re.DOTALL
+)
+_DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong, where (line from 1, byte from 0 in the uncompressed file), and what to do about it."""
+
+    why: str
+    line: int
+    byte: int
+    fix: str
+
+    def error(self, name: str) -> BadInput:
+        """As the error that the user is told."""
+        place = Place(name, self.line) if ":" not in name else None
+        why = f"Line {self.line}, byte {self.byte}: {self.why}"
+        return BadInput(f"The data file {name} cannot be read as CSV", why=why, fix=self.fix, place=place)
+
+
+def fault_at_start(path: Path) -> Fault | None:
+    """What makes a file one column of garbage instead of an error: another encoding or delimiter, or a comment."""
+    with _open(path) as file:
+        start = file.read(_START)
+    for mark, encoding in _MARKS:
+        if start.startswith(mark):
+            return Fault(f"it is {encoding} text", 1, 0, "Write it as UTF-8")
+    if start[:4096].count(0) * 4 > len(start[:4096]):
+        return Fault("every other byte is 0, as in UTF-16 text", 1, start.index(0), "Write it as UTF-8")
+    lines = start.decode("utf-8", "replace").splitlines()
+    lines = [line for line in (lines[:-1] if len(start) == _START else lines) if line.strip()][:20]
+    if not lines or lines[0].startswith('"'):
+        return None
+    if lines[0].startswith("#") and len(lines) > 1 and lines[0].count(",") != lines[1].count(","):
+        return Fault(
+            "it looks like a comment, and the first line must have the columns' names", 1, 0, "Delete the line"
+        )
+    if "," in lines[0]:
+        return None
+    for delimiter, many in _DELIMITERS.items():
+        counts = [line.count(delimiter) for line in lines]
+        if min(counts) > 0 and counts.count(counts[0]) * 2 > len(counts):
+            decimal = any(_DECIMAL_COMMA.fullmatch(cell) for line in lines[1:] for cell in line.split(delimiter))
+            commas = ", and its numbers have decimal commas" if decimal else ""
+            return Fault(
+                f"its fields are separated by {many}{commas}", 1, 0,
+                "Write it with commas between fields" + (" and decimal points" if decimal else ""),
+            )  # fmt: skip
+    return None
+
+
+def find_fault(path: Path, message: str) -> Fault | None:
+    """The first line that cannot be read, and why; None if none is found.
+
+    Args:
+        path: the file.
+        message: what the reader said.
+    """
+    unparsed = _UNPARSED.search(message)
+    with _open(path) as file:
+        lines = _Lines(file)
+        try:
+            reader = csv.reader(iter(lines))
+            header = next(reader, [])
+            for row in reader:
+                if len(row) > len(header):
+                    return _too_many(row, header, lines)
+                if unparsed and unparsed["column"] in header[: len(row)]:
+                    cell = row[header.index(unparsed["column"])]
+                    if cell == unparsed["cell"].strip('"'):
+                        return _unparsed(unparsed, cell, lines)
+                lines.begin()
+        except UnicodeDecodeError as error:
+            byte = lines.byte + error.start
+            why = f"the byte 0x{error.object[error.start]:02x} is not UTF-8; it may be Windows-1252 or Latin-1 text"
+            return Fault(why, lines.line, byte, "Write it as UTF-8")
+        except csv.Error as error:
+            return Fault(str(error), lines.first_line, lines.first_byte, "Correct the line")
+    return None
+
+
+def _too_many(row: list[str], header: list[str], lines: _Lines) -> Fault:
+    why = f"it has {len(row)} fields, and the header has {len(header)}"
+    pairs = pairwise(row)
+    if any(one.lstrip("+-").isdigit() and other.isdigit() for one, other in pairs) and len(header) * 2 >= len(row):
+        why += "; a number may have a decimal comma, or a text a comma"
+    else:
+        why += "; a text may have a comma"
+    return Fault(why, lines.first_line, lines.first_byte, "Put such fields in quotes, or use decimal points")
+
+
+def _unparsed(found: re.Match[str], cell: str, lines: _Lines) -> Fault:
+    column, kind = found["column"], {"i64": "a whole number", "f64": "a number"}.get(found["kind"], found["kind"])
+    why = f"{cell[:80]!r} in the column {column!r} is not {kind}, as the rows before have it"
+    if _DECIMAL_COMMA.fullmatch(cell):
+        return Fault(why + "; it has a decimal comma", lines.first_line, lines.first_byte, "Use decimal points")
+    fix = f"Correct it, or give the column a type in a contract (`{column}: {{dtype: String}}`)"
+    return Fault(why, lines.first_line, lines.first_byte, fix)
+
+
+class _Lines:
+    """The lines of a file as text, with where the last one and the record that it belongs to began."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.line, self.byte = 0, 0
+        self.first_line, self.first_byte = 1, 0
+        self._next = 0
+
+    def begin(self) -> None:
+        """The next line begins a record."""
+        self.first_line, self.first_byte = self.line + 1, self._next
+
+    def __iter__(self) -> Iterator[str]:
+        for data in self._file:
+            self.line, self.byte = self.line + 1, self._next
+            self._next += len(data)
+            text = data.decode("utf-8")
+            if self.line == 1:
+                text = text.removeprefix("\ufeff")
+            yield text
+            if self.line == 1:
+                self.begin()
+            if self._next > _MOST:
+                return
+
+
+def _open(path: Path) -> IO[bytes]:
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return cast(IO[bytes], gzip.open(path)) if packed else path.open("rb")
