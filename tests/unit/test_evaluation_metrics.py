@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mlops_actions.errors import BadInput
-from mlops_actions.evaluation import compare, metrics
+from mlops_actions.evaluation import compare, formulas, metrics
 from mlops_actions.evaluation.metric import METRICS, find, is_higher_better
 from mlops_actions.evaluation.pictures import calibration, roc
 

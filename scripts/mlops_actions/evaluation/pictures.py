@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from . import formulas, metrics
+from . import formulas
 from .predictions import Predictions
 
 BLUE, GREY, RED = "#0969da", "#8c959f", "#cf222e"
@@ -43,13 +43,13 @@ def draw(found: Predictions, path: Path) -> Path | None:
     return path
 
 
-def calibration(label: metrics.Array, score: metrics.Array, bins: int = 10) -> tuple[metrics.Array, metrics.Array]:
+def calibration(label: formulas.Array, score: formulas.Array, bins: int = 10) -> tuple[formulas.Array, formulas.Array]:
     """Mean score and observed share of positives in bins of equal numbers of rows, from the lowest scores up."""
     parts = [part for part in np.array_split(np.argsort(score, kind="stable"), bins) if len(part)]
     return np.array([score[part].mean() for part in parts]), np.array([label[part].mean() for part in parts])
 
 
-def roc(label: metrics.Array, score: metrics.Array) -> tuple[metrics.Array, metrics.Array]:
+def roc(label: formulas.Array, score: formulas.Array) -> tuple[formulas.Array, formulas.Array]:
     """False and true positive rates at each distinct score, from (0, 0) to (1, 1)."""
     order = np.argsort(-score, kind="stable")
     ends = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)
@@ -58,7 +58,7 @@ def roc(label: metrics.Array, score: metrics.Array) -> tuple[metrics.Array, metr
     return np.append(0.0, false / false[-1]), np.append(0.0, hits / hits[-1])
 
 
-def _roc(axis: Axes, label: metrics.Array, score: metrics.Array) -> None:
+def _roc(axis: Axes, label: formulas.Array, score: formulas.Array) -> None:
     x, y = roc(label, score)
     axis.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
     axis.plot(x, y, color=BLUE)
@@ -66,7 +66,7 @@ def _roc(axis: Axes, label: metrics.Array, score: metrics.Array) -> None:
     axis.set_aspect("equal")
 
 
-def _calibration(axis: Axes, label: metrics.Array, score: metrics.Array) -> None:
+def _calibration(axis: Axes, label: formulas.Array, score: formulas.Array) -> None:
     x, y = calibration(label, score)
     top = float(max(x.max(), y.max())) * 1.05
     axis.plot([0, top], [0, top], color=GREY, linestyle=":", linewidth=1)
@@ -74,7 +74,7 @@ def _calibration(axis: Axes, label: metrics.Array, score: metrics.Array) -> None
     _finish(axis, "Calibration, tenths of the rows", "mean score", "share of positives")
 
 
-def _scores(axis: Axes, label: metrics.Array, score: metrics.Array) -> None:
+def _scores(axis: Axes, label: formulas.Array, score: formulas.Array) -> None:
     edges = np.linspace(float(score.min()), float(score.max()) or 1.0, 41)
     for value, name, color in ((0, "negative", GREY), (1, "positive", RED)):
         part = score[label == value]
@@ -98,7 +98,7 @@ def _confusion(axis: Axes, label: NDArray[np.object_], prediction: NDArray[np.ob
     axis.set(title="Share of each class predicted as", xlabel="predicted", ylabel="actual")
 
 
-def _residuals(left: Axes, right: Axes, label: metrics.Array, score: metrics.Array) -> None:
+def _residuals(left: Axes, right: Axes, label: formulas.Array, score: formulas.Array) -> None:
     kept = np.linspace(0, len(label) - 1, min(len(label), _POINTS)).astype(int)
     ends = [float(min(label.min(), score.min())), float(max(label.max(), score.max()))]
     left.plot(ends, ends, color=GREY, linestyle=":", linewidth=1)
