@@ -22,6 +22,7 @@ printed is explained by what the trial did print.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,7 +32,7 @@ from ..action import Action, ClusterInputs, CodeInputs, LineageInputs, Lines, Ou
 from ..job import Job
 
 if TYPE_CHECKING:
-    from ..tuning.engine import Outcome
+    from ..tuning.engine import Outcome, Pipeline
     from ..tuning.ordering import Order
 
 
@@ -112,7 +113,7 @@ def run(inputs: TuneHyperparamsInputs, job: Job) -> Result[TuneHyperparamsOutput
     """Run the Experiment, or find that the same was run."""
     from ..tuning.engine import Request, Site
     from ..tuning.engines import ENGINES
-    from ..tuning.ordering import decides, pipeline_command, trial_environ
+    from ..tuning.ordering import decides, python_first
     from ..tuning.progress import Progress
     from ..tuning.publish import publish
 
@@ -122,7 +123,8 @@ def run(inputs: TuneHyperparamsInputs, job: Job) -> Result[TuneHyperparamsOutput
     most = inputs.max_trials or experiment.spec.max_trial_count
     parallel = min(inputs.parallel or experiment.spec.parallel_trial_count, most or 10_000)
     _check(order, parallel)
-    decided = decides(order, environment, job)
+    files = [inputs.pipeline, inputs.requirements] if order.trials == "pipelines" else []
+    decided = decides(order, _runs(inputs, order, job), environment, job.root, files, inputs.trial_timeout)
     limits = {"parallel": parallel, "max_trials": most, "failures": experiment.spec.max_failed_trial_count}
     key = job.key(**decided, **limits, logs=inputs.keep_logs)
     if found := job.finished(key, TuneHyperparamsOutputs):
@@ -132,7 +134,7 @@ def run(inputs: TuneHyperparamsInputs, job: Job) -> Result[TuneHyperparamsOutput
     state = job.key(**decided, **(limits if experiment.spec.resume_policy == "Never" else {}))
     site = Site(
         job.root,
-        trial_environ(environment, job),
+        job.child_environ(**python_first(environment, job.environ.get("PATH", os.defpath))),
         job.home / "tuning" / state,
         cluster=job.cluster(inputs) if inputs.engine == "katib" else None,
         variables=job.store_variables(),
@@ -152,7 +154,7 @@ def run(inputs: TuneHyperparamsInputs, job: Job) -> Result[TuneHyperparamsOutput
         keep=inputs.keep,
         isolation=inputs.isolation,
         image=order.image,
-        pipeline=pipeline_command(order, job) if order.trials == "pipelines" else None,
+        pipeline=_pipeline(inputs, order, job) if order.trials == "pipelines" else None,
         run=job.run,
         logs=inputs.keep_logs,
     )
@@ -186,13 +188,49 @@ def _order(inputs: TuneHyperparamsInputs, job: Job) -> Order:
         trials,
         inputs.lineage(job),
         image_of(document, inputs.image, built),
-        inputs.pipeline,
-        inputs.pipeline_name,
         [source.path.resolve() for source in find(job, inputs.code)],
-        inputs.store_secret,
-        inputs.trial_timeout,
-        inputs,
     )
+
+
+def _runs(inputs: TuneHyperparamsInputs, order: Order, job: Job) -> object:
+    """What the trials run beside code, so that they are run again when that changes."""
+    from ..config import resolve
+    from ..tuning.containers import image_id
+    from .run_pipeline import ACTION as RUN_PIPELINE
+
+    if order.trials == "containers":
+        return image_id(order.document, order.image, job.environ)
+    if order.trials == "pods":
+        return {"image": order.image, "secret": inputs.store_secret, **job.store_variables()}
+    if order.trials == "pipelines":
+        given = {"pipeline": inputs.pipeline, "pipeline_name": inputs.pipeline_name, "image": order.image}
+        resolved = resolve(RUN_PIPELINE, given, job.environ, job.project, inputs.environment).inputs
+        return resolved.model_dump(mode="json", exclude={"run", "store_endpoint", "config", "working_directory"})
+    return order.image
+
+
+def _pipeline(inputs: TuneHyperparamsInputs, order: Order, job: Job) -> Pipeline:
+    """Trials that are runs of a pipeline: our own command, with what this one was given."""
+    from ..errors import BadInput
+    from ..tuning.ordering import pipeline_runs
+
+    if not job.path(inputs.pipeline).is_file():
+        raise BadInput(f"The pipeline {inputs.pipeline} does not exist", fix="Correct `pipeline`")
+    options = {
+        "pipeline": inputs.pipeline,
+        "pipeline-name": inputs.pipeline_name,
+        "image": order.image,
+        **order.lineage,
+        "working-directory": str(job.root),
+        "config": inputs.config.as_posix() if job.path(inputs.config).is_file() else "",
+        "environment": inputs.environment,
+        "store": job.store_url,
+        "store-endpoint": inputs.store_endpoint,
+        "store-region": inputs.store_region,
+        "requirements": inputs.requirements,
+        "python": inputs.python,
+    }
+    return pipeline_runs(options, job.environ, reuse=inputs.reuse)
 
 
 def _check(order: Order, parallel: int) -> None:
