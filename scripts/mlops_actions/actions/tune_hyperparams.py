@@ -22,6 +22,7 @@ printed is explained by what the trial did print.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,7 +39,7 @@ from ..values import Lines
 
 if TYPE_CHECKING:
     from ..environments import Environment
-    from ..tuning.engine import Outcome, Request
+    from ..tuning.engine import Outcome, Pipeline, Request
     from ..tuning.ordering import Order
 
 _ENGINES = "mlops_actions.tuning.engines"
@@ -125,7 +126,9 @@ def run(inputs: TuneHyperparamsInputs, step: Step) -> Result[TuneHyperparamsOutp
     most = inputs.max_trials or experiment.spec.max_trial_count
     parallel = min(inputs.parallel or experiment.spec.parallel_trial_count, most or 10_000)
     _check(order, parallel)
-    decided = decides(order, environment, step.workspace, _of_run_pipeline(order, step))
+    files = [inputs.pipeline, inputs.requirements] if order.trials == "pipelines" else []
+    runs = _runs(inputs, order, step)
+    decided = decides(order, runs, environment, step.workspace.root, files, inputs.trial_timeout)
     limits = {"parallel": parallel, "max_trials": most, "failures": experiment.spec.max_failed_trial_count}
     # Katib resumes a finished Experiment with a higher count unless its policy is Never, which is the default.
     state = step.key(**decided, **(limits if experiment.spec.resume_policy == "Never" else {}))
@@ -134,24 +137,10 @@ def run(inputs: TuneHyperparamsInputs, step: Step) -> Result[TuneHyperparamsOutp
     return step.once(key, TuneHyperparamsOutputs, lambda: _run(inputs, order, request, environment, key, step))
 
 
-def _of_run_pipeline(order: Order, step: Step) -> dict[str, Any]:
-    """What run-pipeline is configured with, for trials that are runs of a pipeline."""
-    if order.trials != "pipelines":
-        return {}
-    given = {"pipeline": order.pipeline, "pipeline_name": order.pipeline_name, "image": order.image}
-    action, environ = load("run-pipeline"), step.workspace.environ
-    resolved = resolve(action, given, environ, step.project, order.inputs.environment).inputs
-    values: dict[str, Any] = resolved.model_dump(
-        mode="json", exclude={"run", "store_endpoint", "config", "working_directory"}
-    )
-    return values
-
-
 def _request(
     inputs: TuneHyperparamsInputs, order: Order, state: str, parallel: int, most: int | None, step: Step
 ) -> Request:
     from ..tuning.engine import Request
-    from ..tuning.ordering import pipeline_command
 
     return Request(
         order.document,
@@ -166,7 +155,7 @@ def _request(
         keep=inputs.keep,
         isolation=inputs.isolation,
         image=order.image,
-        pipeline=pipeline_command(order, step.workspace) if order.trials == "pipelines" else None,
+        pipeline=_pipeline(inputs, order, step) if order.trials == "pipelines" else None,
         run=step.run,
         logs=inputs.keep_logs,
     )
@@ -176,7 +165,7 @@ def _run(
     inputs: TuneHyperparamsInputs, order: Order, request: Request, environment: Environment | None, key: str, step: Step
 ) -> Result[TuneHyperparamsOutputs]:
     from ..tuning.engine import Site
-    from ..tuning.ordering import trial_environ
+    from ..tuning.ordering import python_first
     from ..tuning.progress import Progress
     from ..tuning.publish import publish
 
@@ -184,7 +173,7 @@ def _run(
     workspace, experiment = step.workspace, order.document.experiment
     site = Site(
         workspace.root,
-        trial_environ(environment, workspace),
+        workspace.child_environ(**python_first(environment, workspace.environ.get("PATH", os.defpath))),
         workspace.home / "tuning" / request.key,
         variables=workspace.store_variables(),
         say=step.console.say,
@@ -220,13 +209,49 @@ def _order(inputs: TuneHyperparamsInputs, step: Step) -> Order:
         trials,
         step.lineage(inputs),
         image_of(document, inputs.image, built),
-        inputs.pipeline,
-        inputs.pipeline_name,
         [source.path.resolve() for source in find(step.workspace, inputs.code)],
-        inputs.store_secret,
-        inputs.trial_timeout,
-        inputs,
     )
+
+
+def _runs(inputs: TuneHyperparamsInputs, order: Order, step: Step) -> object:
+    """What the trials run beside code, so that they are run again when that changes."""
+    from ..tuning.containers import image_id
+
+    if order.trials == "containers":
+        return image_id(order.document, order.image, step.workspace.environ)
+    if order.trials == "pods":
+        return {"image": order.image, "secret": inputs.store_secret, **step.workspace.store_variables()}
+    if order.trials == "pipelines":
+        given = {"pipeline": inputs.pipeline, "pipeline_name": inputs.pipeline_name, "image": order.image}
+        environ = step.workspace.environ
+        resolved = resolve(load("run-pipeline"), given, environ, step.project, inputs.environment).inputs
+        return resolved.model_dump(mode="json", exclude={"run", "store_endpoint", "config", "working_directory"})
+    return order.image
+
+
+def _pipeline(inputs: TuneHyperparamsInputs, order: Order, step: Step) -> Pipeline:
+    """Trials that are runs of a pipeline: our own command, with what this one was given."""
+    from ..errors import BadInput
+    from ..tuning.ordering import pipeline_runs
+
+    workspace = step.workspace
+    if not workspace.path(inputs.pipeline).is_file():
+        raise BadInput(f"The pipeline {inputs.pipeline} does not exist", fix="Correct `pipeline`")
+    options = {
+        "pipeline": inputs.pipeline,
+        "pipeline-name": inputs.pipeline_name,
+        "image": order.image,
+        **order.lineage,
+        "working-directory": str(workspace.root),
+        "config": inputs.config.as_posix() if workspace.path(inputs.config).is_file() else "",
+        "environment": inputs.environment,
+        "store": workspace.store_url,
+        "store-endpoint": inputs.store_endpoint,
+        "store-region": inputs.store_region,
+        "requirements": inputs.requirements,
+        "python": inputs.python,
+    }
+    return pipeline_runs(options, workspace.environ, reuse=inputs.reuse)
 
 
 def _check(order: Order, parallel: int) -> None:
