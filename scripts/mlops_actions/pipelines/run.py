@@ -19,6 +19,7 @@ from ..reports.sections import duration, number
 from .compiler import compile_pipeline
 from .engine import ENGINES, Artifact, Python, RunRequest, RunResult, Site
 from .files import named_files
+from .local.containers import identity
 from .local.engine import require_local
 from .metrics import METRICS, classifications, logged
 from .parameters import read_parameters, resolve_parameters
@@ -86,8 +87,9 @@ def prepare(order: Order, job: Job) -> tuple[RunRequest, Site]:
     for role, named in order.roles.items():
         _check_role(pipeline, role, named, place)
     pipeline.require_parameters()
-    pythons = {}
+    pythons, images = {}, {}
     if order.engine == "local":
+        images = {image: identity(image, environ) for image in pipeline.images()}
         require_local(pipeline, environ)
         environ |= variables_of(pipeline, job.environ, place, job.console.mask)
         pythons = _pythons(pipeline, order.code, base, job)
@@ -100,6 +102,7 @@ def prepare(order: Order, job: Job) -> tuple[RunRequest, Site]:
         engine=order.engine,
         pythons={label: python.digest for label, python in pythons.items()},
         roles=dict(order.roles),
+        **({"images": images} if images else {}),
     )
     request = RunRequest(pipeline, parameters, key, pythons, order.inputs, order.timeout, job.reuse, order.roles)
     site = Site(

@@ -15,7 +15,7 @@ from ..engine import Artifact, Progress, RunRequest, RunResult, Site, TaskResult
 from ..failing import advice_on_module, place_of
 from ..finished import Background, FinishedTasks, KeptTask
 from ..spec import Pipeline
-from .containers import docker_answers
+from .containers import docker_responds
 from .graph import Graph
 from .plan import Event, Plan, Tell
 from .processes import run_loop
@@ -59,7 +59,7 @@ def require_local(pipeline: Pipeline, environ: Mapping[str, str]) -> None:
         environ: variables, for the docker command.
 
     Raises:
-        BadInput: naming the first component that needs a container, where no Docker answers, or a cluster.
+        BadInput: naming the first component that needs a container, where no Docker responds, or a cluster.
     """
     needing = pipeline.containers()
     place = Place(pipeline.file.name)
@@ -70,7 +70,7 @@ def require_local(pipeline: Pipeline, environ: Mapping[str, str]) -> None:
                 fix="Leave it out, or run the pipeline on a cluster",
                 place=place,
             )
-    if needing and not docker_answers(environ):
+    if needing and not docker_responds(environ):
         task, kind = next(iter(needing.items()))
         raise BadInput(
             f"The task {task!r} is {kind}, which the engine `local` cannot run without Docker",
