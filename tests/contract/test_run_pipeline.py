@@ -407,10 +407,10 @@ def with_box():
         (ONE, [], ["needs the parameter 'count' (an integer)"]),
         (ONE, ["--parameters", "cuont=1"], ["has no parameter 'cuont'", "Did you mean `count`?"]),
         (ONE, ["--parameters", "count=many"], ["The parameter 'count' must be an integer, not the text 'many'"]),
-        (ONE, ["--parameters", "count=1.5"], ["must be an integer, not 1.5"]),
+        (ONE, ["--parameters", "count=1.5"], ["must be an integer, not the text '1.5'"]),
         (ONE, ["--parameters", "{count: 1, name: 1.10}"], ["'name' must be text, not 1.1", "Quote it"]),
         (ONE, ["--parameters", "{count: 1, rates: 3}"], ["'rates' must be a list, not 3"]),
-        (ONE, ["--parameters-file", "absent.yaml"], ["There is no parameters file absent.yaml"]),
+        (ONE, ["--parameters-file", "absent.yaml"], ["The parameters file absent.yaml does not exist"]),
         (
             EMPTY + "@dsl.pipeline(name='p')\ndef p():\n    step()\n",
             ["--model-artifact", "m"],

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mlops_actions.environments import Environment, lock_of
-from mlops_actions.errors import BadInput
+from mlops_actions.errors import BadInput, Place
 from mlops_actions.pipelines.engine import Artifact
 from mlops_actions.pipelines.files import named_files
 from mlops_actions.pipelines.finished import Background, FinishedTasks
@@ -371,3 +371,13 @@ def test_an_upload_that_fails_is_raised_where_it_is_waited_for() -> None:
     background.do(fail)
     with pytest.raises(OSError, match="full"):
         background.wait()
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "..", "", "a\nb", "."])
+def test_a_name_that_no_file_can_have_is_refused(name: str) -> None:
+    task = {"componentRef": {"name": "comp-f"}}
+    with pytest.raises(BadInput, match="is not valid"):
+        _pipeline(root={"dag": {"tasks": {name: task}}}).require_sound(Place("p.yaml"))
+    component = {"executorLabel": "exec-f", "outputDefinitions": {"artifacts": {name: {}}}}
+    with pytest.raises(BadInput, match="is not valid"):
+        _pipeline(components={"comp-f": component}).require_sound(Place("p.yaml"))

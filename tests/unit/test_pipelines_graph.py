@@ -182,6 +182,12 @@ def test_only_what_the_compiler_wrote_is_looked_at_for_placeholders() -> None:
     assert recorder.given["a"] == {"x": text, "y": f"{text} a"}
 
 
+def test_a_task_waits_for_what_it_takes_though_the_compiler_forgot_to_say_so() -> None:
+    inputs = {"x": {"taskOutputParameter": {"producerTask": "z", "outputParameterKey": "Output"}}}
+    succeeded, recorder = _run({"a": _task(inputs=inputs), "z": _task()})
+    assert succeeded and recorder.ran == ["z", "a"]
+
+
 def test_an_input_that_no_task_gives_is_a_fault_of_that_task() -> None:
     inputs = {"x": {"taskOutputParameter": {"producerTask": "a", "outputParameterKey": "other"}}}
     succeeded, recorder = _run({"a": _task(), "b": _task("a", inputs=inputs)})

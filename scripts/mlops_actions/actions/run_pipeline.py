@@ -201,7 +201,7 @@ def _request(inputs: RunPipelineInputs, engine: PipelineEngine, step: Step) -> R
     pipeline.require_parameters()
     lineage = step.lineage(inputs)
     image = inputs.image or (step.built_image() if engines(_ENGINES)[inputs.engine].remote else "")
-    pythons = engine.prepare(pipeline)
+    prepared = engine.prepare(pipeline)
     key = step.key(
         pipeline=pipeline.digest,
         parameters=parameters,
@@ -209,10 +209,11 @@ def _request(inputs: RunPipelineInputs, engine: PipelineEngine, step: Step) -> R
         files=named_files([parameters, pipeline.imports()], workspace.root),
         image=image,
         engine=inputs.engine,
-        pythons={label: python.digest for label, python in pythons.items()},
+        pythons={label: python.digest for label, python in prepared.pythons.items()},
+        images=dict(prepared.images),
         roles=roles,
     )
-    return RunRequest(pipeline, parameters, key, pythons, lineage, inputs.timeout, step.reuse, roles, image)
+    return RunRequest(pipeline, parameters, key, prepared.pythons, lineage, inputs.timeout, step.reuse, roles, image)
 
 
 def _run(engine: PipelineEngine, request: RunRequest, step: Step) -> Result[RunPipelineOutputs]:

@@ -33,6 +33,19 @@ class Python:
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """What the components of a pipeline run in.
+
+    Attributes:
+        pythons: the environment of each executor that is a process of this machine, by the executor's label.
+        images: the identity of each image that components run in on this machine, by its name.
+    """
+
+    pythons: Mapping[str, Python] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class RunRequest:
     """One run of a pipeline.
 
@@ -172,8 +185,8 @@ class Progress:
 class PipelineEngine(Protocol):
     """Runs pipelines somewhere."""
 
-    def prepare(self, pipeline: Pipeline) -> Mapping[str, Python]:
-        """Check that a pipeline can run here, and make what its components run in: by the executor's label.
+    def prepare(self, pipeline: Pipeline) -> Prepared:
+        """Check that a pipeline can run here, and make what its components run in.
 
         Raises:
             BadInput: it needs what this engine does not have.

@@ -20,6 +20,7 @@ from ..errors import BadInput, Place
 from .labels import bare
 from .source import stable
 
+_NAME = re.compile(r"[\w-]+([. ][\w-]+)*")
 _CHANNEL = re.compile(r"\{\{channel:[^}]*\}\}")
 
 
@@ -131,6 +132,11 @@ class Pipeline:
                 found[labels[label]] = _kind(container)
         return found
 
+    def images(self) -> list[str]:
+        """The images of the components that need a container, in order."""
+        containers = [executor.get("container", {}) for executor in self.executors.values()]
+        return sorted({str(c["image"]) for c in containers if c.get("image") and not _is_python(c)})
+
     def require_parameters(self) -> None:
         """Refuse a pipeline that wants more than parameters.
 
@@ -154,8 +160,18 @@ class Pipeline:
             place: of the pipeline.
 
         Raises:
-            BadInput: a text holds the output of a task that is not text: the compiler leaves a mark of its own there.
+            BadInput: a text holds the output of a task that is not text: the compiler leaves a mark of its own there;
+                or a task or output has a name that no file can have.
         """
+        outputs = [spec.get("outputDefinitions", {}) for spec in self.spec.get("components", {}).values()]
+        names = [name for output in outputs for kind in ("parameters", "artifacts") for name in output.get(kind, {})]
+        for name in [*names, *(name for name, _ in self._all_tasks())]:
+            if not _NAME.fullmatch(name):
+                raise BadInput(
+                    f"The name {name!r} of a task or an output is not valid",
+                    fix="Use letters, digits, `-`, `_` and single dots",
+                    place=place,
+                )
         for name, task in self._all_tasks():
             for source in task.get("inputs", {}).get("parameters", {}).values():
                 if found := _CHANNEL.search(json.dumps(source.get("runtimeValue", {}))):

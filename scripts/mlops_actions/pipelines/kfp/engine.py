@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import BadInput, Cancelled, MlopsError, Place, RemoteFailed
 from ..downloads import reachable
-from ..engine import Progress, Python, RunRequest, RunResult, Scheduled, Site, TaskResult
+from ..engine import Prepared, Progress, RunRequest, RunResult, Scheduled, Site, TaskResult
 from ..roles import choose
 from ..spec import Pipeline
 from .api import ApiError, KfpApi
@@ -48,9 +48,9 @@ class KfpEngine:
             raise BadInput("The engine `kfp` needs a Kubeflow Pipelines", fix="Set `kfp-host`")
         self._settings, self._site, self._cluster = settings_of(inputs, site.workspace, site.origin), site, cluster
 
-    def prepare(self, pipeline: Pipeline) -> Mapping[str, Python]:
-        """Components run in images of their own; see `engine.PipelineEngine.prepare`."""
-        return {}
+    def prepare(self, pipeline: Pipeline) -> Prepared:
+        """Components run in images on the cluster; see `engine.PipelineEngine.prepare`."""
+        return Prepared()
 
     def schedule(self, request: RunRequest, wanted: Mapping[str, Any], place: Place | None) -> Sequence[Scheduled]:
         """Kubeflow's recurring runs, changed only by trusted code; see `engine.PipelineEngine.schedule`."""

@@ -21,6 +21,7 @@ from .processes import in_thread, run_process
 from .values import ValueFault, as_text, fill
 
 _GUARD = Path(__file__).parent.parent / "worker" / "contained.py"
+_PATIENCE = 20.0  # seconds for a docker command that only asks
 _STORE = ("MLOPS_STORE", "AWS_")
 """What the variables begin with that a task reaches the store with."""
 
@@ -34,14 +35,12 @@ class Containers:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._docker = shutil.which("docker", path=plan.environ.get("PATH")) or "docker"
         self._identities: dict[str, str] = {}
 
     def identity(self, image: str) -> str:
-        """The digest of an image; its name if the engine does not have it yet."""
+        """See `identity`; asked once a run."""
         if image not in self._identities:
-            done = self._call("image", "inspect", "--format", "{{.Id}}", image)
-            self._identities[image] = done.stdout.strip() or image
+            self._identities[image] = identity(image, self._plan.environ)
         return self._identities[image]
 
     async def run(
@@ -80,7 +79,9 @@ class Containers:
         name = f"mlops-{self._plan.key[:12]}-{folder.name}"
         image = as_text(fill(container["image"], values, constants))
         mounts = {self._plan.folder, *(p for p in places if not p.is_relative_to(self._plan.folder))}
-        run = [self._docker, "run", "--name", name, "--rm", "--label", f"mlops-actions.run={self._plan.key}"]
+        environ_of_run = self._plan.environ
+        docker = shutil.which("docker", path=environ_of_run.get("PATH")) or "docker"
+        run = [docker, "run", "--name", name, "--rm", "--label", f"mlops-actions.run={self._plan.key}"]
         for place in sorted(mounts):
             run += ["--mount", f"type=bind,source={place},target={place}"]
         for variable in [*(n for n in self._plan.environ if n.startswith(_STORE)), *environ]:
@@ -88,31 +89,34 @@ class Containers:
         if command:
             run += ["--entrypoint", command[0]]
         run += [image, *command[1:], *arguments]
-        guarded = [sys.executable, "-I", str(_GUARD), self._docker, name, *run]
-        variables = {**self._plan.environ, **environ}
-        await in_thread(self._call, "rm", "--force", name)
+        guarded = [sys.executable, "-I", str(_GUARD), docker, name, *run]
+        variables = {**environ_of_run, **environ}
+        await in_thread(_docker, environ_of_run, "rm", "--force", name)
         code = await run_process(guarded, self._plan.root, variables, folder / ".log.txt", line)
         if code == 125:
             raise RemoteFailed(f"Docker could not run the image {image} of the task {call.label!r}", fix="See its log")
         return code
 
-    def _call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [self._docker, *arguments], env=dict(self._plan.environ), capture_output=True, text=True, check=False,
-            timeout=60,
-        )  # fmt: skip
+
+def docker_responds(environ: Mapping[str, str]) -> bool:
+    """Whether there is a docker command, and an engine that responds to it."""
+    return _docker(environ, "version").returncode == 0
 
 
-def docker_answers(environ: Mapping[str, str]) -> bool:
-    """Whether there is a docker command, and an engine that answers it."""
-    docker = shutil.which("docker", path=environ.get("PATH"))
-    if not docker:
-        return False
+def identity(image: str, environ: Mapping[str, str]) -> str:
+    """The digest of an image; its name if the engine does not have it yet."""
+    return _docker(environ, "image", "inspect", "--format", "{{.Id}}", image).stdout.strip() or image
+
+
+def _docker(environ: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """What a docker command printed; one that is absent or does not end in time has failed."""
+    docker = shutil.which("docker", path=environ.get("PATH")) or "docker"
     try:
-        done = subprocess.run([docker, "version"], env=dict(environ), capture_output=True, check=False, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
+        return subprocess.run(
+            [docker, *arguments], env=dict(environ), capture_output=True, text=True, check=False, timeout=_PATIENCE
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.CompletedProcess([docker, *arguments], 1, "", str(error))
 
 
 def words(

@@ -12,14 +12,14 @@ from typing import Any
 
 from ...errors import BadInput, Cancelled, ComponentFailed, MlopsError, Place, RemoteFailed
 from ...inputs import CodeInputs
-from ..engine import Artifact, Progress, Python, RunRequest, RunResult, Scheduled, Site, TaskResult
+from ..engine import Artifact, Prepared, Progress, RunRequest, RunResult, Scheduled, Site, TaskResult
 from ..failing import advice_on_module, place_of
 from ..finished import Background, FinishedTasks, KeptTask
 from ..platforms import settings_left_out, variables_of
 from ..pythons import pythons_of
 from ..run import place_of as shown_place
 from ..spec import Pipeline
-from .containers import docker_answers
+from .containers import docker_responds, identity
 from .graph import Graph
 from .plan import Event, Plan, Tell
 from .processes import run_loop
@@ -37,15 +37,16 @@ class LocalEngine:
         self._code, self._site = code, site
         self._environ = site.workspace.child_environ()
 
-    def prepare(self, pipeline: Pipeline) -> Mapping[str, Python]:
+    def prepare(self, pipeline: Pipeline) -> Prepared:
         """The environments of the components; see `engine.PipelineEngine.prepare`."""
         workspace = self._site.workspace
+        images = {image: identity(image, self._environ) for image in pipeline.images()}
         require_local(pipeline, self._environ)
         place = shown_place(pipeline.file, workspace.root)
         self._environ |= variables_of(pipeline, workspace.environ, place, workspace.console.mask)
         if left_out := settings_left_out(pipeline):
             workspace.console.warning(f"The engine `local` leaves out settings for Kubernetes: {left_out}")
-        return pythons_of(pipeline, self._code, workspace)
+        return Prepared(pythons_of(pipeline, self._code, workspace), images)
 
     def schedule(self, request: RunRequest, wanted: Mapping[str, Any], place: Place | None) -> Sequence[Scheduled]:
         """This machine has no schedules; see `engine.PipelineEngine.schedule`."""
@@ -83,7 +84,7 @@ def require_local(pipeline: Pipeline, environ: Mapping[str, str]) -> None:
         environ: variables, for the docker command.
 
     Raises:
-        BadInput: naming the first component that needs a container, where no Docker answers, or a cluster.
+        BadInput: naming the first component that needs a container, where no Docker responds, or a cluster.
     """
     needing = pipeline.containers()
     place = Place(pipeline.file.name)
@@ -94,7 +95,7 @@ def require_local(pipeline: Pipeline, environ: Mapping[str, str]) -> None:
                 fix="Leave it out, or run the pipeline on a cluster",
                 place=place,
             )
-    if needing and not docker_answers(environ):
+    if needing and not docker_responds(environ):
         task, kind = next(iter(needing.items()))
         raise BadInput(
             f"The task {task!r} is {kind}, which the engine `local` cannot run without Docker",

@@ -116,7 +116,7 @@ class Graph:
         ended = {name: asyncio.Event() for name in scope.tasks}
 
         async def one(name: str) -> None:
-            before = scope.tasks[name].get("dependentTasks", [])
+            before = [other for other in _before(scope.tasks[name]) if other in ended]
             for other in before:
                 await ended[other].wait()
             scope.states[name], scope.made[name] = await self._task(scope, name, before)
@@ -239,6 +239,14 @@ class Graph:
 
     def _component(self, task: Spec) -> Spec:
         return self._components[task["componentRef"]["name"]]
+
+
+def _before(task: Spec) -> Iterable[str]:
+    """What a task waits for: those it names, and those whose outputs it takes, which the compiler forgets at times."""
+    inputs = task.get("inputs", {})
+    sources = [*inputs.get("parameters", {}).values(), *inputs.get("artifacts", {}).values()]
+    outputs = [source.get("taskOutputParameter") or source.get("taskOutputArtifact") for source in sources]
+    return dict.fromkeys([*task.get("dependentTasks", []), *(o["producerTask"] for o in outputs if o)])
 
 
 def _with_defaults(component: Spec, inputs: Values) -> Values:

@@ -28,6 +28,8 @@ class Opened:
     def __init__(self, root: str, apart: list[str]) -> None:
         self._root = Path(root).resolve()
         self._apart = [Path(p).resolve() for p in (*apart, sys.prefix, *sysconfig.get_paths().values())]
+        # Nearly all that is opened is the environment's own: it need not be resolved.
+        self._quick = tuple(str(folder) + os.sep for folder in self._apart)
         self._read: dict[str, Any] = {}
         self._written: set[str] = set()
         self._folders: set[str] = set()
@@ -61,11 +63,14 @@ class Opened:
             self._listening = True
 
     def _note(self, event: str, arguments: tuple[Any, ...]) -> None:
-        path = Path(os.fsdecode("." if arguments[0] is None else arguments[0])).resolve()
+        given = os.fsdecode("." if arguments[0] is None else arguments[0])
+        if given.startswith(self._quick):
+            return
+        path = Path(given).resolve()
         if not path.is_relative_to(self._root) or any(path.is_relative_to(folder) for folder in self._apart):
             return
         name = path.relative_to(self._root).as_posix()
-        if any(part.startswith(".") or part == "__pycache__" for part in name.split("/") if part != "."):
+        if any(part.startswith(".") or part == "__pycache__" for part in path.relative_to(self._root).parts[:-1]):
             return
         if event != "open":
             if len(self._folders) < _MOST:
