@@ -87,8 +87,11 @@ def _parts(
     one: Table, two: Table, keys: Sequence[str], columns: Sequence[str], common: bool, place: Place | None
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     """Rows of both tables that belong together: no key is in two parts."""
-    casts = [pl.col(name).cast(one.schema[name]) for name in keys]
-    frames = one.rows.select(*keys, FILE, ROW, *columns), two.rows.with_columns(casts).select(*keys, *columns)
+    casts = [pl.col(name).cast(_common(one.schema[name], two.schema[name])) for name in keys]
+    frames = (
+        one.rows.with_columns(casts).select(*keys, FILE, ROW, *columns),
+        two.rows.with_columns(casts).select(*keys, *columns),
+    )
     width = len(keys) + len(columns)
     with reading(f"{one.parts[0].name} or {two.parts[0].name}", place):
         sizes = [int(frame.select(pl.len()).collect(engine="streaming").item()) for frame in frames]
@@ -107,6 +110,16 @@ def _parts(
             for frame, table in ((before, one), (after, two)):
                 _need_unique(frame, keys, table, place)
             yield before, after
+
+
+def _common(one: pl.DataType, other: pl.DataType) -> pl.DataType:
+    """The type in which keys of two types are compared, so that 0 is not 0.5: numbers as numbers, the rest as text."""
+    if one == other or (one.is_temporal() and other.is_temporal()):
+        return one
+    if not (one.is_numeric() and other.is_numeric()):
+        return pl.String()
+    empty = [pl.DataFrame(schema={"": kind}) for kind in (one, other)]
+    return pl.concat(empty, how="vertical_relaxed").dtypes[0]
 
 
 def _batches(table: Table, casts: Sequence[pl.Expr], columns: Sequence[str], size: int) -> Iterator[pl.DataFrame]:

@@ -169,7 +169,7 @@ def open_table(
     texts: dict[str, pl.DataType] = {}
     for raw, values in zip(raws, partitions):
         own = raw.texts | {n: types[n] for n in mixed if raw.schema.get(n, types[n]) != types[n]}
-        parsed = [_parsed(n, k) if n in raw.texts else _converted(n, raw.schema[n], k) for n, k in own.items()]
+        parsed = [_parsed(n, k) if n in raw.texts else same_value(n, raw.schema[n], k) for n, k in own.items()]
         cells = [_cells(n, raw.schema[n]).alias(as_read(n)) for n in own]
         parsed += [value for name, value in values.items() if name not in raw.schema]
         with reading(raw.source.name, csv=raw.csv):
@@ -309,8 +309,10 @@ def _cells(name: str, kind: pl.DataType) -> pl.Expr:
     return (column.fill_nan(None) if kind.is_float() else column).cast(pl.String)
 
 
-def _converted(name: str, kind: pl.DataType, asked: pl.DataType) -> pl.Expr:
-    """A column of numbers in another type of numbers; null where it has no such number."""
+def same_value(name: str, kind: pl.DataType, asked: pl.DataType) -> pl.Expr:
+    """A column in another type; null where that does not have the value, such as 0.5 among whole numbers."""
+    if kind == asked:
+        return pl.col(name)
     column = pl.col(name).fill_nan(None) if kind.is_float() else pl.col(name)
     if kind.is_float() and asked.is_integer():
         column = pl.when(column == column.round()).then(column)
