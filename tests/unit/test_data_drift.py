@@ -110,7 +110,7 @@ def test_a_table_is_compared_worst_first_and_says_what_it_leaves_out(tmp_path: P
     assert found.share == 0.5
     assert set(found.skipped) == {"id", "when", "list", "gone"}
     assert compare(before, now, ["k"]).drifted == []
-    with pytest.raises(BadInput, match="no column 'gone' in the data"):
+    with pytest.raises(BadInput, match="The data has no column 'gone'"):
         compare(before, now, ["gone"])
 
 

@@ -132,6 +132,8 @@ def run(inputs: MonitorModelInputs, job: Job) -> Result[MonitorModelOutputs]:
             max_regression=inputs.max_regression,
         )
     )
+    if found.quality:
+        job.console.say(f"The task of the predictions is {found.quality.task}")
     facts["fingerprint"] = found.fingerprint
     parameters = monitor.retrain_parameters(inputs.retrain, manifest.lineage.parameters, facts)
     job.console.table(

@@ -31,7 +31,7 @@ from scipy import special
 
 from ..errors import BadInput
 from .rules import DriftLimits
-from .tables import Table, reading
+from .tables import Table, reading, unknown_column
 
 BINS = 10
 FEW_VALUES = 20
@@ -135,7 +135,7 @@ def compare(
     for name in [*columns, *limits]:
         for table, what in ((reference, "reference"), (current, "data")):
             if name not in table.schema:
-                raise BadInput(f"There is no column {name!r} in the {what}", fix="Correct `columns`, or `drift`")
+                raise unknown_column(name, f"The {what}", table.schema)
     found, skipped, fit = [], {}, []
     common = columns or [name for name in reference.schema if name in current.schema]
     empty = _all_null((reference, current), [n for n in common if reference.schema[n] != current.schema[n]])
@@ -291,7 +291,7 @@ def _rows(table: Table) -> int:
     with reading(table.parts[0].name):
         rows = int(table.frame.select(pl.len()).collect(engine="streaming").item())
     if not rows:
-        raise BadInput(f"There are no rows in {table.parts[0].name}", fix="Look at the step that wrote it")
+        raise BadInput(f"{table.parts[0].name} has no rows", fix="Check the step that wrote it")
     return rows
 
 

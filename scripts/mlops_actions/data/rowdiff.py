@@ -11,7 +11,7 @@ import polars as pl
 from ..errors import BadInput, Place
 from .findings import EXAMPLES, shown, together
 from .keys import Rising, among, key_hash, precedes
-from .tables import FILE, ROW, Table, python_rows, reading
+from .tables import FILE, ROW, Table, python_rows, reading, unknown_column
 
 _CELLS = 12_000_000  # values of both tables that are in memory at a time: the rest waits for its turn
 _OTHER = "\0other "
@@ -74,8 +74,7 @@ def compare_rows(
     columns = list(columns) or [name for name in one.schema if name in two.schema and name not in keys]
     for table in (one, two):
         if absent := [name for name in [*keys, *columns] if name not in table.schema]:
-            what = f"There is no column {absent[0]!r} in {table.parts[0].name}"
-            raise BadInput(what, fix="Correct the columns", place=place)
+            raise unknown_column(absent[0], table.parts[0].name, table.schema, place)
     found, changes = RowDiff(), {name: ColumnChange(name) for name in columns}
     for before, after in _parts(one, two, keys, columns, common, place):
         _count(_joined(before, after, keys, columns), found, changes, keys, tolerance, one)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -23,6 +23,7 @@ os.environ.setdefault("POLARS_IGNORE_TIMEZONE_PARSE_ERROR", "1")  # else it pani
 import polars as pl
 
 from ..errors import BadInput, Place
+from ..suggest import did_you_mean
 from .csv_faults import fault_at_start, find_fault
 from .sources import Source
 
@@ -159,7 +160,9 @@ def open_table(
     """
     kept = [source for source in sources if not PurePath(source.name).name.startswith(("_", "."))]
     if not kept:
-        raise BadInput("There is no data file among what was given", fix="Correct `data`")
+        raise BadInput(
+            "`data` names no data file", why="Names that begin with `_` or `.` are left out", fix="Correct `data`"
+        )
     # what nests is no cell of text
     types = {name: kind for name, kind in (types or {}).items() if not kind.is_nested()}
     raws = [_open(source, types, lenient=lenient) for source in kept]
@@ -207,10 +210,19 @@ def read_table(source: Source, columns: Sequence[str] | None = None) -> pl.DataF
         known = frame.collect_schema().names()
         absent = [name for name in columns if name not in known]
         if absent:
-            raise BadInput(f"{source.name} has no column {absent[0]!r}", why=f"It has: {', '.join(known)}")
+            raise unknown_column(absent[0], source.name, known)
         frame = frame.select(columns)
     with reading(source.name):
         return frame.collect()
+
+
+def unknown_column(name: str, where: str, known: Iterable[str], place: Place | None = None) -> BadInput:
+    """The error for a column that a table does not have; `where` is what messages call the table."""
+    names = list(known)
+    why = f"It has: {', '.join(names[:30])}{', …' if len(names) > 30 else ''}"
+    return BadInput(
+        f"{where} has no column {name!r}", why=why, fix=did_you_mean(name, names, "Correct it"), place=place
+    )
 
 
 class UnreadableCells(BadInput):
@@ -410,7 +422,7 @@ def _parsed(name: str, kind: pl.DataType) -> pl.Expr:
 
 
 def parse_times(texts: pl.Series, kind: pl.Datetime) -> pl.Series:
-    """Texts as times; null where one is none.
+    """Texts as times; null where one is not a time.
 
     polars parses a format without fractions of seconds and zones six times as fast as it guesses one: so where every
     text has the layout of the first one, what is beside the seconds is read by its position.
