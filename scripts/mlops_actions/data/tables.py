@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
-os.environ.setdefault("POLARS_IGNORE_TIMEZONE_PARSE_ERROR", "1")  # else it panics where a zone is a fixed offset
+os.putenv("POLARS_IGNORE_TIMEZONE_PARSE_ERROR", "1")  # else polars panics where a zone is a fixed offset
 
 import polars as pl
 
