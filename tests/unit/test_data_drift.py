@@ -11,18 +11,8 @@ import pytest
 from scipy import stats
 from scipy.spatial import distance
 
-from mlops_actions.data.drift import (
-    ColumnDrift,
-    Drift,
-    compare,
-    compare_columns,
-    holm,
-    homogeneity,
-    jensen_shannon,
-    judge,
-    kolmogorov_smirnov,
-    psi,
-)
+from mlops_actions.data.distances import holm, homogeneity, jensen_shannon, kolmogorov_smirnov, psi
+from mlops_actions.data.drift import ColumnDrift, Drift, compare, compare_columns, judge
 from mlops_actions.data.pictures import draw_drift
 from mlops_actions.data.rules import DriftLimits
 from mlops_actions.data.sources import Source

@@ -11,11 +11,9 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
-from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
 os.putenv("POLARS_IGNORE_TIMEZONE_PARSE_ERROR", "1")  # else polars panics where a zone is a fixed offset
@@ -25,6 +23,7 @@ import polars as pl
 from ..errors import BadInput, Place
 from ..suggest import did_you_mean
 from .csv_faults import fault_at_start, find_fault
+from .partitions import columns_of
 from .sources import Source
 
 BATCH_CELLS = 4_000_000
@@ -45,7 +44,6 @@ _MARKS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"{": "jsonl"}
 _ISO_TIME = re.compile(
     r"\d{4}-\d\d-\d\d(?P<separator>[T ])\d\d:\d\d:\d\d(?:\.(?P<fraction>\d{1,9}))?(?P<utc>Z?)", re.ASCII
 )
-_NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _SECONDS = len("2013-01-01T05:00:00")
 _BOOLEANS = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
 
@@ -167,7 +165,7 @@ def open_table(
     types = {name: kind for name, kind in (types or {}).items() if not kind.is_nested()}
     raws = [_open(source, types, lenient=lenient) for source in kept]
     mixed = _mixed([raw.schema for raw in raws], types)
-    partitions = _partitions(kept, types)
+    partitions = columns_of(kept, types)
     frames, reads, schemas = [], [], []
     texts: dict[str, pl.DataType] = {}
     for raw, values in zip(raws, partitions):
@@ -329,43 +327,6 @@ def same_value(name: str, kind: pl.DataType, asked: pl.DataType) -> pl.Expr:
     if kind.is_float() and asked.is_integer():
         column = pl.when(column == column.round()).then(column)
     return column.cast(asked, strict=False).alias(name)
-
-
-def _partitions(sources: Sequence[Source], types: Mapping[str, pl.DataType]) -> list[dict[str, pl.Expr]]:
-    """The columns that files have by the folders they are in, for each file: whole numbers, dates, or text."""
-    found = []
-    for source in sources:
-        folders = PurePath(source.name.replace("\\", "/")).parts[:-1]
-        pairs = (part.partition("=") for part in folders if "=" in part.strip("="))
-        found.append({name: unquote(value) for name, _, value in pairs})
-    kinds = {}
-    for name in dict.fromkeys(name for values in found for name in values):
-        texts = [values[name] for values in found if name in values and values[name] != _NO_PARTITION]
-        kinds[name] = types.get(name) or _kind_of(texts)
-    return [
-        {name: _literal(name, values.get(name, _NO_PARTITION), kind) for name, kind in kinds.items() if name in values}
-        for values in found
-    ]
-
-
-def _kind_of(texts: Sequence[str]) -> pl.DataType:
-    if texts and all(re.fullmatch(r"-?(0|[1-9]\d{0,17})", text, re.ASCII) for text in texts):
-        return pl.Int64()
-    try:
-        return pl.Date() if texts and all(date.fromisoformat(text) for text in texts) else pl.String()
-    except ValueError:
-        return pl.String()
-
-
-def _literal(name: str, text: str, kind: pl.DataType) -> pl.Expr:
-    value = pl.lit(None if text == _NO_PARTITION else text, dtype=pl.String)
-    if kind == pl.Date:
-        value = value.str.to_date(strict=False)
-    elif isinstance(kind, pl.Datetime):
-        value = value.str.to_datetime(time_unit=kind.time_unit, time_zone=kind.time_zone, strict=False)
-    else:
-        value = value.cast(kind, strict=False)
-    return value.alias(name)
 
 
 def _format(source: Source) -> str:
