@@ -202,3 +202,15 @@ def test_a_drift_gate_without_a_reference_has_checked_nothing(tmp_path: Path, ml
     assert record["verdict"] == "unchecked" and "nothing was checked for drift: no `reference`" in record["reason"]
     bare = mlops("validate-data", "--json", "--data", "data/1.parquet", "--personal-data", "off")
     assert outputs(bare.stdout)["record"]["verdict"] == "unchecked"
+
+
+def test_failing_rows_are_shown_in_the_terminal(tmp_path: Path, mlops: Run) -> None:
+    consumer(tmp_path)
+    pl.DataFrame({"id": [1, 2], "kind": ["a", "odd"], "t": ["2013-01-31T05:00:00Z"] * 2}).write_parquet(
+        tmp_path / "data" / "1.parquet"
+    )
+    (tmp_path / "data" / "2.parquet").unlink()
+    done = mlops(*ARGUMENTS)
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if "data/1.parquet" in line]
+    assert line.split() == ["kind", "isin(['a',", "'b'])", "data/1.parquet", "2", "odd"]

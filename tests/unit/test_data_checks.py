@@ -344,7 +344,7 @@ def test_a_value_that_the_other_table_lacks_is_found_with_its_row(tmp_path: Path
 
 def test_a_relation_to_a_column_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
     contract = RELATIONS.replace("keys: code", "keys: iata")
-    with pytest.raises(BadInput, match="There is no column 'iata' in airlines") as raised:
+    with pytest.raises(BadInput, match=r"airlines.* has no column 'iata'") as raised:
         related(tmp_path, pl.DataFrame({"carrier": ["UA"], "plane": ["N1"], "year": [1]}), contract)
     assert str(raised.value.place) == "contract.yaml:5"
 

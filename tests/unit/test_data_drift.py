@@ -11,18 +11,8 @@ import pytest
 from scipy import stats
 from scipy.spatial import distance
 
-from mlops_actions.data.drift import (
-    ColumnDrift,
-    Drift,
-    compare,
-    compare_columns,
-    holm,
-    homogeneity,
-    jensen_shannon,
-    judge,
-    kolmogorov_smirnov,
-    psi,
-)
+from mlops_actions.data.distances import holm, homogeneity, jensen_shannon, kolmogorov_smirnov, psi
+from mlops_actions.data.drift import ColumnDrift, Drift, compare, compare_columns, judge
 from mlops_actions.data.pictures import draw_drift
 from mlops_actions.data.rules import DriftLimits
 from mlops_actions.data.sources import Source
@@ -110,7 +100,7 @@ def test_a_table_is_compared_worst_first_and_says_what_it_leaves_out(tmp_path: P
     assert found.share == 0.5
     assert set(found.skipped) == {"id", "when", "list", "gone"}
     assert compare(before, now, ["k"]).drifted == []
-    with pytest.raises(BadInput, match="no column 'gone' in the data"):
+    with pytest.raises(BadInput, match="The data has no column 'gone'"):
         compare(before, now, ["gone"])
 
 
@@ -172,3 +162,54 @@ def test_the_tests_agree_with_scipys() -> None:
     assert homogeneity(*counts) == pytest.approx(stats.chi2_contingency(counts, correction=False).pvalue)
     shares = np.array([0.5, 0.3, 0.2]), np.array([0.4, 0.4, 0.2])
     assert jensen_shannon(*shares) == pytest.approx(distance.jensenshannon(*shares, base=2))
+
+
+def draws(kind: str, random: np.random.Generator, rows: int) -> pl.Series:
+    if kind == "normal":
+        return series(random.normal(size=rows))
+    if kind == "mostly 0":
+        return series(np.where(random.random(rows) < 0.7, 0.0, random.exponential(size=rows)))
+    if kind == "with nulls":
+        return series(np.where(random.random(rows) < 0.05, np.nan, random.normal(size=rows))).fill_nan(None)
+    if kind == "rare flag":
+        return series(random.random(rows) < 0.002)
+    if kind == "weekday":
+        return series(random.integers(1, 8, rows))
+    if kind == "100 categories":
+        return series(random.integers(0, 100, rows)).cast(pl.String)
+    return series((1 / (1 - random.random(rows) * 0.999)).astype(int)).cast(pl.String)  # 1,000, most of them rare
+
+
+@pytest.mark.parametrize(
+    "kind", ["normal", "mostly 0", "with nulls", "rare flag", "weekday", "100 categories", "1,000 categories"]
+)
+@pytest.mark.parametrize(("before", "now"), [(4000, 30), (4000, 400), (1000, 1000), (200, 200), (60, 3000)])
+def test_two_samples_of_one_distribution_give_no_more_alarms_than_promised(kind: str, before: int, now: int) -> None:
+    """One alarm in a thousand, of this column alone, and whatever its distances: what is over the 99.99 % bound of a
+    binomial of that rate is not chance. At one in a hundred the bound is a sharper one."""
+    random = np.random.default_rng(17)
+    pairs = 150
+    p = [compare_columns("c", draws(kind, random, before), draws(kind, random, now)).p for _ in range(pairs)]
+    for rate in (0.001, 0.01):
+        assert sum(one < rate for one in p) <= stats.binom.ppf(0.9999, pairs, rate)
+
+
+@pytest.mark.parametrize(("before", "now"), [(4000, 100), (4000, 400), (1000, 1000)])
+def test_categories_that_moved_are_drift_at_any_size(before: int, now: int) -> None:
+    random = np.random.default_rng(5)
+    old = draws("100 categories", random, before)
+    moved = series(np.where(random.random(now) < 0.4, 3, random.integers(0, 100, now))).cast(pl.String)
+    replaced = series(random.integers(100, 200, now)).cast(pl.String)
+    assert one(old, moved).drifted and one(old, replaced).drifted
+
+
+def test_the_test_of_few_rows_agrees_with_the_exact_one() -> None:
+    # the probability of counts that are no likelier, over all tables with these margins, by enumeration
+    before, now = np.array([7.0, 1.0, 2.0]), np.array([1.0, 4.0, 2.0])
+    margins, size = (before + now).astype(int), int(now.sum())
+    tables = [(a, b, size - a - b) for a in range(margins[0] + 1) for b in range(margins[1] + 1)
+              if 0 <= size - a - b <= margins[2]]  # fmt: skip
+    chances = [stats.multivariate_hypergeom.pmf(one, margins, size) for one in tables]
+    own = stats.multivariate_hypergeom.pmf(now.astype(int), margins, size)
+    exact = sum(chance for chance in chances if chance <= own * (1 + 1e-9))
+    assert homogeneity(before, now) == pytest.approx(exact, abs=0.03)

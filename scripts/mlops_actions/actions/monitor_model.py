@@ -150,6 +150,8 @@ def _observe(
             max_regression=inputs.max_regression,
         )
     )
+    if found.quality:
+        step.console.say(f"The task of the predictions is {found.quality.task}")
     facts["fingerprint"] = found.fingerprint
     parameters = monitor.retrain_parameters(inputs.retrain, manifest.lineage.parameters, facts)
     step.console.table(

@@ -11,6 +11,9 @@ What `table` can ask:
 table:
   rows: {min: 20000, max: 2000000}
   freshness: {column: time_hour, max-age: 35d}
+  nulls: {dep_delay: 0.05}                         # the largest share of rows in which a column may be null
+  duplicates: 0.01                                 # the largest share of rows that may be the same as another one
+  not-constant: [distance, dep_delay]              # columns that must have more than one value
   forbidden: ["passenger_*"]                       # columns that must not be there
   personal-data: {allow: [phone_model]}            # looks personal, and is harmless
   checks:                                          # SQL of a row's columns: false fails, null passes; or of aggregates
@@ -46,6 +49,9 @@ an entity, the time is a part of the key. In a job that follows materialize-feat
   serving: {data: "store:features/served/<project>/<view>.parquet", keys: [airport, event_timestamp]}
 ```
 
+`year=2020/` in a file's path is a column. Where files of numbers have different types (whole numbers in one month,
+floats in the next because of a gap) the contract's type counts. A fixed offset of time (`+05:30`) is read as UTC.
+
 JSON lines take the contract's types as CSV does: JSON has no times, and does not tell whole numbers from others.
 
 `mlops data diff A B` compares two tables, or what two versions were trained on, row by row.
@@ -71,6 +77,10 @@ if TYPE_CHECKING:
     from ..data.sources import Source
     from ..data.validate import Validation
     from ..registry.manifest import Manifest
+
+
+_SHOWN = 5
+"""Failing rows of each check that a terminal shows; the record and the report have 20."""
 
 
 class ValidateDataInputs(Inputs):
@@ -212,6 +222,13 @@ def _say(found: Validation, step: Step) -> None:
     elif found.failed:
         rows = [(printable(c.column or "(table)"), c.name, c.failed, printable(c.why)) for c in found.failed]
         step.console.table(["column", "check", "failed", "why"], rows, title="Checks that failed")
+        examples = [
+            (printable(c.column or "(table)"), c.name, printable(e["file"]), e["row"], e["value"])
+            for c in found.failed
+            for e in c.examples[:_SHOWN]
+        ]
+        if examples:
+            step.console.table(["column", "check", "file", "row", "value"], examples, title="The first rows that fail")
 
 
 def _result(

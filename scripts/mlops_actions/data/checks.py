@@ -140,7 +140,7 @@ def freshness(contract: Contract, newest: object, as_of: datetime) -> list[Check
     check = Check(rule.column, f"freshness({span_in_words(rule.max_age)})", place=place)
     age = age_of(newest, as_of)
     if age is None:
-        check.failed, check.why = 1, "there is no such column of times"
+        check.failed, check.why = 1, "the data has no such column of times"
     elif age > rule.max_age:
         check.failed, check.why = 1, f"the newest row is {span_in_words(age)} older than {as_of:%Y-%m-%d %H:%M}"
     elif age < -_FUTURE:
@@ -157,7 +157,7 @@ def personal(found: Sequence[Personal], contract: Contract) -> list[Check]:
 
 
 def newest_of(table: Table, column: str) -> object:
-    """The greatest value of a column; None when there is no such column."""
+    """The greatest value of a column; None without such a column."""
     if column not in table.schema:
         return None
     newest: object = python_rows(table.frame.select(pl.col(column).max()).collect(engine="streaming"))[0][0]
@@ -165,7 +165,7 @@ def newest_of(table: Table, column: str) -> object:
 
 
 def age_of(newest: object, as_of: datetime) -> timedelta | None:
-    """How much older than `as_of` a time is; None if it is none. Texts are ISO 8601; without a zone it is UTC."""
+    """How much older than `as_of` a time is; None if it is not a time. Texts are ISO 8601; without a zone it is UTC."""
     if isinstance(newest, str):
         try:
             newest = datetime.fromisoformat(newest.replace("Z", "+00:00"))

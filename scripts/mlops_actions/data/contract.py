@@ -77,7 +77,7 @@ class Contract:
     """A contract that was read.
 
     Attributes:
-        name: the file's name, for messages; "" when there is none.
+        name: the file's name, for messages; "" without a file.
         schema: pandera's schema.
         rules: of the table.
         lines: the line of each key, by path.
@@ -91,7 +91,7 @@ class Contract:
     text: str = ""
 
     def place(self, *path: str | int) -> Place | None:
-        """Where a rule stands, or the nearest key above it; None when there is no file."""
+        """Where a rule stands, or the nearest key above it; None without a file."""
         while path and path not in self.lines:
             path = path[:-1]
         return Place(self.name, self.lines.get(path, 1)) if self.name else None
@@ -133,7 +133,7 @@ def read_contract(path: Path, name: str) -> Contract:
         name: what messages call it.
 
     Raises:
-        BadInput: there is none, or it is wrong; with its line.
+        BadInput: it does not exist, or is wrong; with its line.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -142,7 +142,9 @@ def read_contract(path: Path, name: str) -> Contract:
         lines = {path: line for path, (line, _) in places(node)}
         values = loader.construct_document(node) if node else None
     except FileNotFoundError:
-        raise BadInput(f"There is no contract {name}", fix="Correct `contract`, or `mlops init` writes one") from None
+        raise BadInput(
+            f"The contract {name} does not exist", fix="Correct `contract`, or write one with `mlops infer-schema`"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"The contract {name} cannot be read", why=str(error)) from error
     except yaml.YAMLError as error:

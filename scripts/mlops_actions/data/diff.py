@@ -120,7 +120,7 @@ def diff(one: Side, two: Side, *, key: Sequence[str] = (), tolerance: float = 0.
         max_psi: as of `drift.compare`.
 
     Raises:
-        BadInput: a table cannot be read, has no rows, or the key is no key.
+        BadInput: a table cannot be read, has no rows, or the key is not unique.
     """
     tables = [open_table(side.sources, side.types) for side in (one, two)]
     before, after = (_read(table, side) for table, side in zip(tables, (one, two)))
@@ -157,5 +157,5 @@ def _read(table: Table, side: Side) -> _Read:
     taken, profile, sampler = Fingerprint(table.schema), Profile(table.schema), Sampler(table.schema)
     rows = one_pass(table, [taken, profile, sampler])
     if not rows:
-        raise BadInput(f"{side.name} has no rows", fix="Look at the step that wrote it")
+        raise BadInput(f"{side.name} has no rows", fix="Check the step that wrote it")
     return _Read(rows, taken.value(), profile.columns(), {one.column for one in sampler.judge()})

@@ -16,7 +16,7 @@ import polars as pl
 
 from ..errors import BadInput, Place
 from .findings import EXAMPLES, Check
-from .tables import FILE, ROW, Batch, Table, reading
+from .tables import FILE, ROW, Batch, Table, reading, same_value, unknown_column
 
 _LOOKED_AT = 100_000  # rows with suspicious keys that are compared by the keys themselves
 _MANY = 10_000  # values of which polars makes a set anew for each batch
@@ -107,7 +107,7 @@ class UniqueKey:
         self._rising = Rising(self._columns)
         absent = [name for name in columns if name not in table.schema]
         if absent:
-            self._check.failed, self._check.why = 1, f"there is no column {absent[0]}"
+            self._check.failed, self._check.why = 1, f"the column {absent[0]} is missing"
 
     def update(self, batch: Batch) -> None:
         """Take the next rows."""
@@ -176,12 +176,14 @@ def is_known(
     if len(columns) != len(keys):
         what = f"{', '.join(columns)} cannot be looked up in {', '.join(keys)}"
         raise BadInput(what, why="One is shorter", fix="Correct `columns` and `keys`", place=place)
-    for names, one, what in ((columns, table, "the data"), (keys, other, other.parts[0].name)):
+    for names, one, what in ((columns, table, "The data"), (keys, other, other.parts[0].name)):
         if absent := [name for name in names if name not in one.schema]:
-            raise BadInput(f"There is no column {absent[0]!r} in {what}", fix="Correct the contract", place=place)
-    casts = [pl.col(key).cast(table.schema[column]).alias(column) for column, key in zip(columns, keys)]
+            raise unknown_column(absent[0], what, one.schema, place)
+    casts = [same_value(k, other.schema[k], table.schema[c]).alias(c) for c, k in zip(columns, keys)]
     with reading(other.parts[0].name, place):
-        frame = other.frame.select(casts)
+        # a value that this table's type does not have is in none of its rows
+        frame = other.frame.filter(pl.col(k).is_null() | cast.is_not_null() for k, cast in zip(keys, casts))
+        frame = frame.select(casts)
         if not nulls:
             frame = frame.drop_nulls()
         hashes = frame.select(key_hash(columns)).unique().collect(engine="streaming").to_series()

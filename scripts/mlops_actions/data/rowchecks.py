@@ -13,6 +13,7 @@ from pandera.backends.polars import builtin_checks as _registers_them  # noqa: F
 from pandera.backends.polars.checks import PolarsCheckBackend
 
 from ..errors import BadInput, Place
+from ..suggest import did_you_mean
 from .contract import Contract, has_type
 from .findings import EXAMPLES, Check, together
 from .tables import Batch, Table, as_read, python_rows
@@ -141,7 +142,7 @@ def of_expressions(table: Table, contract: Contract) -> tuple[list[RowCheck], li
         expression = _sql(name, sql, place)
         used = expression.meta.root_names()
         if absent := [column for column in used if column not in table.schema]:
-            fix = f"The data has: {', '.join(table.schema)}"
+            fix = did_you_mean(absent[0], table.schema, "The data has: {}")
             raise BadInput(f"The check {name} names the unknown column {absent[0]!r}", fix=fix, place=place)
         shown = list(dict.fromkeys(used))
         item = RowCheck(Check("", name, place=place, shown=shown), expression, shown)
@@ -184,7 +185,7 @@ def _sql(name: str, sql: str, place: Place | None) -> pl.Expr:
     try:
         expression = pl.sql_expr(sql)
         if ".subplan" in str(expression):
-            raise TypeError("A subquery is no expression of a row")
+            raise TypeError("A subquery is not an expression of a row")
     except (pl.exceptions.PolarsError, TypeError) as error:
         why = str(error).strip().split("\n")[0][:300]
         fix = "Write one SQL expression of the row's columns, such as `a < b OR c IS NULL`"

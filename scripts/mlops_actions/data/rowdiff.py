@@ -11,7 +11,7 @@ import polars as pl
 from ..errors import BadInput, Place
 from .findings import EXAMPLES, shown, together
 from .keys import Rising, among, key_hash, precedes
-from .tables import FILE, ROW, Table, python_rows, reading
+from .tables import FILE, ROW, Table, python_rows, reading, unknown_column
 
 _CELLS = 12_000_000  # values of both tables that are in memory at a time: the rest waits for its turn
 _OTHER = "\0other "
@@ -74,8 +74,7 @@ def compare_rows(
     columns = list(columns) or [name for name in one.schema if name in two.schema and name not in keys]
     for table in (one, two):
         if absent := [name for name in [*keys, *columns] if name not in table.schema]:
-            what = f"There is no column {absent[0]!r} in {table.parts[0].name}"
-            raise BadInput(what, fix="Correct the columns", place=place)
+            raise unknown_column(absent[0], table.parts[0].name, table.schema, place)
     found, changes = RowDiff(), {name: ColumnChange(name) for name in columns}
     for before, after in _parts(one, two, keys, columns, common, place):
         _count(_joined(before, after, keys, columns), found, changes, keys, tolerance, one)
@@ -87,8 +86,11 @@ def _parts(
     one: Table, two: Table, keys: Sequence[str], columns: Sequence[str], common: bool, place: Place | None
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     """Rows of both tables that belong together: no key is in two parts."""
-    casts = [pl.col(name).cast(one.schema[name]) for name in keys]
-    frames = one.rows.select(*keys, FILE, ROW, *columns), two.rows.with_columns(casts).select(*keys, *columns)
+    casts = [pl.col(name).cast(_common(one.schema[name], two.schema[name])) for name in keys]
+    frames = (
+        one.rows.with_columns(casts).select(*keys, FILE, ROW, *columns),
+        two.rows.with_columns(casts).select(*keys, *columns),
+    )
     width = len(keys) + len(columns)
     with reading(f"{one.parts[0].name} or {two.parts[0].name}", place):
         sizes = [int(frame.select(pl.len()).collect(engine="streaming").item()) for frame in frames]
@@ -107,6 +109,16 @@ def _parts(
             for frame, table in ((before, one), (after, two)):
                 _need_unique(frame, keys, table, place)
             yield before, after
+
+
+def _common(one: pl.DataType, other: pl.DataType) -> pl.DataType:
+    """The type in which keys of two types are compared, so that 0 is not 0.5: numbers as numbers, the rest as text."""
+    if one == other or (one.is_temporal() and other.is_temporal()):
+        return one
+    if not (one.is_numeric() and other.is_numeric()):
+        return pl.String()
+    empty = [pl.DataFrame(schema={"": kind}) for kind in (one, other)]
+    return pl.concat(empty, how="vertical_relaxed").dtypes[0]
 
 
 def _batches(table: Table, casts: Sequence[pl.Expr], columns: Sequence[str], size: int) -> Iterator[pl.DataFrame]:

@@ -21,7 +21,7 @@ def parse_duration(text: object) -> timedelta:
     """`90min`, `12h`, `35d` or `2w` as a duration.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not one.
     """
     match = _DURATION.fullmatch(str(text).strip())
     if not match:

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
-from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
-os.environ.setdefault("POLARS_IGNORE_TIMEZONE_PARSE_ERROR", "1")  # else it panics where a zone is a fixed offset
+os.putenv("POLARS_IGNORE_TIMEZONE_PARSE_ERROR", "1")  # else polars panics where a zone is a fixed offset
 
 import polars as pl
 
 from ..errors import BadInput, Place
+from ..suggest import did_you_mean
 from .csv_faults import fault_at_start, find_fault
+from .partitions import columns_of
 from .sources import Source
 
 BATCH_CELLS = 4_000_000
@@ -44,7 +44,6 @@ _MARKS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"{": "jsonl"}
 _ISO_TIME = re.compile(
     r"\d{4}-\d\d-\d\d(?P<separator>[T ])\d\d:\d\d:\d\d(?:\.(?P<fraction>\d{1,9}))?(?P<utc>Z?)", re.ASCII
 )
-_NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _SECONDS = len("2013-01-01T05:00:00")
 _BOOLEANS = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
 
@@ -159,17 +158,19 @@ def open_table(
     """
     kept = [source for source in sources if not PurePath(source.name).name.startswith(("_", "."))]
     if not kept:
-        raise BadInput("There is no data file among what was given", fix="Correct `data`")
+        raise BadInput(
+            "`data` names no data file", why="Names that begin with `_` or `.` are left out", fix="Correct `data`"
+        )
     # what nests is no cell of text
     types = {name: kind for name, kind in (types or {}).items() if not kind.is_nested()}
     raws = [_open(source, types, lenient=lenient) for source in kept]
     mixed = _mixed([raw.schema for raw in raws], types)
-    partitions = _partitions(kept, types)
+    partitions = columns_of(kept, types)
     frames, reads, schemas = [], [], []
     texts: dict[str, pl.DataType] = {}
     for raw, values in zip(raws, partitions):
         own = raw.texts | {n: types[n] for n in mixed if raw.schema.get(n, types[n]) != types[n]}
-        parsed = [_parsed(n, k) if n in raw.texts else _converted(n, raw.schema[n], k) for n, k in own.items()]
+        parsed = [_parsed(n, k) if n in raw.texts else same_value(n, raw.schema[n], k) for n, k in own.items()]
         cells = [_cells(n, raw.schema[n]).alias(as_read(n)) for n in own]
         parsed += [value for name, value in values.items() if name not in raw.schema]
         with reading(raw.source.name, csv=raw.csv):
@@ -207,10 +208,19 @@ def read_table(source: Source, columns: Sequence[str] | None = None) -> pl.DataF
         known = frame.collect_schema().names()
         absent = [name for name in columns if name not in known]
         if absent:
-            raise BadInput(f"{source.name} has no column {absent[0]!r}", why=f"It has: {', '.join(known)}")
+            raise unknown_column(absent[0], source.name, known)
         frame = frame.select(columns)
     with reading(source.name):
         return frame.collect()
+
+
+def unknown_column(name: str, where: str, known: Iterable[str], place: Place | None = None) -> BadInput:
+    """The error for a column that a table does not have; `where` is what messages call the table."""
+    names = list(known)
+    why = f"It has: {', '.join(names[:30])}{', …' if len(names) > 30 else ''}"
+    return BadInput(
+        f"{where} has no column {name!r}", why=why, fix=did_you_mean(name, names, "Correct it"), place=place
+    )
 
 
 class UnreadableCells(BadInput):
@@ -309,49 +319,14 @@ def _cells(name: str, kind: pl.DataType) -> pl.Expr:
     return (column.fill_nan(None) if kind.is_float() else column).cast(pl.String)
 
 
-def _converted(name: str, kind: pl.DataType, asked: pl.DataType) -> pl.Expr:
-    """A column of numbers in another type of numbers; null where it has no such number."""
+def same_value(name: str, kind: pl.DataType, asked: pl.DataType) -> pl.Expr:
+    """A column in another type; null where that does not have the value, such as 0.5 among whole numbers."""
+    if kind == asked:
+        return pl.col(name)
     column = pl.col(name).fill_nan(None) if kind.is_float() else pl.col(name)
     if kind.is_float() and asked.is_integer():
         column = pl.when(column == column.round()).then(column)
     return column.cast(asked, strict=False).alias(name)
-
-
-def _partitions(sources: Sequence[Source], types: Mapping[str, pl.DataType]) -> list[dict[str, pl.Expr]]:
-    """The columns that files have by the folders they are in, for each file: whole numbers, dates, or text."""
-    found = []
-    for source in sources:
-        folders = PurePath(source.name.replace("\\", "/")).parts[:-1]
-        pairs = (part.partition("=") for part in folders if "=" in part.strip("="))
-        found.append({name: unquote(value) for name, _, value in pairs})
-    kinds = {}
-    for name in dict.fromkeys(name for values in found for name in values):
-        texts = [values[name] for values in found if name in values and values[name] != _NO_PARTITION]
-        kinds[name] = types.get(name) or _kind_of(texts)
-    return [
-        {name: _literal(name, values.get(name, _NO_PARTITION), kind) for name, kind in kinds.items() if name in values}
-        for values in found
-    ]
-
-
-def _kind_of(texts: Sequence[str]) -> pl.DataType:
-    if texts and all(re.fullmatch(r"-?(0|[1-9]\d{0,17})", text, re.ASCII) for text in texts):
-        return pl.Int64()
-    try:
-        return pl.Date() if texts and all(date.fromisoformat(text) for text in texts) else pl.String()
-    except ValueError:
-        return pl.String()
-
-
-def _literal(name: str, text: str, kind: pl.DataType) -> pl.Expr:
-    value = pl.lit(None if text == _NO_PARTITION else text, dtype=pl.String)
-    if kind == pl.Date:
-        value = value.str.to_date(strict=False)
-    elif isinstance(kind, pl.Datetime):
-        value = value.str.to_datetime(time_unit=kind.time_unit, time_zone=kind.time_zone, strict=False)
-    else:
-        value = value.cast(kind, strict=False)
-    return value.alias(name)
 
 
 def _format(source: Source) -> str:
@@ -408,7 +383,7 @@ def _parsed(name: str, kind: pl.DataType) -> pl.Expr:
 
 
 def parse_times(texts: pl.Series, kind: pl.Datetime) -> pl.Series:
-    """Texts as times; null where one is none.
+    """Texts as times; null where one is not a time.
 
     polars parses a format without fractions of seconds and zones six times as fast as it guesses one: so where every
     text has the layout of the first one, what is beside the seconds is read by its position.

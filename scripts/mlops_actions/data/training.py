@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from ..errors import BadInput
+from ..suggest import did_you_mean
 from . import checks, keys
 from .contract import Contract
 from .findings import Check
@@ -42,7 +43,8 @@ def structure(table: Table, contract: Contract) -> list[Check]:
     ):
         if absent := [name for name in names if name not in table.schema]:
             place = contract.place("table", "training", key)
-            raise BadInput(f"`{key}` names the unknown column {absent[0]!r}", fix="Correct the contract", place=place)
+            fix = did_you_mean(absent[0], table.schema, "The data has: {}")
+            raise BadInput(f"`{key}` names the unknown column {absent[0]!r}", fix=fix, place=place)
     if rules.known_at and not rules.prediction_time:
         place = contract.place("table", "training", "known-at")
         raise BadInput("`known-at` needs `prediction-time`", fix="Name the column of that time", place=place)

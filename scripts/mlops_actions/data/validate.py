@@ -188,7 +188,7 @@ def _validate(request: Request, table: Table, say: Callable[[str], None]) -> Val
     rows = one_pass(table, [print_, *asked.collectors, *([sampler] if looks else [])])
     if not rows:
         names = ", ".join(part.name for part in table.parts[:3])
-        raise BadInput(f"The data has no rows: {names}", fix="Look at the step that wrote it")
+        raise BadInput(f"The data has no rows: {names}", fix="Check the step that wrote it")
     files = "1 file" if len(table.parts) == 1 else f"{len(table.parts)} files"
     say(f"Read {rows:,} rows of {len(table.schema)} columns in {files}")
     found = asked.results() + checks.number_of_rows(contract, rows)

@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 
 from ..data.sources import Source
+from ..data.tables import unknown_column
 from ..errors import BadInput
-from ..suggest import did_you_mean
 from . import compare, metrics
 from .champion import Champion
 from .compare import Comparison
@@ -199,8 +199,7 @@ def _pair(ours: Predictions, theirs: Predictions, key: str) -> tuple[Predictions
 def _slices(read: Predictions, request: Request) -> Iterator[dict[str, Any]]:
     for column in request.slices:
         if column not in read.frame.columns:
-            what, fix = f"The predictions have no column {column!r}", did_you_mean(column, read.frame.columns)
-            raise BadInput(what, why=f"They have: {', '.join(read.frame.columns)}", fix=fix or "Correct `slices`")
+            raise unknown_column(column, "The predictions file", read.frame.columns)
         for value, rows in _groups(read.frame.get_column(column)):
             part = read.take(rows)
             if len(rows) >= request.min_rows:

@@ -126,7 +126,7 @@ def threshold_gates(
     """Each limit against the metrics. One that the task has, and these rows do not define, does not pass.
 
     Raises:
-        BadInput: there is no such metric.
+        BadInput: a metric is unknown.
     """
     gates = []
     for metric, text in limits.items():

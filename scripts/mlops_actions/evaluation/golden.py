@@ -162,9 +162,9 @@ def test(request: Request) -> Tested:
     expected, got = result["expected"], result["predictions"]
     if len(expected) != len(got):
         what = f"The model gives {len(got)} predictions for {len(expected)} golden rows"
-        raise DoesNotWork(what, result["facts"], fix="Look at `predict`")
+        raise DoesNotWork(what, result["facts"], fix="Check `predict`")
     if not expected:
-        raise BadInput("The golden file has no rows", fix="Look at the step that wrote it")
+        raise BadInput("The golden file has no rows", fix="Check the step that wrote it")
     times = result["latencies_ms"]
     return Tested(
         rows=len(expected),
@@ -230,7 +230,7 @@ def _explain(result: dict[str, Any], request: Request) -> MlopsError:
         if stage == "golden":
             fix = "Add pandas and pyarrow to the environment's `requirements`, or write the golden file as CSV"
     if stage == "golden":
-        return BadInput(_HOW[stage], why=why, fix=fix or "Look at the step that wrote it", log=error["traceback"])
+        return BadInput(_HOW[stage], why=why, fix=fix or "Check the step that wrote it", log=error["traceback"])
     now = {name.lower(): version for name, version in facts["packages"].items()}
     then = [f"{name} {version}" for name, version in result["trained_with"].items()]
     here = [f"Python {facts['python']}", *(f"{n} {now[n]}" for n in ("scikit-learn", "numpy", "joblib") if n in now)]

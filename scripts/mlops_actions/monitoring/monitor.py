@@ -105,7 +105,7 @@ def observe(request: Request) -> Observation:
     if request.time_column:
         span = age_of(newest_of(current, request.time_column), request.as_of)
         if span is None:
-            raise BadInput(f"There is no column of times {request.time_column!r}", fix="Correct `time-column`")
+            raise BadInput(f"The data has no column of times {request.time_column!r}", fix="Correct `time-column`")
         age = span.total_seconds() / 3600
         if request.max_age is not None and span > request.max_age:
             reasons.append(f"the newest row is {age:,.0f} h old")
