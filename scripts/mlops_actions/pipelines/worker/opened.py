@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import sys
-import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ class Opened:
 
     def __init__(self, root: str, apart: list[str]) -> None:
         self._root = Path(root).resolve()
-        self._apart = [Path(p).resolve() for p in (*apart, sys.prefix, *sysconfig.get_paths().values())]
+        self._apart = [Path(p).resolve() for p in (*apart, sys.prefix, sys.base_prefix)]
         # Nearly all that is opened is the environment's own: it need not be resolved.
         self._quick = tuple(str(folder) + os.sep for folder in self._apart)
         self._read: dict[str, Any] = {}
