@@ -20,7 +20,8 @@ def did_you_mean(name: object, known: Iterable[object], otherwise: str = "Known:
     """
     names = list(dict.fromkeys(str(one) for one in known))
     lower = {one.lower(): one for one in reversed(names)}
-    near = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.6)
+    begun = [one for one in lower if name and one.startswith(str(name).lower())]
+    near = begun[:1] if len(begun) == 1 else difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.6)
     if near:
         return f"Did you mean `{lower[near[0]]}`?"
     if "{}" not in otherwise:

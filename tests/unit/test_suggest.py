@@ -12,6 +12,7 @@ from mlops_actions.suggest import did_you_mean
     [
         ("aucc", ["auc", "rmse"], "Did you mean `auc`?"),
         ("Carrier", ["carrier", "flight"], "Did you mean `carrier`?"),
+        ("acc", ["auc", "accuracy"], "Did you mean `accuracy`?"),
         ("zzz", ["auc", "rmse"], "Known: auc, rmse"),
         ("zzz", [], ""),
         (7, [1, 2], "Known: 1, 2"),
