@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from ..worker.running import label
@@ -34,6 +35,7 @@ _NUMBER = re.compile(r"\((\d+)(?::[^)]*)?\)")  # of an attempt, or of an iterati
 Json = Mapping[str, Any]
 
 
+@lru_cache(maxsize=100_000)  # the same names are asked for with each snapshot of a run
 def hash_of(name: str) -> str:
     """Argo's hash of a node's full name: FNV-1a of 32 bits, in decimal digits."""
     value = 0x811C9DC5

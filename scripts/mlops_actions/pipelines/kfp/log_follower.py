@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MOST = 4
 """Logs that are followed at a time."""
-FIRST, SLOWEST = 2.0, 30.0
+FIRST, SLOWEST = 5.0, 30.0
 """Seconds between two readings of a log that cannot be followed: at first, and when it is silent."""
 _TRIED = 2  # logs after which readers that could open none are not asked any more
 _LOOKING = 3.0  # seconds between two questions for the run's namespace
@@ -60,7 +60,6 @@ class LogFollower:
 
     Attributes:
         wake: is set when something was found.
-        opened: how many logs KFP was asked for.
     """
 
     def __init__(
@@ -79,24 +78,18 @@ class LogFollower:
         self._closed: set[str] = set()
         self._readable = False
         self.wake = threading.Event()
-        self.opened = 0
         if cluster:
             threading.Thread(target=self._watch, args=(cluster,), daemon=True).start()
 
-    def follow(self, pods: Iterable[str], most: int = MOST) -> None:
-        """Follow the logs of these pods and of no others, a few at a time; none when they have proved unreadable.
-
-        Args:
-            pods: that are at work.
-            most: how many may be begun now.
-        """
+    def follow(self, pods: Iterable[str]) -> None:
+        """Follow the logs of these pods and of no others, a few at a time; none when they have proved unreadable."""
         wanted = [pod for pod in pods if pod]
         for pod, (_, ended) in self._open.items():
             if pod not in wanted:
                 ended.set()
         new = [pod for pod in wanted if pod not in self._open and pod not in self._closed]
         if self._readable or len(self._closed) < _TRIED:
-            for pod in new[: max(0, min(most, MOST - len(self._open)))]:
+            for pod in new[: MOST - len(self._open)]:
                 ended = threading.Event()
                 thread = threading.Thread(target=self._read, args=(pod, ended), daemon=True)
                 self._open[pod] = thread, ended
@@ -147,7 +140,6 @@ class LogFollower:
         while True:
             over, new = ended.is_set(), False  # asked before: what is written meanwhile is read
             for read in (self._logs.of_ui, self._logs.of_api):
-                self.opened += 1
                 try:
                     for number, line in enumerate(component_lines(read(pod))):
                         if number >= told:

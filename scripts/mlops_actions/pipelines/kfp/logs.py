@@ -160,25 +160,12 @@ class Logs:
 
     def of_ui(self, pod: str) -> Iterator[str]:
         """A pod's log as KFP's UI reads it from Kubernetes and the archive (frontend/server/handlers/pod-logs.ts)."""
-        namespace = self._namespace() or None
-        query = {"podname": pod, "runid": self._run_id, "podnamespace": namespace}
-        for number, line in enumerate(self._api.stream("/k8s/pod/logs", **query)):
-            if not number and line.lstrip().lower().startswith(("<!doctype", "<html")):
-                raise RemoteFailed("it sent a web page")
-            yield line
+        query = {"podname": pod, "runid": self._run_id, "podnamespace": self._namespace() or None}
+        return _checked(self._api.stream("/k8s/pod/logs", **query))
 
     def of_api(self, pod: str) -> Iterator[str]:
-        """A pod's log as KFP's API server reads it: what there is now (run_log_server.go).
-
-        Its errors are JSON at the end of the text, and HTTP's status is 200 all the same.
-        """
-        for line in self._api.stream(f"/apis/v1alpha1/runs/{self._run_id}/nodes/{pod}/log"):
-            text, found, rest = line.partition('{"error_message":')
-            if found and (message := _message(found + rest)):
-                if text:
-                    yield text
-                raise RemoteFailed(message)
-            yield line
+        """A pod's log as KFP's API server reads it: what there is now (run_log_server.go)."""
+        return _checked(self._api.stream(f"/apis/v1alpha1/runs/{self._run_id}/nodes/{pod}/log"))
 
     def _of_cluster(self, pod: str) -> list[str]:
         from ...cluster.pods import log_tail
@@ -188,6 +175,23 @@ class Logs:
             raise RemoteFailed(f"the pod {pod} is gone")
         assert self._cluster
         return log_tail(self._cluster(), found, "main", _READ).splitlines()
+
+
+def _checked(lines: Iterable[str]) -> Iterator[str]:
+    """The lines of a log.
+
+    Raises:
+        RemoteFailed: it ends with the log reader's error, which is JSON, with HTTP's status 200; or it is a web page.
+    """
+    for number, line in enumerate(lines):
+        if not number and line.lstrip().lower().startswith(("<!doctype", "<html")):
+            raise RemoteFailed("it sent a web page")
+        text, found, rest = line.partition('{"error_message":')
+        if found and (message := _message(found + rest)):
+            if text:
+                yield text
+            raise RemoteFailed(message)
+        yield line
 
 
 def _message(text: str) -> str:

@@ -1,7 +1,8 @@
 """Watching a run to its end: asking often enough to notice it at once, and seldom enough to be no load.
 
-A question every 2.5 s, a quick one while things change and when a source says that something did: a pod's log that
-ends, a pod whose phase changes. A budget keeps each minute below 30 questions, but for the last one.
+A question every 2.5 s, a quick one while things change and when the follower says that something did: a pod's log that
+ended, a pod whose phase changed. A budget keeps each minute below 30 questions, but for the last one; reading logs from
+KFP is limited by their number and their pauses.
 """
 
 from __future__ import annotations
@@ -107,7 +108,6 @@ class Watcher:
         self._began = clock.now()
         self.pace = Pace(self._began)
         self._changed = self._began
-        self._opened = 0
         self._archived = self._unshown = False
         self._next = self._began + _UNSHOWN  # when ML Metadata is asked for the tasks, if it must be
         self._quiet: set[str] = set()
@@ -126,7 +126,7 @@ class Watcher:
                 break
             self._check_limits()
             running = [tracker.tasks[label].pod for label in tracker.running if label in tracker.tasks]
-            self._follower.follow(running, int(self.pace.left(self._clock.now())))
+            self._follower.follow(running)
             self._rest()
         self._follower.stop(_LINGER)
         for found in self._follower.drain():
@@ -134,7 +134,7 @@ class Watcher:
 
     def again(self, follower: LogFollower) -> None:
         """The run was retried: watch it with a new follower, by the same limits."""
-        self._follower, self._opened, self._changed = follower, 0, self._clock.now()
+        self._follower, self._changed = follower, self._clock.now()
 
     def _ask(self) -> None:
         try:
@@ -148,8 +148,7 @@ class Watcher:
                 ) from error
             raise
         now = self._clock.now()
-        self.pace.spend(now, 1 + self._follower.opened - self._opened)
-        self._opened = self._follower.opened
+        self.pace.spend(now)
         if self._tracker.feed(run, now, self._seen(run, now)):
             self._changed = now
         if run.get("storage_state") == "ARCHIVED" and not self._archived:
