@@ -149,7 +149,7 @@ class Nodes:
         """Which row is which of the nodes of one display name.
 
         A node's children are inside it, or come after it in a DAG that it is in. Rows that this does not tell apart
-        are pods: of those, the one is taken that is nearest to the node that it would be in, by its state and times.
+        are pods, which end and begin in the order of the nodes that they are in.
         """
         assert self._found is not None
         left, unsure = dict.fromkeys(names), list[tuple[Json, list[str]]]()
@@ -161,16 +161,16 @@ class Nodes:
             else:
                 unsure.append((row, [f"{dag}." for dag in parents if dag]))
         around = {name: _moment(self._found.get(_parent(name), {})) for name in left}
-        for row, dags in sorted(unsure, key=lambda one: (not one[1], _moment(one[0])[1:])):
+        for row, dags in [one for one in unsure if one[1]]:
             state, begun, ended = _moment(row)
             fits = [name for name in left if all(name.startswith(dag) for dag in dags)]
-            if fits:
-                near = [
-                    (a[0] != state, abs(a[1] - begun), abs(a[2] - ended), name) for name in fits for a in [around[name]]
-                ]
-                chosen = min(near)[-1]
+            near = {n: (around[n][0] != state, abs(around[n][1] - begun), abs(around[n][2] - ended)) for n in fits}
+            if near:
+                chosen = min(near, key=lambda name: near[name])
                 del left[chosen]
                 self._found[chosen] = row
+        alone = sorted((row for row, dags in unsure if not dags), key=_moment)
+        self._found.update(zip(sorted(left, key=lambda name: around[name]), alone))
 
 
 def seconds_since_1970(time: object) -> float:
