@@ -115,12 +115,17 @@ def failing(text: str = "no number"):
     broken(text=text).after(first)
 
 
+@dsl.pipeline(name="silent")
+def silent():
+    last()
+
+
 @dsl.pipeline(name="again")
 def again(file: str):
     first = load(rows=1)
     flaky(file=file).after(first)
 """
-NAMES = ("training", "branching", "waiting", "failing", "again")
+NAMES = ("training", "branching", "waiting", "failing", "again", "silent")
 
 
 def whole_double() -> Iterator[KfpDouble]:

@@ -44,7 +44,7 @@ class Backoff:
     def pause(self) -> float:
         """Seconds to wait after one more failure."""
         self.failures += 1
-        return min(self.most, self.first * 2.0 ** (self.failures - 1)) * random.uniform(0.5, 1.0)
+        return min(self.most, self.first * 2.0 ** min(self.failures - 1, 30)) * random.uniform(0.5, 1.0)
 
     def succeeded(self) -> None:
         """Begin anew with the next failure."""

@@ -27,7 +27,8 @@ from kfp_worlds import Told  # noqa: E402
 from mlops_actions.github.console import ActionsConsole  # noqa: E402
 from mlops_actions.pipelines.engine import Progress  # noqa: E402
 from mlops_actions.pipelines.kfp.api import Host, KfpApi  # noqa: E402
-from mlops_actions.pipelines.kfp.following import Sources  # noqa: E402
+from mlops_actions.pipelines.kfp.log_follower import LogFollower  # noqa: E402
+from mlops_actions.pipelines.kfp.logs import Logs  # noqa: E402
 from mlops_actions.pipelines.kfp.tracking import Tracker  # noqa: E402
 from mlops_actions.pipelines.kfp.watching import Limits, Watcher  # noqa: E402
 from mlops_actions.pipelines.progress import ConsoleProgress  # noqa: E402
@@ -129,7 +130,8 @@ def _many(tasks: int) -> None:
 def _watch(url: str, run_id: str, spec: object, progress: Progress) -> tuple[Watcher, Tracker]:
     api, clock = KfpApi(Host(url)), Clock()
     tracker = Tracker(spec, progress)  # type: ignore[arg-type]
-    watcher = Watcher(api, run_id, tracker, Sources(api, run_id, clock, None), progress, clock, Limits())
+    follower = LogFollower(Logs(api, run_id, lambda: ""), run_id, clock)
+    watcher = Watcher(api, run_id, tracker, follower, progress, clock, Limits())
     watcher.until_end()
     return watcher, tracker
 

@@ -59,7 +59,7 @@ def test_what_is_no_message_is_an_error_of_the_service(data: bytes) -> None:
 
 def test_a_run_that_nobody_recorded_has_nothing() -> None:
     answers = Answers(GetContextByTypeAndName=b"")
-    assert recorded(answers, "run").executions == []  # type: ignore[arg-type]
+    assert recorded(answers, "run").executions == ()  # type: ignore[arg-type]
     assert answers.asked == ["GetContextByTypeAndName"]
 
 

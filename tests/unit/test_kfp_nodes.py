@@ -1,14 +1,17 @@
-"""Tasks out of Argo's nodes, with the edges that Argo draws: what waits for a task hangs on what ended it."""
+"""Tasks out of Argo's nodes, with the edges that Argo draws: what waits for a task hangs on what ended it.
+
+`test_kfp_recorded.py` has a real server's nodes.
+"""
 
 from __future__ import annotations
 
 import random
-import zlib
 from typing import Any
 
 import pytest
 
-from mlops_actions.pipelines.kfp.nodes import seconds_since_1970, tasks_of
+from mlops_actions.pipelines.kfp.argo import hash_of, label_of, seconds_since_1970
+from mlops_actions.pipelines.kfp.nodes import tasks_of
 
 Json = dict[str, Any]
 CONTAINER = {"executorLabel": "exec"}
@@ -27,25 +30,25 @@ def _spec(tasks: Json, **components: Any) -> Json:
 
 
 class Graph:
-    """`task_details`, drawn as `name > name`; a node is given once with its state, by its path."""
+    """`task_details` of a server whose nodes are not tried again; a node is given once with its state, by its path."""
 
     def __init__(self) -> None:
         self._nodes: dict[str, Json] = {}
-        self.add("p-x7k2p", "RUNNING")
+        self.add("", "RUNNING")
 
     def add(self, path: str, state: str, *after: str, second: int = 0, **more: Any) -> Graph:
-        name = path.rpartition("/")[2]
         ended = state in ("SUCCEEDED", "FAILED", "SKIPPED")
         self._nodes[path] = {
-            "display_name": name,
-            "pod_name": path if not after else f"p-x7k2p-some-template-{zlib.crc32(path.encode())}",
+            "task_id": f"id of {path}",
+            "display_name": path.rpartition("/")[2] or "p-x7k2p",
             "state": state,
             "start_time": f"2026-01-01T00:00:{second:02d}Z",
             "end_time": f"2026-01-01T00:00:{second + 5:02d}Z" if ended else "0001-01-01T00:00:00Z",
             **more,
         }
+        inside = "" if path in ("root", "root-driver") else "root."
+        child = {"pod_name": f"p-x7k2p-{hash_of(f'p-x7k2p.{inside}' + path.replace('/', '.'))}"}
         for one in after:
-            child = {"pod_name": f"p-x7k2p-{zlib.crc32(path.encode())}"}
             self._nodes[one].setdefault("child_tasks", []).append(child)
         return self
 
@@ -61,7 +64,7 @@ class Graph:
 
 
 def _rooted() -> Graph:
-    return Graph().add("root-driver", "SUCCEEDED", "p-x7k2p").add("root", "RUNNING", "root-driver")
+    return Graph().add("root-driver", "SUCCEEDED", "").add("root", "RUNNING", "root-driver")
 
 
 def _states(spec: Json, graph: Graph) -> dict[str, str]:
@@ -72,7 +75,7 @@ def test_what_waits_for_a_task_is_no_part_of_it() -> None:
     spec = _spec({"a": _task("c"), "b": _task("c", dependentTasks=["a"]), "d": _task("c", dependentTasks=["b"])})
     graph = _rooted().container("a", "root").container("b", "a/executor", state="RUNNING", second=9)
     assert _states(spec, graph) == {"a": "succeeded", "b": "running"}
-    graph.container("d", "b/executor", state="PENDING")
+    graph.container("d", "b/executor", state="PENDING", second=14)
     assert _states(spec, graph)["d"] == "waiting"
 
 
@@ -156,10 +159,15 @@ def test_importers_are_single_pods() -> None:
 
 
 def test_an_exit_task_hangs_on_a_hook() -> None:
-    spec = _spec({"exit-handler-1": _task("g"), "last": _task("c")}, g={"dag": {"tasks": {"a": _task("c")}}})
+    policy = {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+    last = _task("c", dependentTasks=["exit-handler-1"], triggerPolicy=policy)
+    spec = _spec({"exit-handler-1": _task("g"), "last": last}, g={"dag": {"tasks": {"a": _task("c")}}})
     graph = _rooted().add("exit-handler-1-driver", "SUCCEEDED", "root")
-    graph.add("exit-handler-1", "FAILED", "exit-handler-1-driver").container("a", "exit-handler-1", state="FAILED")
-    graph.add("exit-handler-1.onExit", "RUNNING", "exit-handler-1").container("last", "exit-handler-1.onExit")
+    graph.add("exit-handler-1", "FAILED", "exit-handler-1-driver").container(
+        "exit-handler-1/a", "exit-handler-1", state="FAILED"
+    )
+    graph.add("exit-handler-1.onExit", "RUNNING", "exit-handler-1")
+    graph.container("exit-handler-1.onExit/last", "exit-handler-1.onExit")
     assert _states(spec, graph) == {"a": "failed", "last": "succeeded"}
 
 
@@ -175,6 +183,22 @@ def test_order_duplicates_missing_names_and_missing_nodes_do_no_harm() -> None:
             detail.pop("display_name")
         assert {task.label for task in tasks_of(spec, some)} <= {"a", "b", "d"}
     assert tasks_of(spec, []) == []
+
+
+@pytest.mark.parametrize(
+    ("node", "label"),
+    [
+        ("w.root.a.executor", "a"),
+        ("w(0).root(0).a-driver(0)", "a"),
+        ("w(0).root(0).n(0).a(0).executor(1)", "n/a"),
+        ("w(0).root(0).exit-handler-1.onExit(0).last(0).executor(0)", "last"),
+        ("w.root.for-loop-1.iteration-iterations(2:2).iteration-item.n.a.executor", "n/a.2"),
+        ("w(0).root(0).for-loop-3(0).iteration-iterations(2:2)(0).iteration-item(0).executor(0)", "for-loop-3.2"),
+        ("w(0).root-driver(0)", "root"),
+    ],
+)
+def test_the_label_of_a_task_is_in_the_full_name_of_each_of_its_nodes(node: str, label: str) -> None:
+    assert label_of(node) == label
 
 
 @pytest.mark.parametrize(

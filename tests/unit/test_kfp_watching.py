@@ -9,17 +9,20 @@ from typing import Any, cast
 
 import pytest
 
+import kfp_recorded
 from doubles.kfp.synthetic import Step, synthetic_run
 from doubles.kfp.world import Settings, World
 from kfp_worlds import Told
-from mlops_actions.errors import RemoteFailed
+from mlops_actions.errors import ComponentFailed, MlopsError, RemoteFailed
 from mlops_actions.pipelines.engine import TaskResult
-from mlops_actions.pipelines.kfp import failure, tracking, watching
-from mlops_actions.pipelines.kfp.api import ApiError, Host, KfpApi
-from mlops_actions.pipelines.kfp.following import Found, Sources, telling
-from mlops_actions.pipelines.kfp.settings import KfpSettings
+from mlops_actions.pipelines.kfp import failure, logs, watching
+from mlops_actions.pipelines.kfp.api import ApiError, KfpApi
+from mlops_actions.pipelines.kfp.argo import hash_of
+from mlops_actions.pipelines.kfp.log_follower import Found, LogFollower
+from mlops_actions.pipelines.kfp.logs import Logs, component_lines
+from mlops_actions.pipelines.kfp.nodes import Task
 from mlops_actions.pipelines.kfp.tracking import Tracker
-from mlops_actions.pipelines.kfp.watching import Limits, Pace, TimeIsOver, Watcher, listed
+from mlops_actions.pipelines.kfp.watching import Limits, Pace, TimedOut, Watcher, listed
 from mlops_actions.pipelines.spec import Pipeline
 from mlops_actions.waiting import Clock
 
@@ -32,23 +35,33 @@ SPEC = {
 
 
 def _details(task: str, state: str, executor: str = "", attempts: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """The nodes of a task."""
-    pods = [f"executor({i})" for i in range(len(attempts))] or ["executor"]
-    states = list(attempts) or [executor or state]
+    """The nodes of a task, and of the workflow."""
+    executors = [executor or (attempts[-1] if attempts else state), *attempts]
+    names = ["w.root", f"w.root.{task}-driver", f"w.root.{task}", f"w.root.{task}.executor"]
+    names += [f"w.root.{task}.executor({i})" for i in range(len(attempts))]
+    states = ["RUNNING", "SUCCEEDED", state, *executors]
+    children = [*names[1:4], ""] + [""] * len(attempts)
     nodes = [
-        {"display_name": "root", "pod_name": "w-root-1", "child_tasks": [{"pod_name": f"w-{task}1"}]},
-        {"display_name": f"{task}-driver", "pod_name": f"w-d-{task}1", "state": "SUCCEEDED",
-         "child_tasks": [{"pod_name": f"w-{task}2"}]},
-        {"display_name": task, "pod_name": f"w-t-{task}2", "state": state,
-         "child_tasks": [{"pod_name": f"w-{task}{i + 3}"} for i in range(len(pods))]},
-    ]  # fmt: skip
-    return nodes + [
-        {"display_name": pod, "pod_name": f"w-e-{task}{i + 3}", "state": states[i]} for i, pod in enumerate(pods)
+        {"task_id": name, "display_name": name.rpartition(".")[2], "state": node_state, "child_tasks": _ids(child)}
+        for name, node_state, child in zip(names, states, children)
     ]
+    nodes[3]["child_tasks"] = _ids(*names[4:])
+    return [{"task_id": "w", "display_name": "w", "state": "RUNNING", "child_tasks": _ids("w.root")}, *nodes]
+
+
+def _ids(*names: str) -> list[dict[str, str]]:
+    return [{"pod_name": f"w-{hash_of(name)}"} for name in names if name]
+
+
+def _pod(task: str, attempt: str = "") -> str:
+    return f"w-system-container-impl-{hash_of(f'w.root.{task}.executor{attempt}')}"
 
 
 def _run(state: str, *tasks: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-    return {"run_id": "r", "state": state, "run_details": {"task_details": [d for task in tasks for d in task]}, **more}
+    details = {node["task_id"]: node for task in tasks for node in task}
+    root = [child for task in tasks for child in task[1]["child_tasks"]]
+    details.update({"w.root": {**details["w.root"], "child_tasks": root}} if root else {})
+    return {"run_id": "r", "state": state, "run_details": {"task_details": list(details.values())}, **more}
 
 
 def _tracker() -> tuple[Tracker, Told]:
@@ -105,7 +118,7 @@ def test_attempts_of_a_task_are_told() -> None:
     tracker.feed(_run("RUNNING", _details("a", "SUCCEEDED", attempts=["FAILED", "SUCCEEDED"])), 0.0)
     assert told.events == [("a", "started"), ("a", "succeeded")]
     assert told.notes == ["a: attempt 1 failed, it is tried again"]
-    assert tracker.of_pod("w-e-a3") == tracker.of_pod("w-e-a4") == "a"
+    assert tracker.of_pod(_pod("a", "(0)")) == tracker.of_pod(_pod("a", "(1)")) == "a"
 
 
 def test_a_retried_run_tells_what_runs_again_and_keeps_what_was_done() -> None:
@@ -126,7 +139,7 @@ def test_logs_are_kept_only_of_what_runs_or_has_failed_and_only_their_end() -> N
         tracker.logged("b", str(number))
     tracker.feed(_run("RUNNING", _details("a", "SUCCEEDED"), _details("b", "FAILED")), 0.0)
     assert list(tracker.logs) == ["b"]
-    assert len(tracker.logs["b"]) == tracking.LOG_LINES
+    assert len(tracker.logs["b"]) == logs.LOG_LINES
 
 
 def test_results_tell_what_was_not_seen() -> None:
@@ -203,7 +216,7 @@ class Plan:
     """Sources that find what a test says."""
 
     def __init__(self) -> None:
-        self.wake, self.opened = threading.Event(), 0
+        self.wake = threading.Event()
         self.found: list[Found] = []
         self.followed: set[str] = set()
 
@@ -211,7 +224,7 @@ class Plan:
         self.found.append(found)
         self.wake.set()
 
-    def follow(self, pods: Iterable[str], most: int) -> None:
+    def follow(self, pods: Iterable[str]) -> None:
         self.followed |= set(pods)
 
     def drain(self) -> list[Found]:
@@ -229,7 +242,7 @@ def _watch(
     tracker, told = _tracker()
     script = Script(clock, shows)
     watcher = Watcher(
-        cast(KfpApi, script), "r", tracker, cast(Sources, plan or Plan()), told, clock, limits or Limits(),
+        cast(KfpApi, script), "r", tracker, cast(LogFollower, plan or Plan()), told, clock, limits or Limits(),
     )  # fmt: skip
     return watcher, told, script
 
@@ -237,7 +250,7 @@ def _watch(
 def test_a_long_wait_asks_seldom_and_an_end_that_a_log_announces_is_seen_within_a_second() -> None:
     clock, plan = Time(), Plan()
     end = 1801.0
-    clock.plan = [(end, lambda: plan.find(Found("end", "w-e-a3")))]
+    clock.plan = [(end, lambda: plan.find(Found("end", _pod("a"))))]
 
     def shows(now: float) -> Any:
         return (
@@ -248,7 +261,7 @@ def test_a_long_wait_asks_seldom_and_an_end_that_a_log_announces_is_seen_within_
 
     watcher, _, script = _watch(clock, shows, plan=plan)
     watcher.until_end()
-    assert plan.followed == {"w-e-a3"}
+    assert plan.followed == {_pod("a")}
     assert clock.now() - (end + 0.3) < 1.0
     assert len(script.asked) / (end / 60) < 30
     assert watcher.pace.asked == len(script.asked)
@@ -262,6 +275,24 @@ def test_an_end_that_nothing_announces_is_seen_with_the_next_question() -> None:
     assert len(script.asked) < 60
 
 
+def test_tasks_that_the_api_does_not_show_are_taken_from_ml_metadata_and_that_is_said_once() -> None:
+    clock, told, asked = Time(), Told(), list[float]()
+    tracker = Tracker(SPEC, told)
+
+    def elsewhere() -> list[Task]:
+        asked.append(clock.now())
+        return [Task("a", "succeeded" if clock.now() > 60 else "running", began=1.0, ended=9.0)]
+
+    shows = Script(clock, lambda now: {"run_id": "r", "state": "SUCCEEDED" if now > 90 else "RUNNING"})
+    watcher = Watcher(
+        cast(KfpApi, shows), "r", tracker, cast(LogFollower, Plan()), told, clock, Limits(), elsewhere
+    )  # fmt: skip
+    watcher.until_end()
+    assert told.events == [("a", "started"), ("a", "succeeded")]
+    assert len([note for note in told.notes if "taken from ML Metadata" in note]) == 1
+    assert len(asked) * 2 + len(shows.asked) <= 30 * 2, "two minutes at most"
+
+
 def test_limits_count_from_when_the_run_and_the_task_were_seen_to_begin() -> None:
     clock = Time()
 
@@ -269,12 +300,12 @@ def test_limits_count_from_when_the_run_and_the_task_were_seen_to_begin() -> Non
         return _run("RUNNING", _details("a", "RUNNING" if now > 50.0 else "PENDING"), _details("b", "PENDING"))
 
     watcher, _, _ = _watch(clock, shows, Limits(task=30.0))
-    with pytest.raises(TimeIsOver, match=r"The task 'a' did not end within 30 s\. Still at work: a; waiting: b"):
+    with pytest.raises(TimedOut, match=r"The task 'a' did not end within 30 s\. Still running: a; waiting: b"):
         watcher.until_end()
     assert 80.0 <= clock.now() < 90.0
     clock.seconds = 0.0
     watcher, _, _ = _watch(clock, shows, Limits(run=60.0))
-    with pytest.raises(TimeIsOver, match="did not end within 60 s"):
+    with pytest.raises(TimedOut, match="did not end within 60 s"):
         watcher.until_end()
 
 
@@ -286,7 +317,7 @@ def test_a_run_that_is_gone_is_an_error() -> None:
 
 def test_troubles_of_pods_are_warnings_of_their_tasks() -> None:
     clock, plan = Time(), Plan()
-    clock.plan = [(3.0, lambda: plan.find(Found("trouble", "w-e-a3", "ImagePullBackOff: no such image")))]
+    clock.plan = [(3.0, lambda: plan.find(Found("trouble", _pod("a"), "ImagePullBackOff: no such image")))]
     watcher, told, _ = _watch(
         clock, lambda now: _run("FAILED" if now > 9 else "RUNNING", _details("a", "PENDING")), plan=plan
     )
@@ -336,72 +367,109 @@ F0101 10:00:01.000000      24 main.go:49] failed to execute component: exit stat
 """.splitlines()
 
 
-def _failed(tmp_path: Path, lines: Sequence[str], **error: Any) -> RemoteFailed:
+class NoLogs:
+    """A KFP that has no logs."""
+
+    namespace = ""
+
+    def stream(self, path: str, **query: object) -> Any:
+        raise ApiError("HTTP 404")
+
+
+class OneLog(NoLogs):
+    """A KFP whose API has this log of every pod."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self._lines = list(lines)
+
+    def stream(self, path: str, **query: object) -> Any:
+        return super().stream(path) if path.startswith("/k8s/") else self._lines
+
+
+def _report(tmp_path: Path, api: NoLogs) -> failure.FailureReport:
+    reader = Logs(cast(KfpApi, api), "r", lambda: "")
+    return failure.FailureReport(Pipeline(tmp_path / "p.py", SPEC), tmp_path, reader, None, "http://h/#/r")
+
+
+def _failed(tmp_path: Path, lines: Sequence[str], **error: Any) -> MlopsError:
     """The failure of a run whose task `a` failed and printed these lines."""
-
-    class Logs:
-        namespace = ""
-
-        def stream(self, path: str, **query: object) -> list[str]:
-            return list(lines)
-
     tracker, _ = _tracker()
     details = _details("a", "FAILED")
-    details[2] |= error
+    details[4] |= error
     tracker.feed(_run("FAILED", details), 0.0)
-    pipeline = Pipeline(tmp_path / "p.py", SPEC)
-    scene = failure.Scene(
-        cast(KfpApi, Logs()), pipeline, KfpSettings(Host("http://h")), tmp_path, None, None, "http://h/#/r"
-    )
-    return scene.failure(tracker)
+    return _report(tmp_path, OneLog(lines)).error(tracker)
 
 
 def test_the_last_exception_of_a_log_is_the_reason_and_a_missing_module_has_advice(tmp_path: Path) -> None:
     error = _failed(tmp_path, LOG)
+    assert isinstance(error, ComponentFailed)
     assert error.why.startswith("ModuleNotFoundError: No module named 'sklearn'. It ended with exit code 1")
     assert "packages_to_install" in error.fix and "http://h/#/r" in error.fix
     assert "launcher_v2.go" not in error.log
     assert failure._line(LOG) == 12
 
 
+def test_a_real_log_is_told_without_the_lines_of_launcher_and_executor(tmp_path: Path) -> None:
+    error = _failed(tmp_path, kfp_recorded.lines("failing-pod.log"))
+    assert "ValueError: invalid literal for int() with base 10: 'no number'. It ended with exit code 1" in error.why
+    assert error.log.splitlines()[:4] == [
+        "No log from KFP's UI: HTTP 404", "about to fail", "on stderr", "Traceback (most recent call last):",
+    ]  # fmt: skip
+    assert error.log.endswith("ValueError: invalid literal for int() with base 10: 'no number'")
+
+
+def test_an_error_of_the_log_reader_is_no_line_of_the_log_though_its_status_is_200(tmp_path: Path) -> None:
+    error = _failed(tmp_path, [kfp_recorded.lines("log-none.txt")[-1]])
+    assert not isinstance(error, ComponentFailed), "nothing shows that it was the component"
+    assert "error_message" not in error.log
+    ui, api, archive = error.log.splitlines()
+    assert ui.startswith("No log from KFP's UI: ")
+    assert (api.startswith("No log from KFP's API: ") and "NoSuchKey" in api) or "blob" in api
+    assert archive == "No log from the archive: the place is unknown: set `archived-logs`"
+
+
 def test_a_killed_task_names_its_memory_limit(tmp_path: Path) -> None:
-    error = _failed(tmp_path, ["F0101 10:00:01.000000 24 main.go:49] failed to execute component: exit status 137"])
-    assert "memory runs out: its limit is 1Gi" in error.why
+    for how in ("exit status 137", "signal: killed"):
+        error = _failed(tmp_path, [f"F0101 10:00:01.000000 24 main.go:49] failed to execute component: {how}"])
+        assert "memory runs out: its limit is 1Gi" in error.why
 
 
 def test_without_a_log_the_message_of_kfp_is_the_reason(tmp_path: Path) -> None:
-    assert "pod deleted" in _failed(tmp_path, [], error={"message": "pod deleted"}).why
+    error = _failed(tmp_path, [], error={"message": "pod deleted"})
+    assert "pod deleted" in error.why and isinstance(error, RemoteFailed)
 
 
 def test_a_run_that_fails_before_its_first_task_tells_what_its_driver_said(tmp_path: Path) -> None:
     tracker, _ = _tracker()
-    driver = {"display_name": "root-driver", "pod_name": "w-d-1", "state": "FAILED", "error": {"message": "no rights"}}
-    tracker.feed(_run("FAILED", [driver]), 0.0)
+    top = {"task_id": "w", "display_name": "w", "child_tasks": _ids("w.root-driver")}
+    driver = {"task_id": "d", "display_name": "root-driver", "state": "FAILED", "error": {"message": "no rights"}}
+    tracker.feed(_run("FAILED", [top, {**driver, "child_tasks": []}]), 0.0)
+    error = _report(tmp_path, NoLogs()).error(tracker)
+    assert (error.what, "no rights" in error.why) == ("The run failed before its first task", True)
 
-    class Logs:
-        namespace = ""
 
-        def stream(self, path: str, **query: object) -> list[str]:
-            raise ApiError("none")
-
-    pipeline = Pipeline(tmp_path / "p.py", SPEC)
-    scene = failure.Scene(cast(KfpApi, Logs()), pipeline, KfpSettings(Host("http://h")), tmp_path, None, None, "u")
-    error = scene.failure(tracker)
-    assert (error.what, "no rights" in error.why) == ("The task 'root-driver' failed", True)
+def test_what_was_wrong_with_pods_meanwhile_stands_in_the_failure(tmp_path: Path) -> None:
+    tracker, told = _tracker()
+    tracker.feed(_run("FAILED", _details("a", "FAILED")), 0.0)
+    tracker.warn("a", "ImagePullBackOff: no such image")
+    assert "Seen meanwhile: a: ImagePullBackOff: no such image" in _report(tmp_path, NoLogs()).error(tracker).why
+    assert told.warnings == ["a: ImagePullBackOff: no such image"]
 
 
 def test_the_launchers_own_lines_are_no_lines_of_the_task() -> None:
-    assert list(telling([*LOG[:2], "I am 12 years old"])) == ["loading", "I am 12 years old"]
+    assert list(component_lines([*LOG[:2], "I am 12 years old"])) == ["loading", "I am 12 years old"]
 
 
 class Reader:
-    """A log reader: each opening is what a test says, lines or an error after some."""
+    """KFP's API alone: each reading of a log is what a test says, lines or an error after some."""
 
     def __init__(self, *openings: list[Any]) -> None:
         self._openings = list(openings)
         self.opened: list[str] = []
 
     def stream(self, path: str, **query: object) -> Any:
+        if path.startswith("/k8s/"):
+            raise ApiError("none", status=404)
         self.opened.append(path)
         for line in self._openings.pop(0) if self._openings else [ApiError("none", status=500)]:
             if isinstance(line, Exception):
@@ -416,43 +484,46 @@ class Now(Clock):
         return bool(wake and wake.is_set())
 
 
-def _sources(reader: Reader) -> Sources:
-    return Sources(cast(KfpApi, reader), "r", Now(), None)
+def _follower(reader: Reader) -> LogFollower:
+    return LogFollower(Logs(cast(KfpApi, reader), "r", lambda: ""), "r", Now())
 
 
-def _all(sources: Sources) -> list[tuple[str, str]]:
-    """What was found when the logs that are followed have ended."""
-    for thread in list(sources._open.values()):
+def _all(follower: LogFollower, reader: Reader) -> list[tuple[str, str]]:
+    """What was found when all that the reader has was read, and the tasks have ended."""
+    while reader._openings:
+        threading.Event().wait(0.001)
+    for thread, ended in list(follower._open.values()):
+        ended.set()
         thread.join(10)
-    return [(found.kind, found.text) for found in sources.drain()]
+    return [(found.kind, found.text) for found in follower.drain()]
 
 
-def test_a_log_that_is_cut_goes_on_where_it_was_however_often() -> None:
+def test_a_log_that_cannot_be_followed_is_read_again_and_each_line_told_once() -> None:
     cut = ApiError("cut", transient=True)
-    openings = [["a", cut], ["a", "b", cut], *[["a", "b", cut]] * 10, ["a", "b", "c"]]
-    sources = _sources(Reader(*openings))
-    sources.follow(["pod"])
-    assert _all(sources) == [("line", "a"), ("line", "b"), ("line", "c"), ("end", "")]
+    reader = Reader(["a", cut], ["a", "b", cut], *[["a", "b"]] * 10, ["a", "b", "c"])
+    follower = _follower(reader)
+    follower.follow(["pod"])
+    assert _all(follower, reader) == [("line", "a"), ("line", "b"), ("line", "c"), ("end", "")]
 
 
 def test_a_log_that_cannot_be_read_says_nothing_of_its_pods_end() -> None:
-    sources = _sources(Reader())
-    sources.follow(["pod"])
-    assert _all(sources) == [("unread", "")]
+    reader = Reader()
+    follower = _follower(reader)
+    follower.follow(["pod"])
+    assert _all(follower, reader) == [("unread", "")]
 
 
 def test_a_reader_that_opens_no_log_is_soon_not_asked_any_more() -> None:
     reader = Reader()
-    sources = _sources(reader)
+    follower = _follower(reader)
     for number in range(20):
-        sources.follow([f"pod-{number}"])
-        _all(sources)
+        follower.follow([f"pod-{number}"])
+        _all(follower, reader)
     assert len(set(reader.opened)) == 2
 
 
-def test_only_a_few_logs_are_followed_at_a_time_and_none_beyond_the_budget() -> None:
-    sources = _sources(Reader(*[["x"]] * 20))
-    sources.follow([f"pod-{number}" for number in range(20)], 0)
-    assert not sources._open
-    sources.follow([f"pod-{number}" for number in range(20)], 10)
-    assert len(sources._open) <= 4
+def test_only_a_few_logs_are_followed_at_a_time() -> None:
+    follower = _follower(Reader(*[["x"]] * 20))
+    follower.follow([f"pod-{number}" for number in range(20)])
+    assert len(follower._open) <= 4
+    follower.stop()

@@ -35,7 +35,7 @@ from .server import Server, Service
 from .synthetic import Step, synthetic_run
 from .world import Json, Run, Settings, World
 
-__all__ = ["Fault", "KfpDouble", "MetadataUnavailable", "Settings", "Step"]
+__all__ = ["Fault", "KfpDouble", "Metadata", "MetadataUnavailable", "Settings", "Step"]
 
 
 class KfpDouble:
@@ -47,7 +47,7 @@ class KfpDouble:
         settings: how the server is set up.
         python: an interpreter with kfp and what components import. Without it there is an environment for each set of
             packages that components ask for, made on demand.
-        metadata: whether there is ML Metadata (it takes a process).
+        metadata: whether there is ML Metadata (it takes a process), or one that several doubles share.
         archive: pods are gone as soon as they end; their logs are in the object store.
         cluster: tasks that a fault strikes are real pods there, in the namespace of `settings`; those have `image`.
         port: to listen on; 0 for a free one.
@@ -64,7 +64,7 @@ class KfpDouble:
         settings: Settings | None = None,
         *,
         python: Path | None = None,
-        metadata: bool = True,
+        metadata: bool | Metadata = True,
         archive: bool = False,
         cluster: Cluster | None = None,
         image: str = "",
@@ -77,7 +77,8 @@ class KfpDouble:
             settings = replace(settings, pipeline_root=f"file://{self._folder.name}/v2/artifacts")
         self._world = World(settings, clock or Clock())
         self._world.logs_archived = archive
-        self._metadata: Metadata | None = Metadata() if metadata else None
+        self._own_metadata = Metadata() if metadata is True else None
+        self._metadata = metadata if isinstance(metadata, Metadata) else self._own_metadata
         self._pods = Pods(cluster, image, clock or Clock()) if cluster else None
         self._executor = Executor(
             self._world,
@@ -110,8 +111,8 @@ class KfpDouble:
         self._executor.close()
         if self._pods:
             self._pods.close()
-        if self._metadata:
-            self._metadata.close()
+        if self._own_metadata:
+            self._own_metadata.close()
         self._folder.cleanup()
 
     @property
@@ -151,6 +152,11 @@ class KfpDouble:
         """All runs, as the API shows them."""
         with self._world.lock:
             return [self._runs.show(run) for run in self._world.runs.values()]
+
+    def pods(self, run_id: str, display_name: str) -> list[str]:
+        """The names in Kubernetes of a run's pods of this display name; the API does not tell them."""
+        nodes = self._world.runs[run_id].workflow.nodes.values()
+        return [node.pod for node in nodes if node.kind == "Pod" and node.display == display_name]
 
     def synthetic_run(self, steps: Sequence[Step], name: str = "synthetic", **fields: Any) -> str:
         """A run that executes nothing and whose tasks' states follow a script; its id."""

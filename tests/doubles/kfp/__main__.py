@@ -26,11 +26,15 @@ def main() -> None:
     parser.add_argument("--users", default="", help="a multi-user server: alice=team-a,team-b;bob=team-b")
     parser.add_argument("--python", type=Path, help="an interpreter with kfp and what components import")
     parser.add_argument("--no-metadata", action="store_true", help="without ML Metadata")
+    parser.add_argument("--api", action="store_true", help="the API server alone, without the UI in front of it")
     parser.add_argument("--archive", action="store_true", help="pods are gone at once; their logs are in the store")
     given = parser.parse_args()
     keys = {f"aws_{name}": os.environ.get(f"AWS_{name.upper()}", "") for name in ("access_key_id", "secret_access_key")}
     settings = Settings(
-        given.namespace, users_of(given.users) if given.users else None, pipeline_root=given.pipeline_root
+        given.namespace,
+        users_of(given.users) if given.users else None,
+        pipeline_root=given.pipeline_root,
+        ui=not given.api,
     )
     if given.store:
         _make_bucket(given.store, keys, given.pipeline_root)

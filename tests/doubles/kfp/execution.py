@@ -33,6 +33,9 @@ from .world import Run, World
 _PASSED = ("PATH", "HOME", "LANG", "TMPDIR", "SYSTEMROOT")
 _EXECUTIONS = {"Failed": "FAILED", "Succeeded": "COMPLETE", "Skipped": "CANCELED"}
 _SIGNALS = {signal.SIGKILL: "killed", signal.SIGTERM: "terminated"}  # as Go calls them
+_RECORDED = Path(__file__).resolve().parents[2] / "data" / "kfp" / "recorded"
+_PREFACE = (_RECORDED / "failing-pod.log").read_text(encoding="utf-8").partition("about to fail")[0].splitlines()
+"""What launcher and executor print before a component does."""
 _LOGS = "executor-logs"  # the launcher publishes a task's log as an artifact of this name
 
 Json = dict[str, Any]
@@ -88,7 +91,7 @@ class Executor:
             if not run.stopping.is_set():
                 _Attempt(self, run).see_through()
             else:
-                self.end(run, self.world.settings.terminated)
+                self.end(run, "FAILED")
 
     def end(self, run: Run, state: str) -> None:
         """A run has ended. The persistence agent writes that down a little later, when the server lags."""
@@ -130,7 +133,7 @@ class _Attempt:
             if self._executor.pods:
                 self._executor.pods.remove(run)
             self._end_record("CANCELED")
-            self._executor.end(run, self._world.settings.terminated)
+            self._executor.end(run, "FAILED")
             return
         succeeded = run.workflow.finish()
         self._record_groups()
@@ -213,6 +216,8 @@ class _Attempt:
         if kind == "started":
             waiting = self._outcome(task) in ("image", "unschedulable")
             pod = self._run.workflow.started(task, waiting)
+            for line in _PREFACE:
+                pod.log.add(line)
             self._record_groups()
             self._record_container(task, pod)
             if self._executor.pods and (fault := self._struck.get(_bare(task))):
@@ -245,11 +250,12 @@ class _Attempt:
     def _ended(self, task: str, event: Json) -> None:
         workflow = self._run.workflow
         if event["state"] == "failed":
-            workflow.logged(task, self._farewell(event))
+            for line in self._farewell(event):
+                workflow.logged(task, line)
             pod = workflow.ended(task, "Failed")
             self._archive(pod)
             if self._outcome(task) != "oom":  # nothing publishes what a killed launcher did
-                self._record_end(task, "FAILED", inputs=self._inputs(task))
+                self._record_end(task, "FAILED", artifacts=self._publish_log(task), inputs=self._inputs(task))
             return
         if event["state"] == "reused":
             self._end_reused(task)
@@ -269,14 +275,20 @@ class _Attempt:
         if record := self._run.record:
             kept["execution"] = record.identity(task)
         pod = workflow.ended(task, "Succeeded", imported=imported)
+        if pod and not imported:
+            pod.execution = str(kept.get("execution", "1"))
         self._archive(pod)
 
-    def _farewell(self, event: Json) -> str:
+    def _farewell(self, event: Json) -> list[str]:
         """What KFP's launcher prints when a component failed."""
         time = datetime.fromtimestamp(self._world.now(), timezone.utc).strftime("%m%d %H:%M:%S.%f")
         code = event["exit"]
         how = f"exit status {code}" if code >= 0 else f"signal: {_SIGNALS.get(-code, signal.strsignal(-code))}"
-        return f"F{time}      20 main.go:56] failed to execute component: {how}"
+        return [
+            f"E{time}      16 launcher_v2.go:449] Component failed to execute successfully: {how}",
+            f"I{time}      16 launcher_v2.go:206] publish success.",
+            f"F{time}      16 main.go:59] failed to execute component: {how}",
+        ]
 
     def _end_reused(self, task: str) -> None:
         kept = self._run.kept[task] = self._reused[task]

@@ -7,7 +7,6 @@ any moment: a server that lags shows an earlier one.
 from __future__ import annotations
 
 import re
-import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from typing import Any
 FINAL = ("Succeeded", "Failed", "Error", "Skipped", "Omitted")
 _STATES = {"Pending": "PENDING", "Running": "RUNNING", "Succeeded": "SUCCEEDED", "Skipped": "SKIPPED",
            "Failed": "FAILED", "Error": "FAILED"}  # fmt: skip
-"""Argo's phases as RuntimeState; `Omitted` is not among them, and is shown as unspecified."""
+"""Argo's phases as RuntimeState; `Omitted` is not among them, and such a node has no state."""
 _NEVER = "0001-01-01T00:00:00Z"  # Go's zero time, which is the end of a node that has not ended
 
 Json = dict[str, Any]
@@ -51,40 +50,16 @@ def seconds(text: str) -> float:
 class Log:
     """The lines of a pod, which may still be growing."""
 
-    def __init__(self, lines: Sequence[str] = (), closed: bool = False) -> None:
-        self._lines, self._closed, self._changed = list(lines), closed, threading.Condition()
+    def __init__(self, lines: Sequence[str] = ()) -> None:
+        self._lines = list(lines)
 
     def add(self, line: str) -> None:
         """One more line."""
-        with self._changed:
-            self._lines.append(line)
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        """There will be no more."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        self._lines.append(line)
 
     def text(self) -> str:
         """All that there is now."""
-        with self._changed:
-            return "".join(f"{line}\n" for line in self._lines)
-
-    def follow(self) -> Iterator[str]:
-        """Line by line until it is closed; "" about every second when there is nothing new."""
-        told = 0
-        while True:
-            with self._changed:
-                if told == len(self._lines) and not self._closed:
-                    self._changed.wait(1.0)
-                new, closed = self._lines[told:], self._closed
-            told += len(new)
-            yield from (f"{line}\n" for line in new)
-            if closed and not new:
-                return
-            if not new:
-                yield ""
+        return "".join(f"{line}\n" for line in list(self._lines))
 
 
 @dataclass
@@ -92,8 +67,10 @@ class Node:
     """One of Argo's nodes.
 
     Attributes:
-        name: Argo's full name, such as `training-x7k2p.root.train.executor`.
+        name: Argo's full name, such as `training-x7k2p(0).root(0).train(0).executor(0)`.
         history: (time, phase), oldest first.
+        around: the Retry node that this is the only attempt of.
+        execution: the id in ML Metadata of what the launcher told the API server, for the cache.
     """
 
     workflow: str
@@ -104,6 +81,8 @@ class Node:
     history: list[tuple[float, str]] = field(default_factory=list)
     children: list[Node] = field(default_factory=list)
     log: Log = field(default_factory=Log)
+    around: Node | None = None
+    execution: str = ""
     task_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     @cached_property
@@ -113,7 +92,7 @@ class Node:
 
     @cached_property
     def pod(self) -> str:
-        """The name that its pod has, or would have; the API's `pod_name` (RetrievePodName)."""
+        """The name that its pod has in Kubernetes; the API does not tell it."""
         whole = self.name == self.workflow
         return self.workflow if whole else f"{self.workflow}-{self.template}-{_fnv32a(self.name)}"
 
@@ -130,15 +109,16 @@ class Node:
     def enter(self, at: float, *phases: str) -> None:
         """Go through phases."""
         self.history += [(at, phase) for phase in phases]
-        if self.final:
-            self.log.close()
+        seen = self.phase if self.final else "Running"
+        if self.around and phases and self.around.phase != seen:
+            self.around.enter(at, seen)
 
     def detail(self, run_id: str, created: float, at: float) -> Json | None:
         """As a PipelineTaskDetail at some moment; None when it was not there yet."""
         history = [(time, phase) for time, phase in self.history if time <= at]
         if not history:
             return None
-        states = [{"update_time": timestamp(t), "state": _state(p)} for t, p in history]
+        states = [{"update_time": timestamp(t), **_state(p)} for t, p in history]
         final = history[-1][1] in FINAL
         children = [{"pod_name": child.id} for child in self.children if child.history and child.history[0][0] <= at]
         made: Json = {
@@ -148,11 +128,18 @@ class Node:
             "create_time": timestamp(created),
             "start_time": timestamp(history[0][0]),
             "end_time": timestamp(history[-1][0]) if final else _NEVER,
-            "state": states[-1]["state"],
+            **{name: value for name, value in states[-1].items() if name == "state"},
             "state_history": states,
-            "pod_name": self.pod,
         }
         return {**made, "child_tasks": children} if children else made
+
+    def published(self, run_id: str, created: float, at: float) -> Json | None:
+        """What the launcher told the API server for the cache, as the API shows it: a task without name and state."""
+        if not self.execution or not self.final or self.history[-1][0] > at:
+            return None
+        times = {"start_time": timestamp(self.history[0][0]), "end_time": timestamp(self.history[-1][0])}
+        made = {"run_id": run_id, "task_id": f"{self.task_id[:-4]}0000", "create_time": times["start_time"]}
+        return {**made, **times, "execution_id": self.execution}
 
 
 def below(node: Node) -> Iterator[Node]:
@@ -162,8 +149,18 @@ def below(node: Node) -> Iterator[Node]:
         yield from below(child)
 
 
-def _state(phase: str) -> str:
-    return _STATES.get(phase, "RUNTIME_STATE_UNSPECIFIED")
+def outer_of(node: Node) -> Node:
+    """The node that others see: the Retry node of an attempt, else itself."""
+    return node.around or node
+
+
+def inner_of(node: Node) -> Node:
+    """The node that has what is inside: the attempt of a Retry node, else itself."""
+    return node.children[0] if node.kind == "Retry" else node
+
+
+def _state(phase: str) -> Json:
+    return {"state": _STATES[phase]} if phase in _STATES else {}
 
 
 def _fnv32a(text: str) -> int:

@@ -72,7 +72,7 @@ class Runs:
             fields,
             spec,
             experiment["namespace"] or self._world.settings.namespace,
-            Workflow(spec, self._world.now, self._world.settings.drivers),
+            Workflow(spec, self._world.now, self._world.settings.retries),
             f"{root.rstrip('/')}/{spec['pipelineInfo']['name']}/{fields['run_id']}",
             parameters,
             [(now, "PENDING")],
@@ -135,7 +135,7 @@ class Runs:
         what = f"Failed to retry run {run.id}"
         if run.fields["storage_state"] == "ARCHIVED":
             raise Refusal(ABORTED, f"Failed to retry run {run.id} as it is archived", what, "BadRequestError")
-        if run.state(self._world.now()) not in ("FAILED", "CANCELED"):
+        if run.state(self._world.now()) != "FAILED":
             raise Refusal(ABORTED, "Workflow must be Failed/Error to retry", what, "BadRequestError")
         run.workflow.retry()
         run.kept = {task: kept for task, kept in run.kept.items() if run.workflow.has(task)}

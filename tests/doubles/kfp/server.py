@@ -6,11 +6,12 @@ import json
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.parser import BytesParser
 from email.policy import HTTP
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -18,6 +19,7 @@ from .catalog import Call
 from .contract import Contract, Operation
 from .faults import Fault
 from .metadata import Metadata, MetadataError
+from .nodes import Node
 from .refusals import Refusal, UploadRefusal
 from .world import World
 
@@ -25,19 +27,21 @@ LOGS = re.compile(r"/apis/v1(?:alpha|beta)1/runs/([^/]+)/nodes/([^/]+)/log$")
 METADATA = re.compile(r"/ml_metadata\.MetadataStoreService/(\w+)$")
 SIGN_IN = "<!doctype html><html><head><title>Log in to Your Account</title></head><body>dex</body></html>"
 _USER = "kubeflow-userid"
+_RECORDED = Path(__file__).resolve().parents[2] / "data" / "kfp" / "recorded"
+_NO_LOG = json.loads((_RECORDED / "log-none.txt").read_text(encoding="utf-8").splitlines()[-1])["error_message"]
+_NO_LOG_RUN = "8628b0bd-02db-4388-9e53-7425481d717d"
 
 Operate = Callable[[Call], Any]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is sent back: the whole body, or `stream`ed parts of it ("" keeps the line open)."""
+    """What is sent back."""
 
     status: int
     body: bytes = b""
     kind: str = "application/json"
     headers: Mapping[str, str] | None = None
-    stream: Iterator[str] | None = None
 
 
 class Service:
@@ -75,8 +79,12 @@ class Service:
             return Answer(401, b"Jwt is missing or expired", "text/plain", {"WWW-Authenticate": "Bearer"})
         if found := METADATA.match(path):
             return self._of_metadata(found[1], body)
+        if self.world.settings.ui and path.startswith("/apis/v1"):
+            return Answer(404, f"<!DOCTYPE html><pre>Cannot {method} {path}</pre>".encode(), "text/html; charset=utf-8")
         if found := LOGS.match(path):
-            return self._of_log(found[1], found[2], query.get("follow", [""])[0] == "true", headers)
+            return self._of_log(found[1], found[2], headers)
+        if self.world.settings.ui and path == "/k8s/pod/logs":
+            return self._of_ui_log({name: values[-1] for name, values in query.items()}, headers)
         if path in ("/", "/pipeline", "/pipeline/"):
             return Answer(200, b"<!doctype html><html><title>Kubeflow Pipelines</title></html>", "text/html")
         operation = self._contract.find(method, path)
@@ -132,26 +140,47 @@ class Service:
         expired = self.token_until and self.world.now() > self.token_until
         return not expired and headers.get("authorization", "") == f"Bearer {self.token}"
 
-    def _of_log(self, run_id: str, name: str, follow: bool, headers: Mapping[str, str]) -> Answer:
-        """ReadRunLogV1: the text of a pod's log, for as long as it grows with `follow`."""
+    def _of_log(self, run_id: str, name: str, headers: Mapping[str, str]) -> Answer:
+        """ReadRunLogV1: what a pod has printed until now, or an error as JSON; HTTP's status is 200 for both.
+
+        A server without users asks Kubernetes for the pod in the namespace "", and never finds it.
+        """
         with self.world.lock:
             run = self.world.runs.get(run_id)
+            users = self.world.settings.users
             try:
-                if run and self.world.settings.users is not None:
+                if run and users is not None:
                     self.world.admit(headers.get(_USER, ""), run.namespace, "readLog", "runs")
             except Refusal as error:
-                return _json(403, UploadRefusal(403, f"Failed to authorize the request: {error}").body())
+                return _error(f"Failed to authorize the request: {error}")
             pod = run.workflow.pod(name) if run else None
         if run is None:
-            why = f"Failed to read logs for run {run_id} due to run fetching error: Run {run_id} not found."
-            return _json(500, UploadRefusal(500, why).body())
-        if pod is None or pod.phase == "Pending" or (self.world.logs_archived and pod.final):
-            why = f'Failed to read logs for run {run_id}: error in opening log stream: pods "{name}" not found'
-            if pod and pod.phase == "Pending":
-                why = f'container "main" in pod "{name}" is waiting to start: ContainerCreating'
-            return _json(500, UploadRefusal(500, why).body())
-        streamed = pod.log.follow() if follow else iter([pod.log.text()])
-        return Answer(200, kind="text/plain", headers={"Cache-Control": "no-cache, private"}, stream=streamed)
+            return _error(
+                f"BadRequestError: Failed to read logs for run {run_id} due to run fetching error: not found."
+            )
+        if users is None or pod is None or not self._readable(pod):
+            workflow = run.workflow.name
+            return _error(_NO_LOG.replace(_NO_LOG_RUN, run_id).replace("hello-ptw8q", workflow).replace("nosuch", name))
+        return Answer(200, pod.log.text().encode(), "text/plain; charset=utf-8")
+
+    def _of_ui_log(self, query: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
+        """The UI's reader, which asks Kubernetes itself (frontend/server/handlers/pod-logs.ts)."""
+        users, namespace = self.world.settings.users, query.get("podnamespace", "")
+        if users is not None and not namespace:
+            return Answer(422, b"podnamespace argument is required", "text/html")
+        if users is not None and namespace not in users.get(headers.get(_USER, ""), ()):
+            return Answer(403, b"Access denied to namespace", "text/html")
+        with self.world.lock:
+            run = self.world.runs.get(query.get("runid", ""))
+            pod = run.workflow.pod(query.get("podname", "")) if run else None
+            there = bool(run and namespace in ("", run.namespace))
+        if not there or pod is None or not self._readable(pod):
+            why = f'pods "{query.get("podname")}" not found'
+            return Answer(500, f"Could not get main container logs: Error: {why}".encode(), "text/html")
+        return Answer(200, pod.log.text().encode(), "")
+
+    def _readable(self, pod: Node) -> bool:
+        return pod.phase != "Pending" and not (self.world.logs_archived and pod.final)
 
     def _of_metadata(self, method: str, body: bytes) -> Answer:
         """A unary gRPC-web call, as Envoy answers it in front of the metadata server."""
@@ -273,28 +302,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, answer: Answer, fault: Fault | None) -> None:
         self.send_response(answer.status)
-        self.send_header("Content-Type", answer.kind)
+        if answer.kind:
+            self.send_header("Content-Type", answer.kind)
         for name, value in (answer.headers or {}).items():
             self.send_header(name, value)
-        if answer.stream is None:
-            self.send_header("Content-Length", str(len(answer.body)))
-        else:
-            self.send_header("Transfer-Encoding", "chunked")
+        self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()
-        if answer.stream is None:
-            self._send_body(answer.body, fault)
-            return
-        for part in answer.stream:
-            data = part.encode()
-            if data:
-                self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
-                self.wfile.flush()
-            if fault and fault.kind == "cut":
-                _cut(self.connection)
-                return
-            if not data and self._gone():
-                raise ConnectionResetError
-        self.wfile.write(b"0\r\n\r\n")
+        self._send_body(answer.body, fault)
 
     def _send_body(self, body: bytes, fault: Fault | None) -> None:
         half = len(body) // 2 if fault and fault.kind in ("cut", "trickle") else len(body)
@@ -305,16 +319,6 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault and fault.kind == "trickle":
             self.service.world.pause(fault.seconds)
             self.wfile.write(body[half:])
-
-    def _gone(self) -> bool:
-        """Whether a client that only listens has closed its end."""
-        self.connection.setblocking(False)
-        try:
-            return not self.connection.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return False
-        finally:
-            self.connection.setblocking(True)
 
 
 def _struck(fault: Fault) -> Answer | None:
@@ -332,6 +336,12 @@ def _struck(fault: Fault) -> Answer | None:
 
 def _json(status: int, value: Any) -> Answer:
     return Answer(status, json.dumps(value).encode())
+
+
+def _error(message: str) -> Answer:
+    """An error of the log reader (run_log_server.go): the status was sent before it was known."""
+    body = {"error_message": message, "error_details": message}
+    return Answer(200, json.dumps(body, separators=(",", ":")).encode(), "text/plain; charset=utf-8")
 
 
 def _file(kind: str, body: bytes) -> tuple[str, bytes] | None:

@@ -32,14 +32,14 @@ def synthetic_run(world: World, steps: Sequence[Step], name: str, fields: Mappin
         "root": {"dag": {"tasks": {step.task: {"componentRef": {"name": "comp"}} for step in steps}}},
         "components": {"comp": {"executorLabel": "exec"}},
     }
-    workflow = Workflow(spec, lambda: at[0], world.settings.drivers)
+    workflow = Workflow(spec, lambda: at[0], world.settings.retries)
     workflow.begin()
     moments = sorted([(step.begins, 1, step) for step in steps] + [(step.ends, 0, step) for step in steps],
                      key=lambda moment: moment[:2])  # fmt: skip
     for seconds, starts, step in moments:
         at[0] = began + seconds
         if starts:
-            workflow.started(step.task).log = Log(step.lines, closed=True)
+            workflow.started(step.task).log = Log(step.lines)
         else:
             workflow.ended(step.task, step.phase)
     at[0] = began + max(step.ends for step in steps)

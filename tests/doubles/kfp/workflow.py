@@ -3,8 +3,8 @@
 A KFP task is several of Argo's nodes: a pod that drives (`train-driver`), a DAG around the work (`train`) and in it the
 pod that works (`executor`). A group is a driver and a DAG; a loop is a DAG with `iteration-driver`, a group
 `iteration-iterations`, and for each item `iteration-iterations(0:0)`, `iteration-item-driver` and `iteration-item`. All
-of it hangs on a DAG with the workflow's own name that has `root-driver` and `root`. The sources are named in
-tests/doubles/README.md.
+of it hangs on a DAG with the workflow's own name that has `root-driver` and `root`. With KFP 2.17's configuration of
+Argo each of these is a Retry node with one attempt, `train` and `train(0)`. The sources: tests/doubles/README.md.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .nodes import Json, Node, below
+from .nodes import Json, Node, below, inner_of, outer_of
 
 _GROUP = re.compile(r"(condition|condition-branches|exit-handler|for-loop)-\d+$")
 _LOOP = re.compile(r"for-loop-\d+$")
@@ -63,15 +63,14 @@ class Workflow:
     Args:
         spec: KFP's PipelineSpec.
         now: the server's clock, in seconds since 1970.
-        drivers: whether a container's driver is a pod of its own; newer servers have it in the task's pod, and no DAG
-            around that.
+        retries: whether each pod and DAG is the attempt of a Retry node.
     """
 
-    def __init__(self, spec: Mapping[str, Any], now: Callable[[], float], drivers: bool = True) -> None:
+    def __init__(self, spec: Mapping[str, Any], now: Callable[[], float], retries: bool = True) -> None:
         suffix = "".join(random.choices(string.ascii_lowercase + string.digits, k=5))
         self.name = f"{spec['pipelineInfo']['name']}-{suffix}"
         self.created = now()
-        self._spec, self._now, self._drivers, self._lock = spec, now, drivers, threading.RLock()
+        self._spec, self._now, self._retries, self._lock = spec, now, retries, threading.RLock()
         self._trails = dict(self._walk(spec["root"]["dag"], [], []))
         self.nodes: dict[str, Node] = {}
         self._root: Dag | None = None
@@ -94,12 +93,9 @@ class Workflow:
             around, name = self._around(dag, task)
             template = f"{self._prefix(dag, task)}system-container-impl"
             if not dag.tasks[task].get("retryPolicy"):
-                pod = self._add(around, name, template, "Pod", *_first(waiting))
-                dag.heads.setdefault(task, pod)
-                return pod
+                return self._add(around, name, template, "Pod", *_first(waiting))
             retry = self._add(around, name, template, "Retry", "Running")
-            dag.heads.setdefault(task, retry)
-            return self._add(retry, f"{name}(0)", template, "Pod", *_first(waiting), beside=around)
+            return self._add(retry, f"{name}(0)", template, "Pod", *_first(waiting), beside=around, attempt=True)
 
     def logged(self, label: str, line: str) -> None:
         """A task printed a line."""
@@ -112,7 +108,7 @@ class Workflow:
                 base, _, _ = retry.name.rpartition(".")
                 around = next(n for n in self.nodes.values() if n.name == base)
                 name = f"{retry.display}({len(retry.children)})"
-                self._add(retry, name, retry.template, "Pod", "Pending", "Running", beside=around)
+                self._add(retry, name, retry.template, "Pod", "Pending", "Running", beside=around, attempt=True)
             else:
                 pod.log.add(line)
 
@@ -130,9 +126,7 @@ class Workflow:
             elif cached:
                 around, name = self._around(dag, task)
                 template = f"{self._prefix(dag, task)}system-container-impl"
-                kind, phase = ("Skipped", "Skipped") if self._drivers else ("Pod", "Succeeded")
-                node = self._add(around, name, template, kind, phase)
-                dag.heads.setdefault(task, node)
+                self._add(around, name, template, "Skipped", "Skipped")
                 if not dag.heads[task].final:
                     dag.heads[task].enter(self._now(), "Succeeded")
             elif pod:
@@ -177,17 +171,17 @@ class Workflow:
         """Keep what succeeded; the rest is as if it had not been."""
         with self._lock:
             self._reopen(self._top)
-            kept = {id(node) for node in below(self._top.ends[-1])}
+            kept = {id(node) for node in below(outer_of(self._top.ends[-1]))}
             self.nodes = {key: node for key, node in self.nodes.items() if id(node) in kept}
 
     # What is seen
 
     def details(self, run_id: str, at: float) -> list[Json]:
-        """`task_details` at some moment, in the order of the nodes' ids."""
+        """`task_details` at some moment, in the order of their ids."""
         with self._lock:
             nodes = sorted(self.nodes.values(), key=lambda node: node.id)
-            found = [node.detail(run_id, self.created, at) for node in nodes]
-            return [detail for detail in found if detail]
+            found = [show(run_id, self.created, at) for node in nodes for show in (node.detail, node.published)]
+            return sorted((detail for detail in found if detail), key=lambda detail: str(detail["task_id"]))
 
     def pod(self, name: str) -> Node | None:
         """A pod by its name or its node's id."""
@@ -304,8 +298,6 @@ class Workflow:
         """What a task's pod is put under, and the pod's name there. Its driver has run."""
         parent = self._hook(dag, task)
         dag.heads.pop(task, None)
-        if not self._drivers:
-            return parent, task
         self._driver(parent, task, "system-container-driver")
         template = f"{self._prefix(dag, task)}system-container-executor"
         head = dag.heads[task] = self._add(parent, task, template, "DAG", "Running")
@@ -321,22 +313,42 @@ class Workflow:
             return dag.node
         before = dag.heads[spec["dependentTasks"][0]]
         template = f"exit-hook-{dag.node.template}-{task}"
-        found = next((child for child in before.children if child.template == template), None)
-        return found or self._add(before, f"{before.display}.onExit", template, "DAG", "Running", beside=dag.node)
+        waited = outer_of(before)
+        found = next((child for child in waited.children if child.template == template), None)
+        if found:
+            return inner_of(found)
+        return self._add(waited, f"{waited.display}.onExit", template, "DAG", "Running", beside=dag.node)
 
     def _driver(self, parent: Node, task: str, template: str) -> None:
         node = self._add(parent, f"{task}-driver", template, "Pod", "Pending", "Running", "Succeeded")
         node.log.add(f"KFP driver of {task}")
 
     def _add(
-        self, parent: Node | None, display: str, template: str, kind: str, *phases: str, beside: Node | None = None
+        self,
+        parent: Node | None,
+        display: str,
+        template: str,
+        kind: str,
+        *phases: str,
+        beside: Node | None = None,
+        attempt: bool = False,
     ) -> Node:
-        """One more node. Those of a loop or a retry have names beside their parent's, not below it."""
+        """One more node, and the Retry node that it is an attempt of, unless its parent is that.
+
+        Those of a loop or a retry have names beside their parent's, not below it.
+        """
         base = beside or parent
-        node = Node(self.name, f"{base.name}.{display}" if base else self.name, display, template, kind)
-        if not base:
-            node.display = self.name
+        name = f"{base.name}.{display}" if base else self.name
+        if self._retries and not attempt and kind in ("Pod", "DAG"):
+            retry = self._put(parent, Node(self.name, name, display, template, "Retry"))
+            node = Node(self.name, f"{name}(0)", f"{display}(0)", template, kind, around=retry)
+            parent = retry
+        else:
+            node = Node(self.name, name, display, template, kind)
         node.enter(self._now(), *phases)
+        return self._put(parent, node)
+
+    def _put(self, parent: Node | None, node: Node) -> Node:
         self.nodes[node.id] = node
         if parent:
             parent.children = [child for child in parent.children if child.name != node.name] + [node]
@@ -390,8 +402,8 @@ class Workflow:
 
     def _end(self, dag: Dag) -> None:
         phase = _outcome(list(dag.heads.values()))
-        hooks = [child for head in dag.heads.values() for child in head.children if child.display.endswith(".onExit")]
-        for node in (*hooks, *dag.ends):
+        children = [child for head in dag.heads.values() for child in outer_of(head).children]
+        for node in (*(inner_of(child) for child in children if child.display.endswith(".onExit")), *dag.ends):
             if not node.final:
                 node.enter(self._now(), phase)
 
@@ -420,12 +432,14 @@ class Workflow:
             if not inner:
                 del dag.heads[task]
                 drivers = (f"{task}-driver", f"{task}.onExit")
-                dag.node.children = [c for c in dag.node.children if c is not head and c.display not in drivers]
+                dag.node.children = [
+                    c for c in dag.node.children if c is not outer_of(head) and c.display not in drivers
+                ]
                 continue
             for one in inner.values():
                 if one.ends[-1].phase != "Succeeded":
                     self._reopen(one)
-            head.children = [child for child in head.children if not child.display.endswith(".onExit")]
+            outer_of(head).children = [c for c in outer_of(head).children if not c.display.endswith(".onExit")]
             for node in (head, *(c for c in head.children if c.kind == "TaskGroup")):
                 node.enter(now, "Running")
         for node in dag.ends:

@@ -31,8 +31,8 @@ class Settings:
         users: by user, the namespaces that they may use; None for a server without users.
         pipeline_store: `database`, or `kubernetes`, where names are those of Kubernetes objects.
         pipeline_root: the server's own.
-        drivers: whether a container's driver is a pod of its own; newer servers have it in the task's.
-        terminated: the state that a terminated run ends in; servers differ.
+        retries: whether Argo may try every node again, as KFP 2.17 configures it: each is the attempt of another one.
+        ui: whether the host is KFP's UI, which reads logs itself and has ML Metadata; else the API server alone.
         max_runs: how many runs are executed at a time; more wait as PENDING.
     """
 
@@ -40,8 +40,8 @@ class Settings:
     users: Mapping[str, Collection[str]] | None = None
     pipeline_store: str = "database"
     pipeline_root: str = "minio://mlpipeline/v2/artifacts"
-    drivers: bool = True
-    terminated: str = "CANCELED"
+    retries: bool = True
+    ui: bool = True
     max_runs: int = 4
 
 

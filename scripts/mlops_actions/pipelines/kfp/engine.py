@@ -13,17 +13,20 @@ from ..engine import Prepared, Progress, RunRequest, RunResult, Scheduled, Site,
 from ..roles import choose
 from ..spec import Pipeline
 from .api import ApiError, KfpApi
-from .failure import Scene
-from .following import Sources
+from .argo import RUN_LABEL
+from .failure import FailureReport
 from .inputs import KfpEngineInputs
-from .metadata import Recorded, recorded
+from .log_follower import LogFollower
+from .logs import Archive, Logs
+from .metadata import Recorded, check, recorded
+from .nodes import Task
 from .publishing import adapted, publish
 from .results import bring_home, pipeline_outputs, task_results
 from .runs import FINAL, Runs, Started
 from .scheduling import read, schedule
 from .settings import KfpSettings, settings_of
 from .tracking import Tracker
-from .watching import Limits, TimeIsOver, Watcher, listed
+from .watching import Limits, TimedOut, Watcher, listed
 
 if TYPE_CHECKING:
     from ...kubernetes.objects import Cluster
@@ -32,6 +35,16 @@ _HURRY = 2.0
 """Seconds that KFP may be away while a cancelled job terminates its run: the runner kills after 7.5."""
 _RECORDED = 30.0  # seconds that ML Metadata may be away: the run itself has succeeded
 _RETRYING = 30.0  # seconds within which a run that is retried is seen to run again
+_KFP = "kubeflow"  # where KFP's manifests have it run the pods of a single user
+_LEAD = (
+    "Set `kfp-host` to KFP's UI (`ml-pipeline-ui`), or let the host route /ml_metadata.MetadataStoreService/ to"
+    " `metadata-envoy-service` (port 9090)"
+)
+_WITH_CLUSTER = "Tasks are followed by KFP's API, logs and pods by the cluster"
+_WITHOUT_CLUSTER = (
+    "Tasks and logs are followed by KFP's API alone: why a pod does not start, or ran out of memory, is known only"
+    " with a kubeconfig"
+)
 
 
 class KfpEngine:
@@ -81,7 +94,7 @@ class KfpEngine:
                 "tasks": [{"name": t.task, "state": t.state, "seconds": round(t.seconds, 3)} for t in run.told()],
                 **({"url": run.url} if run.url else {}),
             }
-            if isinstance(error, Cancelled | TimeIsOver):
+            if isinstance(error, Cancelled | TimedOut):
                 run.end()
             elif isinstance(error, ApiError) and run.url:
                 progress.note("The run itself goes on: the same job, run again, finds it")
@@ -109,13 +122,14 @@ class _Run:
         self._cache = settings.cache and request.reuse
         self._pipeline = adapted(request.pipeline, settings, cache=self._cache)
         self._runs = Runs(api, settings, request.key, site.clock)
-        self._tracker = Tracker(self._pipeline.spec, progress)
-        self._id = ""
+        self._tracker = Tracker(self._pipeline.spec, progress, self._pipeline.platforms)
+        self._id, self._namespace = "", ""
         self.url = ""
 
     def finish(self) -> RunResult:
         """Start it, or find it, and see it through."""
         began = self._site.clock.now()
+        self._check_metadata()
         published = publish(self._api, self._pipeline, self._settings, cache=self._cache, clock=self._site.clock)
         how = "as it was" if published.reused else "uploaded"
         self._progress.note(f"Pipeline {published.pipeline}, version {published.version} ({how})")
@@ -155,21 +169,26 @@ class _Run:
     def _watch(self) -> None:
         """To the end of its last attempt."""
         clock, settings = self._site.clock, self._settings
-        sources = self._sources()
+        follower = self._follower()
         limits = Limits(self._request.timeout, settings.task_timeout)
-        watcher = Watcher(self._api, self._id, self._tracker, sources, self._progress, clock, limits)
+        self._progress.note(_WITH_CLUSTER if self._cluster else _WITHOUT_CLUSTER)
+        watcher = Watcher(
+            self._api, self._id, self._tracker, follower, self._progress, clock, limits, self._tasks_in_metadata
+        )
         try:
             watcher.until_end()
             while self._tracker.state == "FAILED" and self._tracker.attempts <= settings.retries:
+                if self._tracker.terminated:
+                    break
                 failed = listed([task.label for task in self._tracker.failed]) or "before its first task"
                 number = f"retry {self._tracker.attempts} of {settings.retries}"
                 self._progress.note(f"The run failed ({failed}); {number} from there")
                 self._retry()
-                sources = self._sources()
-                watcher.again(sources)
+                follower = self._follower()
+                watcher.again(follower)
                 watcher.until_end()
         finally:
-            sources.stop()
+            follower.stop()
 
     def _retry(self) -> None:
         """Let the run go on from what failed, and wait until KFP shows that it does."""
@@ -192,50 +211,96 @@ class _Run:
                 raise unsure
         self._tracker.retried()
 
-    def _sources(self) -> Sources:
-        return Sources(self._api, self._id, self._site.clock, self._cluster)
+    def _follower(self) -> LogFollower:
+        return LogFollower(self._logs(), self._id, self._site.clock, self._cluster, self._where)
 
-    def _failure(self) -> RemoteFailed:
-        tracker = self._tracker
-        if tracker.state == "CANCELED":
-            return RemoteFailed(
-                "The run was cancelled in KFP",
-                why=f"Finished before: {listed(tracker.done()) or 'none of its tasks'}",
-                fix=f"Run it again, or see {self.url}",
-            )
-        options = self._site.workspace.store_options
+    def _logs(self) -> Logs:
+        options, cluster = self._site.workspace.store_options, self._cluster
         root = self._settings.pipeline_root or ("s3://mlpipeline" if options and options.endpoint else "")
-        scene = Scene(
-            self._api,
-            self._request.pipeline,
-            self._settings,
-            self._site.workspace.root,
-            self._cluster,
-            options,
-            self.url,
-            "/".join(reachable(root).split("/")[:3]),
-        )
-        return scene.failure(tracker)
+        archive = Archive(self._settings.archived_logs, "/".join(reachable(root).split("/")[:3]), options)
+        return Logs(self._api, self._id, self._where, cluster, archive)
+
+    def _where(self) -> str:
+        """The namespace of the run's pods: KFP's word for it, else where it has pods; "" while unknown."""
+        if not self._namespace:
+            self._namespace = self._api.namespace or self._namespace_in_metadata() or self._namespace_of_pods()
+        return self._namespace
+
+    def _namespace_in_metadata(self) -> str:
+        try:
+            return recorded(self._api, self._id, outputs=False).namespace
+        except RemoteFailed:
+            return ""
+
+    def _namespace_of_pods(self) -> str:
+        if not self._cluster:
+            return ""
+        from ...kubernetes.objects import POD
+
+        cluster = self._cluster()
+        for namespace in dict.fromkeys(filter(None, (self._settings.host.namespace, cluster.namespace, _KFP))):
+            try:
+                if cluster.list(POD, labels=f"{RUN_LABEL}={self._id}", namespace=namespace):
+                    return namespace
+            except MlopsError:  # it may not exist, or be somebody else's
+                continue
+        return ""
+
+    def _tasks_in_metadata(self) -> list[Task]:
+        try:
+            return recorded(self._api, self._id, outputs=False).tasks
+        except RemoteFailed:
+            return []
+
+    def _failure(self) -> MlopsError:
+        tracker = self._tracker
+        if tracker.terminated:
+            running = [task.label for task in tracker.failed]
+            why = f"Finished before: {listed(tracker.done()) or 'none of its tasks'}"
+            why += f"; ended with it: {listed(running)}" if running else ""
+            return RemoteFailed("The run was terminated in KFP", why=why, fix=f"Run it again, or see {self.url}")
+        root = self._site.workspace.root
+        return FailureReport(self._request.pipeline, root, self._logs(), self._cluster, self.url).error(tracker)
 
     def _found(self, started: Started) -> RunResult:
         """The result of a run that had succeeded before: nothing of it is told as if it happened now."""
-        silent = Tracker(self._pipeline.spec, Progress())
-        silent.feed(self._api.get(f"/apis/v2beta1/runs/{started.id}"), self._site.clock.now())
+        silent = Tracker(self._pipeline.spec, Progress(), self._pipeline.platforms)
+        silent.feed(started.run, self._site.clock.now())
         tasks = task_results(self._pipeline, self._recorded().executions, list(silent.results()))
         reused = [dataclasses.replace(t, state="reused") if t.state == "succeeded" else t for t in tasks]
         return self._result(reused, 0.0)
 
+    def _check_metadata(self) -> None:
+        """That the results can be read in the end, before anything runs."""
+        if not _makes_something(self._pipeline):
+            return
+        try:
+            check(self._api)
+        except ApiError as error:
+            if error.status == 404:
+                raise BadInput(
+                    f"{self._api.url} has no ML Metadata, so the results of a run cannot be read",
+                    why="KFP's API server alone does not have them",
+                    fix=_LEAD,
+                ) from error
+
     def _recorded(self) -> Recorded:
-        """What the run left in ML Metadata; nothing, with a warning, where that cannot be reached."""
+        """What the run left in ML Metadata. A run whose results cannot be read has not succeeded for anybody here.
+
+        Raises:
+            RemoteFailed: it cannot be read, though there should be something.
+        """
         self._api.patience = _RECORDED
         try:
             return recorded(self._api, self._id)
         except RemoteFailed as error:
-            self._progress.warning(
-                f"The run succeeded, but what it made is not known: {error} Let {self._api.url} lead"
-                " /ml_metadata.MetadataStoreService/ to KFP's metadata-envoy service (port 9090)"
-            )
-            return Recorded([])
+            if not _makes_something(self._pipeline):
+                return Recorded()
+            raise RemoteFailed(
+                "The run succeeded in KFP, but its results cannot be read from ML Metadata",
+                why=str(error),
+                fix=f"{_LEAD}; then run it again: it is found as it is. See {self.url}",
+            ) from error
 
     def _result(self, tasks: list[TaskResult], seconds: float) -> RunResult:
         """The result, with the artifacts that later actions need in our store."""
@@ -257,6 +322,11 @@ class _Run:
             for task in tasks
         ]
         return RunResult(tasks, pipeline_outputs(self._pipeline.spec, tasks), seconds, self.url)
+
+
+def _makes_something(pipeline: Pipeline) -> bool:
+    """Whether any of its tasks has outputs."""
+    return any(component.get("outputDefinitions") for _, _, component in pipeline.tasks())
 
 
 _SAID = {

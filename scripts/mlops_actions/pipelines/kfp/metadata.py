@@ -1,4 +1,4 @@
-"""What a run left in ML Metadata: the only place where KFP has its tasks' outputs.
+"""What a run leaves in ML Metadata: the only place where KFP has its tasks' outputs, and where its pods are.
 
 The REST API's `task_details` have no inputs and outputs (kubeflow/pipelines issues 9683, 9858). KFP's driver and
 launcher write an execution for each task and group, with custom properties, and artifacts that events tie to it
@@ -19,12 +19,13 @@ from google.protobuf.message import DecodeError
 from ..labels import label
 from .api import ApiError, KfpApi
 from .messages import PACKAGE, classes
+from .nodes import Task, TaskState
 
 _SERVICE = f"{PACKAGE}.MetadataStoreService"
 _PAGE, _SMALL = 100, 50
 _OUTPUT = (1, 4)  # Event.DECLARED_OUTPUT, Event.OUTPUT
-_STATES = {3: "succeeded", 4: "failed", 5: "reused", 6: "skipped"}
-"""Execution.State: COMPLETE, FAILED, CACHED, CANCELED; others have not ended."""
+_STATES: Mapping[int, TaskState] = {3: "succeeded", 4: "failed", 5: "reused", 6: "skipped"}
+"""Execution.State: COMPLETE, FAILED, CACHED, CANCELED; others have not ended, as those of pods that were killed."""
 _OURS = ("display_name", "store_session_info")
 """What the launcher adds to what a component logged."""
 
@@ -48,51 +49,90 @@ class Execution:
 
     Attributes:
         label: as `nodes.Task` has it.
-        state: succeeded, reused, failed, skipped, or "" for one that has not ended.
-        seconds: from its creation to its last change.
+        state: "running" for one that has not ended.
+        began, ended: seconds since 1970 of its creation and its last change.
+        pod: that worked on it; "" when it has none.
         parameters: its output parameters.
         outputs: its output artifacts.
         is_group: whether it is a DAG.
     """
 
     label: str
-    state: str
-    seconds: float = 0.0
+    state: TaskState
+    began: float = 0.0
+    ended: float = 0.0
+    pod: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     outputs: Sequence[Output] = ()
     is_group: bool = False
 
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return max(0.0, self.ended - self.began)
+
+    @property
+    def task(self) -> Task:
+        """What is known of the task when nothing else tells of it."""
+        ended = 0.0 if self.state == "running" else self.ended
+        return Task(self.label, self.state, pod=self.pod, began=self.began, ended=ended)
+
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a run left: its executions in the order of their beginning, and the folder of its artifacts."""
+    """What a run left: its executions in the order of their beginning, the folder of its artifacts, its namespace."""
 
-    executions: Sequence[Execution]
+    executions: Sequence[Execution] = ()
     root: str = ""
+    namespace: str = ""
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The run's tasks."""
+        return [execution.task for execution in self.executions if not execution.is_group]
 
 
-def recorded(api: KfpApi, run_id: str) -> Recorded:
-    """What a run left in ML Metadata.
+def check(api: KfpApi) -> None:
+    """See that ML Metadata is there.
 
     Raises:
-        ApiError: the service is not at this host, fails, or answers with something else.
+        ApiError: the service is not at this host (`status` 404), fails, or sends something else.
+    """
+    try:
+        recorded(api, "mlops-actions")
+    except ApiError as error:
+        if not error.code:  # gRPC's: a service that refuses the name is there
+            raise
+
+
+def recorded(api: KfpApi, run_id: str, *, outputs: bool = True) -> Recorded:
+    """What a run left in ML Metadata, with or without its artifacts.
+
+    Raises:
+        ApiError: the service is not at this host, fails, or sends something else.
     """
     found = _ask(api, "GetContextByTypeAndName", type_name="system.PipelineRun", context_name=run_id)
     if not found.HasField("context"):
-        return Recorded([])
+        return Recorded()
     executions = _executions(api, found.context.id)
-    events = [event for event in _events(api, [e.id for e in executions]) if event.type in _OUTPUT]
+    made = _outputs(api, [execution.id for execution in executions]) if outputs else {}
+    by_id = {execution.id: execution for execution in executions}
+    return Recorded(
+        [_execution(execution, by_id, made.get(execution.id, ())) for execution in executions],
+        str(_property(found.context, "pipeline_root") or ""),
+        str(_property(found.context, "namespace") or ""),
+    )
+
+
+def _outputs(api: KfpApi, executions: Sequence[int]) -> Mapping[int, Sequence[Output]]:
+    events = [event for event in _events(api, executions) if event.type in _OUTPUT]
     artifacts = _artifacts(api, sorted({event.artifact_id for event in events}))
     outputs: dict[int, list[Output]] = defaultdict(list)
     for event in events:
         names = [step.key for step in event.path.steps if step.HasField("key")]
         if names and event.artifact_id in artifacts:
             outputs[event.execution_id].append(_output(names[0], *artifacts[event.artifact_id]))
-    by_id = {execution.id: execution for execution in executions}
-    return Recorded(
-        [_execution(execution, by_id, outputs[execution.id]) for execution in executions],
-        str(_property(found.context, "pipeline_root") or ""),
-    )
+    return outputs
 
 
 def _executions(api: KfpApi, context: int) -> list[Message]:
@@ -145,12 +185,13 @@ def _some(ids: Sequence[int]) -> list[Sequence[int]]:
 
 def _execution(execution: Message, by_id: Mapping[int, Message], outputs: Sequence[Output]) -> Execution:
     name, parameters = _name(execution), _property(execution, "outputs")
-    took = execution.last_update_time_since_epoch - execution.create_time_since_epoch
     is_dag = execution.type == "system.DAGExecution" or "total_dag_tasks" in execution.custom_properties
     return Execution(
         label("/".join(_path(execution, by_id)), name),
-        _STATES.get(execution.last_known_state, ""),
-        max(0.0, took / 1000),
+        _STATES.get(execution.last_known_state, "running"),
+        execution.create_time_since_epoch / 1000,
+        execution.last_update_time_since_epoch / 1000,
+        str(_property(execution, "pod_name") or ""),
         parameters if isinstance(parameters, dict) else {},
         outputs,
         is_dag or not name,

@@ -1,31 +1,17 @@
-"""The tasks of a run, out of what KFP's API shows of its workflow.
-
-`task_details` are Argo's nodes, not tasks: a task `train` is a pod `train-driver`, a DAG `train` and in it `executor`
-(with retries `executor(0)`, `executor(1)`, …; skipped when KFP has the result already). A group, which is a nested
-pipeline, a condition or an exit handler, is a driver and a DAG as well. A loop is a DAG with `iteration-driver` and
-`iteration-iterations`, and for each item `iteration-iterations(0:0)` with `iteration-item-driver` and `iteration-item`.
-All hangs on `root-driver` and `root`, below the workflow's own node. On newer servers, as for importers on all, a task
-may be a single pod that drives and works.
-Source: backend/src/v2/compiler/argocompiler/dag.go and backend/src/common/util/workflow.go of kubeflow/pipelines.
-
-A node says neither which DAG it is in nor which iteration. Its children are what comes next: what is inside it, but
-also what waits for it, further out. So the nodes are walked along with the pipeline's spec, which tells the two apart.
-"""
+"""The tasks of a run, out of what KFP's API shows of the nodes of its workflow; `argo` has how those are named."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Literal
 
 from ..labels import label
+from .argo import ITERATION, Nodes, executor_template, pod_name, seconds_since_1970
 
 TaskState = Literal["waiting", "running", "succeeded", "reused", "failed", "skipped"]
 ENDED: tuple[TaskState, ...] = ("succeeded", "reused", "failed", "skipped")
 _FAILED = ("FAILED", "CANCELED")
-_NUMBERED = re.compile(r"\((\d+)(?::.*)?\)$")  # what Argo adds to names of iterations and attempts
 
 Json = Mapping[str, Any]
 
@@ -61,211 +47,176 @@ class Task:
         return max(0.0, self.ended - self.began) if self.began and self.ended else 0.0
 
 
-def tasks_of(spec: Json, details: Sequence[Json]) -> list[Task]:
+def tasks_of(spec: Json, details: Sequence[Json], platforms: Json | None = None) -> list[Task]:
     """The tasks that have begun, are about to, or were skipped, in the order of their beginning.
 
     Args:
         spec: the PipelineSpec.
         details: the run's `task_details`, in any order; what is there twice, or has no name, does no harm.
+        platforms: the pipeline's settings for platforms, on which the names of pods depend.
     """
-    walk = _Walk(spec, details)
-    walk.go()
-    in_order = sorted(walk.parts.values(), key=_scheduled)  # of one second: as they were walked, along the graph
-    return [task for parts in in_order for task in _tasks(spec, parts)]
-
-
-def seconds_since_1970(time: object) -> float:
-    """A time of the API; 0 for none, which Go writes as the year 1 and KFP's database as 1970."""
-    try:
-        found = datetime.fromisoformat(re.sub(r"(\.\d+)?Z$", "+00:00", str(time or "")))
-        return max(0.0, found.timestamp())
-    except (ValueError, OverflowError):
-        return 0.0
+    nodes = Nodes(details)
+    found = list(_Walk(spec, nodes).parts()) if nodes.workflow else []
+    found.sort(key=lambda parts: parts.scheduled(nodes))  # of one second: as they were walked, along the graph
+    settings = ((platforms or {}).get("kubernetes") or {}).get("deploymentSpec", {}).get("executors", {})
+    return [task for parts in found for task in _tasks(spec, nodes, parts, settings)]
 
 
 @dataclass(frozen=True)
-class _Scope:
-    """The inside of a DAG: of the pipeline, a group, or one iteration of a loop.
+class _Parts:
+    """The nodes of a task or a group, by their full names.
 
     Attributes:
-        dag: in the spec.
         path: the names of the groups around, with `-iteration-<n>` for iterations, as `running.label` takes them.
-        outer: what it is in.
-        loop: the task whose iterations are walked here, if this is a loop itself.
+        name: of the task.
+        task: its PipelineTaskSpec.
+        component: its ComponentSpec.
+        driver: that was asked what to do; "" when it has none.
+        head: whose end is the task's.
+        pods: that work or worked, in the order of the attempts.
     """
 
-    dag: Json
-    path: tuple[str, ...] = ()
-    outer: _Scope | None = None
-    loop: str = ""
-
-    def of(self, name: str) -> _Scope | None:
-        """The innermost scope that has a task of the name."""
-        return self if name in self.dag.get("tasks", {}) and not self.loop else self.outer and self.outer.of(name)
-
-    def of_loop(self) -> _Scope | None:
-        """The innermost loop."""
-        return self if self.loop else self.outer and self.outer.of_loop()
-
-
-@dataclass
-class _Parts:
-    """The nodes of one task."""
-
-    scope: _Scope
+    path: tuple[str, ...]
     name: str
-    driver: Json | None = None
-    head: Json | None = None
-    pods: list[Json] = field(default_factory=list)
+    task: Json
+    component: Json
+    driver: str
+    head: str
+    drivers: Sequence[str] = ()
+    pods: Sequence[str] = ()
+    executors: Sequence[str] = field(default=())
+
+    def scheduled(self, nodes: Nodes) -> float:
+        """When it was."""
+        first = nodes.row(self.driver) or nodes.row(self.head)
+        return seconds_since_1970(first.get("start_time")) or float("inf")
 
 
 class _Walk:
-    """From node to node, with the scope that each is in."""
+    """Along the pipeline's spec, from the outside in."""
 
-    def __init__(self, spec: Json, details: Sequence[Json]) -> None:
+    def __init__(self, spec: Json, nodes: Nodes) -> None:
+        self._spec, self._nodes = spec, nodes
         self._components = spec.get("components", {})
-        self._root = _Scope(spec["root"]["dag"])
-        self._nodes = {_key(detail["pod_name"]): detail for detail in details if detail.get("pod_name")}
-        self.parts: dict[tuple[tuple[str, ...], str], _Parts] = {}
 
-    def go(self) -> None:
-        """Fill `parts`. Some nodes may not be there yet, and those that hang on them are left for the next time."""
-        children = {_key(child) for detail in self._nodes.values() for child in _children(detail)}
-        todo: list[tuple[str, _Scope, _Parts | None]] = [
-            (key, self._root, None) for key in self._nodes if key not in children
-        ]
-        seen: set[str] = set()
-        while todo:
-            key, scope, parts = todo.pop()
-            if key in seen or key not in self._nodes:
-                continue
-            seen.add(key)
-            detail = self._nodes[key]
-            scope, parts = self._enter(detail, scope, parts)
-            todo += [(_key(child), scope, parts) for child in reversed(list(_children(detail)))]
+    def parts(self) -> Iterator[_Parts]:
+        """Of every task that has nodes, and of every group that has a driver."""
+        for top in self._nodes.attempts(self._nodes.workflow)[-1:]:
+            root = {"dag": self._spec["root"]["dag"]}
+            yield from self._task(f"{top}.root", "root", {}, root, (), inside=())
 
-    def _enter(self, detail: Json, scope: _Scope, parts: _Parts | None) -> tuple[_Scope, _Parts | None]:
-        """Where a node's children are: their scope, and the task whose pods they may be."""
-        name = str(detail.get("display_name", ""))
-        bare, number = _NUMBERED.sub("", name), _NUMBERED.search(name)
-        if bare == "executor" and parts:
-            parts.pods.append(detail)
-            return scope, parts
-        loop = scope.of_loop()
-        if loop and bare == "iteration-iterations" and number:
-            return self._iteration(loop, int(number[1])), None
-        if loop and bare in ("iteration-item", "iteration-item-driver") and scope.of(bare) is None:
-            return self._item(bare, detail, scope)
-        if number and (found := scope.of(bare)):
-            attempts = self._of(found, bare)
-            attempts.pods.append(detail)
-            return found, attempts
-        if found := self._place(scope, bare, "head"):
-            return self._head(found, bare, detail)
-        task = bare.removesuffix("-driver")
-        if task != bare and (found := self._place(scope, task, "driver")):
-            parts = self._of(found, task)
-            parts.driver = parts.driver or detail
-            return found, None
-        return scope, None  # the workflow itself, root, hooks of exit handlers, drivers of loops
+    def _dag(self, around: str, dag: Json, path: tuple[str, ...]) -> Iterator[_Parts]:
+        for name, task in dag.get("tasks", {}).items():
+            component = self._components.get(task.get("componentRef", {}).get("name"), {})
+            for place in self._places(around, task):
+                if _is_loop(task):
+                    yield from self._loop(f"{place}.{name}", name, task, component, path)
+                else:
+                    yield from self._task(f"{place}.{name}", name, task, component, path, (*path, name))
 
-    def _place(self, scope: _Scope | None, name: str, part: str) -> _Scope | None:
-        """The scope of a task: the innermost that has one of the name, whose node is not another one already."""
-        first = scope = scope and scope.of(name)
-        while scope and getattr(self.parts.get((scope.path, name)), part, None) is not None:
-            scope = scope.outer and scope.outer.of(name)
-        return scope or first
+    def _places(self, around: str, task: Json) -> list[str]:
+        """What a task's nodes are in: its DAG; for an exit task, the hook of a task that it waits for."""
+        if task.get("triggerPolicy", {}).get("strategy") != "ALL_UPSTREAM_TASKS_COMPLETED":
+            return [around]
+        hooks = [self._nodes.attempts(f"{around}.{before}.onExit") for before in task.get("dependentTasks", [])]
+        return [attempts[-1] for attempts in hooks if attempts]
 
-    def _head(self, scope: _Scope, name: str, detail: Json) -> tuple[_Scope, _Parts | None]:
-        parts = self._of(scope, name)
-        parts.head = parts.head or detail
-        task = scope.dag["tasks"][name]
-        component = self._component(task)
-        if _is_loop(task):
-            return _Scope(scope.dag, scope.path, scope, loop=name), None
+    def _task(
+        self, node: str, name: str, task: Json, component: Json, path: tuple[str, ...], inside: tuple[str, ...]
+    ) -> Iterator[_Parts]:
+        nodes = self._nodes
+        drivers, heads = nodes.attempts(f"{node}-driver"), nodes.attempts(node)
+        driver = f"{node}-driver" if drivers else ""
         if "dag" in component:
-            return _Scope(component["dag"], (*scope.path, name), scope), None
-        return scope, parts
+            yield _Parts(path, name, task, component, driver, node, drivers)
+            for head in heads[-1:]:
+                yield from self._dag(head, component["dag"], inside)
+        elif drivers or heads:
+            executors = [f"{head}.executor" for head in heads]
+            pods = [pod for executor in executors for pod in nodes.attempts(executor)]
+            yield _Parts(
+                path, name, task, component, driver, node, drivers, pods or ([] if driver else heads), executors
+            )
 
-    def _iteration(self, loop: _Scope, index: int) -> _Scope:
-        """The inside of one iteration."""
-        component = self._component(loop.dag["tasks"][loop.loop])
-        return _Scope(component.get("dag", {}), (*loop.path, f"{loop.loop}-iteration-{index}"), loop)
-
-    def _item(self, bare: str, detail: Json, scope: _Scope) -> tuple[_Scope, _Parts | None]:
-        """What an iteration runs: the component's DAG, or the component itself."""
-        if bare != "iteration-item" or scope.dag.get("tasks"):
-            return scope, None
-        assert scope.outer is not None
-        parts = self._of(scope, scope.outer.loop)
-        parts.head = detail
-        return scope, parts
-
-    def _of(self, scope: _Scope, name: str) -> _Parts:
-        return self.parts.setdefault((scope.path, name), _Parts(scope, name))
-
-    def _component(self, task: Json) -> Json:
-        found: Json = self._components.get(task["componentRef"]["name"], {})
-        return found
+    def _loop(self, node: str, name: str, task: Json, component: Json, path: tuple[str, ...]) -> Iterator[_Parts]:
+        for head in self._nodes.attempts(node)[-1:]:
+            if drivers := self._nodes.attempts(f"{head}.iteration-driver"):
+                group = {"dag": component.get("dag", {})}
+                yield _Parts(path, name, task, group, f"{head}.iteration-driver", node, drivers)
+            self._nodes.has(f"{head}.iteration-iterations")
+            for index, one in enumerate(self._nodes.iterations(head)):
+                item = (*path, f"{name}-iteration-{index}")
+                for inner in self._nodes.attempts(one)[-1:]:
+                    yield from self._task(f"{inner}.{ITERATION}", name, task, component, item, item)
 
 
-def _tasks(spec: Json, parts: _Parts) -> Iterator[Task]:
+def _tasks(spec: Json, nodes: Nodes, parts: _Parts, settings: Json) -> Iterator[Task]:
     """The task that nodes belong to; for a group that was skipped, the tasks in it."""
-    components = spec.get("components", {})
-    task = parts.scope.dag.get("tasks", {}).get(parts.name, {})
-    component = components.get(task.get("componentRef", {}).get("name"), {})
-    if "dag" in component:
-        if parts.head is not None and _state(parts.head) == "SKIPPED":
-            inside = parts.scope.path if _is_loop(task) else (*parts.scope.path, parts.name)
-            for path, name, inner in _leaves(components, component["dag"], inside):
-                yield Task(label("/".join(path), name), "skipped", str(inner.get("executorLabel", "")))
-        elif parts.driver is not None and _state(parts.driver) in _FAILED:
-            yield _task(parts, component)
-        return
-    yield _task(parts, component)
+    if "dag" not in parts.component:
+        if task := _task(nodes, parts, settings):
+            yield task
+    elif _state(nodes.row(parts.driver)) in _FAILED:
+        yield _failed_driver(nodes, parts, "system-dag-driver")
+    elif _state(nodes.row(parts.head)) == "SKIPPED":
+        inside = parts.path if _is_loop(parts.task) else (*parts.path, parts.name)
+        for path, name, inner in _leaves(spec.get("components", {}), parts.component["dag"], inside):
+            yield Task(label("/".join(path), name), "skipped", str(inner.get("executorLabel", "")))
 
 
-def _task(parts: _Parts, component: Json) -> Task:
-    pods = [pod for pod in parts.pods if _NUMBERED.search(str(pod["display_name"]))] or parts.pods
-    pods.sort(key=lambda pod: (_attempt(pod), seconds_since_1970(pod.get("start_time"))))
-    whole = parts.head or parts.driver
-    assert whole is not None
-    state = _state_of(parts, pods)
-    is_pod = parts.head is not None and not pods and parts.driver is None  # an importer
-    worked = pods or ([whole] if is_pod or state == "failed" else [])
-    began = [seconds for pod in worked if (seconds := _began(pod))]
-    last = worked[-1] if worked else whole
-    failing = next((node for node in (last, parts.head, parts.driver) if node and _message(node)), last)
+def _task(nodes: Nodes, parts: _Parts, settings: Json) -> Task | None:
+    """A task that is no group; None for one that will not run, because something before it failed."""
+    head, pods = nodes.row(parts.head), [nodes.row(pod) for pod in parts.pods]
+    if parts.driver and _state(nodes.row(parts.driver)) in _FAILED:
+        return _failed_driver(nodes, parts, "system-container-driver")
+    state = _state_of(nodes, parts)
+    if state == "waiting" and head and not _state(head) and seconds_since_1970(head.get("end_time")):
+        return None
+    executor = str(parts.component.get("executorLabel", ""))
+    template = executor_template(parts.task, settings.get(executor, {})) if parts.executors else "system-importer"
+    names = (
+        [pod_name(nodes.workflow, template, pod) for pod in parts.pods] if state not in ("reused", "skipped") else []
+    )
+    last = pods[-1] if pods else {}
+    began = [seconds for pod in pods if (seconds := _began(pod))]
     return Task(
-        label("/".join(parts.scope.path), parts.name),
+        label("/".join(parts.path), parts.name),
         state,
-        str(component.get("executorLabel", "")),
-        str(last["pod_name"]) if worked else "",
-        tuple(str(pod["pod_name"]) for pod in worked[:-1] if _state(pod) in _FAILED),
+        executor,
+        names[-1] if names else "",
+        tuple(names[:-1]),
         min(began, default=0.0),
-        seconds_since_1970(last.get("end_time")) if state in ENDED else 0.0,
-        _message(failing),
+        seconds_since_1970((last or head).get("end_time")) if state in ENDED else 0.0,
+        _message(last) or _message(head),
         tuple(_told(entry) for entry in last.get("state_history") or []),
     )
 
 
-def _state_of(parts: _Parts, pods: Sequence[Json]) -> TaskState:
-    if parts.head is None:
-        return "failed" if _state(parts.driver or {}) in _FAILED else "waiting"
-    head = _state(parts.head)
+def _failed_driver(nodes: Nodes, parts: _Parts, template: str) -> Task:
+    row, names = nodes.row(parts.drivers[-1]), [pod_name(nodes.workflow, template, pod) for pod in parts.drivers]
+    return Task(
+        label("/".join(parts.path), parts.name),
+        "failed",
+        str(parts.component.get("executorLabel", "")),
+        names[-1],
+        tuple(names[:-1]),
+        _began(row),
+        seconds_since_1970(row.get("end_time")),
+        _message(row) or _message(nodes.row(parts.driver)),
+        tuple(_told(entry) for entry in row.get("state_history") or []),
+    )
+
+
+def _state_of(nodes: Nodes, parts: _Parts) -> TaskState:
+    head = _state(nodes.row(parts.head))
     if head == "SUCCEEDED":
-        return "reused" if pods and all(_state(pod) == "SKIPPED" for pod in pods) else "succeeded"
+        executors = [_state(nodes.row(executor)) for executor in parts.executors if nodes.has(executor)]
+        return "reused" if executors and set(executors) == {"SKIPPED"} else "succeeded"
     if head in _FAILED:
         return "failed"
     if head == "SKIPPED":
         return "skipped"
-    at_work = [_state(pod) for pod in pods] or ([head] if parts.driver is None else [])
+    at_work = [_state(nodes.row(pod)) for pod in parts.pods]
     return "running" if any(state in ("RUNNING", "SUCCEEDED", *_FAILED) for state in at_work) else "waiting"
-
-
-def _scheduled(parts: _Parts) -> float:
-    first = parts.driver or parts.head or {}
-    return seconds_since_1970(first.get("start_time")) or float("inf")
 
 
 def _leaves(components: Json, dag: Json, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str, Json]]:
@@ -282,34 +233,23 @@ def _is_loop(task: Json) -> bool:
     return "parameterIterator" in task or "artifactIterator" in task
 
 
-def _key(name: str) -> str:
-    """What a node's id and its pod's name have in common: Argo's hash, at the end."""
-    return str(name).rpartition("-")[2]
+def _state(row: Json) -> str:
+    return str(row.get("state", ""))
 
 
-def _children(detail: Json) -> Iterator[str]:
-    for child in detail.get("child_tasks") or []:
-        if name := child.get("pod_name") or child.get("task_id"):
-            yield str(name)
+def _began(row: Json) -> float:
+    """When a pod began to run; waiting for a machine or an image is not counted, where the history tells it.
+
+    The times of the history are those at which KFP noticed, which may be after the end.
+    """
+    start, end = (seconds_since_1970(row.get(name)) for name in ("start_time", "end_time"))
+    noticed = [e.get("update_time") for e in row.get("state_history") or [] if e.get("state") == "RUNNING"]
+    running = seconds_since_1970(noticed[-1]) if noticed else 0.0
+    return running if running and (not end or running < end) else start
 
 
-def _state(detail: Json) -> str:
-    return str(detail.get("state", ""))
-
-
-def _attempt(pod: Json) -> int:
-    found = _NUMBERED.search(str(pod.get("display_name", "")))
-    return int(found[1]) if found else 0
-
-
-def _began(pod: Json) -> float:
-    """When a pod began to run; waiting for a machine or an image is not counted, where the history tells it."""
-    running = [e.get("update_time") for e in pod.get("state_history") or [] if e.get("state") == "RUNNING"]
-    return seconds_since_1970(running[0] if running else pod.get("start_time"))
-
-
-def _message(detail: Json) -> str:
-    return str((detail.get("error") or {}).get("message", ""))
+def _message(row: Json) -> str:
+    return str((row.get("error") or {}).get("message", ""))
 
 
 def _told(entry: Json) -> str:

@@ -94,7 +94,13 @@ class Runs:
             for run in self._with(self._mark)
             if run.get("storage_state") != "ARCHIVED" and run.get("state") not in ("FAILED", "CANCELED", "CANCELING")
         ]
-        return min(runs, key=lambda run: (str(run.get("created_at", "")), str(run["run_id"])), default=None)
+        for run in sorted(runs, key=lambda run: (str(run.get("created_at", "")), str(run["run_id"]))):
+            try:
+                return self._api.get(f"{_RUNS}/{run['run_id']}")
+            except ApiError as error:
+                if error.status != 404:  # KFP, or somebody, has deleted it meanwhile
+                    raise
+        return None
 
     def mine(self) -> Sequence[Json]:
         """What this process has started; nothing before it has asked for it."""

@@ -7,14 +7,15 @@ a task that has ended stays ended, a run that has ended stays ended, and only wh
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..engine import Progress, State, TaskResult
+from .argo import hash_in
+from .logs import LOG_LINES
 from .nodes import Task, tasks_of
 from .runs import FINAL
 
-LOG_LINES = 40
 _AT_WORK = ("", "RUNTIME_STATE_UNSPECIFIED", "PENDING", "RUNNING")
 _SAID = {
     "CANCELING": "The run is being cancelled",
@@ -30,23 +31,27 @@ class Tracker:
     Args:
         spec: the PipelineSpec that it runs.
         progress: who is told.
+        platforms: the pipeline's settings for platforms.
 
     Attributes:
         state: of the run, as KFP has it.
+        run: as KFP showed it last.
         tasks: by label, each task as it was seen last.
         running: by label, when it was first seen to run; by the caller's clock.
         logs: by label, the last lines of those that run or have failed.
         attempts: how often the run was begun: one more than it was retried.
+        warnings: what was wrong with its pods meanwhile, by the label of the task.
     """
 
-    def __init__(self, spec: Json, progress: Progress) -> None:
-        self._spec, self._progress = spec, progress
-        self.state = ""
+    def __init__(self, spec: Json, progress: Progress, platforms: Json | None = None) -> None:
+        self._spec, self._progress, self._platforms = spec, progress, platforms
+        self.state, self._canceling = "", False
         self.run: Json = {}
         self.tasks: dict[str, Task] = {}
         self.running: dict[str, float] = {}
         self.logs: dict[str, deque[str]] = {}
         self.attempts = 1
+        self.warnings: dict[str, list[str]] = {}
         self._told: dict[str, State] = {}
         self._tried: dict[str, int] = {}
         self._said: set[str] = set()
@@ -57,9 +62,18 @@ class Tracker:
         return self.state in FINAL
 
     @property
+    def terminated(self) -> bool:
+        """Whether somebody ended the run. KFP then shows CANCELING, and FAILED in the end."""
+        states = [entry.get("state") for entry in self.run.get("state_history") or []]
+        before = next((state for state in reversed(states) if state not in FINAL), "")
+        return self.state == "CANCELED" or (self.state == "FAILED" and (before == "CANCELING" or self._canceling))
+
+    @property
     def failed(self) -> list[Task]:
-        """The tasks that have failed, the first one first."""
+        """The tasks that have failed, the first one first; of a run that failed, else those that were at work."""
         failed = [task for task in self.tasks.values() if task.state == "failed"]
+        if not failed and self.state == "FAILED":
+            failed = [task for task in self.tasks.values() if task.state == "running"]
         return sorted(failed, key=lambda task: (task.ended or float("inf"), task.label))
 
     def done(self) -> list[str]:
@@ -71,19 +85,23 @@ class Tracker:
         for label, state in self._told.items():
             yield TaskResult(label, state, self.tasks[label].seconds if label in self.tasks else 0.0)
 
-    def feed(self, run: Json, now: float) -> bool:
+    def seen(self, run: Json) -> list[Task]:
+        """The tasks that a snapshot shows."""
+        return tasks_of(self._spec, (run.get("run_details") or {}).get("task_details") or [], self._platforms)
+
+    def feed(self, run: Json, now: float, tasks: Sequence[Task] | None = None) -> bool:
         """Take in a snapshot, and tell what is new; whether anything is.
 
         Args:
             run: as the API shows it.
             now: the caller's clock.
+            tasks: the run's, where they are known from elsewhere.
         """
         before = (self.state, len(self._told), len(self.running), dict(self._tried))
         self.run = run
         if not self.ended:
             self._enter(str(run.get("state") or ""))
-        details = (run.get("run_details") or {}).get("task_details") or []
-        for task in tasks_of(self._spec, details):
+        for task in self.seen(run) if tasks is None else tasks:
             self._task(task, now)
         return before != (self.state, len(self._told), len(self.running), self._tried)
 
@@ -91,6 +109,20 @@ class Tracker:
         """A task printed a line."""
         self.logs.setdefault(label, deque(maxlen=LOG_LINES)).append(line)
         self._progress.logged(label, line)
+
+    def warn(self, label: str, text: str) -> None:
+        """Something is wrong with a pod of a task."""
+        self.warnings.setdefault(label, []).append(text)
+        self._progress.warning(f"{label}: {text}")
+
+    def warned(self, label: str = "") -> list[str]:
+        """What was wrong with pods meanwhile, of one task or of all."""
+        return [
+            f"{name}: {text.rstrip('.')}"
+            for name, texts in self.warnings.items()
+            if label in ("", name)
+            for text in texts
+        ]
 
     def settle(self, result: TaskResult) -> None:
         """A task has ended as the run's results say, if that was not seen before."""
@@ -100,7 +132,8 @@ class Tracker:
     def retried(self) -> None:
         """The run goes on: what had not succeeded may run again."""
         self.attempts += 1
-        self.state = ""
+        self.state, self._canceling = "", False
+        self.warnings.clear()
         self.running.clear()
         for label in [label for label, state in self._told.items() if state not in ("succeeded", "reused")]:
             del self._told[label]
@@ -110,13 +143,16 @@ class Tracker:
 
     def of_pod(self, pod: str) -> str:
         """The label of the task that a pod works on; the pod's name when that is not known."""
-        return next((label for label, task in self.tasks.items() if pod in (task.pod, *task.failed_pods)), pod)
+        number = hash_in(pod)
+        tasks = self.tasks.items()
+        return next((label for label, t in tasks if number in map(hash_in, (t.pod, *t.failed_pods))), pod)
 
     def _enter(self, state: str) -> None:
         if state in FINAL or state in _AT_WORK:
             self.state = state
             return
         self.state = state
+        self._canceling = self._canceling or state == "CANCELING"
         if state not in self._said:
             self._said.add(state)
             known = _SAID.get(state, f"The run is in a state that is not known here, {state!r}; it is waited for")

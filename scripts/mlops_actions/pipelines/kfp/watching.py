@@ -1,12 +1,13 @@
 """Watching a run to its end: asking often enough to notice it at once, and seldom enough to be no load.
 
-A question every 2.5 s, a quick one while things change and when a source says that something did: a pod's log that
-ends, a pod whose phase changes. A budget keeps each minute below 30 questions, but for the last one.
+A question every 2.5 s, a quick one while things change and when the follower says that something did: a pod's log that
+ended, a pod whose phase changed. A budget keeps each minute below 30 questions, but for the last one; reading logs from
+KFP is limited by their number and their pauses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import islice
 
@@ -14,8 +15,10 @@ from ...errors import RemoteFailed
 from ...waiting import Clock
 from ..engine import Progress
 from .api import ApiError, KfpApi
-from .following import Found, Sources
-from .tracking import Tracker
+from .log_follower import Found, LogFollower
+from .nodes import Task
+from .runs import FINAL
+from .tracking import Json, Tracker
 
 QUICK, SLOW, SLOWER = 0.5, 2.5, 3.0
 """Seconds between two questions while things change, while they do not, and after too many were asked."""
@@ -23,7 +26,8 @@ RATE, BURST = 24 / 60, 5.0
 """Questions a second in the long run, and how many may be asked ahead of that."""
 _LIVELY = 2.0  # seconds after a change in which another one is likely
 _NAMED = 10  # tasks that a sentence names
-_LINGER = 0.5  # seconds that logs may take to end after the run
+_LINGER = 2.0  # seconds that logs may take to end after the run
+_UNSHOWN = 10.0  # seconds that a run may go on without a task that the API shows, until ML Metadata is asked
 
 
 class Pace:
@@ -69,7 +73,7 @@ class Limits:
     task: float = 0.0
 
 
-class TimeIsOver(RemoteFailed):
+class TimedOut(RemoteFailed):
     """A limit was reached; the run goes on until it is ended."""
 
 
@@ -80,10 +84,11 @@ class Watcher:
         api: of KFP.
         run_id: KFP's.
         tracker: is fed with what is seen.
-        sources: wake it.
+        follower: of its logs and pods; wakes it.
         progress: who is told.
         clock: what time is measured and waited with.
         limits: counted from now on.
+        elsewhere: the tasks as ML Metadata has them, for an API that shows none that can be told apart; two questions.
     """
 
     def __init__(
@@ -91,25 +96,27 @@ class Watcher:
         api: KfpApi,
         run_id: str,
         tracker: Tracker,
-        sources: Sources,
+        follower: LogFollower,
         progress: Progress,
         clock: Clock,
         limits: Limits,
+        elsewhere: Callable[[], list[Task]] | None = None,
     ) -> None:
-        self._api, self._run_id, self._tracker, self._sources = api, run_id, tracker, sources
+        self._api, self._run_id, self._tracker, self._follower = api, run_id, tracker, follower
+        self._elsewhere = elsewhere
         self._progress, self._clock, self._limits = progress, clock, limits
         self._began = clock.now()
         self.pace = Pace(self._began)
         self._changed = self._began
-        self._opened = 0
-        self._archived = False
+        self._archived = self._unshown = False
+        self._next = self._began + _UNSHOWN  # when ML Metadata is asked for the tasks, if it must be
         self._quiet: set[str] = set()
 
     def until_end(self) -> None:
         """Until the run has ended, however it did.
 
         Raises:
-            TimeIsOver: a limit was reached.
+            TimedOut: a limit was reached.
             RemoteFailed: KFP cannot be asked any more, or the run was deleted.
         """
         tracker = self._tracker
@@ -119,15 +126,15 @@ class Watcher:
                 break
             self._check_limits()
             running = [tracker.tasks[label].pod for label in tracker.running if label in tracker.tasks]
-            self._sources.follow(running, int(self.pace.left(self._clock.now())))
+            self._follower.follow(running)
             self._rest()
-        self._sources.stop(_LINGER)
-        for found in self._sources.drain():
+        self._follower.stop(_LINGER)
+        for found in self._follower.drain():
             self._obey(found)
 
-    def again(self, sources: Sources) -> None:
-        """The run was retried: watch it with new sources, by the same limits."""
-        self._sources, self._opened, self._changed = sources, 0, self._clock.now()
+    def again(self, follower: LogFollower) -> None:
+        """The run was retried: watch it with a new follower, by the same limits."""
+        self._follower, self._changed = follower, self._clock.now()
 
     def _ask(self) -> None:
         try:
@@ -141,13 +148,28 @@ class Watcher:
                 ) from error
             raise
         now = self._clock.now()
-        self.pace.spend(now, 1 + self._sources.opened - self._opened)
-        self._opened = self._sources.opened
-        if self._tracker.feed(run, now):
+        self.pace.spend(now)
+        if self._tracker.feed(run, now, self._seen(run, now)):
             self._changed = now
         if run.get("storage_state") == "ARCHIVED" and not self._archived:
             self._archived = True
             self._progress.note("The run was archived in KFP; it goes on, and is watched")
+
+    def _seen(self, run: Json, now: float) -> list[Task]:
+        """The tasks, from the API, else from ML Metadata."""
+        tasks, ended = self._tracker.seen(run), run.get("state") in FINAL
+        if tasks or not self._elsewhere or not (ended or now >= self._next):
+            return tasks
+        self._next = now + _UNSHOWN
+        tasks = self._elsewhere()
+        self.pace.spend(now, 2)
+        if tasks and not self._unshown:
+            self._unshown = True
+            self._progress.note(
+                "KFP's API shows no tasks that can be told apart: they are taken from ML Metadata, which knows nothing"
+                " of attempts, and not that a pod waits"
+            )
+        return tasks
 
     def _rest(self) -> None:
         """Wait for the next question; lines of logs are told meanwhile."""
@@ -159,8 +181,8 @@ class Watcher:
             left = asked + self.pace.pause(now, lively=lively, ending=self._ending()) - now
             if left <= 0:
                 return
-            self._clock.wait(min(left, 1.0), self._sources.wake)
-            for found in self._sources.drain():
+            self._clock.wait(min(left, 1.0), self._follower.wake)
+            for found in self._follower.drain():
                 woken = self._obey(found) or woken
             running = self._tracker.running
             if running:
@@ -170,13 +192,13 @@ class Watcher:
     def _obey(self, found: Found) -> bool:
         """Tell what was found; whether the API will have something new."""
         tracker = self._tracker
-        label = tracker.of_pod(found.pod) if found.pod else ""
+        label = found.task or (tracker.of_pod(found.pod) if found.pod else "")
         if found.kind == "line":
             tracker.logged(label, found.text)
         elif found.kind == "trouble":
-            self._progress.warning(f"{label}: {found.text}")
+            tracker.warn(label, found.text)
         elif found.kind == "broken":
-            self._progress.note(f"The run's pods are not watched: {found.text}")
+            self._progress.warning(f"The run's pods cannot be watched: {found.text}")
         if found.kind == "end" and label in tracker.running:
             self._quiet.add(label)
         return found.kind in ("end", "pod")
@@ -189,14 +211,14 @@ class Watcher:
     def _check_limits(self) -> None:
         now, tracker = self._clock.now(), self._tracker
         if self._limits.run and now - self._began >= self._limits.run:
-            raise TimeIsOver(
+            raise TimedOut(
                 f"The pipeline did not end within {self._limits.run:g} s",
                 why=self._still(),
                 fix="Raise `timeout`; what is finished will be reused",
             )
         for label, since in tracker.running.items():
             if self._limits.task and now - since >= self._limits.task:
-                raise TimeIsOver(
+                raise TimedOut(
                     f"The task {label!r} did not end within {self._limits.task:g} s",
                     why=self._still(),
                     fix="Raise `task-timeout`; what is finished will be reused",
@@ -205,8 +227,9 @@ class Watcher:
     def _still(self) -> str:
         tracker = self._tracker
         waiting = [label for label, task in tracker.tasks.items() if task.state == "waiting"]
-        parts = [f"Still at work: {listed(tracker.running) or 'none of its tasks'}"]
-        return "; ".join(parts + ([f"waiting: {listed(waiting)}"] if waiting else []))
+        parts = [f"Still running: {listed(tracker.running) or 'none of its tasks'}"]
+        parts += [f"waiting: {listed(waiting)}"] if waiting else []
+        return ". ".join(["; ".join(parts), *tracker.warned()])
 
 
 def listed(labels: Collection[str]) -> str:
