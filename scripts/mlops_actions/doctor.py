@@ -17,7 +17,7 @@ from .store import Store
 
 if TYPE_CHECKING:
     from .cluster.objects import Cluster
-    from .pipelines.kfp.api import KfpApi
+    from .pipelines.kfp.client.api import KfpApi
 
 State = Literal["ok", "missing", "optional"]
 _SPACE = 5 * 1024**3  # bytes: the environments of all actions, and a few models

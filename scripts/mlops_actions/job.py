@@ -30,7 +30,6 @@ from .store import Store, StoreOptions
 
 if TYPE_CHECKING:
     from .cluster.objects import Cluster
-    from .pipelines.kfp.connection import Host
 
 O = TypeVar("O", bound=Outputs)  # noqa: E741
 _VERDICTS: dict[int, Verdict] = {0: "passed", 1: "rejected", 2: "bad-input", 3: "failed", 130: "cancelled"}
@@ -174,12 +173,11 @@ class Job:
 
         @cache
         def connected() -> Cluster:
-            from .cluster.connection import Access, connect, words_to_mask
+            from .cluster.connection import connect, words_to_mask
 
-            kubeconfig = inputs.kubeconfig.get_secret_value()
-            for secret in words_to_mask(kubeconfig):
+            for secret in words_to_mask(inputs.kubeconfig.get_secret_value()):
                 self.console.mask(secret)
-            return connect(Access(kubeconfig, inputs.kube_context, inputs.namespace, self.environ))
+            return connect(inputs, self.environ)
 
         return connected
 
@@ -188,30 +186,9 @@ class Job:
         named = (self.environ.get(name) for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST"))
         return bool(inputs.kubeconfig.get_secret_value() or any(named))
 
-    def kfp_host(self, inputs: KfpInputs) -> Host:
-        """The Kubeflow Pipelines that the inputs name. Paths are the consumer's."""
-        from .pipelines.kfp.connection import Host
-
-        def file(name: str) -> str:
-            return str(self.path(name)) if name else ""
-
-        return Host(
-            url=inputs.kfp_host,
-            namespace=inputs.namespace,
-            sign_in=inputs.kfp_sign_in,
-            token=inputs.kfp_token.get_secret_value(),
-            token_file=file(inputs.kfp_token_file),
-            user=inputs.kfp_user,
-            issuer=inputs.kfp_issuer,
-            audience=inputs.kfp_audience,
-            client_id=inputs.kfp_client_id,
-            client_secret=inputs.kfp_client_secret.get_secret_value(),
-            header=inputs.kfp_header,
-            ca=file(inputs.kfp_ca),
-            client_certificate=file(inputs.kfp_client_certificate),
-            client_key=file(inputs.kfp_client_key),
-            environ=self.environ,
-        )
+    def kfp(self, inputs: KfpInputs) -> tuple[KfpInputs, Mapping[str, str], Path]:
+        """What a client to the Kubeflow Pipelines that the inputs name is made of. Paths are the consumer's."""
+        return inputs, self.environ, self.root
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:

@@ -20,8 +20,9 @@ import pytest
 import yaml
 
 import clusters
+from given import cluster_inputs
 from mlops_actions.cluster import rights
-from mlops_actions.cluster.connection import Access, connect
+from mlops_actions.cluster.connection import connect
 from mlops_actions.cluster.objects import (
     CLUSTER_ROLE,
     CLUSTER_ROLE_BINDING,
@@ -202,7 +203,7 @@ def as_account(admin: Cluster, account: str) -> Cluster:
     config = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
     for user in config["users"]:
         user["user"] = {"token": admin.token(account)}
-    return connect(Access(yaml.safe_dump(config), namespace=admin.namespace))
+    return connect(cluster_inputs(yaml.safe_dump(config), namespace=admin.namespace), {})
 
 
 def until(holds: Callable[[], object]) -> None:

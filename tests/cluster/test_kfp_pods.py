@@ -12,10 +12,10 @@ import pytest
 
 import clusters
 from doubles.kfp import KfpDouble, Settings
+from given import kfp_inputs
 from kfp_worlds import Told, compiled
 from mlops_actions.errors import RemoteFailed
 from mlops_actions.pipelines.engine import RunRequest, Site
-from mlops_actions.pipelines.kfp.api import Host
 from mlops_actions.pipelines.kfp.engine import KfpEngine
 from mlops_actions.pipelines.kfp.settings import KfpSettings
 from mlops_actions.pipelines.parameters import resolve_parameters
@@ -49,7 +49,7 @@ def _run(
 ) -> None:
     site = Site(
         cast(Worker, None), Store(str(tmp_path / "store")), tmp_path, pipeline.file.parent,
-        kfp=KfpSettings(Host(double.url)), cluster=lambda: clusters.administrator(namespace),
+        kfp=KfpSettings(kfp_inputs(double.url)), cluster=lambda: clusters.administrator(namespace),
     )  # fmt: skip
     parameters = resolve_parameters(pipeline.parameters, given, pipeline.name)
     KfpEngine(site).run(RunRequest(pipeline, parameters, tmp_path.name, {}, timeout=timeout), told)

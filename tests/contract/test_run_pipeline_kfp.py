@@ -17,13 +17,14 @@ import pytest
 import servers
 from doubles.kfp import KfpDouble, MetadataUnavailable, Settings
 from doubles.kfp.metadata import Metadata, Record
+from given import kfp_inputs
 from kfp_worlds import Told, compiled, whole_double
 from mlops_actions.errors import BadInput, Cancelled, Place, RemoteFailed
 from mlops_actions.pipelines.downloads import download, wanted
 from mlops_actions.pipelines.engine import RunRequest, RunResult, Site
 from mlops_actions.pipelines.kfp import engine as kfp_engine
 from mlops_actions.pipelines.kfp import runs as kfp_runs
-from mlops_actions.pipelines.kfp.api import Host, KfpApi
+from mlops_actions.pipelines.kfp.client.api import KfpApi
 from mlops_actions.pipelines.kfp.engine import KfpEngine
 from mlops_actions.pipelines.kfp.metadata import recorded
 from mlops_actions.pipelines.kfp.settings import KfpSettings
@@ -67,7 +68,7 @@ class World:
 
     def __init__(self, double: KfpDouble, pipelines: dict[str, Pipeline], folder: Path, **site: Any) -> None:
         self.double, self.pipelines, self.folder = double, pipelines, folder
-        self.settings = KfpSettings(Host(double.url), commit=COMMIT)
+        self.settings = KfpSettings(kfp_inputs(double.url), commit=COMMIT)
         self.store = site.pop("store", None) or Store(str(folder / "store"))
         self.site, self.told = site, Told()
 
@@ -406,7 +407,7 @@ def test_a_run_whose_creation_was_not_answered_is_found(world: World) -> None:
 def test_users_have_their_own_pipelines_and_runs(pipelines: dict[str, Pipeline], tmp_path: Path, quick: None) -> None:
     with KfpDouble(settings=Settings(users={"alice": ["team-a"], "bob": ["team-b"]}), metadata=False) as double:
         inside = World(double, pipelines, tmp_path)
-        host = Host(double.url, namespace="team-a", sign_in="user-header", user="alice")
+        host = kfp_inputs(double.url, namespace="team-a", sign_in="user-header", user="alice")
         inside.run("training", settings={"host": host})
         assert not double.violations
         (pipeline,) = double._world.pipelines.values()
@@ -447,7 +448,7 @@ def test_a_token_that_expires_while_waiting_is_read_again(world: World, tmp_path
     token = tmp_path / "token"
     token.write_text("first")
     world.double.fault("token", token="first")
-    host = Host(world.double.url, sign_in="token-file", token_file=str(token))
+    host = kfp_inputs(world.double.url, sign_in="token-file", token_file=str(token))
     waits = Waits(world, tmp_path, settings={"host": host})
     waits.reached()
     token.write_text("second")

@@ -11,11 +11,12 @@ import pytest
 
 from doubles.kfp.synthetic import Step, synthetic_run
 from doubles.kfp.world import Settings, World
+from given import kfp_inputs
 from kfp_worlds import Told
 from mlops_actions.errors import RemoteFailed
 from mlops_actions.pipelines.engine import TaskResult
 from mlops_actions.pipelines.kfp import failure, tracking, watching
-from mlops_actions.pipelines.kfp.api import ApiError, Host, KfpApi
+from mlops_actions.pipelines.kfp.client.api import ApiError, KfpApi
 from mlops_actions.pipelines.kfp.following import Found, Sources, telling
 from mlops_actions.pipelines.kfp.settings import KfpSettings
 from mlops_actions.pipelines.kfp.tracking import Tracker
@@ -23,6 +24,7 @@ from mlops_actions.pipelines.kfp.watching import Limits, Pace, TimeIsOver, Watch
 from mlops_actions.pipelines.spec import Pipeline
 from mlops_actions.waiting import Clock
 
+SETTINGS = KfpSettings(kfp_inputs("http://h"))
 SPEC = {
     "pipelineInfo": {"name": "p"},
     "root": {"dag": {"tasks": {name: {"componentRef": {"name": "c"}} for name in ("a", "b")}}},
@@ -350,9 +352,7 @@ def _failed(tmp_path: Path, lines: Sequence[str], **error: Any) -> RemoteFailed:
     details[2] |= error
     tracker.feed(_run("FAILED", details), 0.0)
     pipeline = Pipeline(tmp_path / "p.py", SPEC)
-    scene = failure.Scene(
-        cast(KfpApi, Logs()), pipeline, KfpSettings(Host("http://h")), tmp_path, None, None, "http://h/#/r"
-    )
+    scene = failure.Scene(cast(KfpApi, Logs()), pipeline, SETTINGS, tmp_path, None, None, "http://h/#/r")
     return scene.failure(tracker)
 
 
@@ -385,7 +385,7 @@ def test_a_run_that_fails_before_its_first_task_tells_what_its_driver_said(tmp_p
             raise ApiError("none")
 
     pipeline = Pipeline(tmp_path / "p.py", SPEC)
-    scene = failure.Scene(cast(KfpApi, Logs()), pipeline, KfpSettings(Host("http://h")), tmp_path, None, None, "u")
+    scene = failure.Scene(cast(KfpApi, Logs()), pipeline, SETTINGS, tmp_path, None, None, "u")
     error = scene.failure(tracker)
     assert (error.what, "no rights" in error.why) == ("The task 'root-driver' failed", True)
 

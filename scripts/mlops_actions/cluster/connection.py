@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from ..waiting import Clock
 from .failures import Asked, ClusterFailed
 from .kubeconfig import resolve
 from .objects import Cluster
-from .sources import Access, secrets_in, words_to_mask
-from .transport import PATIENCE, Transport
+from .sources import secrets_in, words_to_mask
+from .transport import Transport
 
-__all__ = ["Access", "connect", "secrets_in", "words_to_mask"]
+if TYPE_CHECKING:
+    from ..action import ClusterInputs
 
-_FIRST = 5.0
-"""Seconds that a cluster that was never reached is asked again: it is more likely named wrongly than restarting."""
+__all__ = ["connect", "secrets_in", "words_to_mask"]
 
 
-def connect(access: Access, *, clock: Clock | None = None) -> Cluster:
-    """Reach the API server and see that it accepts us.
+def connect(inputs: ClusterInputs, environ: Mapping[str, str], *, clock: Clock | None = None) -> Cluster:
+    """Reach the API server that the inputs name, and see that it accepts us.
+
+    Args:
+        inputs: name the kubeconfig, its context and the namespace.
+        environ: variables, for KUBECONFIG, proxies and the programs that give credentials.
+        clock: for pauses.
 
     Raises:
-        BadInput: the kubeconfig is wrong, or names what is not there.
+        BadInput: the kubeconfig is wrong, or names what does not exist.
         RemoteFailed: the cluster cannot be reached, is not trusted, or refuses the credentials.
     """
-    settings = resolve(access)
-    transport = Transport(settings, access.environ, clock or Clock())
-    transport.patience = _FIRST
+    settings = resolve(inputs, environ)
+    transport = Transport(settings, environ, clock or Clock())
     try:
-        answer = transport.call(Asked("tell its version"), "GET", "/version") or {}
+        version = (transport.call(Asked("tell its version"), "GET", "/version") or {}).get("gitVersion")
     except ClusterFailed as error:
         if error.reason != "Forbidden":
             raise
-        answer = {}  # a hardened cluster tells its version to few; it accepted us all the same
-    transport.patience = PATIENCE
-    return Cluster(transport, settings.namespace, str(answer.get("gitVersion") or ""))
+        version = ""  # a hardened cluster tells its version to few; it accepted us all the same
+    return Cluster(transport, settings.namespace, str(version or ""))

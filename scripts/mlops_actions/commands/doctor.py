@@ -16,7 +16,7 @@ from ..action import Action, KfpInputs, Outputs, Result
 from ..job import Job
 
 if TYPE_CHECKING:
-    from ..pipelines.kfp.api import KfpApi
+    from ..pipelines.kfp.client.api import KfpApi
 
 
 class DoctorInputs(KfpInputs):
@@ -54,9 +54,9 @@ def run(inputs: DoctorInputs, job: Job) -> Result[DoctorOutputs]:
 
 
 def _kfp(inputs: DoctorInputs, job: Job) -> KfpApi:
-    from ..pipelines.kfp.api import KfpApi
+    from ..pipelines.kfp.client.api import KfpApi
 
-    return KfpApi(job.kfp_host(inputs), cluster=job.cluster(inputs), hide=job.console.mask, patience=0)
+    return KfpApi(*job.kfp(inputs), cluster=job.cluster(inputs), hide=job.console.mask, patience=0)
 
 
 ACTION = Action("doctor", "core", DoctorInputs, DoctorOutputs, run, icon="heart")

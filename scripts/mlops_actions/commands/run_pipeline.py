@@ -193,7 +193,7 @@ def _kfp(inputs: RunPipelineInputs, job: Job) -> KfpSettings | None:
         return None
     context = job.context
     return KfpSettings(
-        host=job.kfp_host(inputs),
+        *job.kfp(inputs),
         experiment=inputs.experiment,
         version=inputs.version,
         service_account=inputs.service_account,

@@ -8,7 +8,7 @@ from ...errors import BadInput, Cancelled, MlopsError, RemoteFailed
 from ..downloads import reachable
 from ..engine import Progress, RunRequest, RunResult, Site, TaskResult
 from ..roles import choose
-from .api import ApiError, KfpApi
+from .client.api import ApiError, KfpApi
 from .failure import Scene
 from .following import Sources
 from .metadata import Recorded, recorded
@@ -56,7 +56,15 @@ class _Run:
     def __init__(self, site: Site, request: RunRequest, progress: Progress) -> None:
         assert site.kfp is not None
         self._site, self._request, self._progress, self._settings = site, request, progress, site.kfp
-        self._api = KfpApi(site.kfp.host, cluster=site.cluster, clock=site.clock, hide=site.hide, say=progress.note)
+        self._api = KfpApi(
+            site.kfp.inputs,
+            site.kfp.environ,
+            site.kfp.folder,
+            cluster=site.cluster,
+            clock=site.clock,
+            hide=site.hide,
+            say=progress.note,
+        )
         self._cache = site.kfp.cache and request.reuse
         self._pipeline = adapted(request.pipeline, site.kfp, cache=self._cache)
         self._runs = Runs(self._api, site.kfp, request.key, site.clock)

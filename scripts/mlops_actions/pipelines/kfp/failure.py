@@ -14,7 +14,7 @@ from ...store import Store, StoreOptions
 from ..downloads import reachable
 from ..failing import advice_on_module, place_of
 from ..spec import Pipeline
-from .api import KfpApi
+from .client.api import KfpApi
 from .following import log_path, telling
 from .nodes import Task
 from .settings import KfpSettings
@@ -151,7 +151,7 @@ class Scene:
         workflow = next((d["pod_name"] for d in details if d.get("pod_name") == d.get("display_name")), "")
         created = str(run.get("created_at", ""))
         facts = {
-            "namespace": self.api.namespace or self.settings.host.namespace or "kubeflow",
+            "namespace": self.api.namespace or self.settings.inputs.namespace or "kubeflow",
             "workflow": workflow,
             "year": created[:4],
             "month": created[5:7],

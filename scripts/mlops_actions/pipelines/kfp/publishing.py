@@ -19,7 +19,7 @@ from ...errors import BadInput
 from ...store import STORE_KEYS
 from ...waiting import Backoff, Clock
 from ..spec import Pipeline
-from .api import ApiError, Json, KfpApi
+from .client.api import ApiError, Json, KfpApi
 from .names import LONGEST, pipeline_name, shortened, version_name
 from .settings import KfpSettings
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from ...errors import BadInput
 from ...waiting import Clock
-from .api import ApiError, Json, KfpApi
+from .client.api import ApiError, Json, KfpApi
 from .names import shortened
 from .publishing import Published, ensured, filtered
 from .settings import KfpSettings

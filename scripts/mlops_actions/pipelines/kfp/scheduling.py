@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from ...action import kebab
 from ...errors import BadInput, Place
 from ..engine import RunRequest, Site
-from .api import KfpApi
+from .client.api import KfpApi
 from .publishing import adapted, publish
 from .runs import Runs
 from .schedules import Change, Schedule, Target, apply, plan
@@ -66,7 +66,8 @@ def schedule(request: RunRequest, site: Site, wanted: list[Schedule], *, reposit
     """
     assert site.kfp is not None
     settings = site.kfp
-    api = KfpApi(settings.host, cluster=site.cluster, clock=site.clock, hide=site.hide)
+    kfp = (settings.inputs, settings.environ, settings.folder)
+    api = KfpApi(*kfp, cluster=site.cluster, clock=site.clock, hide=site.hide)
     pipeline = adapted(request.pipeline, settings, cache=settings.cache)
     published = publish(api, pipeline, settings, cache=settings.cache, clock=site.clock)
     target = Target(

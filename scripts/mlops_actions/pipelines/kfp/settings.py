@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .connection import Host
+if TYPE_CHECKING:
+    from ...action import KfpInputs
 
 
 @dataclass(frozen=True)
@@ -13,7 +16,9 @@ class KfpSettings:
     """How runs are started on a Kubeflow Pipelines (KFP).
 
     Attributes:
-        host: how to reach it.
+        inputs: how to reach it, and how to sign in.
+        environ: variables, for proxies, CA bundles, and GitHub's OIDC token.
+        folder: what paths in the inputs are relative to.
         experiment: that runs belong to, made if missing; by default the pipeline's name.
         version: name of the pipeline's version, which must then be new or have the same spec; by default `tag`, else
             the first digits of `commit`, with some of the spec's own digits where the commit alone does not decide it.
@@ -35,7 +40,9 @@ class KfpSettings:
         run: name of the run of the chain.
     """
 
-    host: Host
+    inputs: KfpInputs
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    folder: Path = Path()
     experiment: str = ""
     version: str = ""
     service_account: str = ""

@@ -13,7 +13,7 @@ from itertools import islice
 from ...errors import RemoteFailed
 from ...waiting import Clock
 from ..engine import Progress
-from .api import ApiError, KfpApi
+from .client.api import ApiError, KfpApi
 from .following import Found, Sources
 from .tracking import Tracker
 
