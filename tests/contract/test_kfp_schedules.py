@@ -195,17 +195,17 @@ class Mortal(KfpApi):
     """Dies before its n-th request, or just after it was answered."""
 
     def __init__(self, url: str, dies: int, after: bool) -> None:
-        super().__init__(kfp_inputs(url))
+        super().__init__(kfp_inputs(url), {}, Path())
         self._left, self._after = dies, after
 
-    def _answer(self, *arguments: Any, **options: Any) -> Any:
+    def _send(self, *arguments: Any, **options: Any) -> Any:
         self._left -= 1
         if self._left == 0 and not self._after:
             raise Killed
-        answer = super()._answer(*arguments, **options)
+        response = super()._send(*arguments, **options)
         if self._left == 0:
             raise Killed
-        return answer
+        return response
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

@@ -407,8 +407,8 @@ def test_a_run_whose_creation_was_not_answered_is_found(world: World) -> None:
 def test_users_have_their_own_pipelines_and_runs(pipelines: dict[str, Pipeline], tmp_path: Path, quick: None) -> None:
     with KfpDouble(settings=Settings(users={"alice": ["team-a"], "bob": ["team-b"]}), metadata=False) as double:
         inside = World(double, pipelines, tmp_path)
-        host = kfp_inputs(double.url, namespace="team-a", sign_in="user-header", user="alice")
-        inside.run("training", settings={"host": host})
+        inputs = kfp_inputs(double.url, namespace="team-a", sign_in="user-header", user="alice")
+        inside.run("training", settings={"inputs": inputs})
         assert not double.violations
         (pipeline,) = double._world.pipelines.values()
         assert pipeline["namespace"] == "team-a"
@@ -441,15 +441,15 @@ def test_a_restart_of_the_server_is_survived_and_said_once(world: World, tmp_pat
     world.double.fault("restart", seconds=1.5)
     waits.go()
     assert len([note for note in waits.told.notes if "Trying again" in note]) == 1
-    assert len([note for note in waits.told.notes if "answers again" in note]) == 1
+    assert len([note for note in waits.told.notes if "responds again" in note]) == 1
 
 
 def test_a_token_that_expires_while_waiting_is_read_again(world: World, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("first")
     world.double.fault("token", token="first")
-    host = kfp_inputs(world.double.url, sign_in="token-file", token_file=str(token))
-    waits = Waits(world, tmp_path, settings={"host": host})
+    inputs = kfp_inputs(world.double.url, sign_in="token-file", token_file=str(token))
+    waits = Waits(world, tmp_path, settings={"inputs": inputs})
     waits.reached()
     token.write_text("second")
     world.double.fault("token", token="second")
