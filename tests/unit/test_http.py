@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
+import os
 import socket
 import ssl
 import threading
@@ -165,6 +167,15 @@ def test_a_truncated_response_is_told(head: bytes, stream: bool) -> None:
     with raw(head, b"one\ntwo") as url, pytest.raises(HttpError, match="sent a truncated response") as caught:
         list(HttpClient({}).send("GET", url, stream=stream).lines())
     assert caught.value.transient and caught.value.unsure
+
+
+def test_a_compressed_response_is_whole_however_it_is_cut_into_chunks() -> None:
+    body = base64.b64encode(os.urandom(700_000))
+    packed = gzip.compress(body)
+    pieces = [packed[at : at + 32768] for at in range(0, len(packed), 32768)]
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with raw(head, *(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces), b"0\r\n\r\n") as url:
+        assert HttpClient({}).send("GET", url).content == body
 
 
 def test_a_connection_that_closes_without_a_response_is_told() -> None:

@@ -94,13 +94,12 @@ class Response:
         """The body. Raises `HttpError` when it is truncated, or over a limit."""
         if self._content is None:
             pieces, size, deadline = [], 0, self._clock.now() + WHOLE_LIMIT
-            with _faults(self._exchange):
-                for piece in self._raw.stream(_PIECE):
-                    pieces.append(piece)
-                    size += len(piece)
-                    if size > SIZE_LIMIT or self._clock.now() > deadline:
-                        limit = f"{SIZE_LIMIT >> 20} MiB" if size > SIZE_LIMIT else f"{WHOLE_LIMIT:.0f} s"
-                        raise self._over(f"The response of {self._exchange.name} takes over {limit}")
+            for piece in self._pieces():
+                pieces.append(piece)
+                size += len(piece)
+                if size > SIZE_LIMIT or self._clock.now() > deadline:
+                    limit = f"{SIZE_LIMIT >> 20} MiB" if size > SIZE_LIMIT else f"{WHOLE_LIMIT:.0f} s"
+                    raise self._over(f"The response of {self._exchange.name} takes over {limit}")
             self._content = b"".join(pieces)
         return self._content
 
@@ -123,13 +122,12 @@ class Response:
             HttpError: the connection broke, or was silent for longer than its request allowed; or a line is too long.
         """
         rest = b""
-        with _faults(self._exchange):
-            while piece := self._raw.read1(_PIECE):
-                *lines, rest = (rest + piece).split(b"\n")
-                for line in lines:
-                    yield line.removesuffix(b"\r")
-                if len(rest) > LINE_LIMIT:
-                    raise self._over(f"A line from {self._exchange.name} is over {LINE_LIMIT >> 20} MiB")
+        for piece in self._pieces():
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                yield line.removesuffix(b"\r")
+            if len(rest) > LINE_LIMIT:
+                raise self._over(f"A line from {self._exchange.name} is over {LINE_LIMIT >> 20} MiB")
         if rest:
             yield rest.removesuffix(b"\r")
 
@@ -143,6 +141,12 @@ class Response:
             self._raw.shutdown()
         except (RuntimeError, ValueError, OSError):
             pass  # it had just ended
+
+    def _pieces(self) -> Iterator[bytes]:
+        """What comes, as it comes. Not by `stream`: urllib3 2.8 loses bytes of a body that is chunked and gzipped."""
+        with _faults(self._exchange):
+            while piece := self._raw.read1(_PIECE):
+                yield piece
 
     def _over(self, what: str) -> HttpError:
         self.close()
