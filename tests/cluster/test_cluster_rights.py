@@ -251,10 +251,12 @@ def test_pod_signs_in_with_its_own_service_account(admin: Cluster) -> None:
     code = base64.b64encode(packed.getvalue()).decode()
     admin.create(CONFIG_MAP, {"metadata": {"name": "code"}, "binaryData": {"code.zip": code}})
     program = (
-        "import os\n"
+        "import os, types\n"
         "from mlops_actions.cluster.connection import connect\n"
         "from mlops_actions.cluster.objects import POD\n"
-        "cluster = connect(Access(environ=os.environ))\n"
+        "none = types.SimpleNamespace(get_secret_value=lambda: '')\n"  # the pod has no pydantic
+        "inputs = types.SimpleNamespace(kubeconfig=none, kube_context='', namespace='')\n"
+        "cluster = connect(inputs, os.environ)\n"
         "print(cluster.namespace, *[pod['metadata']['name'] for pod in cluster.list(POD)])\n"
     )
     container = {
