@@ -173,9 +173,9 @@ class Job:
 
         @cache
         def connected() -> Cluster:
-            from .cluster.connection import connect, words_to_mask
+            from .cluster.connection import connect, secrets_in
 
-            for secret in words_to_mask(inputs.kubeconfig.get_secret_value()):
+            for secret in secrets_in(inputs.kubeconfig.get_secret_value()):
                 self.console.mask(secret)
             return connect(inputs, self.environ)
 

@@ -264,6 +264,19 @@ def test_the_metadata_service_of_a_kubeflow_is_at_its_root() -> None:
         assert len(calls) == 3  # the second time it is known where
 
 
+def test_a_page_where_the_metadata_service_is_not_is_no_refused_sign_in(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("t")
+    page = Reply(content="<html><title>Kubeflow</title></html>")
+    with Kfp(lambda asked: page if "ml_metadata" in asked.path else None) as server:
+        api = api_to(server.url, sign_in="token-file", token_file=str(file))
+        api.get(PIPELINES)
+        file.write_text("another")  # which a refresh would read
+        with pytest.raises(ApiError, match=f"has no {SERVICE}"):
+            api.grpc_web(SERVICE, "GetTypes", b"")
+        assert {asked.headers["Authorization"] for asked in server.seen} == {"Bearer t"}
+
+
 def test_a_host_without_the_metadata_service_is_no_error_of_the_service(kfp: Kfp) -> None:
     api = api_to(kfp.url)
     with pytest.raises(ApiError, match=f"has no {SERVICE}") as caught:

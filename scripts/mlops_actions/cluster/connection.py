@@ -9,13 +9,13 @@ from ..waiting import Clock
 from .failures import Asked, ClusterFailed
 from .kubeconfig import resolve
 from .objects import Cluster
-from .sources import secrets_in, words_to_mask
+from .sources import secrets_in
 from .transport import Transport
 
 if TYPE_CHECKING:
     from ..action import ClusterInputs
 
-__all__ = ["connect", "secrets_in", "words_to_mask"]
+__all__ = ["connect", "secrets_in"]
 
 
 def connect(inputs: ClusterInputs, environ: Mapping[str, str], *, clock: Clock | None = None) -> Cluster:

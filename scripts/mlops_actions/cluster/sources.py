@@ -57,38 +57,26 @@ def read(kubeconfig: str, environ: Mapping[str, str]) -> Config | None:
 
 
 def secrets_in(kubeconfig: str) -> list[str]:
-    """What must never be shown of a kubeconfig, given as its text, as base64 or as a path; whole and in its parts."""
+    """What must never be shown of a kubeconfig, given as its text, as base64 or as a path: every secret in it.
+
+    Its text as a whole is not among them: a console masks each line of what it is given, and these lines
+    (`namespace: default`) are words that logs need.
+    """
     if not kubeconfig.strip() or _is_path(kubeconfig):
         texts = [path.read_text(errors="replace") for path in _paths(kubeconfig) if path.is_file()]
-        secrets: list[str] = []
+        found: list[str] = []
     else:
-        secrets = [kubeconfig]
         try:
             texts = [_decode(kubeconfig)]
         except BadInput:
-            return secrets
-        secrets.append(texts[0])
+            return [kubeconfig]
+        found = [kubeconfig] if kubeconfig not in texts else []
     for text in texts:
         try:
-            content = yaml.safe_load(text)
+            found += _secret_values(yaml.safe_load(text))
         except yaml.YAMLError:
             continue
-        secrets += _secret_values(content)
-    return list(dict.fromkeys(secret for secret in secrets if secret.strip()))
-
-
-def words_to_mask(kubeconfig: str) -> list[str]:
-    """What is masked of a kubeconfig in logs: every secret in it, and its base64.
-
-    Not its text as a whole: a console masks each line of what it is given, and these lines (`namespace: default`) are
-    words that logs need.
-    """
-    secrets = secrets_in(kubeconfig)
-    try:
-        whole = "" if _is_path(kubeconfig) else _decode(kubeconfig)
-    except BadInput:
-        return secrets
-    return [secret for secret in secrets if secret != whole]
+    return list(dict.fromkeys(secret for secret in found if secret.strip()))
 
 
 def _secret_values(value: Any, name: str = "") -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..http.client import HttpClient, Response
-from ..http.faults import Remedies
+from ..http.faults import Remedies, shown
 from ..http.retry import Retry
 from ..http.tls import Tls
 from ..waiting import Clock
@@ -50,7 +50,7 @@ class Transport:
     """
 
     def __init__(self, settings: Settings, environ: Mapping[str, str], clock: Clock) -> None:
-        self.server, self.clock = settings.server.url, clock
+        self.server, self.clock = shown(settings.server.url), clock
         self._server, self._credentials = settings.server, Credentials(settings.user, environ, clock)
         peer = f"the cluster {self.server}"
         self._client = HttpClient(
@@ -132,7 +132,7 @@ class Transport:
         headers = {"Accept": "application/json, */*", **({"Content-Type": content_type} if body is not None else {})}
         response = self._client.send(
             method,
-            self.server + path,
+            self._server.url + path,
             query={name: str(value) for name, value in (query or {}).items() if value not in ("", None)},
             headers=headers,
             stream=stream,
@@ -150,7 +150,7 @@ class Transport:
 
     def _tls(self) -> Tls:
         """Trust only the cluster's own authority, or the machine's if it names none; show the client certificate."""
-        if self.server.startswith("http:"):
+        if self._server.url.startswith("http:"):
             return Tls()
         server, (certificate, key) = self._server, self._credentials.certificate()
         return Tls(

@@ -226,7 +226,10 @@ class HttpClient:
             every["Accept-Encoding"] = "identity" if stream else "gzip"
             every.extend(headers or {})
             every.extend(credentials)
-            response = self._once(method, url, every, stream, read_limit, content)
+            limits = urllib3.Timeout(connect=CONNECT_LIMIT, read=read_limit)
+            response = self._once(method, url, headers=every, timeout=limits, **content)
+            if not stream:
+                response.content  # noqa: B018 - read now: a truncated response is a fault of its request
             if not (again and self._auth and self._auth.wanted(response)):
                 break
             response.close()
@@ -234,15 +237,7 @@ class HttpClient:
                 break
         return response
 
-    def _once(
-        self,
-        method: str,
-        url: str,
-        headers: urllib3.HTTPHeaderDict,
-        stream: bool,
-        read_limit: float,
-        content: Mapping[str, Any],
-    ) -> Response:
+    def _once(self, method: str, url: str, **options: Any) -> Response:
         exchange = replace(self._about, url=url, connect=CONNECT_LIMIT)
         with _faults(exchange):
             proxy = self._proxy or proxy_for(url, self._environ)
@@ -252,16 +247,7 @@ class HttpClient:
             self.requests += 1
         try:
             with _faults(exchange):
-                raw = pool.request(
-                    method,
-                    url,
-                    headers=headers,
-                    timeout=urllib3.Timeout(connect=CONNECT_LIMIT, read=read_limit),
-                    retries=False,
-                    redirect=False,
-                    preload_content=False,
-                    **content,
-                )
+                raw = pool.request(method, url, retries=False, redirect=False, preload_content=False, **options)
         except HttpError as error:
             was_cut = (
                 error.sent and error.transient and not isinstance(error.__cause__, urllib3.exceptions.TimeoutError)
@@ -272,10 +258,7 @@ class HttpClient:
         if proxy and raw.status == 407:
             raw.close()
             raise unreachable(exchange, "The proxy wants a sign-in", exchange.remedies.proxy, transient=False)
-        response = Response(raw, exchange, self._clock)
-        if not stream:
-            response.content  # noqa: B018 - read now: a truncated response is a fault of its request
-        return response
+        return Response(raw, exchange, self._clock)
 
     def _pool(self, proxy: str) -> urllib3.PoolManager:
         """The connections through a proxy, or straight; new ones when the certificates have changed."""

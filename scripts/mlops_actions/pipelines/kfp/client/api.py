@@ -23,7 +23,7 @@ from ....http.retry import Retry
 from ....waiting import Clock
 from .connection import ApiError, address_of, connect
 from .grpc_web import HEADERS, GrpcError, framed, message_of
-from .responses import Json, error_of, json_of, page_title, wants_sign_in
+from .responses import Json, error_of, json_of, wants_sign_in
 from .sign_in import AuthContext, SignIn
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class KfpApi:
         Raises:
             ApiError: also when the text is cut; it may be opened again.
         """
-        response = self._ask("GET", path, _whole, query=query, again=True, final=(500,), stream=True)
+        response = self._ask("GET", path, lambda found: found, query=query, again=True, final=(500,), stream=True)
         try:
             for line in response.lines():
                 yield line.decode("utf-8", errors="replace")
@@ -197,7 +197,6 @@ class KfpApi:
                     message_of,
                     base=root,
                     again=method.startswith("Get"),
-                    no_pages=True,
                     body=framed(message),
                     headers=HEADERS,
                 )
@@ -238,11 +237,10 @@ class KfpApi:
         *,
         query: dict[str, object] | None = None,
         headers: Mapping[str, str] | None = None,
-        no_pages: bool = False,
         stream: bool = False,
         **content: Any,
     ) -> Response:
-        """One attempt. With `no_pages` a web page says that nothing else is there, not that a sign-in is wanted."""
+        """One attempt."""
         response = self._client.send(
             method,
             base + path,
@@ -252,8 +250,6 @@ class KfpApi:
             read_limit=_SILENCE if stream else READ_LIMIT,
             **content,
         )
-        if no_pages and response.ok and page_title(response) is not None:
-            raise ApiError(f"{shown(base)} has no {path}", status=404)
         if refusal := wants_sign_in(response):
             raise self._refused(refusal)
         if not response.ok:
@@ -294,14 +290,9 @@ class KfpApi:
         assert problem is not None
         if problem.status == 404:
             why = f"It has neither {_HEALTH} nor /pipeline{_HEALTH}; a KFP older than 2.0 has not, either"
-            raise ApiError(
-                f"{shown(self.url)} is not a Kubeflow Pipelines", why=why, fix="Check `kfp-host`", status=404
-            )
+            what = f"{shown(self.url)} is not a Kubeflow Pipelines"
+            raise ApiError(what, why=why, fix="Check `kfp-host`", status=404)
         raise problem
-
-
-def _whole(response: Response) -> Response:
-    return response
 
 
 def _root(url: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from ....errors import BadInput
@@ -24,20 +24,8 @@ class ApiError(HttpError):
         message: the server's own words.
     """
 
-    def __init__(
-        self,
-        what: str,
-        *,
-        why: str = "",
-        fix: str = "",
-        status: int = 0,
-        code: int = 0,
-        message: str = "",
-        transient: bool = False,
-        sent: bool = True,
-        retry_after: float = 0.0,
-    ) -> None:
-        super().__init__(what, why=why, fix=fix, status=status, transient=transient, sent=sent, retry_after=retry_after)
+    def __init__(self, what: str, *, code: int = 0, message: str = "", **about: Any) -> None:
+        super().__init__(what, **about)
         self.code, self.message = code, message
 
 

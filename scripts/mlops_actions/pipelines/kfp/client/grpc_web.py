@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 from ....http.client import Response
 from ....http.faults import shown
 from .connection import ApiError
+from .responses import page_title
 
 _TYPE = "application/grpc-web+proto"
 HEADERS = {"Content-Type": _TYPE, "Accept": _TYPE, "X-Grpc-Web": "1"}
@@ -41,8 +42,10 @@ def message_of(response: Response) -> bytes:
 
     Raises:
         GrpcError: the call failed.
-        ApiError: the response is truncated.
+        ApiError: the response is truncated; or it is a web page, so there is no such service (status 404).
     """
+    if page_title(response) is not None:
+        raise ApiError(f"Not found: {shown(response.url)}", status=404)
     body, message = response.content, b""
     status, words = response.headers.get("grpc-status"), response.headers.get("grpc-message", "")
     while len(body) >= 5:

@@ -19,13 +19,14 @@ def wants_sign_in(response: Response) -> str:
     """In which words the response asks for (another) sign-in; "" when it does not.
 
     KFP says 401 itself only rarely: it wraps what it finds in an internal error, HTTP 500 (kubeflow/pipelines issue
-    7777). Proxies in front of it say 401, redirect to a sign-in page, or show one, with 200 or 403.
+    7777). Proxies in front of it say 401, redirect to a sign-in page, or show one, with 403, or with 200 where JSON was
+    asked for.
     """
     status = response.status
     if 300 <= status < 400:
         return f"HTTP {status} that leads to {shown(response.location or response.url)}"
     page = page_title(response)
-    if page is not None and status in (200, 401, 403):
+    if page is not None and (status in (401, 403) or (status == 200 and "/apis/" in response.url)):
         return f"HTTP {status} with a web page" + (f", {page!r}" if page else "")
     if status == 401:
         return f"HTTP 401: {message_of(response)[0] or 'Unauthorized'}"
