@@ -17,7 +17,8 @@ import pytest
 import yaml
 
 import servers
-from mlops_actions.kubernetes.connection import Access, connect
+from given import cluster_inputs
+from mlops_actions.kubernetes.connection import connect
 from mlops_actions.kubernetes.objects import (
     CLUSTER_ROLE,
     CLUSTER_ROLE_BINDING,
@@ -38,7 +39,7 @@ INJECTION = {"katib.kubeflow.org/metrics-collector-injection": "enabled"}
 
 def administrator(namespace: str = "") -> Cluster:
     """The cluster, with the rights of KUBECONFIG."""
-    return connect(Access(namespace=namespace, environ=os.environ))
+    return connect(cluster_inputs(namespace=namespace), os.environ)
 
 
 @contextmanager
@@ -68,7 +69,7 @@ def make_secret(namespace: str, name: str, values: Mapping[str, str]) -> None:
 
 def kubeconfig_of(admin: Cluster, user: Mapping[str, Any]) -> str:
     """A kubeconfig, as base64 as a secret has it, of the same cluster and namespace for another user."""
-    server = admin._transport._settings.server
+    server = admin._transport._server
     authority = base64.b64encode(server.authority.read().encode()).decode()
     config = {
         "clusters": [{"name": "c", "cluster": {"server": server.url, "certificate-authority-data": authority}}],

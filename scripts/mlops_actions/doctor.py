@@ -128,13 +128,12 @@ def _files(root: Path, sections: Mapping[str, Any]) -> list[Finding]:
 
 def findings_of_kfp(inputs: KfpInputs, workspace: Workspace) -> list[Finding]:
     """Look at Kubeflow Pipelines: that it answers, takes the sign-in, and lets us look at experiments."""
-    from .pipelines.kfp.api import KfpApi
-    from .pipelines.kfp.settings import host_of
+    from .pipelines.kfp.client.api import KfpApi
 
     mask = workspace.console.mask
     try:
         cluster = connector(inputs, workspace.environ, mask)
-        api = KfpApi(host_of(inputs, workspace), cluster=cluster, hide=mask, patience=0)
+        api = KfpApi(inputs, workspace.environ, workspace.root, cluster=cluster, hide=mask, patience=0)
         query = {"namespace": api.namespace or None, "page_size": 1}
         api.get("/apis/v2beta1/experiments", **query)
     except MlopsError as error:

@@ -18,15 +18,18 @@ import tracemalloc
 from io import StringIO
 from pathlib import Path
 
+from given import kfp_inputs
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
+
 
 from doubles.kfp import KfpDouble, Step, interpreter  # noqa: E402
 from doubles.kfp.nodes import Log  # noqa: E402
 from kfp_worlds import Told  # noqa: E402
 from mlops_actions.github.console import ActionsConsole  # noqa: E402
 from mlops_actions.pipelines.engine import Progress  # noqa: E402
-from mlops_actions.pipelines.kfp.api import Host, KfpApi  # noqa: E402
+from mlops_actions.pipelines.kfp.client.api import KfpApi  # noqa: E402
 from mlops_actions.pipelines.kfp.log_follower import LogFollower  # noqa: E402
 from mlops_actions.pipelines.kfp.logs import Logs  # noqa: E402
 from mlops_actions.pipelines.kfp.tracking import Tracker  # noqa: E402
@@ -110,7 +113,7 @@ def _many(tasks: int) -> None:
         began = time.time()
         watcher, tracker = _watch(double.url, run_id, run.spec, progress)
         minutes = (time.time() - began) / 60
-        api = KfpApi(Host(double.url))
+        api = KfpApi(kfp_inputs(double.url), {}, Path())
         snapshot = api.get(f"/apis/v2beta1/runs/{run_id}")
         at = time.perf_counter()
         Tracker(run.spec, Told()).feed(snapshot, 0.0)
@@ -128,7 +131,7 @@ def _many(tasks: int) -> None:
 
 
 def _watch(url: str, run_id: str, spec: object, progress: Progress) -> tuple[Watcher, Tracker]:
-    api, clock = KfpApi(Host(url)), Clock()
+    api, clock = KfpApi(kfp_inputs(url), {}, Path()), Clock()
     tracker = Tracker(spec, progress)  # type: ignore[arg-type]
     follower = LogFollower(Logs(api, run_id, lambda: ""), run_id, clock)
     watcher = Watcher(api, run_id, tracker, follower, progress, clock, Limits())

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from faults import faulty
-from mlops_actions.kubernetes.connection import Access, connect
+from given import cluster_inputs
+from mlops_actions.kubernetes.connection import connect
 from mlops_actions.kubernetes.objects import JOB, NAMESPACE, POD, RESOURCE_QUOTA, Cluster, Object
 from mlops_actions.kubernetes.pods import Trouble, explain, explain_owner, log_tail
 
@@ -66,7 +67,7 @@ PODS = {
 def cluster() -> Iterator[Cluster]:
     """A namespace with all the pods, so that they fail side by side."""
     name = f"mlops-pods-{uuid.uuid4().hex[:8]}"
-    cluster = connect(Access(environ=os.environ, namespace=name))
+    cluster = connect(cluster_inputs(namespace=name), os.environ)
     cluster.create(NAMESPACE, {"metadata": {"name": name}})
     try:
         for body in PODS.values():
@@ -198,7 +199,7 @@ def test_quota_that_keeps_a_job_from_making_pods_is_found(cluster: Cluster) -> N
     name = f"{cluster.namespace}-quota"
     cluster.create(NAMESPACE, {"metadata": {"name": name}})
     try:
-        inside = connect(Access(environ=os.environ, namespace=name))
+        inside = connect(cluster_inputs(namespace=name), os.environ)
         inside.create(RESOURCE_QUOTA, {"metadata": {"name": "small"}, "spec": {"hard": {"pods": "0"}}})
         quota = inside.watch(RESOURCE_QUOTA, name="small", until=inside.clock.now() + _LIMIT)
         next(change for change in quota if change and change.object.get("status", {}).get("hard"))
@@ -233,12 +234,12 @@ def test_job_over_its_deadline_says_so(cluster: Cluster) -> None:
 def test_followed_log_is_whole_though_the_connection_is_cut(cluster: Cluster) -> None:
     lines = 60
     code = f"import time\nfor i in range({lines}): print(f'line {{i}}\\nagain', flush=True); time.sleep(.05)"
-    with faulty(cluster.server, cluster._transport._connections()) as proxy:
+    with faulty(cluster.server, cluster._transport._client._pool("")) as proxy:
         config = (
             f"clusters: [{{name: c, cluster: {{server: '{proxy.url}'}}}}]\n"
             f"contexts: [{{name: c, context: {{cluster: c, namespace: {cluster.namespace}}}}}]\n"
         )
-        through = connect(Access(config))
+        through = connect(cluster_inputs(config), {})
         through.create(POD, pod("chatty", "python3", "-c", code))
         told = []
         for line in through.follow("chatty"):  # from before it has started

@@ -12,7 +12,6 @@ import os
 import uuid
 import zipfile
 from collections.abc import Iterator
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,13 @@ import yaml
 
 import clusters
 import mlops_actions
+from given import cluster_inputs
 from mlops_actions.doctor import Finding, findings_of_cluster
+from mlops_actions.inputs import ClusterInputs
 from mlops_actions.kubernetes import rights
-from mlops_actions.kubernetes.connection import Access, connect
+from mlops_actions.kubernetes.connection import connect
 from mlops_actions.kubernetes.failures import ClusterFailed, Refused
-from mlops_actions.kubernetes.objects import (  # fmt: skip
+from mlops_actions.kubernetes.objects import (
     CONFIG_MAP,
     CRD,
     EVENT,
@@ -55,7 +56,7 @@ DEFINITIONS = Path(__file__).resolve().parents[1] / "data" / "katib"
 def admin() -> Iterator[Cluster]:
     """An administrator in a namespace with Katib's label, the manifest applied."""
     name = f"mlops-rights-{uuid.uuid4().hex[:8]}"
-    admin = connect(Access(environ=os.environ, namespace=name))
+    admin = connect(cluster_inputs(namespace=name), os.environ)
     for file in ("experiment", "trial", "suggestion"):
         definition = yaml.safe_load((DEFINITIONS / f"{file}.yaml").read_text())
         admin.create(CRD, definition)
@@ -79,14 +80,14 @@ def _established(definition: Object) -> bool:
     return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
 
 
-def as_user(admin: Cluster, user: dict[str, Any]) -> Access:
+def as_user(admin: Cluster, user: dict[str, Any]) -> ClusterInputs:
     """The same cluster as another user."""
-    return Access(clusters.kubeconfig_of(admin, user))
+    return cluster_inputs(clusters.kubeconfig_of(admin, user))
 
 
 @pytest.fixture(scope="module")
 def limited(admin: Cluster) -> Cluster:
-    return connect(as_user(admin, {"token": admin.token("mlops-actions")}))
+    return connect(as_user(admin, {"token": admin.token("mlops-actions")}), {})
 
 
 def experiment(name: str) -> Object:
@@ -166,7 +167,7 @@ def test_doctor_names_the_right_that_is_missing(admin: Cluster, rule: rights.Rul
     try:
         for document in documents:
             admin.apply(KINDS[document["kind"]], document)
-        cluster = connect(as_user(admin, {"token": admin.token(account)}))
+        cluster = connect(as_user(admin, {"token": admin.token(account)}), {})
         lacking = rights.missing(cluster, rights.PARTS, service_account=account)
         resource = rule.resource + (f".{rule.kind.group}" if rule.kind.group else "")
         assert [str(right) for right in lacking] == [f"{', '.join(rule.verbs)} {resource}"]
@@ -185,9 +186,9 @@ def by_name(findings: list[Finding]) -> dict[str, Finding]:
 
 
 def test_doctor_finds_a_namespace_that_is_not_there_or_has_no_label(admin: Cluster) -> None:
-    nowhere = connect(replace(Access(environ=os.environ), namespace="mlops-nowhere"))
+    nowhere = connect(cluster_inputs(namespace="mlops-nowhere"), os.environ)
     assert by_name(findings_of_cluster(lambda: nowhere, ["katib"]))["namespace"].state == "missing"
-    plain = connect(replace(Access(environ=os.environ), namespace="default"))
+    plain = connect(cluster_inputs(namespace="default"), os.environ)
     found = by_name(findings_of_cluster(lambda: plain, ["katib"]))["namespace's label"]
     assert found.state == "missing"
     assert found.fix.startswith(f"`kubectl label namespace default {INJECTION_LABEL}=enabled`")
@@ -212,7 +213,7 @@ def test_missing_kind_is_one_clear_error(admin: Cluster) -> None:
 
 
 def test_missing_namespace_is_one_clear_error(admin: Cluster) -> None:
-    nowhere = connect(replace(Access(environ=os.environ), namespace="mlops-nowhere"))
+    nowhere = connect(cluster_inputs(namespace="mlops-nowhere"), os.environ)
     for call in (nowhere.apply, nowhere.create):
         with pytest.raises(Refused, match="no namespace mlops-nowhere"):
             call(EXPERIMENT, experiment("tune"))
@@ -243,16 +244,19 @@ def test_pod_signs_in_with_its_own_service_account(admin: Cluster) -> None:
             assert spec.origin
             _pack(archive, Path(spec.origin).parent, package)
         root = Path(mlops_actions.__file__).parent
-        _pack(archive, root / "cluster", "mlops_actions/cluster")
+        for name in ("cluster", "http"):
+            _pack(archive, root / name, f"mlops_actions/{name}")
         for file in root.glob("*.py"):
             archive.write(file, f"mlops_actions/{file.name}")
     code = base64.b64encode(packed.getvalue()).decode()
     admin.create(CONFIG_MAP, {"metadata": {"name": "code"}, "binaryData": {"code.zip": code}})
     program = (
-        "import os\n"
-        "from mlops_actions.kubernetes.connection import Access, connect\n"
+        "import os, types\n"
+        "from mlops_actions.kubernetes.connection import connect\n"
         "from mlops_actions.kubernetes.objects import POD\n"
-        "cluster = connect(Access(environ=os.environ))\n"
+        "none = types.SimpleNamespace(get_secret_value=lambda: '')\n"  # the pod has no pydantic
+        "inputs = types.SimpleNamespace(kubeconfig=none, kube_context='', namespace='')\n"
+        "cluster = connect(inputs, os.environ)\n"
         "print(cluster.namespace, *[pod['metadata']['name'] for pod in cluster.list(POD)])\n"
     )
     container = {

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from faults import FaultyProxy, faulty
+from given import cluster_inputs
 from mlops_actions.kubernetes import watching
-from mlops_actions.kubernetes.connection import Access, connect
+from mlops_actions.kubernetes.connection import connect
 from mlops_actions.kubernetes.failures import ClusterFailed
 from mlops_actions.kubernetes.objects import CONFIG_MAP, NAMESPACE, Change, Cluster, Object
 
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.skipif(not os.environ.get("KUBECONFIG"), reason="no kub
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     name = f"mlops-watch-{uuid.uuid4().hex[:8]}"
-    cluster = connect(Access(environ=os.environ, namespace=name))
+    cluster = connect(cluster_inputs(namespace=name), os.environ)
     cluster.create(NAMESPACE, {"metadata": {"name": name}})
     yield cluster
     cluster.delete(NAMESPACE, name)
@@ -34,7 +35,7 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture
 def proxy(cluster: Cluster) -> Iterator[FaultyProxy]:
     transport = cluster._transport
-    with faulty(cluster.server, transport._connections()) as proxy:
+    with faulty(cluster.server, transport._client._pool("")) as proxy:
         yield proxy
 
 
@@ -47,7 +48,7 @@ def through(proxy: FaultyProxy, cluster: Cluster) -> Cluster:
         "contexts": [{"name": "c", "context": context}],
         "current-context": "c",
     }
-    return connect(Access(json.dumps(config)))
+    return connect(cluster_inputs(json.dumps(config)), {})
 
 
 class Seen:

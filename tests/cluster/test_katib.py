@@ -21,9 +21,10 @@ import pytest
 import yaml
 
 import clusters
+from given import cluster_inputs
 from mlops_actions.errors import BadInput, Cancelled, RemoteFailed
 from mlops_actions.kubernetes import rights
-from mlops_actions.kubernetes.connection import Access, connect
+from mlops_actions.kubernetes.connection import connect
 from mlops_actions.kubernetes.objects import (
     CLUSTER_ROLE,
     CLUSTER_ROLE_BINDING,
@@ -213,7 +214,7 @@ def as_account(admin: Cluster, account: str) -> Cluster:
     config = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
     for user in config["users"]:
         user["user"] = {"token": admin.token(account)}
-    return connect(Access(yaml.safe_dump(config), namespace=admin.namespace))
+    return connect(cluster_inputs(yaml.safe_dump(config), namespace=admin.namespace), {})
 
 
 def until(holds: Callable[[], object]) -> None:

@@ -11,11 +11,12 @@ import yaml
 
 from clusters import administrator, namespace, needs_kubernetes
 from doubles.sign_in import Asked, Kfp, Reply
+from given import cluster_inputs, kfp_inputs
 from mlops_actions.errors import BadInput, MlopsError
-from mlops_actions.kubernetes.connection import Access, connect
+from mlops_actions.kubernetes.connection import connect
 from mlops_actions.kubernetes.objects import SERVICE_ACCOUNT, Cluster, Kind
-from mlops_actions.pipelines.kfp.api import ApiError, Host, KfpApi
-from mlops_actions.pipelines.kfp.sign_in import AUDIENCE
+from mlops_actions.pipelines.kfp.client.api import ApiError, KfpApi
+from mlops_actions.pipelines.kfp.client.sign_in import AUDIENCE
 
 pytestmark = needs_kubernetes
 
@@ -50,7 +51,7 @@ class Reviewed:
 
 
 def api(cluster: Cluster, url: str, user: str, **options: str) -> KfpApi:
-    return KfpApi(Host(url, sign_in="kubernetes", user=user, **options), cluster=lambda: cluster)
+    return KfpApi(kfp_inputs(url, sign_in="kubernetes", user=user, **options), {}, Path(), cluster=lambda: cluster)
 
 
 def test_kfp_knows_the_service_account(cluster: Cluster) -> None:
@@ -75,14 +76,14 @@ def test_a_service_account_that_is_not_there_is_named(cluster: Cluster) -> None:
 
 def test_without_a_cluster_the_way_in_is_named() -> None:
     with Kfp() as server, pytest.raises(BadInput, match="kubeconfig"):
-        KfpApi(Host(server.url, sign_in="kubernetes", user="ci")).get(PIPELINES)
+        KfpApi(kfp_inputs(server.url, sign_in="kubernetes", user="ci"), {}, Path()).get(PIPELINES)
 
 
 def test_the_right_that_is_missing_is_named(cluster: Cluster) -> None:
     token = cluster.token("ci", namespace=cluster.namespace)
-    access = Access(kubeconfig=_kubeconfig(token), namespace=cluster.namespace, environ=os.environ)
+    inputs = cluster_inputs(_kubeconfig(token), namespace=cluster.namespace)
     with Kfp() as server, pytest.raises(MlopsError, match="serviceaccounts/token"):
-        api(connect(access), server.url, "ci").get(PIPELINES)
+        api(connect(inputs, os.environ), server.url, "ci").get(PIPELINES)
 
 
 def _kubeconfig(token: str) -> str:

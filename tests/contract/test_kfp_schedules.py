@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from doubles.kfp import KfpDouble, Settings
-from mlops_actions.pipelines.kfp.api import ApiError, Host, KfpApi
+from given import kfp_inputs
+from mlops_actions.pipelines.kfp.client.api import ApiError, KfpApi
 from mlops_actions.pipelines.kfp.schedules import Change, Schedule, Target, apply, plan
 from mlops_actions.pipelines.spec import Parameter
 from mlops_actions.waiting import Clock
@@ -47,7 +49,7 @@ class World:
 
     def __init__(self, double: KfpDouble, **host: str) -> None:
         self.double = double
-        self.api = KfpApi(Host(double.url, **host))
+        self.api = KfpApi(kfp_inputs(double.url, **host), {}, Path())
         file = yaml.safe_dump(SPEC).encode()
         pipeline = self.api.upload("/apis/v2beta1/pipelines/upload", file, "p.yaml", name="training", **self._where())
         self.pipeline = str(pipeline["pipeline_id"])
@@ -193,17 +195,17 @@ class Mortal(KfpApi):
     """Dies before its n-th request, or just after it was answered."""
 
     def __init__(self, url: str, dies: int, after: bool) -> None:
-        super().__init__(Host(url))
+        super().__init__(kfp_inputs(url), {}, Path())
         self._left, self._after = dies, after
 
-    def _answer(self, *arguments: Any, **options: Any) -> Any:
+    def _send(self, *arguments: Any, **options: Any) -> Any:
         self._left -= 1
         if self._left == 0 and not self._after:
             raise Killed
-        answer = super()._answer(*arguments, **options)
+        response = super()._send(*arguments, **options)
         if self._left == 0:
             raise Killed
-        return answer
+        return response
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -242,7 +244,7 @@ def test_jobs_at_the_same_time_leave_one_of_each(world: World) -> None:
     def job() -> None:
         meet.wait()
         try:
-            apply(KfpApi(Host(world.double.url)), [NIGHTLY, HOURLY], target)
+            apply(KfpApi(kfp_inputs(world.double.url), {}, Path()), [NIGHTLY, HOURLY], target)
         except ApiError as error:
             failed.append(error)
 

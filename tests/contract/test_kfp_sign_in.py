@@ -14,9 +14,10 @@ import requests
 
 from dex_server import PASSWORD, USER, dex
 from doubles.sign_in import Asked, Authority, Dex, Gate, GitHub, Kfp, Provider, Reply, redirect, verified
+from given import kfp_inputs
 from mlops_actions.errors import BadInput, MlopsError
-from mlops_actions.pipelines.kfp.api import ApiError, Host, KfpApi
-from mlops_actions.pipelines.kfp.sign_in import SIGN_INS
+from mlops_actions.pipelines.kfp.client.api import ApiError, KfpApi
+from mlops_actions.pipelines.kfp.client.sign_in import SIGN_INS
 from mlops_actions.waiting import Clock
 
 PIPELINES = "/apis/v2beta1/pipelines"
@@ -42,7 +43,8 @@ class Client:
     def __init__(self, url: str, sign_in: str, **options: Any) -> None:
         self.hidden: set[str] = set()
         self.clock = FakeClock()
-        self.api = KfpApi(Host(url, sign_in=sign_in, **options), clock=self.clock, hide=self.hidden.add)
+        environ, inputs = options.pop("environ", {}), kfp_inputs(url, sign_in=sign_in, **options)
+        self.api = KfpApi(inputs, environ, Path(), clock=self.clock, hide=self.hidden.add)
 
     def works(self) -> bool:
         return bool(self.api.get(PIPELINES)["total_size"] == 1)
@@ -467,16 +469,10 @@ def test_a_user_s_header_is_sent(header: str) -> None:
 # Settings
 
 
-@pytest.mark.parametrize("name", [name for name, way in SIGN_INS.items() if way.needs])
+@pytest.mark.parametrize("name", [name for name, method in SIGN_INS.items() if method.needs])
 def test_a_setting_that_is_missing_is_named(name: str) -> None:
     with pytest.raises(BadInput, match=f"`kfp-sign-in: {name}` needs `kfp-"):
         Client("https://127.0.0.1:1", name)
-
-
-def test_a_sign_in_that_nobody_knows_is_told_with_those_that_are() -> None:
-    with pytest.raises(BadInput, match="there is no 'oidc'") as caught:
-        Client("https://127.0.0.1:1", "oidc")
-    assert "client-credentials" in caught.value.fix
 
 
 def test_a_token_without_a_sign_in_is_no_accident() -> None:

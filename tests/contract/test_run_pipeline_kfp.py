@@ -24,7 +24,7 @@ from mlops_actions.pipelines.downloads import download, wanted
 from mlops_actions.pipelines.engine import Origin, RunRequest, RunResult, Site
 from mlops_actions.pipelines.kfp import engine as kfp_engine
 from mlops_actions.pipelines.kfp import runs as kfp_runs
-from mlops_actions.pipelines.kfp.api import KfpApi
+from mlops_actions.pipelines.kfp.client.api import KfpApi
 from mlops_actions.pipelines.kfp.engine import KfpEngine
 from mlops_actions.pipelines.kfp.inputs import KfpEngineInputs
 from mlops_actions.pipelines.kfp.metadata import recorded
@@ -452,7 +452,7 @@ def test_a_restart_of_the_server_is_survived_and_said_once(world: World, tmp_pat
     world.double.fault("restart", seconds=1.5)
     waits.go()
     assert len([note for note in waits.told.notes if "Trying again" in note]) == 1
-    assert len([note for note in waits.told.notes if "answers again" in note]) == 1
+    assert len([note for note in waits.told.notes if "responds again" in note]) == 1
 
 
 def test_a_token_that_expires_while_waiting_is_read_again(world: World, tmp_path: Path) -> None:

@@ -26,9 +26,9 @@ CAPABILITIES = {
 FLOORS: list[set[str]] = [
     {
         "__init__", "console", "context", "engines", "environments", "errors", "inputs", "processes", "project",
-        "proxies", "records", "suggest", "text", "tokens", "values", "waiting", "yaml_io",
+        "records", "suggest", "text", "values", "waiting", "yaml_io",
     },
-    {"kubernetes", "stores", "workspace"},
+    {"http", "kubernetes", "stores", "workspace"},
     CAPABILITIES,
     {"github", "runtime"},
     {"__main__", "actions", "cli", "commands", "generated"},

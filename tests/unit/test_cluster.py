@@ -11,10 +11,11 @@ import ssl
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from given import cluster_inputs
 from mlops_actions.errors import BadInput, RemoteFailed
+from mlops_actions.http import client
 from mlops_actions.kubernetes import credentials, kubeconfig, transport
-from mlops_actions.kubernetes.connection import Access, connect, secrets_in, words_to_mask
-from mlops_actions.kubernetes.failures import Asked, ClusterFailed, Refused, refusal
-from mlops_actions.kubernetes.objects import POD
+from mlops_actions.kubernetes.connection import connect, secrets_in
+from mlops_actions.kubernetes.failures import Asked, ClusterFailed, Refused, reported
+from mlops_actions.kubernetes.objects import POD, Cluster
 from mlops_actions.waiting import Clock
 
 NOW = datetime.now(timezone.utc)
@@ -214,6 +217,21 @@ class Ticking(Clock):
         return False
 
 
+def reach(
+    text: str = "",
+    context: str = "",
+    namespace: str = "",
+    environ: Mapping[str, str] | None = None,
+    clock: Clock | None = None,
+) -> Cluster:
+    """Connect to the cluster of a kubeconfig."""
+    return connect(cluster_inputs(text, context, namespace), environ or {}, clock=clock)
+
+
+to = partial(partial, reach)
+"""`reach`, to be called later."""
+
+
 # ---------------------------------------------------------------- where a kubeconfig is
 
 _ASKS = {"command": "x", "apiVersion": "v1", "interactiveMode": "Always"}
@@ -226,15 +244,15 @@ def test_kubeconfig_is_taken_in_every_form(server: Server, root: Authority, tmp_
     file.parent.mkdir()
     file.write_text(text)
     wrapped = "\n".join(b64(text)[at : at + 76] for at in range(0, len(b64(text)), 76))
-    access = {
-        "text": Access(text),
-        "base64": Access(b64(text)),
-        "wrapped base64": Access(wrapped + "\n"),
-        "file": Access(str(file)),
-        "KUBECONFIG": Access(environ={"KUBECONFIG": f"{tmp_path / 'none'}:{file}"}),
-        "home": Access(environ={"HOME": str(tmp_path)}),
+    attempt = {
+        "text": to(text),
+        "base64": to(b64(text)),
+        "wrapped base64": to(wrapped + "\n"),
+        "file": to(str(file)),
+        "KUBECONFIG": to(environ={"KUBECONFIG": f"{tmp_path / 'none'}:{file}"}),
+        "home": to(environ={"HOME": str(tmp_path)}),
     }[form]
-    cluster = connect(access)
+    cluster = attempt()
     assert (cluster.server, cluster.namespace, cluster.version) == (server.url, "team-a", "v1.99.0")
 
 
@@ -246,10 +264,10 @@ def test_first_of_several_files_decides(tmp_path: Path) -> None:
     other["current-context"] = "prod"
     (tmp_path / "b").write_text(yaml.safe_dump(other))
     both = {"KUBECONFIG": f"{tmp_path / 'a'}:{tmp_path / 'b'}"}
-    assert kubeconfig.resolve(Access(environ=both)).server.url == "https://first:1"
-    resolved = kubeconfig.resolve(Access(context="prod", environ=both))
+    assert kubeconfig.resolve(cluster_inputs(), both).server.url == "https://first:1"
+    resolved = kubeconfig.resolve(cluster_inputs(context="prod"), both)
     assert (resolved.server.url, resolved.namespace) == ("https://prod:3", "default")
-    assert kubeconfig.resolve(Access(namespace="other", environ=both)).namespace == "other"
+    assert kubeconfig.resolve(cluster_inputs(namespace="other"), both).namespace == "other"
 
 
 def test_paths_in_a_kubeconfig_are_relative_to_its_file(root: Authority, tmp_path: Path) -> None:
@@ -257,40 +275,41 @@ def test_paths_in_a_kubeconfig_are_relative_to_its_file(root: Authority, tmp_pat
     (tmp_path / "config.yaml").write_text(
         config("https://host", user={"tokenFile": "token"}, **{"certificate-authority": "ca.pem"})
     )
-    resolved = kubeconfig.resolve(Access(str(tmp_path / "config.yaml")))
+    resolved = kubeconfig.resolve(cluster_inputs(str(tmp_path / "config.yaml")), {})
     assert resolved.server.authority.read() == root.pem.strip()
     assert resolved.user.token.path == str(tmp_path / "token")
 
 
 @pytest.mark.parametrize(
-    ("access", "words"),
+    ("attempt", "words"),
     [
-        (Access(environ={"HOME": "/nonexistent"}), "No cluster is named. `kubeconfig` and KUBECONFIG are empty"),
-        (Access("/nowhere/config"), "There is no kubeconfig /nowhere/config. Correct `kubeconfig`"),
-        (Access(environ={"KUBECONFIG": "/nowhere"}), "There is no kubeconfig /nowhere. Correct KUBECONFIG"),
-        (Access("c2VjcmV0IG5vdGhpbmc="), "neither a kubeconfig, nor one as base64, nor the path of a file"),
-        (Access("clusters: [\nx: 1"), "`kubeconfig` is no YAML"),
-        (Access("clusters:\n  a: b"), "`clusters` of `kubeconfig` is not as in a kubeconfig"),
-        (Access(config("https://h"), context="stagin"), "no context `stagin`, which `kube-context` names. Do you mean"),
-        (Access(config("host:6443")), "in the kubeconfig is no address. It is host:6443. Give it as https://host:port"),
-        (Access(config("https://h").replace("user: someone", "user: sb")), "no user `sb`, which the context staging"),
-        (Access(config("https://h").replace("current-context: staging", "")), "https://h"),
-        (Access(config("https://h", user={"auth-provider": {"name": "gcp"}})), "has an `auth-provider`"),
-        (Access(config("https://h", **{"certificate-authority-data": "%%"})), "no base64 of text"),
-        (Access(config("https://h", **{"certificate-authority": "/no/ca"})), "names the file /no/ca, which cannot be"),
-        (Access(config("https://h", **{"certificate-authority-data": b64("x")})), "is no certificate"),
-        (Access(config("https://h", user={"exec": {"command": "x"}})), "needs `command` and `apiVersion`"),
-        (Access(config("https://h", user={"exec": _ASKS})), "asks a person to sign in"),
-        (Access(config("https://h", **{"proxy-url": "socks5://p:1"})), "A proxy by socks5 is not supported"),
+        (to(environ={"HOME": "/nonexistent"}), "No cluster is named. `kubeconfig` and KUBECONFIG are empty"),
+        (to("/nowhere/config"), "The kubeconfig does not exist: /nowhere/config. Correct `kubeconfig`"),
+        (to(environ={"KUBECONFIG": "/nowhere"}), "The kubeconfig does not exist: /nowhere. Correct KUBECONFIG"),
+        (to("c2VjcmV0IG5vdGhpbmc="), "neither a kubeconfig, nor one as base64, nor the path of a file"),
+        (to("clusters: [\nx: 1"), "`kubeconfig` is not YAML"),
+        (to("clusters:\n  a: b"), "`clusters` of `kubeconfig` is not as in a kubeconfig"),
+        (to(config("https://h"), context="stagin"), "no context `stagin`, which `kube-context` names. Do you"),
+        (to(config("host:6443")), "in the kubeconfig is not a URL. It is host:6443. Give it as https://host:port"),
+        (to(config("https://me:word@[h")), "in the kubeconfig is not a URL. It is [h. Give it as https://host:port"),
+        (to(config("https://h").replace("user: someone", "user: sb")), "no user `sb`, which the context staging"),
+        (to(config("https://h").replace("current-context: staging", "")), "https://h"),
+        (to(config("https://h", user={"auth-provider": {"name": "gcp"}})), "has an `auth-provider`"),
+        (to(config("https://h", **{"certificate-authority-data": "%%"})), "not base64 of text"),
+        (to(config("https://h", **{"certificate-authority": "/no/ca"})), "a file that the kubeconfig names: /no/ca"),
+        (to(config("https://h", **{"certificate-authority-data": b64("x")})), "it is not a certificate"),
+        (to(config("https://h", user={"exec": {"command": "x"}})), "needs `command` and `apiVersion`"),
+        (to(config("https://h", user={"exec": _ASKS})), "asks a person to sign in"),
+        (to(config("https://h", **{"proxy-url": "socks5://p:1"})), "scheme of the proxy socks5://p:1 is not supported"),
     ],
 )  # fmt: skip
 def test_bad_kubeconfig_is_one_clear_error(
-    access: Access, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    attempt: Callable[..., Cluster], words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(kubeconfig, "SERVICE_ACCOUNT", tmp_path)
     monkeypatch.setattr(socket, "getaddrinfo", _no_name)
     with pytest.raises((BadInput, RemoteFailed)) as caught:
-        connect(access, clock=Ticking())
+        attempt(clock=Ticking())
     assert words in str(caught.value)
     assert caught.value.exit_code == (2 if words != "https://h" else 3)
 
@@ -307,7 +326,7 @@ def test_pod_uses_its_service_account(
     monkeypatch.setattr(kubeconfig, "SERVICE_ACCOUNT", tmp_path)
     host, port = server.url.removeprefix("https://").split(":")
     environ = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port, "HOME": "/nonexistent"}
-    cluster = connect(Access(environ=environ))
+    cluster = reach(environ=environ)
     assert cluster.namespace == "team-b"
     assert server.seen[-1]["Authorization"] == ["Bearer pods-token"]
 
@@ -325,22 +344,22 @@ def test_secrets_of_a_kubeconfig_are_known(root: Authority, tmp_path: Path) -> N
     text = config("https://h", root, user, **{"proxy-url": "http://me:proxy-word@p:1"})
     expected = {"the-token", "the-password", b64(pair.key), pair.key, "the-cloud-key", "proxy-word"}
     for given in (text, b64(text)):
-        assert expected | {given, text} == set(secrets_in(given))
-        assert set(words_to_mask(given)) == (expected | {given}) - {text}, "its lines are words that logs need"
+        assert set(secrets_in(given)) == (expected | {given}) - {text}, "its lines are words that logs need"
     (tmp_path / "config.yaml").write_text(text)
     assert set(secrets_in(str(tmp_path / "config.yaml"))) == expected
-    assert set(words_to_mask(str(tmp_path / "config.yaml"))) == expected
     assert secrets_in("") == []
-    assert secrets_in("%%% no kubeconfig") == words_to_mask("%%% no kubeconfig") == ["%%% no kubeconfig"]
+    assert secrets_in("%%% no kubeconfig") == ["%%% no kubeconfig"]
 
 
 def test_no_error_shows_a_secret() -> None:
     for bad in ("token: very-secret: [", "very-secret", b64("very-secret")):
         with pytest.raises(BadInput) as caught:
-            kubeconfig.resolve(Access(bad))
+            kubeconfig.resolve(cluster_inputs(bad), {})
         assert "very-secret" not in str(caught.value)
         assert b64("very-secret") not in str(caught.value)
-    resolved = kubeconfig.resolve(Access(config("https://h", user={"token": "very-secret", "password": "very-secret"})))
+    resolved = kubeconfig.resolve(
+        cluster_inputs(config("https://h", user={"token": "very-secret", "password": "very-secret"})), {}
+    )
     assert "very-secret" not in repr(resolved)
 
 
@@ -357,7 +376,7 @@ def test_client_key_is_on_disk_for_us_alone_and_not_for_long(
     monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", spy)
     server.accept = lambda header, subject: subject == "someone"
     user = {"client-certificate-data": b64(pair.certificate), "client-key-data": b64(pair.key)}
-    connect(Access(config(server.url, root, user)))
+    reach(config(server.url, root, user))
     assert [modes for _, *modes in files] == [[0o600, 0o700]]
     assert not files[0][0].exists()
 
@@ -369,7 +388,7 @@ def test_token_file_that_rotates_is_read_again_when_refused(server: Server, root
     file = tmp_path / "token"
     file.write_text("first\n")
     server.accept = lambda header, _: header == f"Bearer {file.read_text().strip()}"
-    cluster = connect(Access(config(server.url, root, {"tokenFile": str(file), "token": "ignored"})))
+    cluster = reach(config(server.url, root, {"tokenFile": str(file), "token": "ignored"}))
     server.answers["/api/v1/namespaces/team-a/pods?limit=500"] = (200, {}, b'{"items": []}')
     file.write_text("second\n")
     assert cluster.list(POD) == []
@@ -379,7 +398,7 @@ def test_token_file_that_rotates_is_read_again_when_refused(server: Server, root
 def test_token_file_is_read_again_after_a_minute(server: Server, root: Authority, tmp_path: Path) -> None:
     file, clock = tmp_path / "token", Ticking()
     file.write_text("first")
-    cluster = connect(Access(config(server.url, root, {"tokenFile": str(file)})), clock=clock)
+    cluster = reach(config(server.url, root, {"tokenFile": str(file)}), clock=clock)
     server.answers["/api/v1/namespaces/team-a/pods?limit=500"] = (200, {}, b'{"items": []}')
     file.write_text("second")
     for after, expected in ((0, "first"), (61, "second")):
@@ -390,7 +409,7 @@ def test_token_file_is_read_again_after_a_minute(server: Server, root: Authority
 
 def test_basic_sign_in_and_impersonation(server: Server, root: Authority) -> None:
     user = {"username": "jo", "password": "pass", "as": "mia", "as-groups": ["dev", "ops"], "as-uid": "7"}
-    connect(Access(config(server.url, root, user)))
+    reach(config(server.url, root, user))
     seen = server.seen[-1]
     assert seen["Authorization"] == ["Basic " + b64("jo:pass")]
     assert (seen["Impersonate-User"], seen["Impersonate-Uid"]) == (["mia"], ["7"])
@@ -408,7 +427,7 @@ def test_basic_sign_in_and_impersonation(server: Server, root: Authority) -> Non
 def test_refused_credentials_say_why(server: Server, root: Authority, user: dict[str, Any], why: str) -> None:
     server.accept = lambda header, subject: False
     with pytest.raises(ClusterFailed, match="does not accept the credentials") as caught:
-        connect(Access(config(server.url, root, user)))
+        reach(config(server.url, root, user))
     assert why in caught.value.why
     assert caught.value.exit_code == 3
 
@@ -420,15 +439,15 @@ def test_expired_client_certificate_is_told(root: Authority, tmp_path: Path) -> 
     with serve(root.issue("server", names=("127.0.0.1",)), tmp_path) as server:
         server.accept = lambda header, subject: False
         with pytest.raises(ClusterFailed) as caught:
-            connect(Access(config(server.url, root, user)))
+            reach(config(server.url, root, user))
     assert f"The client certificate expired on {NOW - DAY:%Y-%m-%d}" in caught.value.why
 
 
 def test_certificate_and_key_that_do_not_belong_together(root: Authority) -> None:
     one, other = root.issue("one"), root.issue("other")
     user = {"client-certificate-data": b64(one.certificate), "client-key-data": b64(other.key)}
-    with pytest.raises(BadInput, match="cannot be used"):
-        connect(Access(config("https://127.0.0.1:1", root, user)))
+    with pytest.raises(BadInput, match="Cannot use the kubeconfig's client certificate"):
+        reach(config("https://127.0.0.1:1", root, user))
 
 
 # ---------------------------------------------------------------- programs that give credentials
@@ -453,7 +472,7 @@ def test_program_gives_a_token_and_is_told_of_the_cluster(server: Server, root: 
         f"open({str(tmp_path / 'told')!r}, 'w').write(os.environ['KUBERNETES_EXEC_INFO'] + os.environ['PROFILE'])\n"
     ) + credential(token="from-the-program")
     user = plugin(tmp_path, code, env=[{"name": "PROFILE", "value": "dev"}], provideClusterInfo=True)
-    connect(Access(config(server.url, root, user)))
+    reach(config(server.url, root, user))
     assert server.seen[-1]["Authorization"] == ["Bearer from-the-program"]
     told = (tmp_path / "told").read_text()
     assert told.endswith("dev")
@@ -468,7 +487,7 @@ def test_program_is_asked_once_until_its_token_expires_or_is_refused(
     count = tmp_path / "count"
     soon = (datetime.now(timezone.utc) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
     code = f"open({str(count)!r}, 'a').write('x')\n" + credential(token="t", expirationTimestamp=soon)
-    cluster = connect(Access(config(server.url, root, plugin(tmp_path, code))))
+    cluster = reach(config(server.url, root, plugin(tmp_path, code)))
     server.answers["/api/v1/namespaces/team-a/pods?limit=500"] = (200, {}, b'{"items": []}')
     cluster.list(POD)
     assert count.read_text() == "x"
@@ -478,7 +497,7 @@ def test_program_is_asked_once_until_its_token_expires_or_is_refused(
     assert count.read_text() == "xx"
     code = code.replace(soon, "2020-01-01T00:00:00Z")
     (tmp_path / "give.py").write_text(code)
-    cluster._transport._credentials.refresh()
+    cluster._transport._credentials._given = {}
     cluster.list(POD)
     cluster.list(POD)
     assert len(count.read_text()) >= 4
@@ -488,14 +507,14 @@ def test_program_gives_a_client_certificate(server: Server, root: Authority, tmp
     pair = root.issue("from-the-program")
     server.accept = lambda header, subject: subject == "from-the-program"
     code = credential(clientCertificateData=pair.certificate, clientKeyData=pair.key)
-    assert connect(Access(config(server.url, root, plugin(tmp_path, code)))).version == "v1.99.0"
+    assert reach(config(server.url, root, plugin(tmp_path, code))).version == "v1.99.0"
 
 
 def test_missing_program_is_named_with_its_author_s_hint(tmp_path: Path) -> None:
     about = {"command": "no-such-login", "args": None, "installHint": "Get it from example.org"}
     user = plugin(tmp_path, "", **about)
     with pytest.raises(BadInput) as caught:
-        connect(Access(config("https://127.0.0.1:1", None, user), environ={"PATH": str(tmp_path)}))
+        reach(config("https://127.0.0.1:1", None, user), environ={"PATH": str(tmp_path)})
     assert "`no-such-login`" in caught.value.what
     assert (caught.value.why, caught.value.fix) == ("It is not installed here", "Get it from example.org")
 
@@ -515,7 +534,7 @@ def test_missing_program_is_named_with_its_author_s_hint(tmp_path: Path) -> None
 )
 def test_program_that_fails_is_told_with_its_own_words(tmp_path: Path, code: str, words: str, log: str) -> None:
     with pytest.raises(RemoteFailed) as caught:
-        connect(Access(config("https://127.0.0.1:1", None, plugin(tmp_path, code))))
+        reach(config("https://127.0.0.1:1", None, plugin(tmp_path, code)))
     assert words in str(caught.value)
     assert log in caught.value.log
 
@@ -523,7 +542,7 @@ def test_program_that_fails_is_told_with_its_own_words(tmp_path: Path, code: str
 def test_program_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(credentials, "_PROGRAM_LIMIT", 0.3)
     with pytest.raises(RemoteFailed, match="took over"):
-        connect(Access(config("https://127.0.0.1:1", None, plugin(tmp_path, "import time; time.sleep(60)"))))
+        reach(config("https://127.0.0.1:1", None, plugin(tmp_path, "import time; time.sleep(60)")))
 
 
 # ---------------------------------------------------------------- the way to the server
@@ -531,7 +550,7 @@ def test_program_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def fails(text: str, **environ: str) -> ClusterFailed:
     with pytest.raises(ClusterFailed) as caught:
-        connect(Access(text, environ=environ), clock=Ticking())
+        reach(text, environ=environ, clock=Ticking())
     assert caught.value.exit_code == 3
     return caught.value
 
@@ -539,21 +558,22 @@ def fails(text: str, **environ: str) -> ClusterFailed:
 def test_name_that_the_certificate_lacks(server: Server, root: Authority) -> None:
     url = server.url.replace("127.0.0.1", "localhost")
     error = fails(config(url, root))
-    assert error.what == f"The certificate of {url} is not for that name"
+    assert error.what == f"Cannot trust the cluster {url}: its certificate is not for the name 'localhost'"
     assert "tls-server-name" in error.fix
     named = config(url, root, **{"tls-server-name": "api.example.org"})
-    assert connect(Access(named)).version == "v1.99.0"
+    assert reach(named).version == "v1.99.0"
 
 
 def test_authority_that_is_not_the_server_s(server: Server) -> None:
     error = fails(config(server.url, authority()))
-    assert error.what.endswith("is not trusted")
+    assert error.what.startswith(f"Cannot trust the cluster {server.url}: its certificate cannot be verified")
     assert "certificate-authority-data" in error.fix
-    assert fails(config(server.url)).what == error.what  # nor is it any that this machine trusts
+    error = fails(config(server.url))  # nor is it any that this machine trusts
+    assert error.what.endswith("its certificate is signed by a CA that is not trusted here")
 
 
 def test_check_that_is_turned_off(server: Server) -> None:
-    assert connect(Access(config(server.url, **{"insecure-skip-tls-verify": True}))).version
+    assert reach(config(server.url, **{"insecure-skip-tls-verify": True})).version
 
 
 def test_expired_server_certificate(root: Authority, tmp_path: Path) -> None:
@@ -564,13 +584,13 @@ def test_expired_server_certificate(root: Authority, tmp_path: Path) -> None:
 def test_server_that_speaks_no_tls(root: Authority, tmp_path: Path) -> None:
     with serve(None, tmp_path) as server:
         error = fails(config(server.url.replace("http:", "https:"), root))
-    assert error.what.endswith("does not speak TLS")
+    assert error.what.endswith("does not speak TLS on this port")
 
 
 def test_page_that_is_no_api(server: Server, root: Authority) -> None:
     server.answers["/version"] = (200, {"Content-Type": "text/html"}, b"<html>sign in</html>")
     error = fails(config(server.url, root))
-    assert error.what == f"{server.url} is no Kubernetes API"
+    assert error.what == f"{server.url} is not a Kubernetes API"
     server.answers["/version"] = (302, {"Location": "https://login.example.org"}, b"")
     assert "HTTP 302" in fails(config(server.url, root)).why
 
@@ -580,32 +600,39 @@ def test_closed_port_is_said_at_once(root: Authority) -> None:
         free.bind(("127.0.0.1", 0))
         url = f"https://127.0.0.1:{free.getsockname()[1]}"
     error = fails(config(url, root))
-    assert (error.what, error.why) == (f"The cluster {url} cannot be reached", "Connection refused")
+    assert error.what.startswith(f"Cannot reach the cluster {url} (tried for ")
+    assert error.why == "Connection refused"
+
+
+def test_password_in_the_server_s_url_is_not_shown(server: Server, root: Authority) -> None:
+    url = server.url.replace("//", "//me:word@")
+    assert reach(config(url, root)).server == server.url
+    assert "word" not in str(fails(config(url, authority())))
 
 
 def test_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", _no_name)
     error = fails(config("https://no-such-host.invalid:6443"))
-    assert error.why == "Its name is not known here"
+    assert error.why == "The host name 'no-such-host.invalid' is not known here"
 
 
 def test_server_that_does_not_answer(root: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "CONNECT_LIMIT", 0.2)
+    monkeypatch.setattr(client, "CONNECT_LIMIT", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         error = fails(config(f"https://127.0.0.1:{silent.getsockname()[1]}", root))
-    assert error.why == "It did not answer in time"
+    assert error.why == "It accepted the connection and then sent nothing in time"
 
 
 def test_busy_server_is_given_the_time_that_it_asks_for(server: Server, root: Authority) -> None:
     clock = Ticking()
-    cluster = connect(Access(config(server.url, root)), clock=clock)
+    cluster = reach(config(server.url, root), clock=clock)
     path = "/api/v1/namespaces/team-a/pods?limit=500"
     server.answers[path] = (429, {"Retry-After": "7"}, b"{}")
     with pytest.raises(ClusterFailed) as caught:
         cluster.list(POD)
-    assert caught.value.wait == 7
+    assert caught.value.retry_after == 7
     assert min(clock.waits) == 7
     assert clock.now() <= transport.PATIENCE
 
@@ -651,14 +678,14 @@ def test_proxy_of_the_kubeconfig_and_of_the_variables(
     address, asked = proxy
     url = server.url.replace("127.0.0.1", "api.example.org")  # a name that only the proxy knows
     named = config(url, root, **{"proxy-url": f"http://me:word@{address}"})
-    assert connect(Access(named, environ={"NO_PROXY": "*"})).version
+    assert reach(named, environ={"NO_PROXY": "*"}).version
     assert any(line.lower() == f"proxy-authorization: basic {b64('me:word')}".lower() for line in asked)
     asked.clear()
-    assert connect(Access(config(url, root), environ={"HTTPS_PROXY": f"http://{address}"})).version
+    assert reach(config(url, root), environ={"HTTPS_PROXY": f"http://{address}"}).version
     assert asked[0].startswith("CONNECT api.example.org:")
     asked.clear()
     around = {"https_proxy": address, "no_proxy": "example.com, 127.0.0.0/8"}
-    assert connect(Access(config(server.url, root), environ=around)).version
+    assert reach(config(server.url, root), environ=around).version
     assert not asked
 
 
@@ -667,7 +694,7 @@ def test_proxy_that_is_down_is_named(root: Authority) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     error = fails(config("https://h:1", root), HTTPS_PROXY=f"http://me:word@127.0.0.1:{port}")
-    assert "through the proxy 127.0.0.1" in error.what
+    assert f"through the proxy http://127.0.0.1:{port}" in error.what
     assert "word" not in str(error)
 
 
@@ -695,7 +722,7 @@ def test_proxy_that_is_down_is_named(root: Authority) -> None:
 )  # fmt: skip
 def test_answers_are_told_in_clear_words(status: int, said: dict[str, Any], kind: type, words: str) -> None:
     body = json.dumps({"kind": "Status", "code": status, **said}).encode()
-    error = refusal("https://h", Asked("create", "pods", "x", "n"), status, body)
+    error = reported("https://h", Asked("create", "pods", "x", "n"), status, body)
     assert type(error) is kind
     assert words in str(error)
     assert isinstance(error, Refused) or error.transient is (status == 500)

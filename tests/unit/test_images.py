@@ -21,10 +21,11 @@ from mlops_actions.images.dockerfile import base_images, instructions, line_of_s
 from mlops_actions.images.engine import EngineUnavailable, TooManyRequests, push_failure
 from mlops_actions.images.login import Credentials, docker_config, stored_credentials
 from mlops_actions.images.progress import Progress
-from mlops_actions.images.registry import Manifest, retry_after
+from mlops_actions.images.registry import Manifest
 from mlops_actions.records import Record
 from mlops_actions.reports.sections import section
 from mlops_actions.values import parse_texts
+from mlops_actions.waiting import retry_after
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
 
@@ -464,7 +465,7 @@ def test_build_arguments_that_cannot_be_told_are_refused(given: object) -> None:
 def test_retry_after_is_a_number_or_a_date() -> None:
     assert retry_after("12") == 12
     assert retry_after("-1") == 0
-    assert retry_after("") == retry_after("soon") == 10
+    assert retry_after("") == retry_after("soon") == 0
     assert 50 < retry_after(format_datetime(datetime.now(timezone.utc) + timedelta(minutes=1), usegmt=True)) <= 60
 
 

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.struct_pb2 import Struct
 
 from mlops_actions.pipelines.engine import TaskResult
-from mlops_actions.pipelines.kfp.connection import ApiError
+from mlops_actions.pipelines.kfp.client.api import ApiError
 from mlops_actions.pipelines.kfp.messages import classes
 from mlops_actions.pipelines.kfp.metadata import plain, recorded
 from mlops_actions.pipelines.kfp.results import pipeline_outputs

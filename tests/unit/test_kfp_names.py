@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mlops_actions.pipelines.kfp.api import Host
+from given import kfp_inputs
 from mlops_actions.pipelines.kfp.names import LONGEST, pipeline_name, shortened, version_name
 from mlops_actions.pipelines.kfp.publishing import adapted
 from mlops_actions.pipelines.kfp.settings import KfpSettings
@@ -54,7 +54,7 @@ def _pipeline(container: dict[str, Any]) -> Pipeline:
 
 
 def test_only_the_image_that_nobody_named_is_replaced() -> None:
-    settings = KfpSettings(Host("http://h"), image="ours@sha256:1")
+    settings = KfpSettings(kfp_inputs("http://h"), image="ours@sha256:1")
     images = {}
     for image in ("python:3.11", "python:3.12", "user/image"):
         made = adapted(_pipeline({"image": image}), settings, cache=True)
@@ -63,7 +63,7 @@ def test_only_the_image_that_nobody_named_is_replaced() -> None:
 
 
 def test_variables_and_secret_leave_alone_what_the_component_sets_itself() -> None:
-    settings = KfpSettings(Host("http://h"), variables={"A": "ours", "B": "b"}, store_secret="keys")
+    settings = KfpSettings(kfp_inputs("http://h", store_secret="keys"), variables={"A": "ours", "B": "b"})
     own = [{"name": "A", "value": "theirs"}, {"name": "AWS_ACCESS_KEY_ID", "value": "x"}]
     made = adapted(_pipeline({"image": "i", "env": own}), settings, cache=True)
     assert made.executors["exec"]["container"]["env"] == [*own, {"name": "B", "value": "b"}]
@@ -74,6 +74,6 @@ def test_variables_and_secret_leave_alone_what_the_component_sets_itself() -> No
 def test_the_given_pipeline_is_left_as_it_was() -> None:
     pipeline = _pipeline({"image": "python:3.11"})
     before = pipeline.digest
-    made = adapted(pipeline, KfpSettings(Host("http://h"), image="i", variables={"A": "a"}), cache=False)
+    made = adapted(pipeline, KfpSettings(kfp_inputs("http://h"), image="i", variables={"A": "a"}), cache=False)
     assert "cachingOptions" not in made.spec["root"]["dag"]["tasks"]["a"]
     assert Pipeline(pipeline.file, pipeline.spec).digest == before != made.digest

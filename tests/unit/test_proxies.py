@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlops_actions.proxies import proxy_for
+from mlops_actions.http.proxies import proxy_for
 
 PROXY = "http://proxy:3128"
 

@@ -163,9 +163,8 @@ class _Work:
             test=request.test,
         )
         self.credentials = request.credentials or stored_credentials(environ, self.image.registry)
-        self.registry = Registry(
-            self.image, self.credentials, insecure=engine.allows_http(self.image.registry), say=say
-        )
+        insecure = engine.allows_http(self.image.registry)
+        self.registry = Registry(self.image, self.credentials, environ, insecure=insecure, say=say)
 
     def do(self) -> BuiltImage:
         """All of it."""

@@ -6,27 +6,30 @@ Tokens: https://distribution.github.io/distribution/spec/auth/token/
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
-import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import requests
+import urllib3
 
-from .. import waiting
-from ..errors import RemoteFailed
-from .engine import Say, TooManyRequests
+from ..http.client import HttpClient, Response
+from ..http.faults import HttpError, Remedies, shown
+from ..http.retry import Retry
+from ..http.tls import Tls, machine_authority
+from ..waiting import Clock
+from .engine import Say
 from .login import Credentials
 from .names import HUB, ImageName
 
 PATIENCE = 300.0
-"""Seconds that we wait in all when a registry asks for it (429 with Retry-After)."""
+"""Seconds that we wait in all when a registry fails, or asks for it (429 with Retry-After)."""
 
-_TIMEOUT = (10, 60)
+FIRST_PATIENCE = 5.0
+"""Seconds that one is asked again that never responded: it is more likely named wrongly than restarting."""
+
+_REDIRECTS = 3  # that are followed; registry.k8s.io leads to one near the client
 _MANIFESTS = ", ".join(
     (
         "application/vnd.oci.image.index.v1+json",
@@ -65,151 +68,168 @@ class Registry:
     Args:
         image: which.
         credentials: of a user, or None.
+        environ: variables, for proxies and CA bundles.
         insecure: whether plain HTTP, or TLS without a check, may be spoken, as Docker does on the machine itself.
         say: told why we wait.
-        wait: sleeps for a number of seconds.
+        clock: for pauses.
     """
 
     def __init__(
         self,
         image: ImageName,
         credentials: Credentials | None,
+        environ: Mapping[str, str],
         *,
         insecure: bool,
         say: Say,
-        wait: Callable[[float], None] = time.sleep,
+        clock: Clock = Clock(),  # noqa: B008 - it has no state
     ) -> None:
-        self._image, self._credentials, self._say, self._wait = image, credentials, say, wait
+        self._image, self._peer = image, f"the registry {image.registry}"
         self._host = "registry-1.docker.io" if image.registry == HUB else image.registry
-        self._schemes, self._secure = (["https", "http"], False) if insecure else (["https"], True)
-        self._session = requests.Session()
-        self._authorization = ""
+        self._schemes = ["https", "http"] if insecure else ["https"]
+        tls = Tls(authority=machine_authority(environ), insecure=insecure)
+        remedies = Remedies(address="Check `image`, and that the registry is up")
+
+        self._bare = HttpClient(environ, tls=lambda: tls, remedies=remedies, clock=clock)
+        login = _Login(image, credentials, self._bare)
+        self._client = HttpClient(environ, tls=lambda: tls, auth=login, peer=self._peer, remedies=remedies, clock=clock)
+        self._retry = Retry(self._peer, clock, patience=PATIENCE, first=FIRST_PATIENCE, say=say)
 
     def manifest(self, reference: str) -> Manifest | None:
         """The manifest of a tag; None if there is none that these credentials may see.
 
         Raises:
-            RemoteFailed: the registry cannot be reached or fails.
+            HttpError: the registry cannot be reached or fails.
         """
-        answer = self._ask("GET", reference, headers={"Accept": _MANIFESTS})
-        if answer.status_code in (400, 401, 403, 404):
+        response = self._ask("GET", reference, absent=True, headers={"Accept": _MANIFESTS})
+        if response is None:
             return None
-        self._expect(answer, 200)
-        digest = answer.headers.get("Docker-Content-Digest") or f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
-        return Manifest(digest, answer.headers["Content-Type"].split(";")[0], answer.content)
+        content = response.content
+        digest = response.headers.get("Docker-Content-Digest") or f"sha256:{hashlib.sha256(content).hexdigest()}"
+        return Manifest(digest, response.headers["Content-Type"].split(";")[0], content)
 
     def has(self, reference: str) -> bool:
         """Whether there is such a tag. Cheap: no manifest is sent.
 
         Raises:
-            RemoteFailed: the registry cannot be reached or fails.
+            HttpError: the registry cannot be reached or fails.
         """
-        answer = self._ask("HEAD", reference, headers={"Accept": _MANIFESTS})
-        if answer.status_code in (400, 401, 403, 404):
-            return False
-        self._expect(answer, 200)
-        return True
+        return self._ask("HEAD", reference, absent=True, headers={"Accept": _MANIFESTS}) is not None
 
     def tag(self, manifest: Manifest, tag: str) -> None:
         """Let a tag name a manifest that the registry has.
 
         Raises:
-            RemoteFailed: it is refused.
+            HttpError: it is refused.
         """
-        answer = self._ask("PUT", tag, headers={"Content-Type": manifest.media_type}, data=manifest.body)
-        self._expect(answer, 201)
+        self._ask("PUT", tag, headers={"Content-Type": manifest.media_type}, body=manifest.body)
 
-    def _expect(self, answer: requests.Response, status: int) -> None:
-        if answer.status_code == status:
-            return
-        if answer.status_code in (401, 403):
-            raise RemoteFailed(
-                f"{self._image.registry} refused the login",
-                why=_words(answer),
-                fix="Check `registry-username` and `registry-password`, and that this user may write there",
-            )
-        raise RemoteFailed(f"The registry {self._image.registry} failed", why=_words(answer))
+    def _ask(
+        self,
+        method: str,
+        reference: str,
+        *,
+        headers: Mapping[str, str],
+        absent: bool = False,
+        body: bytes | None = None,
+    ) -> Response | None:
+        """A request, repeated while its faults pass; None if `absent` and there is no such tag, or it is not shown."""
 
-    def _ask(self, method: str, reference: str, **options: Any) -> requests.Response:
-        """One request; logs in when asked to, and waits as long as it is told to."""
-        waited = 0.0
-        while True:
-            answer = self._send(method, reference, **options)
-            if answer.status_code == 401 and self._log_in(answer):
-                answer = self._send(method, reference, **options)
-            if answer.status_code != 429:
-                return answer
-            seconds = retry_after(answer.headers.get("Retry-After", ""))
-            if waited + seconds > PATIENCE:
-                raise TooManyRequests(
-                    f"{self._image.registry} gets too many requests and asks to wait {seconds:.0f} s",
-                    fix="Run this again later, or log in: known users may ask more often",
-                )
-            self._say(f"{self._image.registry} gets too many requests and asks to wait {seconds:.0f} s")
-            self._wait(seconds)
-            waited += seconds
+        def attempt() -> Response | None:
+            response = self._send(method, reference, headers, body)
+            if response.ok:
+                return response
+            if absent and response.status in (400, 401, 403, 404):
+                return None
+            raise self._error(response)
 
-    def _send(self, method: str, reference: str, **options: Any) -> requests.Response:
-        headers = {**options.pop("headers", {}), "Authorization": self._authorization or None}
-        problem: Exception | None = None
+        return self._retry.run(attempt)
+
+    def _error(self, response: Response) -> HttpError:
+        name, words = self._image.registry, _words(response)
+        if response.status in (401, 403):
+            fix = "Check `registry-username` and `registry-password`, and that this user may write there"
+            return HttpError(f"{name} refused the login", why=words, fix=fix, **response.facts)
+        if response.status == 429:
+            wait = response.facts["retry_after"]
+            why = f"It asks to wait {wait:.0f} s" if wait else words
+            fix = "Run this again later, or log in: known users may ask more often"
+            return HttpError(f"{name} gets too many requests", why=why, fix=fix, **response.facts)
+        return HttpError(f"The registry {name} failed", why=words, **response.facts)
+
+    def _send(self, method: str, reference: str, headers: Mapping[str, str], body: bytes | None = None) -> Response:
+        """One request, by the first scheme that works. Redirects of reading are followed, without the login."""
+        problem: HttpError | None = None
         for scheme in self._schemes:
             url = f"{scheme}://{self._host}/v2/{self._image.path}/manifests/{reference}"
             try:
-                answer = self._session.request(
-                    method, url, headers=headers, timeout=_TIMEOUT, verify=self._secure, **options
-                )
-            except requests.RequestException as error:
-                problem = error
+                response = self._client.send(method, url, headers=headers, body=body)
+                for _ in range(_REDIRECTS if method != "PUT" else 0):
+                    if not response.location.startswith(scheme):
+                        break
+                    response = self._bare.send(method, response.location, headers=headers)
+            except HttpError as error:
+                problem = problem or error
                 continue
             self._schemes = [scheme]
-            return answer
-        raise RemoteFailed(
-            f"The registry {self._image.registry} cannot be reached",
-            why=_plain(problem),
-            fix="Check `image` and that the registry is up",
-        ) from problem
+            return response
+        assert problem is not None
+        raise problem
 
-    def _log_in(self, answer: requests.Response) -> bool:
-        """Take what the registry's challenge asks for; whether there is anything to try."""
-        scheme, _, rest = answer.headers.get("WWW-Authenticate", "").partition(" ")
-        basic = (self._credentials.username, self._credentials.password) if self._credentials else None
+
+class _Login:
+    """The sign-in that a registry's challenge asks for.
+
+    Args:
+        image: what it is for.
+        credentials: of a user, or None.
+        client: for requests of its own.
+    """
+
+    def __init__(self, image: ImageName, credentials: Credentials | None, client: HttpClient) -> None:
+        self._image, self._credentials, self._client = image, credentials, client
+        self._headers: dict[str, str] = {}
+
+    def headers(self) -> Mapping[str, str]:
+        """What the last challenge asked for."""
+        return self._headers
+
+    def wanted(self, response: Response) -> bool:
+        """Whether it is a challenge."""
+        return response.status == 401
+
+    def refresh(self, response: Response, refused: Mapping[str, str]) -> bool:
+        """Take what the challenge asks for; whether there is anything to try."""
+        scheme, _, rest = response.headers.get("WWW-Authenticate", "").partition(" ")
+        basic: dict[str, str] = {}
+        if self._credentials:
+            pair = f"{self._credentials.username}:{self._credentials.password}"
+            basic = {"Authorization": urllib3.make_headers(basic_auth=pair)["authorization"]}
         if scheme.lower() == "basic" and basic:
-            self._authorization = "Basic " + base64.b64encode(":".join(basic).encode()).decode()
+            self._headers = basic
             return True
-        if scheme.lower() != "bearer":
-            return False
         challenge = dict(re.findall(r'(\w+)="([^"]*)"', rest))
-        scope = f"repository:{self._image.path}:pull" + (",push" if basic else "")
-        try:
-            token = self._session.get(
-                challenge["realm"],
-                params={"service": challenge.get("service", ""), "scope": scope},
-                auth=basic,
-                timeout=_TIMEOUT,
-            )
-            content = token.json()
-        except (KeyError, ValueError, requests.RequestException):
+        if scheme.lower() != "bearer" or not challenge.get("realm"):
             return False
-        found = content.get("token") or content.get("access_token") if token.ok else ""
-        self._authorization = f"Bearer {found}" if found else ""
+        realm = challenge["realm"]
+        if response.url.startswith("https:") and not realm.startswith("https:"):
+            why = f"It asks for tokens at {shown(realm)}, and a password would go there unencrypted"
+            raise HttpError(f"The login of {self._image.registry} is not safe", why=why, fix="Let its realm be https")
+        query = {"service": challenge.get("service", "")}
+        query["scope"] = f"repository:{self._image.path}:pull" + (",push" if basic else "")
+        token = self._client.send("GET", realm, query=query, headers=basic)
+        if token.facts["transient"]:
+            raise HttpError(f"{shown(realm)} failed to give a token", why=_words(token), **token.facts)
+        content = token.json()
+        found = content.get("token") or content.get("access_token") if token.ok and isinstance(content, dict) else ""
+        self._headers = {"Authorization": f"Bearer {found}"} if found else {}
         return bool(found)
 
 
-def retry_after(value: str) -> float:
-    """Seconds that a registry asks to wait by `Retry-After`; 10 if it says nothing."""
-    return waiting.retry_after(value, 10.0)
-
-
-def _words(answer: requests.Response) -> str:
+def _words(response: Response) -> str:
+    content = response.json()
     try:
-        errors = answer.json()["errors"]
-        text = "; ".join(f"{error.get('code')}: {error.get('message')}" for error in errors)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        text = answer.text[:200].strip()
-    return f"HTTP {answer.status_code} {text}".strip()
-
-
-def _plain(error: Exception | None) -> str:
-    text = str(error)
-    found = re.search(r"(\[Errno -?\d+\] )?([A-Z][\w ]+(?:refused|known|timed out|unreachable|reset by peer))", text)
-    return found[2] if found else text
+        text = "; ".join(f"{error.get('code')}: {error.get('message')}" for error in content["errors"])
+    except (KeyError, TypeError, AttributeError):
+        text = response.text[:200].strip()
+    return f"HTTP {response.status} {text}".strip()

@@ -4,39 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
+from typing import TYPE_CHECKING
 
-from ..inputs import ClusterInputs
 from ..waiting import Clock
 from .failures import Asked, ClusterFailed
 from .kubeconfig import resolve
 from .objects import Cluster
-from .sources import Access, secrets_in, words_to_mask
-from .transport import PATIENCE, Transport
+from .sources import secrets_in
+from .transport import Transport
 
-__all__ = ["Access", "connect", "connector", "is_named", "secrets_in", "words_to_mask"]
+if TYPE_CHECKING:
+    from ..inputs import ClusterInputs
 
-_FIRST = 5.0
-"""Seconds that a cluster that was never reached is asked again: it is more likely named wrongly than restarting."""
+__all__ = ["connect", "connector", "is_named", "secrets_in"]
 
 
-def connect(access: Access, *, clock: Clock | None = None) -> Cluster:
-    """Reach the API server and see that it accepts us.
+def connect(inputs: ClusterInputs, environ: Mapping[str, str], *, clock: Clock | None = None) -> Cluster:
+    """Reach the API server that the inputs name, and see that it accepts us.
+
+    Args:
+        inputs: name the kubeconfig, its context and the namespace.
+        environ: variables, for KUBECONFIG, proxies and the programs that give credentials.
+        clock: for pauses.
 
     Raises:
-        BadInput: the kubeconfig is wrong, or names what is not there.
+        BadInput: the kubeconfig is wrong, or names what does not exist.
         RemoteFailed: the cluster cannot be reached, is not trusted, or refuses the credentials.
     """
-    settings = resolve(access)
-    transport = Transport(settings, access.environ, clock or Clock())
-    transport.patience = _FIRST
+    settings = resolve(inputs, environ)
+    transport = Transport(settings, environ, clock or Clock())
     try:
-        answer = transport.call(Asked("tell its version"), "GET", "/version") or {}
+        version = (transport.call(Asked("tell its version"), "GET", "/version") or {}).get("gitVersion")
     except ClusterFailed as error:
         if error.reason != "Forbidden":
             raise
-        answer = {}  # a hardened cluster tells its version to few; it accepted us all the same
-    transport.patience = PATIENCE
-    return Cluster(transport, settings.namespace, str(answer.get("gitVersion") or ""))
+        version = ""  # a hardened cluster tells its version to few; it accepted us all the same
+    return Cluster(transport, settings.namespace, str(version or ""))
 
 
 def connector(inputs: ClusterInputs, environ: Mapping[str, str], mask: Callable[[str], None]) -> Callable[[], Cluster]:
@@ -44,19 +47,18 @@ def connector(inputs: ClusterInputs, environ: Mapping[str, str], mask: Callable[
 
     Args:
         inputs: name it.
-        environ: variables, for the kubeconfig and the proxy.
+        environ: variables; see `connect`.
         mask: told every secret of the kubeconfig, before anything is printed.
 
     Raises (the function that is returned):
-        BadInput, RemoteFailed: the kubeconfig cannot be used, or the cluster cannot be reached.
+        BadInput, RemoteFailed: see `connect`.
     """
 
     @cache
     def connected() -> Cluster:
-        kubeconfig = inputs.kubeconfig.get_secret_value()
-        for secret in words_to_mask(kubeconfig):
+        for secret in secrets_in(inputs.kubeconfig.get_secret_value()):
             mask(secret)
-        return connect(Access(kubeconfig, inputs.kube_context, inputs.namespace, environ))
+        return connect(inputs, environ)
 
     return connected
 

@@ -17,7 +17,8 @@ from typing import Any
 from urllib3 import HTTPHeaderDict
 
 from ..errors import BadInput, RemoteFailed
-from ..tokens import claims_of
+from ..http.client import Response
+from ..http.tokens import claims_of
 from ..waiting import Clock
 from .kubeconfig import Plugin, User
 
@@ -73,10 +74,15 @@ class Credentials:
             return str(given["clientCertificateData"]), str(given.get("clientKeyData") or "")
         return self._user.certificate.read(), self._user.key.read()
 
-    def refresh(self) -> None:
-        """Forget what may have run out, for the server refused it."""
+    def wanted(self, response: Response) -> bool:
+        """Whether the server refused them."""
+        return response.status == 401
+
+    def refresh(self, response: Response, refused: Mapping[str, str]) -> bool:
+        """Forget what may have run out, for the server refused it; whether another try is worth it: always."""
         with self._lock:
             self._read_at, self._given = float("-inf"), {}
+        return True
 
     def why_refused(self) -> str:
         """What speaks against the credentials, such as that they have expired; "" if nothing is known."""

@@ -1,43 +1,26 @@
-"""What a cluster answers when something is wrong, in words that say what to do.
+"""What a cluster responds when something is wrong, in words that say what to do.
 
-Answers: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/
+Responses: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/
 """
 
 from __future__ import annotations
 
 import json
 import re
-import ssl
 from dataclasses import dataclass
 from typing import Any
 
-from urllib3 import exceptions as http
-
-from ..errors import BadInput, MlopsError, RemoteFailed
-from ..waiting import retry_after
-
-TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Status codes of an API server, or of what is in front of it, that is busy, starting or losing its etcd."""
+from ..errors import BadInput
+from ..http.client import Response
+from ..http.faults import TRANSIENT, HttpError
 
 RIGHTS = "Give it that right: `mlops rbac` prints a manifest with all that is needed, for an administrator to apply"
 
-_X509_EXPIRED, _X509_NOT_YET, _X509_HOST, _X509_ADDRESS = 10, 9, 62, 64  # OpenSSL's X509_V_ERR_…
 
+class ClusterFailed(HttpError):
+    """The cluster failed, refused or cannot be reached; `reason` is Kubernetes' own word, such as `Expired`, or ""."""
 
-class ClusterFailed(RemoteFailed):
-    """The cluster failed, refused or cannot be reached.
-
-    Attributes:
-        status: of the HTTP answer; 0 when there was none.
-        reason: Kubernetes' own word, such as `Forbidden` or `Expired`; "" if it said none.
-        wait: seconds that it asks to wait before another try; 0 if it does not.
-        transient: whether another try may help.
-    """
-
-    status = 0
     reason = ""
-    wait = 0.0
-    transient = False
 
 
 class Refused(BadInput):
@@ -68,7 +51,7 @@ class Asked:
 
 
 def status_of(body: bytes) -> dict[str, Any]:
-    """The `Status` that an answer has; empty if it has none."""
+    """The `Status` in a response; empty if there is none."""
     try:
         content = json.loads(body)
     except ValueError:
@@ -77,14 +60,22 @@ def status_of(body: bytes) -> dict[str, Any]:
 
 
 def is_absent(status: int, body: bytes, asked: Asked) -> bool:
-    """Whether an answer says that the object is not there: not its namespace, and not its kind."""
+    """Whether a response says that the object does not exist: not its namespace, and not its kind."""
     details = status_of(body).get("details") or {}
     plural = asked.resource.partition(".")[0].partition("/")[0]
     return status == 404 and details.get("name") == asked.name and details.get("kind") in (plural, None)
 
 
-def refusal(server: str, asked: Asked, status: int, body: bytes, after: str = "") -> MlopsError:
-    """The error that an answer is; `after` is its `Retry-After`."""
+def refusal(server: str, asked: Asked, response: Response) -> ClusterFailed | Refused:
+    """The error that a response is."""
+    error = reported(server, asked, response.status, response.content)
+    if isinstance(error, ClusterFailed):
+        error.retry_after = response.facts["retry_after"]
+    return error
+
+
+def reported(server: str, asked: Asked, status: int, body: bytes) -> ClusterFailed | Refused:
+    """The error that a `Status` is, or another body with an HTTP status."""
     said = status_of(body)
     message = str(said.get("message") or body[:300].decode(errors="replace").strip())
     reason = str(said.get("reason") or "")
@@ -92,7 +83,6 @@ def refusal(server: str, asked: Asked, status: int, body: bytes, after: str = ""
     error.status, error.reason = status, reason
     if isinstance(error, ClusterFailed):
         error.transient = status in TRANSIENT
-        error.wait = retry_after(after)
     return error
 
 
@@ -164,69 +154,3 @@ def _not_found(server: str, asked: Asked, message: str, details: dict[str, Any])
         if katib
         else "Install what defines it, or name another cluster",
     )
-
-
-def unreachable(server: str, error: Exception, proxy: str = "") -> ClusterFailed:
-    """The error that an answer's absence is: a wrong host, a name that no certificate has, a cut connection."""
-    cause: BaseException = error
-    seen = [cause]
-    while (deeper := _reason(cause)) is not None and deeper not in seen:
-        cause = deeper
-        seen.append(cause)
-    through = f" through the proxy {proxy}" if proxy else ""
-    failed = next((found for item in seen if isinstance(item, ssl.SSLError) and (found := _tls(server, item))), None)
-    if failed:
-        return failed
-    what = f"The cluster {server} cannot be reached{through}"
-    if any(isinstance(item, http.NameResolutionError) for item in seen) or "getaddrinfo" in str(cause):
-        failed = ClusterFailed(
-            what, why="Its name is not known here", fix="Check the kubeconfig's `server`, and the DNS"
-        )
-    elif isinstance(cause, (http.TimeoutError, TimeoutError)):
-        fix = "Check the kubeconfig's `server`, and that a firewall lets this machine through"
-        failed = ClusterFailed(what, why="It did not answer in time", fix=fix)
-    else:
-        why = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-        failed = ClusterFailed(what, why=why, fix="Check the kubeconfig's `server`, and that the cluster is up")
-    failed.transient = True
-    return failed
-
-
-def _reason(error: BaseException) -> BaseException | None:
-    reason = getattr(error, "reason", None) or getattr(error, "original_error", None)
-    if isinstance(reason, BaseException):
-        return reason
-    found = next((part for part in error.args if isinstance(part, BaseException)), None)
-    return found or error.__cause__ or error.__context__
-
-
-def _tls(server: str, error: ssl.SSLError) -> ClusterFailed | None:
-    """What is wrong with the server's certificate; None if it is a connection that broke."""
-    code = getattr(error, "verify_code", None)
-    if code in (_X509_HOST, _X509_ADDRESS):
-        return ClusterFailed(
-            f"The certificate of {server} is not for that name",
-            why=str(getattr(error, "verify_message", "")),
-            fix="Use a name that it has as the kubeconfig's `server`, or name one by `tls-server-name`",
-        )
-    if code in (_X509_EXPIRED, _X509_NOT_YET):
-        what = "has expired" if code == _X509_EXPIRED else "is not valid yet"
-        fix = "Have it renewed, and check this machine's clock"
-        return ClusterFailed(f"The certificate of the cluster {server} {what}", fix=fix)
-    if code is not None:
-        return ClusterFailed(
-            f"The certificate of the cluster {server} is not trusted",
-            why=str(getattr(error, "verify_message", "")),
-            fix="Take the cluster's own `certificate-authority-data` into the kubeconfig",
-        )
-    if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
-        return ClusterFailed(
-            f"{server} does not speak TLS", fix="Check the port of the kubeconfig's `server`, and https against http"
-        )
-    if "ALERT" in str(error.reason):
-        return ClusterFailed(
-            f"The cluster {server} refused the TLS connection",
-            why=str(error.reason).replace("_", " ").lower(),
-            fix="Check the kubeconfig's client certificate: it may have expired, or be another cluster's",
-        )
-    return None

@@ -10,11 +10,15 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BadInput
-from .sources import Access, Config, Entry, read, unbase64
+from ..http.faults import is_url, shown
+from ..http.tls import read_file
+from .sources import Config, Entry, read, unbase64
+
+if TYPE_CHECKING:
+    from ..inputs import ClusterInputs
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod finds its service account's token, certificate authority and namespace."""
@@ -39,16 +43,8 @@ class Material:
         Raises:
             BadInput: the file cannot be read.
         """
-        if not self.path:
-            return self.text
-        try:
-            return Path(self.path).read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(
-                f"The kubeconfig names the file {self.path}, which cannot be read",
-                why=getattr(error, "strerror", "") or str(error),
-                fix="Take the output of `kubectl config view --raw --flatten --minify`, which needs no other file",
-            ) from error
+        fix = "Take the output of `kubectl config view --raw --flatten --minify`, which needs no other file"
+        return read_file(Path(self.path), "a file that the kubeconfig names", fix).strip() if self.path else self.text
 
 
 @dataclass(frozen=True)
@@ -104,16 +100,16 @@ class Settings:
     namespace: str
 
 
-def resolve(access: Access) -> Settings:
-    """Find the kubeconfig and take its context apart.
+def resolve(inputs: ClusterInputs, environ: Mapping[str, str]) -> Settings:
+    """Find the kubeconfig, or the service account of the pod that this runs in, and take its context apart.
 
     Raises:
         BadInput: there is none, it is wrong, or it has no such context, cluster or user.
     """
-    config = read(access)
+    config = read(inputs.kubeconfig.get_secret_value(), environ)
     if config is None:
-        return _in_cluster(access)
-    context = _context(config, access.context)
+        return _in_cluster(inputs.namespace, environ)
+    context = _context(config, inputs.kube_context)
     place = f"the context {context.name} of the kubeconfig"
     cluster = _named(config.clusters, "cluster", str(context.body.get("cluster", "")), place)
     user = str(context.body.get("user") or "")
@@ -121,7 +117,7 @@ def resolve(access: Access) -> Settings:
     return Settings(
         server,
         _user(_named(config.users, "user", user, place), server) if user else User(),
-        access.namespace or str(context.body.get("namespace") or "default"),
+        inputs.namespace or str(context.body.get("namespace") or "default"),
     )
 
 
@@ -153,11 +149,10 @@ def _list(names: Mapping[str, Entry]) -> str:
 
 def _server(cluster: Entry) -> Server:
     url = str(cluster.body.get("server") or "").rstrip("/")
-    parts = urlsplit(url)
-    if parts.scheme not in ("https", "http") or not parts.hostname:
+    if not is_url(url):
         raise BadInput(
-            f"`server` of the cluster `{cluster.name}` in the kubeconfig is no address",
-            why=f"It is {url or 'empty'}",
+            f"`server` of the cluster `{cluster.name}` in the kubeconfig is not a URL",
+            why=f"It is {shown(url) or 'empty'}",
             fix="Give it as https://host:port",
         )
     proxy = str(cluster.body.get("proxy-url") or "")
@@ -225,7 +220,7 @@ def _material(entry: Entry, key: str) -> Material:
     if data:
         text = unbase64("".join(data.split()))
         if not text:
-            raise BadInput(f"`{key}-data` of `{entry.name}` in the kubeconfig is no base64 of text")
+            raise BadInput(f"`{key}-data` of `{entry.name}` in the kubeconfig is not base64 of text")
         return Material(text)
     path = str(entry.body.get(key) or "")
     return Material(path=_beside(entry, path)) if path else Material()
@@ -236,17 +231,17 @@ def _beside(entry: Entry, path: str) -> str:
     return str((entry.folder or Path()) / Path(path).expanduser())
 
 
-def _in_cluster(access: Access) -> Settings:
-    host, port = (access.environ.get(f"KUBERNETES_SERVICE_{part}", "") for part in ("HOST", "PORT"))
+def _in_cluster(namespace: str, environ: Mapping[str, str]) -> Settings:
+    host, port = (environ.get(f"KUBERNETES_SERVICE_{part}", "") for part in ("HOST", "PORT"))
     token = SERVICE_ACCOUNT / "token"
     if not host or not token.is_file():
         raise BadInput(
             "No cluster is named",
-            why="`kubeconfig` and KUBECONFIG are empty, there is no ~/.kube/config, and this is no pod",
+            why="`kubeconfig` and KUBECONFIG are empty, there is no ~/.kube/config, and this is not a pod",
             fix="Set `kubeconfig` to a secret with the output of `kubectl config view --raw --flatten --minify`",
         )
     own = SERVICE_ACCOUNT / "namespace"
-    namespace = access.namespace or (own.read_text().strip() if own.is_file() else "") or "default"
+    namespace = namespace or (own.read_text().strip() if own.is_file() else "") or "default"
     host = f"[{host}]" if ":" in host else host
     authority = Material(path=str(SERVICE_ACCOUNT / "ca.crt"))
     return Settings(Server(f"https://{host}:{port}", authority), User(token=Material(path=str(token))), namespace)

@@ -50,18 +50,18 @@ def follow_log(
         more = running()  # asked before the log is read: what is written between the two is read
         try:
             query = {"container": container, "follow": "true", "timestamps": "true", "sinceTime": place.second}
-            answer = transport.send(asked, "GET", path, query=query, stream=True, read_limit=_SILENCE)
-            assert answer is not None
+            response = transport.send(asked, "GET", path, query=query, stream=True, read_limit=_SILENCE)
+            assert response is not None
             place.begin()
             try:
-                for line in transport.lines(answer):
+                for line in response.lines():
                     heard = clock.now()
                     backoff.succeeded()
                     text = place.take(line.decode(errors="replace"))
                     if text is not None:
                         yield text
             finally:
-                answer.close()
+                response.close()
             heard = clock.now()
             if not more:
                 return

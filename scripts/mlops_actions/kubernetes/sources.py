@@ -10,7 +10,7 @@ import binascii
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,24 +20,6 @@ import yaml
 from ..errors import BadInput
 
 _SECRET_NAMES = re.compile(r"secret|token|password|credential|(^|[_-])key", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Access:
-    """How to reach a cluster.
-
-    Attributes:
-        kubeconfig: its text, plain or as base64, or the path of a file; "" for the files that KUBECONFIG names, else
-            `~/.kube/config`, else the service account of the pod that this runs in.
-        context: "" for the kubeconfig's current one.
-        namespace: "" for that of the context or of the pod, else `default`.
-        environ: variables, for KUBECONFIG, proxies and the programs that give credentials.
-    """
-
-    kubeconfig: str = ""
-    context: str = ""
-    namespace: str = ""
-    environ: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,49 +41,42 @@ class Config:
     current: str
 
 
-def read(access: Access) -> Config | None:
+def read(kubeconfig: str, environ: Mapping[str, str]) -> Config | None:
     """The kubeconfig that is meant; None if none is named and there is none where it would be.
 
+    Args:
+        kubeconfig: its text, plain or as base64, or the path of a file; "" for the files that KUBECONFIG names, else
+            `~/.kube/config`.
+        environ: variables, for KUBECONFIG and HOME.
+
     Raises:
-        BadInput: a file is missing or cannot be read, or it is no kubeconfig.
+        BadInput: a file is missing or cannot be read, or it is not a kubeconfig.
     """
-    found = _sources(access)
+    found = _sources(kubeconfig.strip(), environ)
     return _merge(found) if found else None
 
 
 def secrets_in(kubeconfig: str) -> list[str]:
-    """What must never be shown of a kubeconfig, given as its text, as base64 or as a path; whole and in its parts."""
+    """What must never be shown of a kubeconfig, given as its text, as base64 or as a path: every secret in it.
+
+    Its text as a whole is not among them: a console masks each line of what it is given, and these lines
+    (`namespace: default`) are words that logs need.
+    """
     if not kubeconfig.strip() or _is_path(kubeconfig):
         texts = [path.read_text(errors="replace") for path in _paths(kubeconfig) if path.is_file()]
-        secrets: list[str] = []
+        found: list[str] = []
     else:
-        secrets = [kubeconfig]
         try:
             texts = [_decode(kubeconfig)]
         except BadInput:
-            return secrets
-        secrets.append(texts[0])
+            return [kubeconfig]
+        found = [kubeconfig] if kubeconfig not in texts else []
     for text in texts:
         try:
-            content = yaml.safe_load(text)
+            found += _secret_values(yaml.safe_load(text))
         except yaml.YAMLError:
             continue
-        secrets += _secret_values(content)
-    return list(dict.fromkeys(secret for secret in secrets if secret.strip()))
-
-
-def words_to_mask(kubeconfig: str) -> list[str]:
-    """What is masked of a kubeconfig in logs: every secret in it, and its base64.
-
-    Not its text as a whole: a console masks each line of what it is given, and these lines (`namespace: default`) are
-    words that logs need.
-    """
-    secrets = secrets_in(kubeconfig)
-    try:
-        whole = "" if _is_path(kubeconfig) else _decode(kubeconfig)
-    except BadInput:
-        return secrets
-    return [secret for secret in secrets if secret != whole]
+    return list(dict.fromkeys(secret for secret in found if secret.strip()))
 
 
 def _secret_values(value: Any, name: str = "") -> list[str]:
@@ -120,13 +95,13 @@ def _secret_values(value: Any, name: str = "") -> list[str]:
     return [value, *([decoded] if decoded else [])]
 
 
-def _sources(access: Access) -> list[tuple[str, Path | None, str]]:
+def _sources(kubeconfig: str, environ: Mapping[str, str]) -> list[tuple[str, Path | None, str]]:
     """The kubeconfigs that there are: text, folder, and what to call it."""
-    if access.kubeconfig.strip() and not _is_path(access.kubeconfig):
-        return [(_decode(access.kubeconfig), None, "`kubeconfig`")]
-    variable = "`kubeconfig`" if access.kubeconfig.strip() else "KUBECONFIG"
-    named = access.kubeconfig.strip() or access.environ.get("KUBECONFIG", "")
-    paths = _paths(named) if named else [_home(access.environ) / ".kube" / "config"]
+    if kubeconfig and not _is_path(kubeconfig):
+        return [(_decode(kubeconfig), None, "`kubeconfig`")]
+    variable = "`kubeconfig`" if kubeconfig else "KUBECONFIG"
+    named = kubeconfig or environ.get("KUBECONFIG", "")
+    paths = _paths(named) if named else [_home(environ) / ".kube" / "config"]
     found: list[tuple[str, Path | None, str]] = []
     for path in paths:
         try:
@@ -134,11 +109,11 @@ def _sources(access: Access) -> list[tuple[str, Path | None, str]]:
         except FileNotFoundError:
             continue
         except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", "") or "It is no text"
-            raise BadInput(f"The kubeconfig {path} cannot be read", why=why) from error
+            why = getattr(error, "strerror", "") or "It is not text"
+            raise BadInput(f"Cannot read the kubeconfig {path}", why=why) from error
     if named and not found:
         raise BadInput(
-            f"There is no kubeconfig {', '.join(str(path) for path in paths)}",
+            f"The kubeconfig does not exist: {', '.join(str(path) for path in paths)}",
             fix=f"Correct {variable}: a file, or the text of one, plain or as base64",
         )
     return found
@@ -183,7 +158,7 @@ def _decode(text: str) -> str:
 
 
 def unbase64(text: str) -> str:
-    """The text that is encoded; "" if it is no base64 of text."""
+    """The text that is encoded; "" if it is not base64 of text."""
     try:
         return base64.b64decode(text, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError, ValueError):
@@ -216,12 +191,12 @@ def _parse(text: str, name: str) -> Mapping[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)  # the error's own text shows the line, which may be secret
         where = f" (line {mark.line + 1})" if mark else ""
-        raise BadInput(f"{name} is no YAML{where}") from None
+        raise BadInput(f"{name} is not YAML{where}") from None
     [found] = _mappings([content], name)
     return found
 
 
 def _mappings(entries: Any, what: str) -> list[Mapping[str, Any]]:
     if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
-        raise BadInput(f"{what} is not as in a kubeconfig", why="There should be mappings, and something else is")
+        raise BadInput(f"{what} is not as in a kubeconfig", why="Expected mappings, got something else")
     return entries

@@ -12,10 +12,9 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import urllib3
-
+from ..http.client import Response
 from ..waiting import Backoff
-from .failures import Asked, ClusterFailed, refusal
+from .failures import Asked, ClusterFailed, reported
 from .transport import Object, Transport
 
 PATIENCE = 600.0
@@ -114,10 +113,10 @@ class Watch:
         self._known: dict[tuple[str, str], _Known] = {}
         self._version = ""  # "" when the list must be read
         self._forgotten = False  # whether the server has said so of the last version, and nothing else since
-        self._heard, self._accepted = self._clock.now(), False  # when there was an answer last, and whether ever
+        self._heard, self._accepted = self._clock.now(), False  # when there was a response last, and whether ever
         self._read: deque[Change | BaseException] = deque()
         self._wake, self._stop = threading.Event(), threading.Event()
-        self._answer: urllib3.BaseHTTPResponse | None = None
+        self._response: Response | None = None
 
     def changes(self, until: float | None) -> Generator[Change | None, None, None]:
         """What happens, and None about every second in which nothing does."""
@@ -136,12 +135,8 @@ class Watch:
                     yield None
         finally:
             self._stop.set()
-            answer = self._answer
-            if answer is not None:
-                try:
-                    answer.shutdown()  # wakes the thread that reads it
-                except (RuntimeError, ValueError, OSError):
-                    pass  # it had just ended
+            if (response := self._response) is not None:
+                response.interrupt()  # wakes the thread that reads it
 
     def _run(self) -> None:
         backoff = Backoff(first=0.2, most=10.0)
@@ -175,7 +170,7 @@ class Watch:
                 raise
             if lost > PATIENCE:
                 raise
-            return max(error.wait, backoff.pause())
+            return max(error.retry_after, backoff.pause())
         if told or self._clock.now() - began > _TICK:
             backoff.succeeded()
             return 0.0
@@ -186,9 +181,9 @@ class Watch:
         there: set[tuple[str, str]] = set()
 
         def ask(query: Mapping[str, object]) -> Object:
-            answer = self._transport.send(asked, "GET", self._path, query={**self._selectors, **query})
-            assert answer is not None
-            return self._transport.json(asked, answer)
+            response = self._transport.send(asked, "GET", self._path, query={**self._selectors, **query})
+            assert response is not None
+            return self._transport.json(asked, response)
 
         for page in pages(ask):
             self._heard = self._clock.now()
@@ -209,14 +204,14 @@ class Watch:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": _ROUND,
         }
-        answer = self._transport.send(self._asked, "GET", self._path, query=query, stream=True, read_limit=_SILENCE)
-        assert answer is not None
-        self._answer, self._heard = answer, self._clock.now()
+        response = self._transport.send(self._asked, "GET", self._path, query=query, stream=True, read_limit=_SILENCE)
+        assert response is not None
+        self._response, self._heard = response, self._clock.now()
         try:
-            yield from self._transport.lines(answer)
+            yield from response.lines()
         finally:
-            self._answer = None
-            answer.close()
+            self._response = None
+            response.close()
 
     def _event(self, line: bytes) -> None:
         try:
@@ -225,7 +220,7 @@ class Watch:
         except (ValueError, KeyError, TypeError):
             return  # a line that was cut: the next watch begins before it
         if kind == "ERROR":
-            raise refusal(self._transport.server, self._asked, int(item.get("code") or 500), json.dumps(item).encode())
+            raise reported(self._transport.server, self._asked, int(item.get("code") or 500), json.dumps(item).encode())
         self._forgotten = False
         if kind == "DELETED":
             if self._known.pop(_key(item), None):

@@ -234,6 +234,16 @@ class Origin:
         """Who owns schedules: the repository, or the folder."""
         return self.context.repository or self.folder
 
+    @property
+    def description(self) -> str:
+        """The repository and the commit, for people; "" outside a repository."""
+        return self.context.repository and f"{self.context.repository} at {self.context.commit[:12]}"
+
+    @property
+    def url(self) -> str:
+        """The page of the code; "" outside a repository."""
+        return f"{self.context.server}/{self.context.repository}" if self.context.repository else ""
+
 
 @dataclass(frozen=True)
 class Site:

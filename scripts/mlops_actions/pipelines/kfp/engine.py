@@ -12,8 +12,8 @@ from ..downloads import reachable
 from ..engine import Prepared, Progress, RunRequest, RunResult, Scheduled, Site, TaskResult
 from ..roles import choose
 from ..spec import Pipeline
-from .api import ApiError, KfpApi
 from .argo import RUN_LABEL
+from .client.api import ApiError, KfpApi
 from .failure import FailureReport
 from .inputs import KfpEngineInputs
 from .log_follower import LogFollower
@@ -24,7 +24,7 @@ from .publishing import adapted, publish
 from .results import bring_home, pipeline_outputs, task_results
 from .runs import FINAL, Runs, Started
 from .scheduling import read, schedule
-from .settings import KfpSettings, settings_of
+from .settings import KfpSettings
 from .tracking import Tracker
 from .watching import Limits, TimedOut, Watcher, listed
 
@@ -59,7 +59,8 @@ class KfpEngine:
     def __init__(self, inputs: KfpEngineInputs, site: Site, cluster: Callable[[], Cluster] | None) -> None:
         if not inputs.kfp_host:
             raise BadInput("The engine `kfp` needs a Kubeflow Pipelines", fix="Set `kfp-host`")
-        self._settings, self._site, self._cluster = settings_of(inputs, site.workspace, site.origin), site, cluster
+        self._settings = KfpSettings(inputs, site.origin, variables=site.workspace.store_variables())
+        self._site, self._cluster = site, cluster
 
     def prepare(self, pipeline: Pipeline) -> Prepared:
         """Components run in images on the cluster; see `engine.PipelineEngine.prepare`."""
@@ -69,7 +70,7 @@ class KfpEngine:
         """Kubeflow's recurring runs, changed only by trusted code; see `engine.PipelineEngine.schedule`."""
         schedules = read(wanted, place)
         origin, settings = self._site.origin, replace(self._settings, image=request.image)
-        api = self._api(settings)
+        api = self._api()
         try:
             changes = schedule(
                 api, request, settings, schedules, self._site.clock,
@@ -85,7 +86,7 @@ class KfpEngine:
     def run(self, request: RunRequest, progress: Progress) -> RunResult:
         """Run a pipeline to its end, or find the same run; see `engine.PipelineEngine.run`."""
         settings = replace(self._settings, image=request.image)
-        run = _Run(self._api(settings, progress.note), settings, self._cluster, self._site, request, progress)
+        run = _Run(self._api(progress.note), settings, self._cluster, self._site, request, progress)
         try:
             return run.finish()
         except MlopsError as error:
@@ -100,9 +101,17 @@ class KfpEngine:
                 progress.note("The run itself goes on: the same job, run again, finds it")
             raise
 
-    def _api(self, settings: KfpSettings, say: Callable[[str], None] = lambda _: None) -> KfpApi:
-        hide = self._site.workspace.console.mask
-        return KfpApi(settings.host, cluster=self._cluster, clock=self._site.clock, hide=hide, say=say)
+    def _api(self, say: Callable[[str], None] = lambda _: None) -> KfpApi:
+        workspace = self._site.workspace
+        return KfpApi(
+            self._settings.inputs,
+            workspace.environ,
+            workspace.root,
+            cluster=self._cluster,
+            clock=self._site.clock,
+            hide=workspace.console.mask,
+            say=say,
+        )
 
 
 class _Run:
@@ -119,7 +128,7 @@ class _Run:
     ) -> None:
         self._api, self._settings, self._cluster = api, settings, cluster
         self._site, self._request, self._progress = site, request, progress
-        self._cache = settings.cache and request.reuse
+        self._cache = settings.inputs.cache and request.reuse
         self._pipeline = adapted(request.pipeline, settings, cache=self._cache)
         self._runs = Runs(api, settings, request.key, site.clock)
         self._tracker = Tracker(self._pipeline.spec, progress, self._pipeline.platforms)
@@ -170,18 +179,18 @@ class _Run:
         """To the end of its last attempt."""
         clock, settings = self._site.clock, self._settings
         follower = self._follower()
-        limits = Limits(self._request.timeout, settings.task_timeout)
+        limits = Limits(self._request.timeout, settings.inputs.task_timeout)
         self._progress.note(_WITH_CLUSTER if self._cluster else _WITHOUT_CLUSTER)
         watcher = Watcher(
             self._api, self._id, self._tracker, follower, self._progress, clock, limits, self._tasks_in_metadata
         )
         try:
             watcher.until_end()
-            while self._tracker.state == "FAILED" and self._tracker.attempts <= settings.retries:
+            while self._tracker.state == "FAILED" and self._tracker.attempts <= settings.inputs.retries:
                 if self._tracker.terminated:
                     break
                 failed = listed([task.label for task in self._tracker.failed]) or "before its first task"
-                number = f"retry {self._tracker.attempts} of {settings.retries}"
+                number = f"retry {self._tracker.attempts} of {settings.inputs.retries}"
                 self._progress.note(f"The run failed ({failed}); {number} from there")
                 self._retry()
                 follower = self._follower()
@@ -216,8 +225,8 @@ class _Run:
 
     def _logs(self) -> Logs:
         options, cluster = self._site.workspace.store_options, self._cluster
-        root = self._settings.pipeline_root or ("s3://mlpipeline" if options and options.endpoint else "")
-        archive = Archive(self._settings.archived_logs, "/".join(reachable(root).split("/")[:3]), options)
+        root = self._settings.inputs.pipeline_root or ("s3://mlpipeline" if options and options.endpoint else "")
+        archive = Archive(self._settings.inputs.archived_logs, "/".join(reachable(root).split("/")[:3]), options)
         return Logs(self._api, self._id, self._where, cluster, archive)
 
     def _where(self) -> str:
@@ -238,7 +247,7 @@ class _Run:
         from ...kubernetes.objects import POD
 
         cluster = self._cluster()
-        for namespace in dict.fromkeys(filter(None, (self._settings.host.namespace, cluster.namespace, _KFP))):
+        for namespace in dict.fromkeys(filter(None, (self._settings.inputs.namespace, cluster.namespace, _KFP))):
             try:
                 if cluster.list(POD, labels=f"{RUN_LABEL}={self._id}", namespace=namespace):
                     return namespace

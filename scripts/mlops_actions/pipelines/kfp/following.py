@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ...errors import MlopsError
 from ...waiting import Backoff, Clock
-from .api import ApiError, KfpApi
+from .client.api import ApiError, KfpApi
 
 if TYPE_CHECKING:
     from ...kubernetes.objects import Cluster

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ...errors import MlopsError, RemoteFailed
 from ...stores.store import Store, StoreOptions
 from ..downloads import reachable
-from .api import KfpApi
 from .argo import RUN_LABEL, hash_in
+from .client.api import KfpApi
 
 if TYPE_CHECKING:
     from ...kubernetes.objects import Cluster, Object

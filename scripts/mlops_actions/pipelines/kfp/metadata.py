@@ -17,7 +17,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from ..labels import label
-from .api import ApiError, KfpApi
+from .client.api import ApiError, KfpApi
 from .messages import PACKAGE, classes
 from .nodes import Task, TaskState
 

@@ -19,7 +19,7 @@ from ...errors import BadInput
 from ...stores.store import STORE_KEYS
 from ...waiting import Backoff, Clock
 from ..spec import Pipeline
-from .api import ApiError, Json, KfpApi
+from .client.api import ApiError, Json, KfpApi
 from .names import LONGEST, pipeline_name, shortened, version_name
 from .settings import KfpSettings
 
@@ -97,8 +97,8 @@ def adapted(pipeline: Pipeline, settings: KfpSettings, *, cache: bool) -> Pipeli
         more = [{"name": name, "value": value} for name, value in settings.variables.items() if name not in own]
         if more:
             container["env"] = [*container.get("env", []), *more]
-        if settings.store_secret:
-            _give_secret(platforms, label, settings.store_secret, own)
+        if settings.inputs.store_secret:
+            _give_secret(platforms, label, settings.inputs.store_secret, own)
     if not cache:
         for task in _tasks(spec):
             task.pop("cachingOptions", None)
@@ -134,7 +134,9 @@ class _Versions:
     def publish(self, suffix: str) -> Published:
         """The version with the pipeline's spec."""
         settings, digits = self._settings, self._pipeline.digest.partition(":")[2]
-        base = version_name(settings.version or settings.tag or settings.commit[:12] or digits[:12])
+        base = version_name(
+            settings.inputs.version or settings.origin.context.tag or settings.origin.context.commit[:12] or digits[:12]
+        )
         for name in (_joined(base, suffix), _joined(base, f"{suffix}-{digits[:8]}")):
             found = ensured(lambda name=name: self._find(name), lambda name=name: self._upload(name), self._clock)  # type: ignore[misc]
             if self._same(found):
@@ -146,7 +148,7 @@ class _Versions:
                     self._pipeline.spec,
                     self._reused,
                 )
-            if settings.version:
+            if settings.inputs.version:
                 break
         raise BadInput(
             f"The pipeline {self._pipeline.name!r} has a version {name!r} with another spec",
@@ -161,7 +163,7 @@ class _Versions:
 
     def _upload(self, name: str) -> Json:
         pipeline, settings = self._pipeline, self._settings
-        description = "\n".join(part for part in (settings.description, _mark(pipeline)) if part)
+        description = "\n".join(part for part in (settings.origin.description, _mark(pipeline)) if part)
         documents = [pipeline.spec, *([{"platforms": pipeline.platforms}] if pipeline.platforms else [])]
         made = self._api.upload(
             f"{_PIPELINES}/upload_version",
@@ -170,7 +172,7 @@ class _Versions:
             name=name,
             pipelineid=self._id,
             description=description,
-            code_source_url=settings.code_source_url or None,
+            code_source_url=settings.origin.url or None,
         )
         self._reused = False
         return made
@@ -202,7 +204,7 @@ def _pipeline(api: KfpApi, name: str) -> Json | None:
 
 def _create_pipeline(api: KfpApi, name: str, settings: KfpSettings) -> Json:
     """The pipeline without a version: an upload would give the first version the pipeline's name."""
-    body = {"display_name": name, "description": settings.description, "namespace": api.namespace}
+    body = {"display_name": name, "description": settings.origin.description, "namespace": api.namespace}
     return api.post(_PIPELINES, {field: value for field, value in body.items() if value})
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from ...errors import BadInput
 from ...waiting import Clock
-from .api import ApiError, Json, KfpApi
+from .client.api import ApiError, Json, KfpApi
 from .names import shortened
 from .publishing import Published, ensured, filtered
 from .settings import KfpSettings
@@ -129,11 +129,11 @@ class Runs:
     def _body(self, published: Published, parameters: dict[str, Any], experiment: str) -> Json:
         settings = self._settings
         config: Json = {"parameters": parameters}
-        if settings.pipeline_root:
-            config["pipeline_root"] = settings.pipeline_root
-        about = [settings.description, settings.code_source_url]
+        if settings.inputs.pipeline_root:
+            config["pipeline_root"] = settings.inputs.pipeline_root
+        about = [settings.origin.description, settings.origin.url]
         body = {
-            "display_name": shortened(f"{published.pipeline}-{settings.run or published.version}"),
+            "display_name": shortened(f"{published.pipeline}-{settings.origin.run or published.version}"),
             "description": "\n".join([part for part in about if part] + [self._own]),
             "experiment_id": experiment,
             "pipeline_version_reference": {
@@ -141,13 +141,13 @@ class Runs:
                 "pipeline_version_id": published.version_id,
             },
             "runtime_config": config,
-            "service_account": settings.service_account,
+            "service_account": settings.inputs.service_account,
         }
         return {name: value for name, value in body.items() if value}
 
     def experiment(self, pipeline: str) -> str:
         """The experiment's id; it is made if it is not there."""
-        name, namespace = self._settings.experiment or pipeline, self._api.namespace
+        name, namespace = self._settings.inputs.experiment or pipeline, self._api.namespace
 
         def find() -> Json | None:
             query = {"filter": filtered("display_name", name), "namespace": namespace or None}

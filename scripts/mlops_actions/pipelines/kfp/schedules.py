@@ -27,7 +27,7 @@ from ...errors import BadInput, Place
 from ...waiting import Clock
 from ..parameters import resolve_parameters
 from ..spec import Parameter
-from .api import ApiError, Json, KfpApi
+from .client.api import ApiError, Json, KfpApi
 from .cron import six_fields
 from .names import shortened
 from .publishing import ensured

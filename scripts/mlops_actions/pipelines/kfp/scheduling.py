@@ -13,7 +13,7 @@ from ...errors import BadInput, Place
 from ...inputs import kebab
 from ...waiting import Clock
 from ..engine import RunRequest
-from .api import KfpApi
+from .client.api import KfpApi
 from .publishing import adapted, publish
 from .runs import Runs
 from .schedules import Change, Schedule, Target, apply, plan
@@ -77,8 +77,8 @@ def schedule(
     Raises:
         BadInput, ApiError: as `schedules.plan` and `schedules.apply`.
     """
-    pipeline = adapted(request.pipeline, settings, cache=settings.cache)
-    published = publish(api, pipeline, settings, cache=settings.cache, clock=clock)
+    pipeline = adapted(request.pipeline, settings, cache=settings.inputs.cache)
+    published = publish(api, pipeline, settings, cache=settings.inputs.cache, clock=clock)
     target = Target(
         scope=f"{repository}/{published.pipeline}",
         pipeline=published.pipeline,
@@ -87,7 +87,7 @@ def schedule(
         version_id=published.version_id,
         experiment_id=Runs(api, settings, request.key, clock).experiment(published.pipeline),
         declared=request.pipeline.parameters,
-        service_account=settings.service_account,
-        pipeline_root=settings.pipeline_root,
+        service_account=settings.inputs.service_account,
+        pipeline_root=settings.inputs.pipeline_root,
     )
     return apply(api, wanted, target, clock=clock) if change else plan(api, wanted, target)

@@ -14,7 +14,7 @@ from itertools import islice
 from ...errors import RemoteFailed
 from ...waiting import Clock
 from ..engine import Progress
-from .api import ApiError, KfpApi
+from .client.api import ApiError, KfpApi
 from .log_follower import Found, LogFollower
 from .nodes import Task
 from .runs import FINAL

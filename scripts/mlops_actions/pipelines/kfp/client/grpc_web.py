@@ -5,9 +5,10 @@ from __future__ import annotations
 import struct
 from urllib.parse import unquote, urlsplit
 
-import requests
-
-from .connection import ApiError, shown
+from ....http.client import Response
+from ....http.faults import shown
+from .connection import ApiError
+from .responses import page_title
 
 _TYPE = "application/grpc-web+proto"
 HEADERS = {"Content-Type": _TYPE, "Accept": _TYPE, "X-Grpc-Web": "1"}
@@ -36,15 +37,17 @@ def framed(message: bytes) -> bytes:
     return b"\0" + struct.pack(">I", len(message)) + message
 
 
-def message_of(answer: requests.Response) -> bytes:
-    """The message of a unary answer: frames of a flag, a length, and data; the flag 0x80 marks the trailers.
+def message_of(response: Response) -> bytes:
+    """The message of a unary response: frames of a flag, a length, and data; the flag 0x80 marks the trailers.
 
     Raises:
         GrpcError: the call failed.
-        ApiError: the answer has been cut.
+        ApiError: the response is truncated; or it is a web page, so there is no such service (status 404).
     """
-    body, message = answer.content, b""
-    status, words = answer.headers.get("grpc-status"), answer.headers.get("grpc-message", "")
+    if page_title(response) is not None:
+        raise ApiError(f"Not found: {shown(response.url)}", status=404)
+    body, message = response.content, b""
+    status, words = response.headers.get("grpc-status"), response.headers.get("grpc-message", "")
     while len(body) >= 5:
         flag, length = body[0], struct.unpack(">I", body[1:5])[0]
         frame, body = body[5 : 5 + length], body[5 + length :]
@@ -54,10 +57,10 @@ def message_of(answer: requests.Response) -> bytes:
         lines = frame.decode("utf-8", errors="replace").splitlines()
         trailers = {name.strip().lower(): text.strip() for name, _, text in (line.partition(":") for line in lines)}
         status, words = trailers.get("grpc-status"), trailers.get("grpc-message", "")
-    parts = urlsplit(answer.url)
+    parts = urlsplit(response.url)
     host, doing = f"{parts.scheme}://{parts.netloc}", f"POST {parts.path}"
     if status is None:
-        raise ApiError(f"{shown(answer.url)} gave half an answer", why="It has no gRPC status", transient=True)
+        raise ApiError(f"{shown(response.url)} sent a truncated response", why="It has no gRPC status", transient=True)
     if status != "0":
         raise GrpcError(int(status) if status.isdigit() else 2, unquote(words), host, doing)
     return message

@@ -7,16 +7,23 @@ hand knows), with the proxies, certificates, time limits and errors of all our r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-from urllib.parse import parse_qsl, quote, urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, quote, urlencode
 
-import requests
+import urllib3
 
-from ...errors import BadInput
-from .answers import message_of
-from .connection import ApiError, Connection, Host, is_transient, shown
+from ....errors import BadInput
+from ....http.client import HttpClient, Response
+from ....http.faults import is_url, shown
+from .connection import ApiError
+from .responses import message_of
+
+if TYPE_CHECKING:
+    from ....inputs import KfpInputs
 
 _JSON = {"Accept": "application/json"}
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+"""Header of a form that is posted."""
 _SCOPES = ("openid", "email", "profile", "groups")
 _ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"
 
@@ -31,63 +38,60 @@ def exchange(token: str) -> dict[str, str]:
     }
 
 
-def fetch(host: Host, connection: Connection, grant: Mapping[str, str]) -> tuple[str, float | None]:
+def fetch(inputs: KfpInputs, client: HttpClient, grant: Mapping[str, str]) -> tuple[str, float | None]:
     """Get a token: the ID token when there is one, which is what says who we are, else the access token.
 
     Args:
-        host: the issuer (what is in its URL's query goes into the request, such as Dex's `connector_id` or a `scope`),
-            the audience and the client.
-        connection: to send requests with.
+        inputs: the issuer (its URL's query goes into the request, such as Dex's `connector_id` or a `scope`), the
+            audience and the client.
+        client: to send requests with.
         grant: the parameters of the grant.
 
     Returns:
-        The token, and how many seconds it is good for, when the answer says so.
+        The token, and how many seconds it is good for, when the response says so.
 
     Raises:
         ApiError: the issuer cannot be reached or refuses.
-        BadInput: the issuer is no provider.
+        BadInput: the issuer is not a provider.
     """
-    issuer, _, extra = host.issuer.partition("?")
-    about = _discover(issuer.rstrip("/"), connection)
+    issuer, _, extra = inputs.kfp_issuer.partition("?")
+    about = _discover(issuer.rstrip("/"), client)
     form = {**grant}
     scopes = [scope for scope in _SCOPES if scope in about.get("scopes_supported", ("openid",))]
     if scopes and grant["grant_type"] != "client_credentials":
         form["scope"] = " ".join(scopes)
-    if host.audience and "subject_token" not in grant:
-        form["audience"] = host.audience
+    if inputs.kfp_audience and "subject_token" not in grant:
+        form["audience"] = inputs.kfp_audience
     form |= dict(parse_qsl(extra))
-    basic, form = _client(host, form, about.get("token_endpoint_auth_methods_supported"))
-    answer = connection.send("POST", about["token_endpoint"], data=form, auth=basic, headers=_JSON)
-    tokens = answered(answer, shown(issuer), f"a token by the grant `{grant['grant_type'].rpartition(':')[2]}`")
+    headers, form = _client(inputs, form, about.get("token_endpoint_auth_methods_supported"))
+    headers |= _JSON | FORM
+    response = client.send("POST", about["token_endpoint"], body=urlencode(form), headers=headers)
+    tokens = granted(response, shown(issuer), f"a token by the grant `{grant['grant_type'].rpartition(':')[2]}`")
     token = tokens.get("id_token") or tokens.get("access_token")
     if not isinstance(token, str) or not token:
-        raise ApiError(f"{shown(issuer)} gave no token", why="Its answer has neither `id_token` nor `access_token`")
+        raise ApiError(f"{shown(issuer)} gave no token", why="Its response has neither `id_token` nor `access_token`")
     seconds = tokens.get("expires_in")
     return token, float(seconds) if seconds and str(seconds).isdigit() else None
 
 
-def answered(answer: requests.Response, issuer: str, what: str) -> dict[str, Any]:
-    """The JSON of a provider's answer.
+def granted(response: Response, issuer: str, what: str) -> dict[str, Any]:
+    """The JSON of a provider's response.
 
     Raises:
-        ApiError: it is an error, or no JSON.
+        ApiError: it is an error, or not JSON.
     """
-    try:
-        body = answer.json()
-    except ValueError:
-        body = None
+    body = response.json()
     body = body if isinstance(body, dict) else {}
-    if answer.ok and body:
+    if response.ok and body:
         return body
     error, description = str(body.get("error") or ""), str(body.get("error_description") or "")
-    words = ": ".join(word for word in (error, description) if word) or message_of(answer)[0] or "no JSON"
+    words = ": ".join(word for word in (error, description) if word) or message_of(response)[0] or "not JSON"
     raise ApiError(
         f"{issuer} did not give {what}",
-        why=f"HTTP {answer.status_code}: {words}",
+        why=f"HTTP {response.status}: {words}",
         fix=_FIXES.get(error, "Check the settings of the sign-in, and the provider's log"),
-        status=answer.status_code,
         message=words,
-        transient=is_transient(answer.status_code),
+        **response.facts,
     )
 
 
@@ -103,16 +107,18 @@ _FIXES = {  # RFC 6749, section 5.2; Dex says access_denied for a wrong password
 }
 
 
-def _discover(issuer: str, connection: Connection) -> dict[str, Any]:
+def _discover(issuer: str, client: HttpClient) -> dict[str, Any]:
     """The provider's description. https://openid.net/specs/openid-connect-discovery-1_0.html"""
-    if urlsplit(issuer).scheme not in ("http", "https"):
-        raise BadInput(f"`kfp-issuer`: {shown(issuer)!r} is no URL", fix="Write it as `https://…`")
-    answer = connection.send("GET", f"{issuer}/.well-known/openid-configuration", headers=_JSON)
-    about = answered(answer, shown(issuer), "a description of itself (.well-known/openid-configuration)")
+    if not is_url(issuer):
+        raise BadInput(f"`kfp-issuer` is not a URL: {shown(issuer)!r}", fix="Write it as `https://…`")
+    response = client.send("GET", f"{issuer}/.well-known/openid-configuration", headers=_JSON)
+    about = granted(response, shown(issuer), "a description of itself (.well-known/openid-configuration)")
     endpoint = about.get("token_endpoint")
     if not isinstance(endpoint, str):
         raise BadInput(
-            f"{shown(issuer)} is no OpenID Connect provider", why="It has no token endpoint", fix="Check `kfp-issuer`"
+            f"{shown(issuer)} is not an OpenID Connect provider",
+            why="It has no token endpoint",
+            fix="Check `kfp-issuer`",
         )
     if issuer.startswith("https:") and not endpoint.startswith("https:"):
         why = f"Its token endpoint is {shown(endpoint)}, and a secret would go there unencrypted"
@@ -120,12 +126,14 @@ def _discover(issuer: str, connection: Connection) -> dict[str, Any]:
     return about
 
 
-def _client(host: Host, form: dict[str, str], methods: object) -> tuple[tuple[str, str] | None, dict[str, str]]:
+def _client(inputs: KfpInputs, form: dict[str, str], methods: object) -> tuple[dict[str, str], dict[str, str]]:
     """The client's own identity: in the header (RFC 6749, section 2.3.1), unless the provider knows only the form."""
-    if not host.client_id:
-        return None, form
-    if not host.client_secret:
-        return None, {**form, "client_id": host.client_id}
+    name, secret = inputs.kfp_client_id, inputs.kfp_client_secret.get_secret_value()
+    if not name:
+        return {}, form
+    if not secret:
+        return {}, {**form, "client_id": name}
     if isinstance(methods, list) and "client_secret_basic" not in methods and "client_secret_post" in methods:
-        return None, {**form, "client_id": host.client_id, "client_secret": host.client_secret}
-    return (quote(host.client_id, safe=""), quote(host.client_secret, safe="")), form
+        return {}, {**form, "client_id": name, "client_secret": secret}
+    basic = f"{quote(name, safe='')}:{quote(secret, safe='')}"
+    return {"Authorization": urllib3.make_headers(basic_auth=basic)["authorization"]}, form

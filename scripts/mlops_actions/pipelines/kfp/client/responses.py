@@ -1,78 +1,73 @@
-"""What a server's answer means: KFP's own errors, a wanted sign-in, or something that is no KFP at all."""
+"""What a server's response means: KFP's own errors, a wanted sign-in, or something that is not KFP at all."""
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
-import requests
-
-from ...waiting import retry_after
-from .connection import ApiError, is_transient, shown
+from ....http.client import Response
+from ....http.faults import shown
+from .connection import ApiError
 
 Json = dict[str, Any]
 
 _UNAUTHENTICATED, _INTERNAL = 16, 13
 
 
-def wants_sign_in(answer: requests.Response) -> str:
-    """In which words the answer wants (another) sign-in; "" when it does not.
+def wants_sign_in(response: Response) -> str:
+    """In which words the response asks for (another) sign-in; "" when it does not.
 
     KFP says 401 itself only rarely: it wraps what it finds in an internal error, HTTP 500 (kubeflow/pipelines issue
-    7777). Proxies in front of it say 401, redirect to a sign-in page, or show one, with 200 or 403.
+    7777). Proxies in front of it say 401, redirect to a sign-in page, or show one, with 403, or with 200 where JSON was
+    asked for.
     """
-    status = answer.status_code
+    status = response.status
     if 300 <= status < 400:
-        return f"HTTP {status} that leads to {shown(urljoin(answer.url, answer.headers.get('Location', '')))}"
-    page = page_title(answer)
-    if page is not None and status in (200, 401, 403):
+        return f"HTTP {status} that leads to {shown(response.location or response.url)}"
+    page = page_title(response)
+    if page is not None and (status in (401, 403) or (status == 200 and "/apis/" in response.url)):
         return f"HTTP {status} with a web page" + (f", {page!r}" if page else "")
     if status == 401:
-        return f"HTTP 401: {message_of(answer)[0] or answer.reason}"
+        return f"HTTP 401: {message_of(response)[0] or 'Unauthorized'}"
     if status == 500:
-        message, code = message_of(answer)
+        message, code = message_of(response)
         if code in (0, _INTERNAL, _UNAUTHENTICATED) and "Unauthenticated" in message:
             return f"HTTP 500: {message}"
     return ""
 
 
-def page_title(answer: requests.Response) -> str | None:
-    """The title of a web page; None when the answer is no page."""
-    if not answer.headers.get("Content-Type", "").lower().startswith("text/html"):
+def page_title(response: Response) -> str | None:
+    """The title of a web page; None when the response is not a page."""
+    if not response.headers.get("Content-Type", "").lower().startswith("text/html"):
         return None
-    found = re.search(r"<title[^>]*>([^<]*)", answer.text[:20_000], re.IGNORECASE)
+    found = re.search(r"<title[^>]*>([^<]*)", response.text[:20_000], re.IGNORECASE)
     return " ".join(found[1].split())[:80] if found else ""
 
 
-def message_of(answer: requests.Response) -> tuple[str, int]:
+def message_of(response: Response) -> tuple[str, int]:
     """The server's words without a Go stack trace, and gRPC's code."""
-    try:
-        body = answer.json()
-    except ValueError:
-        body = None
+    body = response.json()
     if not isinstance(body, dict):
-        text = "" if page_title(answer) is not None else answer.text
+        text = "" if page_title(response) is not None else response.text
         return " ".join(text[:300].split()), 0
     text = str(body.get("message") or body.get("error_message") or body.get("error") or "")
     code = body.get("code")
     return _without_stack(text), code if isinstance(code, int) else 0
 
 
-def error_of(answer: requests.Response, doing: str, who: str, namespace: str) -> ApiError:
-    """The error that an answer is.
+def error_of(response: Response, doing: str, who: str, namespace: str) -> ApiError:
+    """The error that a response is.
 
     Args:
-        answer: not 2xx.
+        response: not 2xx.
         doing: the request, such as `GET /apis/v2beta1/runs`.
         who: as whom it was sent, for people.
         namespace: that was asked for.
     """
-    message, code = message_of(answer)
-    status = answer.status_code
-    facts: dict[str, Any] = {"status": status, "code": code, "message": message}
-    host = f"{urlsplit(answer.url).scheme}://{urlsplit(answer.url).netloc}"
+    message, code = message_of(response)
+    status, facts = response.status, {**response.facts, "code": code, "message": message}
+    host = f"{urlsplit(response.url).scheme}://{urlsplit(response.url).netloc}"
     if status == 403:
         return _forbidden(host, doing, who, namespace, facts)
     if "namespace" in message and ("multi-user" in message or "requires filtering by namespace" in message):
@@ -81,10 +76,8 @@ def error_of(answer: requests.Response, doing: str, who: str, namespace: str) ->
         return ApiError(f"{host} speaks TLS on this port", fix="Write `https://…`", **facts)
     if status == 413:
         return ApiError(f"{host} does not take so much at once ({doing})", why=message, **facts)
-    if is_transient(status):
-        wait = retry_after(answer.headers.get("Retry-After", ""))
-        return ApiError(f"{host} failed: {doing}", why=_why(status, message), transient=True, retry_after=wait, **facts)
-    return ApiError(f"{host} refused: {doing}", why=_why(status, message), **facts)
+    failed = "failed" if facts["transient"] else "refused"
+    return ApiError(f"{host} {failed}: {doing}", why=_why(status, message), **facts)
 
 
 def _forbidden(host: str, doing: str, who: str, namespace: str, facts: dict[str, Any]) -> ApiError:
@@ -110,20 +103,17 @@ def _forbidden(host: str, doing: str, who: str, namespace: str, facts: dict[str,
     )
 
 
-def json_of(answer: requests.Response) -> Json:
-    """The answer's JSON object.
+def json_of(response: Response) -> Json:
+    """The response's JSON object.
 
     Raises:
-        ApiError: it is none; a cut answer may be whole the next time.
+        ApiError: it has none; a truncated response may be whole the next time.
     """
-    try:
-        body = answer.json() if answer.content else {}
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        body = error
+    body = response.json() if response.content else {}
     if isinstance(body, dict):
         return body
-    start = " ".join(answer.text[:80].split())
-    raise ApiError(f"{shown(answer.url)} answered with something that is no JSON object", why=start, transient=True)
+    start = " ".join(response.text[:80].split())
+    raise ApiError(f"The response of {shown(response.url)} is not a JSON object", why=start, transient=True)
 
 
 def _why(status: int, message: str) -> str:
