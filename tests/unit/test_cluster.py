@@ -283,7 +283,7 @@ def test_paths_in_a_kubeconfig_are_relative_to_its_file(root: Authority, tmp_pat
 @pytest.mark.parametrize(
     ("attempt", "words"),
     [
-        (to(environ={"HOME": "/nonexistent"}), "No cluster is named. `kubeconfig` and KUBECONFIG are empty"),
+        (to(environ={"HOME": "/nonexistent"}), "No cluster is given. `kubeconfig` and KUBECONFIG are empty"),
         (to("/nowhere/config"), "The kubeconfig does not exist: /nowhere/config. Correct `kubeconfig`"),
         (to(environ={"KUBECONFIG": "/nowhere"}), "The kubeconfig does not exist: /nowhere. Correct KUBECONFIG"),
         (to("c2VjcmV0IG5vdGhpbmc="), "neither a kubeconfig, nor one as base64, nor the path of a file"),
@@ -527,9 +527,9 @@ def test_missing_program_is_named_with_its_author_s_hint(tmp_path: Path) -> None
             "failed with 1. no session: log in",
             "first\nno session",
         ),
-        ("print('hello')", "is no ExecCredential. no JSON", ""),
+        ("print('hello')", "is not an ExecCredential. it is not JSON", ""),
         (credential(), "neither a token nor a certificate", ""),
-        (credential(token="t").replace("/v1", "/v1beta1"), "it speaks client.authentication.k8s.io/v1beta1", ""),
+        (credential(token="t").replace("/v1", "/v1beta1"), "got client.authentication.k8s.io/v1beta1", ""),
     ],
 )
 def test_program_that_fails_is_told_with_its_own_words(tmp_path: Path, code: str, words: str, log: str) -> None:

@@ -111,7 +111,7 @@ def ask(plugin: Plugin, environ: Mapping[str, str]) -> Mapping[str, Any]:
     """Call the program that gives credentials, and return the `status` that it prints.
 
     Raises:
-        BadInput: there is no such program.
+        BadInput: the program does not exist.
         RemoteFailed: it failed, or printed something else; with its own last words.
     """
     told: dict[str, Any] = {"interactive": False, **({"cluster": dict(plugin.cluster)} if plugin.cluster else {})}
@@ -129,7 +129,7 @@ def ask(plugin: Plugin, environ: Mapping[str, str]) -> Mapping[str, Any]:
         )
     except OSError as error:
         raise BadInput(
-            f"The program `{plugin.command}`, which the kubeconfig names for credentials, cannot be run",
+            f"Cannot run the program `{plugin.command}`, which the kubeconfig names for credentials",
             why="It is not installed here" if isinstance(error, FileNotFoundError) else os.strerror(error.errno or 0),
             fix=plugin.hint or "Install it before this step, or use a kubeconfig with a service account's token",
         ) from error
@@ -146,16 +146,16 @@ def ask(plugin: Plugin, environ: Mapping[str, str]) -> Mapping[str, Any]:
             log="\n".join(words[-40:]),
         )
     try:
-        answer = json.loads(done.stdout)
-        status = answer["status"]
+        printed = json.loads(done.stdout)
+        status = printed["status"]
         if not status.get("token") and not (status.get("clientCertificateData") and status.get("clientKeyData")):
             raise ValueError("it has neither a token nor a certificate with its key")
-        if answer.get("apiVersion") != plugin.version:
-            raise ValueError(f"it speaks {answer.get('apiVersion')}, and the kubeconfig says {plugin.version}")
+        if printed.get("apiVersion") != plugin.version:
+            raise ValueError(f"expected {plugin.version}, as in the kubeconfig, got {printed.get('apiVersion')}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = "no JSON" if isinstance(error, json.JSONDecodeError) else str(error)
+        reason = "it is not JSON" if isinstance(error, json.JSONDecodeError) else str(error)
         raise RemoteFailed(
-            f"What the program `{plugin.command}` printed is no ExecCredential",
+            f"The output of the program `{plugin.command}` is not an ExecCredential",
             why=reason,
             log="\n".join(words[-40:]),
         ) from error

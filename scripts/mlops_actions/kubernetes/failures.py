@@ -89,7 +89,7 @@ def reported(server: str, asked: Asked, status: int, body: bytes) -> ClusterFail
 def _refusal(
     server: str, asked: Asked, status: int, reason: str, message: str, details: dict[str, Any]
 ) -> ClusterFailed | Refused:
-    if status == 500 and "typed patch object" in message:  # the API server's answer to a field of a wrong type
+    if status == 500 and "typed patch object" in message:  # the API server's response to a field of a wrong type
         return Refused(f"The cluster refused to {asked}", why=message)
     hook = re.search(r'admission webhook "([^"]+)" denied the request:? *(.*)', message, re.DOTALL)
     if hook:
@@ -145,7 +145,7 @@ def _not_found(server: str, asked: Asked, message: str, details: dict[str, Any])
         fix = "Correct `namespace`, or have it created"
         return Refused(f"The cluster has no namespace {asked.namespace}", fix=fix)
     if details.get("name"):
-        return ClusterFailed(f"There is no {details.get('kind') or asked.resource} {details['name']}", why=message)
+        return ClusterFailed(f"Not found: {details.get('kind') or asked.resource} {details['name']}", why=message)
     katib = asked.resource.endswith(".kubeflow.org")
     return ClusterFailed(
         f"The cluster {server} does not know {asked.resource.partition('/')[0]}",

@@ -236,7 +236,7 @@ def _in_cluster(namespace: str, environ: Mapping[str, str]) -> Settings:
     token = SERVICE_ACCOUNT / "token"
     if not host or not token.is_file():
         raise BadInput(
-            "No cluster is named",
+            "No cluster is given",
             why="`kubeconfig` and KUBECONFIG are empty, there is no ~/.kube/config, and this is not a pod",
             fix="Set `kubeconfig` to a secret with the output of `kubectl config view --raw --flatten --minify`",
         )

@@ -74,7 +74,7 @@ _REVIEW = Kind("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSu
 
 
 class Cluster:
-    """A cluster that answers. May be used by several threads.
+    """A cluster that responds. May be used by several threads.
 
     Every method raises `RemoteFailed` when the cluster fails, cannot be reached or denies a right, and `BadInput` when
     it finds fault with an object. A method's `namespace` is the cluster's own if it is "".
@@ -132,8 +132,8 @@ class Cluster:
     def create(self, kind: Kind, body: Object) -> Object | None:
         """Create an object; None if there is one of that name, be it one that is being deleted.
 
-        When an answer is lost the request is repeated, so None may also mean that this very call has created it: who
-        gets None looks at what is there. With `generateName` it is not repeated.
+        When a response is lost the request is repeated, so None may also mean that this very call has created it: who
+        gets None looks at what exists. With `generateName` it is not repeated.
         """
         name = _name(body)
         try:
@@ -228,8 +228,8 @@ class Cluster:
         if kind.namespaced:
             attributes["namespace"] = namespace or self.namespace
         body: Object = {"spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}}}
-        answer = self._changed("create", _REVIEW, "", "", body=_whole(_REVIEW, body))
-        return bool(answer["status"].get("allowed"))
+        review = self._changed("create", _REVIEW, "", "", body=_whole(_REVIEW, body))
+        return bool(review["status"].get("allowed"))
 
     def versions(self, kind: Kind) -> tuple[str, ...]:
         """In which versions the cluster knows a kind, the preferred one first; none if it does not."""
@@ -251,8 +251,8 @@ class Cluster:
         """A token of a service account for an audience, valid for so long (TokenRequest; 600 s at least)."""
         spec: Object = {"expirationSeconds": seconds, **({"audiences": [audience]} if audience else {})}
         body: Object = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
-        answer = self._changed("create", SERVICE_ACCOUNT, namespace, service_account, subresource="token", body=body)
-        return str(answer["status"]["token"])
+        made = self._changed("create", SERVICE_ACCOUNT, namespace, service_account, subresource="token", body=body)
+        return str(made["status"]["token"])
 
     def _target(
         self, verb: str, kind: Kind, namespace: str, name: str = "", subresource: str = ""
@@ -270,9 +270,9 @@ class Cluster:
         return self._transport.call(asked, _METHODS[verb], path, **options)
 
     def _changed(self, verb: str, kind: Kind, namespace: str, name: str, **options: Any) -> Object:
-        answer = self._call(verb, kind, namespace, name, **options)
-        assert answer is not None  # only a call with `absent` gives None
-        return answer
+        changed = self._call(verb, kind, namespace, name, **options)
+        assert changed is not None  # only a call with `absent` gives None
+        return changed
 
     def _log(self, pod: str, namespace: str) -> tuple[Asked, str]:
         return self._target("get", POD, namespace, pod, "log")

@@ -42,7 +42,7 @@ class Config:
 
 
 def read(kubeconfig: str, environ: Mapping[str, str]) -> Config | None:
-    """The kubeconfig that is meant; None if none is named and there is none where it would be.
+    """The kubeconfig that is meant; None if none is given and there is none in its usual places.
 
     Args:
         kubeconfig: its text, plain or as base64, or the path of a file; "" for the files that KUBECONFIG names, else

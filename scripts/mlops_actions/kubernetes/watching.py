@@ -67,14 +67,14 @@ def pages(ask: Callable[[Mapping[str, object]], Object]) -> Iterator[Page]:
     query: dict[str, object] = {"limit": _PAGE}
     while True:
         try:
-            answer = ask(query)
+            listed = ask(query)
         except ClusterFailed as error:
             if error.status != 410 or "continue" not in query:
                 raise
             query = {}
             continue
-        about = answer.get("metadata") or {}
-        yield Page(answer.get("items") or [], str(about.get("resourceVersion") or ""), "continue" not in query)
+        about = listed.get("metadata") or {}
+        yield Page(listed.get("items") or [], str(about.get("resourceVersion") or ""), "continue" not in query)
         if not about.get("continue"):
             return
         query["continue"] = about["continue"]

@@ -58,7 +58,7 @@ def _values(field: str, name: str, low: int, high: int, names: dict[str, int]) -
                 end = _number(last, names) if dash else high if step else begin
             width = int(step) if "/" in part else 1
         except ValueError:
-            raise ValueError(f"the {name} {part!r} is no number or range") from None
+            raise ValueError(f"the {name} {part!r} is not a number or range") from None
         if not low <= begin <= end <= high or width < 1:
             raise ValueError(f"the {name} {part!r} is not within {low}-{high}")
         found.update(range(begin, end + 1, width))

@@ -120,8 +120,8 @@ class SignIn:
         """The headers of the next request.
 
         Raises:
-            RemoteFailed: no credential can be had now.
-            BadInput: nor could one be had later.
+            RemoteFailed: cannot get a credential now.
+            BadInput: nor could it later.
         """
         with self._lock:
             if self._credential is None or self._spent(1.0):
