@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from ..engines import engines, with_engines
 from ..errors import RemoteFailed
 from ..inputs import GoldenInputs, ModelInputs, Outputs
 from ..runtime.action import Action
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from ..registry.registry import Registry
     from ..serving.engine import Golden, Request, Served, ServingEngine
 
+_ENGINES = "mlops_actions.serving.engines"
+
 
 class DeployModelInputs(ModelInputs, GoldenInputs):
     """What `deploy-model` takes."""
@@ -35,7 +38,7 @@ class DeployModelInputs(ModelInputs, GoldenInputs):
         description="The version's number, or an alias that names it. By default the one that was registered or"
         " promoted last in this run, else `champion`.",
     )
-    engine: Literal["local"] = Field("local", description="Where it is served: `local`, an MLServer on this machine.")
+    engine: str = "local"
     host: str = Field("127.0.0.1", description="The address to listen on.")
     port: int = Field(
         0, ge=0, le=65535, description="The port to listen on. By default one that stays the same for the model."
@@ -69,26 +72,21 @@ def run(inputs: DeployModelInputs, step: Step) -> Result[DeployModelOutputs]:
     from ..registry.promoting import name_of, to_deploy
     from ..registry.registry import Registry
 
+    engine: ServingEngine = engines(_ENGINES)[inputs.engine].make(inputs, step.workspace)
     records = step.records()
     name = name_of(records, inputs.model)
     if inputs.stop:
         with step.workspace.lock(f"serving {name}"):
-            return _stopped(name, _engine(inputs.engine, step).stop(name))
+            return _stopped(name, engine.stop(name))
     registry = Registry(step.workspace.store)
     manifest, why = to_deploy(registry, records, name, inputs.version)
     step.console.say(f"Version {manifest.version} of {name}: {why}")
     environment = _environment(inputs, manifest, step)
     with step.workspace.lock(f"serving {name}"):
         request = _request(inputs, step, registry, manifest, environment)
-        served = _engine(inputs.engine, step).deploy(request)
+        served = engine.deploy(request)
         curl = _curl(step, served, request.golden)
     return _result(manifest, served, curl, inputs)
-
-
-def _engine(name: str, step: Step) -> ServingEngine:
-    from ..serving.local import LocalServing
-
-    return {"local": LocalServing}[name](step.workspace.home, step.console.say)
 
 
 def _environment(inputs: DeployModelInputs, manifest: Manifest, step: Step) -> Environment:
@@ -207,8 +205,9 @@ def _result(manifest: Manifest, served: Served, curl: str, inputs: DeployModelIn
 ACTION = Action(
     "deploy-model",
     "data",
-    DeployModelInputs,
+    with_engines(DeployModelInputs, _ENGINES, "Where it is served."),
     DeployModelOutputs,
     run,
     icon="upload-cloud",
+    engines=_ENGINES,
 )

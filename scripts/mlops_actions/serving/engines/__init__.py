@@ -1,0 +1,1 @@
+"""The engines that serve models, a module each; see `mlops_actions.engines`."""
