@@ -13,14 +13,14 @@ class Context:
     Attributes:
         repository: `owner/name`.
         commit: the full hash; "" outside git.
-        branch: its short name; on a push of a tag, the tag's.
+        branch: its short name; on a push of a tag, the tag's; "HEAD" when no branch is checked out.
         tag: the tag that was pushed; "" for a branch.
         default_branch: of the repository; "" when it is not known.
         event: `push`, `pull_request`, `workflow_dispatch`, `schedule` …; "terminal" off GitHub.
         pull_request: its number, or None.
         actor: who caused the event; on a laptop, git's user.
         fork: whether the pull request comes from another repository.
-        run: name of the chain's run; on a laptop one for each consumer's folder.
+        run: name of the chain's run; "" on a laptop, where the folder's is found (`runtime.runs`).
         url: page of the run.
         on_runner: whether this is a step of a workflow.
         server: GitHub's web address.
@@ -49,8 +49,12 @@ class Context:
 
     @property
     def trusted(self) -> bool:
-        """Whether this may change what others use: on the default branch, or where no branch is known."""
-        return not self.pull and self.branch in ("", self.default_branch or self.branch)
+        """Whether this may change what others use: on the default branch, or where there are no branches.
+
+        Where the default branch is not known, as on a laptop without a remote, any branch may; a commit without one
+        may not.
+        """
+        return not self.pull and self.branch != "HEAD" and self.branch in ("", self.default_branch or self.branch)
 
     def source(self) -> dict[str, Any]:
         """What a record keeps of it."""

@@ -83,7 +83,7 @@ def make_plan(request: Request) -> Plan:
     pull = request.context.pull
     steps = {
         "validate-data": _when(request.data, "data is named", "no `data` is named for validate-data"),
-        "materialize-features": _features(request),
+        "materialize-features": _features(request, pull),
         "build-image": _image(request),
         "run-pipeline": _pipeline(request),
         "tune-hyperparams": _tune(request, pull),
@@ -105,13 +105,13 @@ def _when(found: object, yes: str, no: str) -> Step:
     return Step(bool(found), yes if found else no)
 
 
-def _features(request: Request) -> Step:
+def _features(request: Request, pull: bool) -> Step:
     section = request.sections.get("materialize-features", {})
     folder = section.get("repository", "features")
     there = (request.root / folder / "feature_store.yaml").is_file()
     return _when(
         "materialize-features" in request.sections or there,
-        f"a Feast repository is at {folder}",
+        f"a Feast repository is at {folder}" + (": a pull request plans it" if pull else ""),
         f"no Feast repository is at {folder}",
     )
 
@@ -191,4 +191,5 @@ def _deployments(request: Request) -> list[dict[str, str]]:
 
 def _run_name(context: Context) -> str:
     """Unique, so that two runs never share records, and sorted by time."""
-    return f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{context.run}-{secrets.token_hex(3)}"
+    parts = [f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}", context.run, secrets.token_hex(3)]
+    return "-".join(part for part in parts if part)

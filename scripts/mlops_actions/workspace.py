@@ -38,6 +38,8 @@ class Workspace:
         environ: this process's variables.
         console: told what takes time.
         store_url, store_options: of the store.
+        scope: beginning of the paths in the store that finished work is kept under: "" for the work of everybody,
+            `pulls/<number>/` for that of a pull request, which nothing else takes.
     """
 
     root: Path
@@ -47,6 +49,7 @@ class Workspace:
     console: Console
     store_url: str
     store_options: StoreOptions
+    scope: str = ""
 
     @cached_property
     def store(self) -> Store:

@@ -14,7 +14,7 @@ from mlops_actions.records import Record
 from mlops_actions.registry.card import model_card
 from mlops_actions.registry.manifest import Evidence, File, Lineage, Manifest, Pipeline, Source, identity, newest
 from mlops_actions.registry.policy import Policy, judge, read_policy
-from mlops_actions.registry.promoting import move_now, name_of, registered, to_deploy
+from mlops_actions.registry.promoting import move_now, name_of, registered, take_back, to_deploy
 from mlops_actions.registry.registering import Registration, register, same_as_recorded
 from mlops_actions.registry.registry import Registry, alias_path, manifest_path
 from mlops_actions.stores.store import Store, blob_path, tree_digest
@@ -151,7 +151,10 @@ def test_registering_keeps_lineage_and_evidence(registry: Registry, model: Path)
         record("materialize-features", outputs={"features-digest": "sha256:f", "views": [{"name": "w", "rows": 3}]}),
         record("build-image", outputs={"digest": "sha256:i"}),
         record("tune-hyperparams", outputs={"best-parameters": {"lr": 0.1}, "best-value": 0.9}),
-        trained(model, metrics={"auc": 0.8}, parameters={"seed": 7, "lr": 0.1}),
+        trained(
+            model, metrics={"auc": 0.8}, parameters={"seed": 7, "lr": 0.1},
+            **{"data-fingerprint": "sha256:d", "features-digest": "sha256:f"},
+        ),
         record("evaluate-model", {"model": digest}, outputs={"metrics": {"auc": 0.81, "f1": 0.5}}),
         record("test-model", {"model": digest}, details={"variant": "py3.12"}, verdict="rejected"),
         record("test-model", {"model": DIGEST}, details={"variant": "another model's"}),
@@ -167,6 +170,7 @@ def test_registering_keeps_lineage_and_evidence(registry: Registry, model: Path)
     assert lineage.tuning == {"best-parameters": {"lr": 0.1}, "best-value": 0.9}
     assert found.metrics == {"auc": 0.81, "f1": 0.5}
     assert [(e.action, e.variant, e.verdict) for e in found.evidence] == [
+        ("validate-data", "", "passed"),
         ("run-pipeline", "", "passed"),
         ("evaluate-model", "", "passed"),
         ("test-model", "py3.12", "rejected"),
@@ -355,3 +359,63 @@ def test_card_has_front_matter_that_yaml_reads_whatever_the_tags_say() -> None:
     assert "For **pilots**." in card and "with uncommitted changes" in card
     assert "| test-model (py3.12) | ❌ rejected | because |" in card
     assert "t\\|rain" in card
+
+
+def test_lineage_names_no_data_that_the_pipeline_was_not_run_with(registry: Registry, model: Path) -> None:
+    validated = record("validate-data", {"data": "sha256:d"}, outputs={"fingerprint": "sha256:d"})
+    done = register(registry, Registration("m", model, records=[validated, trained(model)]))
+    assert (done.manifest.lineage.data_fingerprint, done.manifest.lineage.features.digest) == ("", "")
+    assert [item.action for item in done.manifest.evidence] == ["run-pipeline"]
+
+
+def test_what_was_said_of_the_training_data_is_evidence_and_of_other_data_is_not(
+    registry: Registry, model: Path
+) -> None:
+    records = [
+        record("validate-data", {"data": "sha256:d"}, outputs={"fingerprint": "sha256:d"}, verdict="rejected"),
+        record("validate-data", {"data": "sha256:other"}, outputs={"fingerprint": "sha256:other"}),
+        trained(model, **{"data-fingerprint": "sha256:d"}),
+    ]
+    done = register(registry, Registration("m", model, records=records))
+    checks = [item for item in done.manifest.evidence if item.action == "validate-data"]
+    assert [item.verdict for item in checks] == ["rejected"]
+
+
+def _promoted(registry: Registry, made: Manifest, previous: int | None) -> Record:
+    moved = {"alias": "champion", "version": made.version, "previous-version": previous, "changed": True}
+    return record("promote-model", {"name": "m", "version": str(made.version)}, outputs=moved)
+
+
+def _version(registry: Registry, tmp_path: Path, text: str) -> Manifest:
+    file = tmp_path / f"{text}.bin"
+    file.write_text(text)
+    return register(registry, Registration("m", file)).manifest
+
+
+def test_an_alias_goes_back_to_what_serves_when_the_deployment_it_moved_for_fails(
+    registry: Registry, tmp_path: Path
+) -> None:
+    one, two = _version(registry, tmp_path, "one"), _version(registry, tmp_path, "two")
+    registry.move_alias(one, "champion", move_now(one, "me", "r1", ""))
+    registry.move_alias(two, "champion", move_now(two, "me", "r2", ""))
+    assert take_back(registry, [_promoted(registry, two, 1)], two, "me", "r2") == (
+        "The alias champion names version 1 again"
+    )
+    now = registry.alias("m", "champion")
+    assert now and now.version == 1 and now.history[0].reason == "the deployment of version 2 failed"
+
+
+def test_an_alias_that_was_moved_on_or_not_for_this_deployment_stays(registry: Registry, tmp_path: Path) -> None:
+    one, two, three = (_version(registry, tmp_path, text) for text in ("one", "two", "three"))
+    registry.move_alias(three, "champion", move_now(three, "other", "r3", ""))
+    assert take_back(registry, [_promoted(registry, two, 1)], two, "me", "r2") == ""
+    assert take_back(registry, [], three, "me", "r2") == ""
+    now = registry.alias("m", "champion")
+    assert now and now.version == three.version and one.version == 1
+
+
+def test_the_alias_of_a_first_version_that_cannot_be_deployed_names_nothing(registry: Registry, tmp_path: Path) -> None:
+    one = _version(registry, tmp_path, "one")
+    registry.move_alias(one, "champion", move_now(one, "me", "r1", ""))
+    assert "names no version" in take_back(registry, [_promoted(registry, one, None)], one, "me", "r1")
+    assert registry.alias("m", "champion") is None

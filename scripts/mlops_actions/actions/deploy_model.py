@@ -2,7 +2,8 @@
 
 The engine `local` is an MLServer on this machine, in the environment of the model's requirements. A new version is
 loaded beside the one that serves and asked the golden rows; only when it answers right does it take over, so a
-version that fails leaves the old one serving. `mlops deploy-model --stop` ends what serves the model.
+version that fails leaves the old one serving, and the alias that promote-model moved to it in this run goes back.
+`mlops deploy-model --stop` ends what serves the model.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from ..engines import engines, with_engines
-from ..errors import RemoteFailed
+from ..errors import MlopsError, RemoteFailed
 from ..inputs import GoldenInputs, ModelInputs, Outputs
 from ..runtime.action import Action
 from ..runtime.result import Result
@@ -81,12 +82,26 @@ def run(inputs: DeployModelInputs, step: Step) -> Result[DeployModelOutputs]:
     registry = Registry(step.workspace.store)
     manifest, why = to_deploy(registry, records, name, inputs.version)
     step.console.say(f"Version {manifest.version} of {name}: {why}")
-    environment = _environment(inputs, manifest, step)
-    with step.workspace.lock(f"serving {name}"):
-        request = _request(inputs, step, registry, manifest, environment)
-        served = engine.deploy(request)
-        curl = _curl(step, served, request.golden)
+    try:
+        environment = _environment(inputs, manifest, step)
+        with step.workspace.lock(f"serving {name}"):
+            request = _request(inputs, step, registry, manifest, environment)
+            served = engine.deploy(request)
+            curl = _curl(step, served, request.golden)
+    except MlopsError:
+        _take_back(registry, manifest, step)
+        raise
+    if not served.passed:
+        _take_back(registry, manifest, step)
     return _result(manifest, served, curl, inputs)
+
+
+def _take_back(registry: Registry, manifest: Manifest, step: Step) -> None:
+    """An alias names what serves: one that was moved for this deployment goes back."""
+    from ..registry.promoting import take_back
+
+    if done := take_back(registry, step.records(), manifest, step.context.actor, step.run):
+        step.console.warning(done)
 
 
 def _environment(inputs: DeployModelInputs, manifest: Manifest, step: Step) -> Environment:

@@ -10,7 +10,8 @@ A plan that takes away what is served online (a view or a feature that is remove
 refused without `allow-destructive`, before anything is changed. A view with a new feature or another source is written
 again from the beginning. An interval is recorded only after its rows are written; one of a view that applying leaves as
 it was is never lost. An end in the future is taken as now. A lock in the store lets one job at a time change a
-registry, on whatever machine; that of a killed job is free after half a minute.
+registry, on whatever machine; that of a killed job is free after half a minute. On a pull request the plan is all that
+is made, and `prepare` is not run, unless `environments.pull-request` in `mlops.yaml` names a `store` of its own.
 
 Parquet files go to a SQLite, Redis or Postgres online store by a way of our own that is many times faster than Feast's
 and leaves the same bytes; every other source, engine and store goes Feast's way. The log says which way each view took.
@@ -47,6 +48,8 @@ from ..values import Lines
 if TYPE_CHECKING:
     from ..features.results import Materialized
 
+Mode = Literal["incremental", "range", "plan-only"]
+
 
 class MaterializeFeaturesInputs(CodeInputs):
     """What `materialize-features` takes."""
@@ -62,7 +65,7 @@ class MaterializeFeaturesInputs(CodeInputs):
         " views read, such as `python features/build.py`. No shell is between.",
     )
     views: Lines = Field(default_factory=list, description="The feature views to materialize; by default all.")
-    mode: Literal["incremental", "range", "plan-only"] = Field(
+    mode: Mode = Field(
         "incremental",
         description="`incremental`: what came since the last time, or everything at the first. `range`: what lies"
         " between `start` and `end`. `plan-only`: say what applying would change, and change nothing.",
@@ -144,7 +147,8 @@ def run(inputs: MaterializeFeaturesInputs, step: Step) -> Result[MaterializeFeat
 
     workspace = step.workspace
     folder = find_repository(workspace.root, inputs.repository)
-    start, end = times(inputs.mode, inputs.start, inputs.end, step.console.notice)
+    mode = _mode(inputs, step)
+    start, end = times(mode, inputs.start, inputs.end, step.console.notice)
     max_age = length("max-age", inputs.max_age)
     chunk = length("chunk", inputs.chunk)
     environment = workspace.environment("features", inputs)
@@ -153,9 +157,9 @@ def run(inputs: MaterializeFeaturesInputs, step: Step) -> Result[MaterializeFeat
         folder=folder,
         python=environment.python,
         environ=workspace.child_environ(),
-        prepare=inputs.prepare,
+        prepare=inputs.prepare if mode == inputs.mode else "",
         views=tuple(inputs.views),
-        mode=inputs.mode,
+        mode=mode,
         start=start,
         end=end,
         chunk=chunk,
@@ -168,7 +172,7 @@ def run(inputs: MaterializeFeaturesInputs, step: Step) -> Result[MaterializeFeat
     )
     data = inputs.data_fingerprint or step.output_of("validate-data", "fingerprint")
     key = step.key(data=data, environment=environment.name, store=workspace.store_url, **key_parts(request))
-    reusable = bool(data) and inputs.mode != "plan-only"
+    reusable = bool(data) and mode != "plan-only"
     holder = step.context.url or f"a run of {workspace.root}"
     waiting = f"Waiting for {{}}, which works on the features in {workspace.store_url}"
     with lease(
@@ -180,10 +184,23 @@ def run(inputs: MaterializeFeaturesInputs, step: Step) -> Result[MaterializeFeat
         result = step.once(
             key if reusable else "",
             MaterializeFeaturesOutputs,
-            lambda: _result(inputs, materialize(request, step.console, workspace.store, held), step),
+            lambda: _result(mode, materialize(request, step.console, workspace.store, held), step),
             gone=lambda found: _gone(found, step),
         )
     return _judged(result, max_age)
+
+
+def _mode(inputs: MaterializeFeaturesInputs, step: Step) -> Mode:
+    """What is asked for; on a pull request only the plan, unless its environment has a store of its own."""
+    section = (step.project.values.get("environments") or {}).get(inputs.environment) or {}
+    own = section.get("store") or (section.get("materialize-features") or {}).get("store")
+    if not step.context.pull or own or inputs.mode == "plan-only":
+        return inputs.mode
+    step.console.notice(
+        "A pull request changes no shared features: they are planned, not applied. To build them too, give"
+        " `environments.pull-request` in mlops.yaml a `store` of its own"
+    )
+    return "plan-only"
 
 
 def _gone(found: Result[MaterializeFeaturesOutputs], step: Step) -> str:
@@ -204,7 +221,7 @@ def _registry_state(uri: str, step: Step) -> str:
     return hashlib.sha256(step.workspace.store.get(uri[len(prefix) :])).hexdigest()
 
 
-def _result(inputs: MaterializeFeaturesInputs, done: Materialized, step: Step) -> Result[MaterializeFeaturesOutputs]:
+def _result(mode: Mode, done: Materialized, step: Step) -> Result[MaterializeFeaturesOutputs]:
     outputs = MaterializeFeaturesOutputs(
         views=[{"name": view.name, "rows": view.rows, "watermark": view.watermark} for view in done.views],
         features_digest=done.digest,
@@ -213,9 +230,9 @@ def _result(inputs: MaterializeFeaturesInputs, done: Materialized, step: Step) -
         plan=done.plan.model_dump(),
     )
     state = _registry_state(done.registry, step)
-    details = {**done.model_dump(mode="json"), "mode": inputs.mode, "registry_state": state}
+    details = {**done.model_dump(mode="json"), "mode": mode, "registry_state": state}
     passed = not done.differing and not done.refused
-    return Result(outputs, details, passed=passed, reason=done.headline(inputs.mode))
+    return Result(outputs, details, passed=passed, reason=done.headline(mode))
 
 
 def _judged(

@@ -34,7 +34,7 @@ class PromoteModelInputs(ModelInputs):
     requires: Lines = Field(
         default_factory=lambda: ["evaluate-model", "test-model"],
         description="Actions whose last record for these very bytes must be `passed`, in every environment where they"
-        " ran. One that never ran counts as failed.",
+        " ran. One that never ran counts as failed. By default also validate-data, if it looked at the training data.",
     )
     policy: Path | None = Field(
         None,
@@ -57,13 +57,20 @@ def run(inputs: PromoteModelInputs, step: Step) -> Result[PromoteModelOutputs]:
     """Judge the version, and move the alias."""
     from ..registry.policy import Policy, judge, read_policy
     from ..registry.promoting import move_now, name_of, registered
+    from ..registry.registering import evidence_of
     from ..registry.registry import Registry
 
     registry, records = Registry(step.workspace.store), step.records()
     name = name_of(records, inputs.model)
     manifest = registered(registry, records, name, inputs.version)
     policy = read_policy(step.workspace.path(inputs.policy)) if inputs.policy else Policy()
-    answers = judge(policy, inputs.requires, manifest, registry.evidence(manifest))
+    found = evidence_of(registry, records, manifest.digest, manifest.lineage.data_fingerprint)
+    registry.add_evidence(manifest, found)  # checks that were made after the registration
+    evidence = registry.evidence(manifest)
+    requires = list(inputs.requires)
+    if "requires" not in inputs.model_fields_set and any(item.action == "validate-data" for item in evidence):
+        requires.append("validate-data")
+    answers = judge(policy, requires, manifest, evidence)
     missing = [answer for answer in answers if not answer.met]
     rows = [(answer.requirement, "yes" if answer.met else "NO", answer.found) for answer in answers]
     if rows:

@@ -91,6 +91,11 @@ def run(inputs: RegisterModelInputs, step: Step) -> Result[RegisterModelOutputs]
         predictions = inputs.predictions_uri or _given(own, "predictions-uri")
         golden = inputs.golden_uri or _given(own, "golden-uri")
         registry = Registry(step.workspace.store)
+        dirty = is_dirty(step.workspace.root)
+        if not step.context.commit:
+            step.console.warning("There is no commit: the version cannot be traced back to its code")
+        elif dirty:
+            step.console.warning("There are uncommitted changes: the version is not the code of the commit alone")
         done = register(
             registry,
             Registration(
@@ -101,7 +106,7 @@ def run(inputs: RegisterModelInputs, step: Step) -> Result[RegisterModelOutputs]
                 records=records,
                 source=step.context.source(),
                 run=step.run,
-                dirty=is_dirty(step.workspace.root),
+                dirty=dirty,
                 description=_text(step.workspace.path(inputs.description)) if inputs.description else "",
                 tags=inputs.tags,
             ),

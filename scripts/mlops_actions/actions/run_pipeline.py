@@ -138,7 +138,12 @@ class RunPipelineOutputs(Outputs):
     pipeline: str = Field("", description="The pipeline's name.")
     pipeline_digest: str = Field("", description="Digest of the compiled pipeline.")
     pipeline_key: str = Field("", description="Hash of all that decided the run's result.")
-    data_fingerprint: str = Field("", description="Fingerprint of the data that the run used.")
+    data_fingerprint: str = Field(
+        "", description="Fingerprint of the data that the run used; empty when it is not known."
+    )
+    features_digest: str = Field(
+        "", description="Digest of the features that the run used; empty when it is not known."
+    )
     run_url: str = Field("", description="The run in KFP's own pages.")
     downloaded: list[str] = Field(default_factory=list, description="The files and folders that were downloaded.")
     schedules: list[dict[str, Any]] = Field(
@@ -280,6 +285,7 @@ def _result(request: RunRequest, result: RunResult, step: Step) -> Result[RunPip
         pipeline_key=request.key,
         run_url=result.url,
         data_fingerprint=request.inputs["data-fingerprint"],
+        features_digest=request.inputs["features-digest"],
     )
     return Result(
         outputs,

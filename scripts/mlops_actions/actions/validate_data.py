@@ -174,6 +174,7 @@ def _validate(
     # polars and pandera take a second to import: not before it is known that they are needed
     from ..data import validate
     from ..data.contract import Contract, read_contract
+    from ..data.sources import state
 
     if version:
         from ..monitoring.reference import training_data
@@ -193,7 +194,7 @@ def _validate(
     found = validate.validate(request, step.console.say)
     pictures = _pictures(found, step, key)
     _say(found, step)
-    return _result(found, inputs, pictures)
+    return _result(found, inputs, pictures, state(step.workspace, inputs.data))
 
 
 def _pictures(found: Validation, step: Step, key: str) -> list[dict[str, str]]:
@@ -232,7 +233,7 @@ def _say(found: Validation, step: Step) -> None:
 
 
 def _result(
-    found: Validation, inputs: ValidateDataInputs, pictures: list[dict[str, str]]
+    found: Validation, inputs: ValidateDataInputs, pictures: list[dict[str, str]], state: str
 ) -> Result[ValidateDataOutputs]:
     failed, total = len(found.failed), len(found.checks)
     drifted = found.drift.drifted if found.drift and inputs.drift_gate else []
@@ -250,6 +251,7 @@ def _result(
         reason = f"{found.rows:,} rows; no contract says what they must be"
     details: dict[str, Any] = {
         "files": found.files,
+        "state": state,
         "checks": [_row(check) for check in sorted(found.checks, key=lambda c: not c.failed)],
         "columns": found.columns,
         "pictures": pictures,

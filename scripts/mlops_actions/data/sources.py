@@ -69,6 +69,12 @@ def _remote(where: Workspace, pattern: str) -> list[Source]:
     if pattern.startswith("file://"):
         local = file_path(pattern.replace("?", "%3F"))  # here it is no query but a wildcard
         return _local(Path("/"), str(local).lstrip("/"))
+    store, entries = _entries(where, pattern)
+    return [Source(f"{pattern.split(':')[0]}:{entry.path}", _cached(where, store, entry)) for entry in entries]
+
+
+def _entries(where: Workspace, pattern: str) -> tuple[Store, list[Entry]]:
+    """The objects that a pattern names, and the store that they are in."""
     if pattern.startswith("store:"):
         store, path = where.store, pattern.removeprefix("store:").lstrip("/")
     else:
@@ -83,7 +89,7 @@ def _remote(where: Workspace, pattern: str) -> list[Source]:
         inside = entry.path.removeprefix(folder).split("/") if entry.path.startswith(folder) else None
         if fnmatch.fnmatchcase(entry.path, path) or (inside and not any(map(_is_note, inside))):
             chosen.append(entry)
-    return [Source(f"{pattern.split(':')[0]}:{entry.path}", _cached(where, store, entry)) for entry in chosen]
+    return store, chosen
 
 
 def _cached(where: Workspace, store: Store, entry: Entry) -> Path:
@@ -94,6 +100,23 @@ def _cached(where: Workspace, store: Store, entry: Entry) -> Path:
     ).hexdigest()
     target = where.cache / "objects" / name[:2] / f"{name}{Path(entry.path).suffix}"
     return target if target.exists() else store.get_file(entry.path, target)
+
+
+def state(workspace: Workspace, patterns: Sequence[str]) -> str:
+    """What changes when a file that the patterns name changes, comes or goes. Remote objects are not downloaded for it.
+
+    Raises:
+        BadInput: a pattern names nothing.
+        RemoteFailed: the store cannot be used.
+    """
+    lines = []
+    for pattern in patterns:
+        if _is_remote(pattern) and not pattern.startswith("file://"):
+            _, entries = _entries(workspace, pattern)
+            lines += [f"{pattern} {entry.path} {entry.version}" for entry in entries]
+        else:
+            lines += [f"{source.name} {file_digest(source.path)}" for source in find(workspace, [pattern])]
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
 def digests(sources: Sequence[Source]) -> list[str]:

@@ -5,7 +5,6 @@ Variables: https://docs.github.com/actions/reference/variables-reference
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import subprocess
@@ -75,5 +74,6 @@ def _from_git(folder: Path) -> Context:
         return done.stdout.strip() if done.returncode == 0 else ""
 
     commit = git("rev-parse", "--verify", "--quiet", "HEAD")
-    run = f"local-{folder.resolve().name}-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:6]}"
-    return Context(run=run, commit=commit, branch=git("branch", "--show-current"), actor=git("config", "user.name"))
+    branch = git("branch", "--show-current") or ("HEAD" if commit else "")
+    default = git("symbolic-ref", "--short", "--quiet", "refs/remotes/origin/HEAD").removeprefix("origin/")
+    return Context(run="", commit=commit, branch=branch, default_branch=default, actor=git("config", "user.name"))

@@ -51,18 +51,25 @@ class FinishedTasks:
         root: the consumer's folder.
         reuse: whether they may be taken; they are written in any case.
         say: told why one is not taken.
+        scope: beginning of the paths that are written, which are looked at before those of everybody.
     """
 
-    def __init__(self, store: Store, root: Path, *, reuse: bool, say: Callable[[str], None] | None = None) -> None:
-        self._store, self._root, self._reuse, self._say = store, root, reuse, say
+    def __init__(
+        self, store: Store, root: Path, *, reuse: bool, say: Callable[[str], None] | None = None, scope: str = ""
+    ) -> None:
+        self._store, self._root, self._reuse, self._say, self._scope = store, root, reuse, say, scope
 
     def find(self, key: str) -> KeptTask | None:
         """The finished task with this key, if what it read is as it was, and all that it made is still there."""
         if not self._reuse:
             return None
-        try:
-            kept = KeptTask.model_validate(self._store.get_json(_path(key)))
-        except (FileNotFoundError, ValidationError, ValueError):
+        for path in dict.fromkeys((self._scope + _path(key), _path(key))):
+            try:
+                kept = KeptTask.model_validate(self._store.get_json(path))
+                break
+            except (FileNotFoundError, ValidationError, ValueError):
+                continue
+        else:
             return None
         if name := changed(kept.files, self._root):
             if self._say:
@@ -77,7 +84,7 @@ class FinishedTasks:
         Artifacts are at `artifacts/<run>/<task>/<name>`, the log beside them as `log.txt`. In what is written down,
         `kept` of the event, the run's folder has been taken out.
         """
-        folder = f"artifacts/{run}/{task}"
+        folder = f"{self._scope}artifacts/{run}/{task}"
         portable = event.get("kept", event)
         kept = KeptTask(
             task=task,
@@ -93,7 +100,7 @@ class FinishedTasks:
         if log.is_file():
             self._store.put_log(log, f"{folder}/log.txt")
         if key:
-            self._store.put_json(_path(key), kept.model_dump(mode="json"))
+            self._store.put_json(self._scope + _path(key), kept.model_dump(mode="json"))
         return kept
 
     def _artifact(

@@ -43,6 +43,37 @@ def registered(registry: Registry, records: Sequence[Record], name: str, wanted:
     raise BadInput("No version is named", fix="Give `version`, or run register-model first in this run")
 
 
+def take_back(registry: Registry, records: Sequence[Record], manifest: Manifest, by: str, run: str) -> str:
+    """Let the alias that promote-model moved to a version in this run name again what it named before.
+
+    An alias that names another version by now, or that was not moved in this run, stays as it is.
+
+    Args:
+        registry: has the alias.
+        records: of this run of the chain.
+        manifest: the version whose deployment failed.
+        by, run: who and what takes it back, for the alias's history.
+
+    Returns: what was done, as a sentence; "" for nothing.
+    """
+    about = {"name": manifest.name, "version": str(manifest.version)}
+    for record in reversed(records):
+        if record.action != "promote-model" or not about.items() <= record.subject.items():
+            continue
+        alias, previous = str(record.outputs.get("alias") or ""), record.outputs.get("previous-version")
+        now = registry.alias(manifest.name, alias) if alias else None
+        if not record.outputs.get("changed") or now is None or now.version != manifest.version:
+            return ""
+        if not isinstance(previous, int):
+            registry.drop_alias(manifest.name, alias)
+            return f"The alias {alias} names no version again"
+        earlier = registry.manifest(manifest.name, previous)
+        why = f"the deployment of version {manifest.version} failed"
+        registry.move_alias(earlier, alias, move_now(earlier, by, run, why))
+        return f"The alias {alias} names version {previous} again"
+    return ""
+
+
 def to_deploy(registry: Registry, records: Sequence[Record], name: str, wanted: str) -> tuple[Manifest, str]:
     """The version to deploy, and why it is that one.
 

@@ -70,11 +70,8 @@ def register(registry: Registry, asked: Registration) -> Registered:
     digest = tree_digest(asked.model)
     trained = _trained(asked, digest)
     pipeline = _pipeline(trained)
-    evidence = [
-        _evidence(registry, record)
-        for record in asked.records
-        if record.subject.get("model") == digest and record.action not in NOT_EVIDENCE
-    ]
+    lineage = _lineage(registry, asked, trained, pipeline)
+    evidence = evidence_of(registry, asked.records, digest, lineage.data_fingerprint)
     draft = Manifest(
         name=asked.name,
         version=1,
@@ -82,7 +79,7 @@ def register(registry: Registry, asked: Registration) -> Registered:
         digest=digest,
         identity=identity(digest, pipeline),
         files=_files(registry, asked.model),
-        lineage=_lineage(registry, asked, trained, pipeline),
+        lineage=lineage,
         metrics=_metrics(asked.records, digest),
         evidence=evidence,
         predictions=registry.put_file(asked.predictions, asked.predictions.name) if asked.predictions else None,
@@ -94,9 +91,29 @@ def register(registry: Registry, asked: Registration) -> Registered:
     return Registered(manifest, created, 0 if created else registry.add_evidence(manifest, evidence))
 
 
+def evidence_of(registry: Registry, records: Sequence[Record], digest: str, fingerprint: str) -> list[Evidence]:
+    """The checks among the records that were made of a model's very bytes, or of the data that it was trained on.
+
+    Args:
+        registry: keeps the records.
+        records: of a run of the chain.
+        digest: of the model.
+        fingerprint: of its training data; "" when that is not known.
+    """
+    return [
+        _evidence(registry, record)
+        for record in records
+        if record.action not in NOT_EVIDENCE
+        and (
+            record.subject.get("model") == digest
+            or (fingerprint and record.action == "validate-data" and record.subject.get("data") == fingerprint)
+        )
+    ]
+
+
 def is_dirty(folder: Path) -> bool | None:
-    """Whether tracked files of the folder's repository differ from the commit; None outside git."""
-    command = ["git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no"]
+    """Whether files of the folder's repository differ from the commit, or are not in it; None outside git."""
+    command = ["git", "-C", str(folder), "status", "--porcelain", "--", "."]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:
@@ -165,7 +182,6 @@ def _lineage(registry: Registry, asked: Registration, trained: Record | None, pi
         return Lineage(source=here)
     parameters = trained.outputs.get("parameters") or {}
     seeds = [parameters[name] for name in _SEEDS if isinstance(parameters.get(name), int)]
-    data = _outputs(asked.records, "validate-data")
     features = _outputs(asked.records, "materialize-features")
     image = _outputs(asked.records, "build-image")
     tuned = _outputs(asked.records, "tune-hyperparams")
@@ -175,8 +191,8 @@ def _lineage(registry: Registry, asked: Registration, trained: Record | None, pi
         pipeline=pipeline,
         parameters=parameters,
         seed=seeds[0] if seeds else None,
-        data_fingerprint=trained.outputs.get("data-fingerprint") or data.get("fingerprint") or "",
-        features=Features(digest=features.get("features-digest") or "", views=features.get("views") or []),
+        data_fingerprint=trained.outputs.get("data-fingerprint") or "",
+        features=_features(trained.outputs.get("features-digest") or "", features),
         image=image.get("digest") or "",
         environment=Environment(
             name=str(trained.details.get("environment") or ""),
@@ -189,6 +205,11 @@ def _lineage(registry: Registry, asked: Registration, trained: Record | None, pi
             if tuned.get(name) not in (None, "")
         },
     )
+
+
+def _features(digest: str, found: Mapping[str, Any]) -> Features:
+    """The features that the pipeline was run with, with their views where this run of the chain made them."""
+    return Features(digest=digest, views=(found.get("views") or []) if found.get("features-digest") == digest else [])
 
 
 def _metrics(records: Sequence[Record], digest: str) -> dict[str, float]:

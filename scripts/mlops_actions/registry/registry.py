@@ -141,6 +141,10 @@ class Registry:
             fix="See who does (its file has the history), then run this again",
         )
 
+    def drop_alias(self, name: str, alias: str) -> None:
+        """Let an alias name nothing."""
+        self.store.delete(alias_path(name, alias))
+
     def fetch(self, manifest: Manifest, folder: Path) -> Path:
         """Download a version's files, and check their digests. Files that are there already are kept.
 

@@ -6,6 +6,7 @@ import signal
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from time import monotonic
@@ -21,8 +22,10 @@ from ..records import Record, Verdict
 from ..workspace import Workspace
 from . import config
 from .action import Action
+from .chain import NAMES
 from .record import as_json, problem_of, public_inputs, record_of
 from .result import Result
+from .runs import run_of_folder
 from .step import Step, work_path
 
 _VERDICTS: dict[int, Verdict] = {0: "passed", 1: "rejected", 2: "bad-input", 3: "failed", 130: "cancelled"}
@@ -117,8 +120,11 @@ def prepare(
         console=console,
         store_url=inputs.store or (home / "store").as_uri(),
         store_options=config.store_options(inputs, environ),
+        scope=f"pulls/{context.pull_request}/" if context.pull else "",
     )
     step = Step(action.name, console, context, workspace, inputs.run or context.run, project, inputs.reuse)
+    if not step.run and action.name in NAMES:
+        step = replace(step, run=run_of_folder(step))
     return step, inputs
 
 
@@ -131,7 +137,9 @@ def _keep(record: Record, step: Step | None) -> MlopsError | None:
     try:
         step.workspace.store.put_json(f"runs/{record.run}/{name}.json", record.model_dump(mode="json"))
         if record.key and record.verdict == "passed" and not record.reused:
-            step.workspace.store.put_json(work_path(record.action, record.key), record.model_dump(mode="json"))
+            step.workspace.store.put_json(
+                step.workspace.scope + work_path(record.action, record.key), record.model_dump(mode="json")
+            )
     except MlopsError as error:
         return error
     return None

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from ..console import Console
 from ..context import Context
+from ..errors import BadInput
 from ..inputs import LineageInputs, Outputs
 from ..project import Project
 from ..records import Record
@@ -79,7 +80,7 @@ class Step:
                 # Now, while the lock is held, for whoever waits for it; `execute` writes the whole record at the end.
                 record = record_of(self.action, datetime.now(timezone.utc), 0.0, result)
                 text = self.console.hide(record.model_dump_json())
-                self.workspace.store.put(work_path(self.action, key), text.encode())
+                self.workspace.store.put(self.workspace.scope + work_path(self.action, key), text.encode())
             return result
 
     def records(self) -> list[Record]:
@@ -103,11 +104,27 @@ class Step:
         return (record.outputs.get(output) if record else None) or ""
 
     def lineage(self, inputs: LineageInputs) -> dict[str, str]:
-        """The data's fingerprint and the features' digest by their inputs: given, else found in this run, else ""."""
+        """The data's fingerprint and the features' digest by their inputs: given, else found in this run, else "".
+
+        A fingerprint that was found is of no use when the data has changed since.
+        """
         return {
-            "data-fingerprint": inputs.data_fingerprint or self.output_of("validate-data", "fingerprint"),
+            "data-fingerprint": inputs.data_fingerprint or self._fingerprint(),
             "features-digest": inputs.features_digest or self.output_of("materialize-features", "features-digest"),
         }
+
+    def _fingerprint(self) -> str:
+        """What validate-data said of the data in this run, if the data still is what it looked at."""
+        record = self.previous("validate-data")
+        if record is None or not record.outputs.get("fingerprint"):
+            return ""
+        if not holds(record, self.workspace):
+            self.console.warning(
+                "The data has changed since validate-data looked at it: the lineage will not name it."
+                " Run validate-data again"
+            )
+            return ""
+        return str(record.outputs["fingerprint"])
 
     def built_image(self) -> str:
         """The image that build-image pushed in this run of the chain, with its digest; "" when there is none."""
@@ -119,10 +136,14 @@ class Step:
         if not self.reuse:
             return None
         store = self.workspace.store
-        try:
-            record = Record.model_validate(store.get_json(work_path(self.action, key)))
-            made = outputs.model_validate(record.outputs)
-        except (FileNotFoundError, ValidationError, ValueError):
+        for path in dict.fromkeys((self.workspace.scope + work_path(self.action, key), work_path(self.action, key))):
+            try:
+                record = Record.model_validate(store.get_json(path))
+                made = outputs.model_validate(record.outputs)
+                break
+            except (FileNotFoundError, ValidationError, ValueError):
+                continue
+        else:
             return None
         origin = f"{f'run {record.run} at ' if record.run else ''}{record.started[:19]}Z"
         result = Result(made, record.details, True, record.reason, record.subject, key, reused=True, origin=origin)
@@ -138,6 +159,19 @@ class Step:
     def _exists(self, path: str) -> bool:
         store = self.workspace.store
         return store.exists(path) or any(True for _ in store.list(path + "/"))
+
+
+def holds(record: Record, workspace: Workspace) -> bool:
+    """Whether what a record speaks of is as it was: the data of validate-data; of others nothing can be told."""
+    from ..data.sources import state
+
+    known, patterns = record.details.get("state"), record.inputs.get("data")
+    if record.action != "validate-data" or not known or not patterns:
+        return True
+    try:
+        return bool(state(workspace, patterns) == known)
+    except (BadInput, OSError):
+        return False
 
 
 def work_path(action: str, key: str) -> str:

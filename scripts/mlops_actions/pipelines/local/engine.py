@@ -114,7 +114,11 @@ class _Run:
         self._workspace, self._environ = site.workspace, environ
         self._request, self._progress, self._folder = request, progress, folder
         self._finished = FinishedTasks(
-            site.workspace.store, site.workspace.root, reuse=request.reuse, say=progress.note
+            site.workspace.store,
+            site.workspace.root,
+            reuse=request.reuse,
+            say=progress.note,
+            scope=site.workspace.scope,
         )
         self._uploads = Background()
         self._began = time.monotonic()

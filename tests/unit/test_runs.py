@@ -1,0 +1,131 @@
+"""The runs of the chain in a terminal, what a pull request may change, and data that changes between two actions."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlops_actions.context import Context
+from mlops_actions.data.sources import state
+from mlops_actions.github.context import read_context
+from mlops_actions.inputs import LineageInputs, Outputs
+from mlops_actions.project import Project
+from mlops_actions.records import Record
+from mlops_actions.runtime.result import Result
+from mlops_actions.runtime.runs import run_of_folder
+from mlops_actions.runtime.step import Step
+from workspaces import Remembering, workspace
+
+
+def step(folder: Path, action: str, context: Context | None = None, run: str = "") -> Step:
+    work = workspace(folder, folder / "home")
+    context = context or Context()
+    scope = f"pulls/{context.pull_request}/" if context.pull else ""
+    return Step(action, work.console, context, replace(work, scope=scope), run, Project(), True)
+
+
+def keep(one: Step, run: str, **about: Any) -> None:
+    record = Record(action=one.action, run=run, started="2026-01-01T00:00:00+00:00", seconds=1.0, **about)
+    one.workspace.store.put_json(f"runs/{run}/{one.action}.json", record.model_dump(mode="json"))
+
+
+def test_actions_of_a_folder_belong_to_one_run_until_one_is_run_again(tmp_path: Path) -> None:
+    first = run_of_folder(step(tmp_path, "run-pipeline"))
+    keep(step(tmp_path, "run-pipeline"), first)
+    assert run_of_folder(step(tmp_path, "evaluate-model")) == first
+    keep(step(tmp_path, "evaluate-model"), first)
+    second = run_of_folder(step(tmp_path, "run-pipeline"))
+    assert second != first
+    kept = {entry.path for entry in step(tmp_path, "report").workspace.store.list(f"runs/{second}/")}
+    assert kept == set(), "neither the old result nor what came after it"
+
+
+def test_a_new_run_knows_what_came_before_the_action_that_began_it(tmp_path: Path) -> None:
+    run = run_of_folder(step(tmp_path, "build-image"))
+    for action in ("build-image", "run-pipeline"):
+        keep(step(tmp_path, action), run)
+    again = run_of_folder(step(tmp_path, "run-pipeline"))
+    assert [r.action for r in replace(step(tmp_path, "report"), run=again).records()] == ["build-image"]
+
+
+@pytest.mark.parametrize("action", ["test-model", "register-model", "promote-model", "deploy-model", "report"])
+def test_what_is_run_once_an_environment_begins_no_run(tmp_path: Path, action: str) -> None:
+    run = run_of_folder(step(tmp_path, action))
+    keep(step(tmp_path, action), run)
+    assert run_of_folder(step(tmp_path, action)) == run
+
+
+def test_an_old_no_about_data_that_has_changed_is_not_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    before = step(tmp_path, "validate-data")
+    run = run_of_folder(before)
+    looked = {"inputs": {"data": ["a.csv"]}, "details": {"state": state(before.workspace, ["a.csv"])}}
+    keep(before, run, verdict="rejected", **looked)
+    keep(step(tmp_path, "run-pipeline"), run)
+    same = run_of_folder(step(tmp_path, "run-pipeline"))
+    assert [r.action for r in replace(before, run=same).records()] == ["validate-data"]
+    keep(step(tmp_path, "run-pipeline"), same)
+    (tmp_path / "a.csv").write_text("x\n2\n")
+    changed = run_of_folder(step(tmp_path, "run-pipeline"))
+    assert replace(before, run=changed).records() == []
+
+
+def test_lineage_names_the_data_only_while_it_is_what_was_validated(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    one = step(tmp_path, "validate-data", run="r1")
+    looked = {"inputs": {"data": ["a.csv"]}, "details": {"state": state(one.workspace, ["a.csv"])}}
+    keep(one, "r1", outputs={"fingerprint": "sha256:a"}, **looked)
+    train = step(tmp_path, "run-pipeline", run="r1")
+    assert train.lineage(LineageInputs())["data-fingerprint"] == "sha256:a"
+    (tmp_path / "a.csv").write_text("x\n2\n")
+    assert train.lineage(LineageInputs())["data-fingerprint"] == ""
+    assert isinstance(train.console, Remembering) and "has changed" in train.console.warnings[0]
+
+
+def test_work_of_a_pull_request_is_taken_by_nobody_else(tmp_path: Path) -> None:
+    pull = Context(event="pull_request", pull_request=7, branch="x", default_branch="main")
+    made: list[str] = []
+
+    def once(context: Context | None) -> Result[Outputs]:
+        one = step(tmp_path, "run-pipeline", context)
+        return one.once("k", Outputs, lambda: Result(Outputs(), reason=str(made.append("done"))))
+
+    assert not once(pull).reused and once(pull).reused
+    assert not once(replace(pull, pull_request=8)).reused
+    assert not once(None).reused, "the default branch does its own work"
+    assert once(replace(pull, pull_request=9)).reused, "and a pull request takes what the default branch has done"
+    assert len(made) == 3
+
+
+@pytest.mark.parametrize(
+    ("context", "trusted"),
+    [
+        (Context(), True),
+        (Context(branch="main", default_branch="main", event="push"), True),
+        (Context(branch="topic", default_branch="main", event="push"), False),
+        (Context(branch="main", default_branch="main", event="pull_request", pull_request=1), False),
+        (Context(branch="main", default_branch="main", event="pull_request_target", pull_request=1), False),
+        (Context(branch="topic"), True),
+        (Context(branch="HEAD"), False),
+        (Context(branch="HEAD", default_branch="main"), False),
+    ],
+)
+def test_who_may_change_what_others_use(context: Context, trusted: bool) -> None:
+    assert context.trusted is trusted
+
+
+def test_a_commit_without_a_branch_is_not_the_default_branch(tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init", "-b", "main")
+    git("commit", "--allow-empty", "-m", "one")
+    assert read_context({}, tmp_path).trusted
+    git("checkout", "--detach")
+    assert read_context({}, tmp_path).branch == "HEAD"
+    assert not read_context({}, tmp_path).trusted
