@@ -39,7 +39,7 @@ class Inputs(BaseModel):
     run: str = Field(
         "",
         description="Name of the run of the chain that this is a part of. Actions of one run find each other's results"
-        " in the store. By default the GitHub run; in a terminal the folder's last one, or a new one when an action of it"
+        " in the store. By default the GitHub run; in a terminal the folder's last one, a new one when an action of it"
         " is run again.",
     )
     reuse: bool = Field(True, description="Take the result of the same work when it was done before.")

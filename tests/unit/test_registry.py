@@ -175,7 +175,7 @@ def test_registering_keeps_lineage_and_evidence(registry: Registry, model: Path)
         ("evaluate-model", "", "passed"),
         ("test-model", "py3.12", "rejected"),
     ]
-    kept = Record.model_validate(registry.store.get_json(blob_path(found.evidence[2].record)))
+    kept = Record.model_validate(registry.store.get_json(blob_path(found.evidence[3].record)))
     assert kept == records[6]
 
 
