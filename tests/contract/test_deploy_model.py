@@ -19,10 +19,12 @@ import pytest
 from conftest import MLOPS
 from mlops_actions import environments
 from mlops_actions.environments import EnvironmentFailed
+from mlops_actions.processes.identity import Identity
 from mlops_actions.registry.registering import Registration, register
 from mlops_actions.registry.registry import Registry
-from mlops_actions.serving.process import Process, running, wait_until
+from mlops_actions.serving.process import running
 from mlops_actions.store import Store
+from mlops_actions.waiting import wait_until
 from servers import free_port
 
 pytestmark = pytest.mark.skipif(
@@ -76,7 +78,7 @@ class World:
             start_new_session=True,
         )  # fmt: skip
 
-    def process(self, part: str = "stable") -> Process | None:
+    def process(self, part: str = "stable") -> Identity | None:
         return running(self.folder / "home" / "serving" / "flights" / part)
 
 

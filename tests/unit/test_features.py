@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -14,7 +13,6 @@ from typing import Any
 import pytest
 
 from mlops_actions.errors import BadInput
-from mlops_actions.features import process
 from mlops_actions.features.materialize import Request, find_repository, key_parts, lock_path, materialize
 from mlops_actions.features.progress import Progress
 from mlops_actions.features.results import Materialized, Plan, View
@@ -62,7 +60,7 @@ def request_(tmp_path: Path) -> Request:
         allow_destructive=False,
         parallel=2,
         sample=20,
-        patience=timedelta(minutes=1),
+        store_timeout=timedelta(minutes=1),
         scratch=tmp_path / "scratch",
     )
 
@@ -146,54 +144,6 @@ def test_a_failing_prepare_is_placed_in_the_consumers_file(request_: Request) ->
 def test_a_prepare_that_is_no_program_is_bad_input(request_: Request) -> None:
     with pytest.raises(BadInput, match="`prepare` cannot be started: no-such-program"):
         materialize(replace(request_, prepare="no-such-program --now"), Quiet())
-
-
-def test_lines_of_a_process_come_as_they_are_printed(tmp_path: Path) -> None:
-    code = "import sys; print('one', flush=True); sys.stdin.read(); print('two')"
-    command = [sys.executable, "-c", code]
-    with process.lines_of(command, tmp_path, os.environ, tmp_path / "log", b"given") as lines:
-        assert list(lines) == ["one", "two"]
-
-
-def test_exit_code_of_a_process_is_raised(tmp_path: Path) -> None:
-    code = "import sys; print('no', file=sys.stderr); sys.exit(7)"
-    command = [sys.executable, "-c", code]
-    with (
-        pytest.raises(subprocess.CalledProcessError) as raised,
-        process.lines_of(command, tmp_path, os.environ, tmp_path / "log") as lines,
-    ):
-        list(lines)
-    assert raised.value.returncode == 7
-    assert (tmp_path / "log").read_text().strip() == "no"
-
-
-@pytest.mark.skipif(os.name == "nt", reason="process groups are POSIX's")
-def test_leaving_early_ends_the_process_and_what_it_started(tmp_path: Path) -> None:
-    code = (
-        "import subprocess, sys, time\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
-        "print(child.pid, flush=True)\n"
-        "time.sleep(60)"
-    )
-    command = [sys.executable, "-c", code]
-    with process.lines_of(command, tmp_path, os.environ, tmp_path / "log") as lines:
-        grandchild = int(next(lines))
-    assert _gone(grandchild)
-
-
-def _gone(pid: int) -> bool:
-    """Whether a process has ended; one that init has not yet collected has too."""
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        stat = Path(f"/proc/{pid}/stat")
-        if stat.exists() and ") Z" in stat.read_text():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def test_headline_says_what_was_done() -> None:

@@ -159,7 +159,7 @@ def run(inputs: MaterializeFeaturesInputs, job: Job) -> Result[MaterializeFeatur
         allow_destructive=inputs.allow_destructive,
         parallel=inputs.parallel,
         sample=inputs.sample,
-        patience=length("store-timeout", inputs.store_timeout) or timedelta(minutes=10),
+        store_timeout=length("store-timeout", inputs.store_timeout) or timedelta(minutes=10),
         scratch=job.home / "features",
     )
     data = inputs.data_fingerprint or job.earlier("validate-data", "fingerprint")

@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -24,8 +25,8 @@ import yaml
 from ..errors import BadInput, MlopsError, Place, RemoteFailed
 from ..github.console import Console
 from ..lease import Lease
+from ..processes.group import Group
 from ..store import Store, file_digest
-from .process import lines_of
 from .progress import Progress
 from .results import Materialized, Mode, Plan, View
 
@@ -52,7 +53,7 @@ class Request:
         allow_destructive: apply a plan that takes away what is served online.
         parallel: views at once.
         sample: entities a view to read back.
-        patience: how long one answer of the online store may take.
+        store_timeout: how long one response of the online store may take.
         scratch: folder for logs and for what is laid aside.
     """
 
@@ -70,7 +71,7 @@ class Request:
     allow_destructive: bool
     parallel: int
     sample: int
-    patience: timedelta
+    store_timeout: timedelta
     scratch: Path
 
 
@@ -176,21 +177,23 @@ def _prepare(request: Request, console: Console, log: Path) -> None:
     if command[0] in ("python", "python3"):
         command[0] = str(request.python)
     try:
-        with lines_of(command, request.root, _environ(request), log) as lines:
-            for line in lines:
-                console.say(line)
+        group = _start(command, request, _environ(request), log)
     except OSError as error:
         what = f"`prepare` cannot be started: {command[0]}: {error.strerror}"
-        raise BadInput(what, fix="Give a program of the environment, such as `python`") from None
-    except subprocess.CalledProcessError as error:
+        raise BadInput(what, fix="Use a program of the environment, such as `python`") from None
+    with group:
+        for line in group.lines():
+            console.say(line)
+        code = group.process.wait()
+    if code:
         text = _read(log)
         raise BadInput(
-            f"`prepare` failed with exit code {error.returncode}: {request.prepare}",
+            f"`prepare` failed with exit code {code}: {request.prepare}",
             why=_last_line(text),
-            fix="Correct the command; `python` is that of the environment made of `requirements`",
+            fix="Correct the command; `python` is the interpreter of the environment made from `requirements`",
             place=_place(text, request.root),
             log=text,
-        ) from None
+        )
 
 
 def _feast(request: Request, console: Console, log: Path, lease: Lease | None) -> Materialized:
@@ -206,7 +209,7 @@ def _feast(request: Request, console: Console, log: Path, lease: Lease | None) -
         "allow_destructive": request.allow_destructive,
         "parallel": request.parallel,
         "sample": request.sample,
-        "patience": request.patience.total_seconds(),
+        "store_timeout": request.store_timeout.total_seconds(),
         "scratch": str(log.parent),
     }
     last: dict[str, Any] = {}
@@ -215,18 +218,18 @@ def _feast(request: Request, console: Console, log: Path, lease: Lease | None) -
     metrics.mkdir()
     # Importing Feast makes such a folder in the temporary one, and leaves it there.
     environ = {**_environ(request), "PROMETHEUS_MULTIPROCESS_DIR": str(metrics)}
-    try:
-        with lines_of(command, request.root, environ, log, json.dumps(message).encode()) as lines:
-            progress = Progress(console)
-            for line in lines:
-                last = json.loads(line)
-                _tell(last, console, progress)
-                if lease:
-                    lease.check()
-    except subprocess.CalledProcessError as error:
-        why = f"Its process ended with {error.returncode}"
-        raise RemoteFailed("Feast ended early", why=why, fix="Look at its log", log=_read(log)) from None
+    progress = Progress(console)
+    with _start(command, request, environ, log) as group:
+        for line in group.lines(json.dumps(message).encode()):
+            last = json.loads(line)
+            _tell(last, console, progress)
+            if lease:
+                lease.check()
+        code = group.process.wait()
     console.status("")
+    if code:
+        how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        raise RemoteFailed("Feast ended early", why=f"Its process ended {how}", fix="Look at its log", log=_read(log))
     if last.get("event") == "error":
         console.debug(_read(log))
         raise _error(last, request, _read(log))
@@ -236,6 +239,12 @@ def _feast(request: Request, console: Console, log: Path, lease: Lease | None) -
     result = Materialized.model_validate(_without(last))
     refused = bool(result.plan.destructive) and not request.allow_destructive and request.mode != "plan-only"
     return result.model_copy(update={"refused": refused})
+
+
+def _start(command: list[str], request: Request, environ: Mapping[str, str], log: Path) -> Group:
+    """Start a process whose standard error is added to the log."""
+    with log.open("ab") as errors:
+        return Group(command, request.root, environ, stdin=subprocess.PIPE, stderr=errors)
 
 
 def _environ(request: Request) -> dict[str, str]:

@@ -13,18 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RemoteFailed
-from ..processes import end_group, own_group
+from ..processes.group import Group
 
 _WORKER = Path(__file__).with_name("worker")
-_PATIENCE = 1.5  # seconds between asking the group to end and ending it
+_GRACE = 1.5  # seconds between asking the group to end and ending it
 Message = dict[str, Any]
 
 
 class Worker:
     """A process with the KFP SDK, in the consumer's environment, in the consumer's folder.
 
-    It and all that it starts are one process group, which is ended when the `with` block is left, however that
-    happens. If this process is killed, the group ends itself.
+    It and all that it starts are one process group, which ends when the `with` block is left or this process is killed.
 
     Args:
         python: the environment's interpreter.
@@ -40,28 +39,16 @@ class Worker:
     def __enter__(self) -> Worker:
         """Start it."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
+        command = [str(self._python), str(_WORKER)]
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [str(self._python), str(_WORKER)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                cwd=self._root,
-                env=dict(self._environ),
-                **own_group(),
-            )
+            self._group = Group(command, self._root, self._environ, stdin=subprocess.PIPE, stderr=log)
+        self._process = self._group.process
         threading.Thread(target=self._read, daemon=True).start()
         return self
 
     def __exit__(self, *exc: object) -> None:
         """End its process group."""
-        end_group(self._process, _PATIENCE)
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe:
-                try:
-                    pipe.close()
-                except OSError:  # what it did not read anymore
-                    pass
+        self._group.end(_GRACE)
 
     def send(self, message: Message) -> None:
         """Give it a command, or an answer."""

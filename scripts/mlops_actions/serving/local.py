@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import BadInput, RemoteFailed
 from .engine import Request, Served
-from .process import free_port, is_free, running
+from .process import end, free_port, is_free, running
 from .protocol import Answered, Client, Refused
 from .rollout import CURRENT, Current, Rollout, read_current, write_current
 
@@ -78,7 +78,7 @@ class LocalServing:
         current, served = read_current(folder), running(folder / "stable")
         for part in ("trial", "stable"):
             if process := running(folder / part):
-                process.end()
+                end(process)
         (folder / CURRENT).unlink(missing_ok=True)
         return current.version if current and served else None
 

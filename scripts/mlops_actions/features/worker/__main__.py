@@ -5,9 +5,9 @@ consumer's modules print goes to standard error. All of it is one process, becau
 work on a small repository.
 
 The request: `folder` of the repository, `views`, `mode`, `start` and `end` (ISO 8601 with a zone, or empty), `chunk`
-(seconds, or 0), `redo`, `allow_destructive`, `parallel`, `sample`, `patience` (seconds that one answer of a store may
-take), and `scratch`, a folder for what is laid aside. The events: `plan`, `progress`, `view`, `notice`, `warning`, and
-last `result` or `error`.
+(seconds, or 0), `redo`, `allow_destructive`, `parallel`, `sample`, `store_timeout` (seconds that one response of a
+store may take), and `scratch`, a folder for temporary files. The events: `plan`, `progress`, `view`, `notice`,
+`warning`, and last `result` or `error`.
 """
 
 from __future__ import annotations
@@ -56,21 +56,21 @@ def main() -> None:
 def obey(request: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Do what the request asks; the result."""
     from mlops_actions.features.worker.materializing import Materializer, Wanted, digest_of
-    from mlops_actions.features.worker.patience import Patience
     from mlops_actions.features.worker.planning import apply, plan
     from mlops_actions.features.worker.repository import Repository, remote
+    from mlops_actions.features.worker.watchdog import Watchdog
 
     def give_up(what: str) -> None:
-        text = f"Waited {request['patience']:.0f} s for {what}"
+        text = f"Waited {request['store_timeout']:.0f} s for {what}"
         fix = "See what keeps it busy, or raise `store-timeout`; then run this again: it goes on"
         emit(remote(text, "It took the connection and does not answer", fix).event)
         os._exit(0)
 
-    patience = Patience(request["patience"], give_up)
+    watchdog = Watchdog(request["store_timeout"], give_up)
     repository = Repository(Path(request["folder"]))
     for text in repository.check_sources():
         emit({"event": "warning", "text": text})
-    with patience.waiting_for("the registry"):
+    with watchdog.waiting_for("the registry"):
         planned = plan(repository)
     emit({"event": "plan", **planned.event()})
     result: dict[str, Any] = {
@@ -84,7 +84,7 @@ def obey(request: dict[str, Any], emit: Emit) -> dict[str, Any]:
     chosen = repository.chosen(request["views"])
     if request["mode"] == "plan-only" or (planned.destructive and not request["allow_destructive"]):
         return result
-    with patience.waiting_for("the registry and the online store to apply the repository"):
+    with watchdog.waiting_for("the registry and the online store to apply the repository"):
         apply(repository, planned)
     for name in sorted(planned.rewritten & set(chosen)):
         emit({"event": "notice", "text": f"{name}: its definition changed; it is materialized from the beginning"})
@@ -101,7 +101,7 @@ def obey(request: dict[str, Any], emit: Emit) -> dict[str, Any]:
         repository.store,
         wanted,
         Path(request["scratch"]),
-        patience,
+        watchdog,
         notice=lambda text: emit({"event": "notice", "text": text}),
         progress=lambda view, rows, total: emit({"event": "progress", "view": view, "rows": rows, "total": total}),
     )

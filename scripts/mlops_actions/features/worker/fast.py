@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from .encoding import can_be_key, entity_keys, values
-from .patience import Patience
 from .repository import Problem, engine_of, has_credentials
 from .source import Source, micros_of
+from .watchdog import Watchdog
 from .writing import Encoded, can_write, writer_for
 
 if TYPE_CHECKING:
@@ -73,17 +73,17 @@ class Fast:
         store: Feast's.
         source: the view's rows.
         scratch: folder for parts that are laid aside.
-        patience: with the online store.
+        watchdog: with the online store.
 
     Attributes:
         view: Feast's.
     """
 
-    def __init__(self, store: FeatureStore, source: Source, scratch: Path, patience: Patience) -> None:
+    def __init__(self, store: FeatureStore, source: Source, scratch: Path, watchdog: Watchdog) -> None:
         from feast.infra.key_encoding_utils import serialize_entity_key_prefix
 
         self._source, self.view = source, source.view
-        self._scratch, self._patience = scratch, patience
+        self._scratch, self._watchdog = scratch, watchdog
         self._waited_for = f"{store.config.online_store.type} to take rows of {self.view.name!r}"
         self._columns = {c.name: c.dtype.to_value_type() for c in self.view.entity_columns}
         version = store.config.entity_key_serialization_version
@@ -105,7 +105,7 @@ class Fast:
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             for part in self._parts(numbers, Path(folder)):
                 encoded = self._encoded(part)
-                with self._patience.waiting_for(self._waited_for):
+                with self._watchdog.waiting_for(self._waited_for):
                     self._writer.write(encoded)
                 done += part.num_rows
                 progress(done)

@@ -19,11 +19,11 @@ import pyarrow as pa
 
 from .fast import Fast, obstacle
 from .fingerprint import Fingerprint
-from .patience import Patience
 from .planning import reset
 from .reading_back import Read
 from .repository import Problem, engine_of, is_of_a_store, is_plain, remote, short
 from .source import BEGINNING, Index, Interval, Source, from_micros, to_micros
+from .watchdog import Watchdog
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,7 +97,7 @@ class Materializer:
         store: Feast's.
         wanted: what is to be done.
         scratch: folder for what is laid aside.
-        patience: with the online store.
+        watchdog: with the online store.
         notice: is told what is worth a look.
         progress: is told a view's name, the rows that are written, and of how many.
     """
@@ -107,12 +107,12 @@ class Materializer:
         store: FeatureStore,
         wanted: Wanted,
         scratch: Path,
-        patience: Patience,
+        watchdog: Watchdog,
         notice: Notice,
         progress: Callable[[str, int, int], None],
     ) -> None:
         self.store, self.wanted = store, wanted
-        self.scratch, self.patience = scratch, patience
+        self.scratch, self.watchdog = scratch, watchdog
         self.notice, self.progress = notice, progress
         self._online = str(store.config.online_store.type)
         self._feast = RLock()
@@ -233,7 +233,7 @@ class Materializer:
 
     @contextlib.contextmanager
     def _fast(self, source: Source) -> Iterator[Fast]:
-        fast = Fast(self.store, source, self.scratch, self.patience)
+        fast = Fast(self.store, source, self.scratch, self.watchdog)
         try:
             yield fast
         finally:
@@ -344,7 +344,7 @@ class Materializer:
     def _reading(self, view: Any) -> Iterator[None]:
         """The block reads a view's values from the online store."""
         try:
-            with self.patience.waiting_for(f"{self._online} to give values of {view.name!r}"):
+            with self.watchdog.waiting_for(f"{self._online} to give values of {view.name!r}"):
                 yield
         except Exception as error:
             traceback.print_exc()
