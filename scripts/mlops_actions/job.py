@@ -25,6 +25,7 @@ from .environments import Environment, EnvironmentFailed
 from .errors import BadInput, Cancelled, MlopsError, Rejected, RemoteFailed
 from .github.console import Console
 from .github.context import Context, child_environment
+from .processes.scratch import temporary_files
 from .record import Record, Verdict, as_json, problem_of, public_inputs, record_of
 from .store import Store, StoreOptions
 
@@ -260,8 +261,9 @@ def execute(
     error: MlopsError | None = None
     with _signals():
         try:
-            job, inputs = prepare(action, given, context, console, environ)
-            result = action.run(inputs, job)
+            with temporary_files():
+                job, inputs = prepare(action, given, context, console, environ)
+                result = action.run(inputs, job)
         except (Exception, KeyboardInterrupt) as raised:
             error = _as_ours(raised)
             console.debug(traceback.format_exc())

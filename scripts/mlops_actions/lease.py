@@ -17,12 +17,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 from .errors import RemoteFailed
 from .processes.group import guard
-from .processes.identity import Identity
+from .processes.identity import Identity, machine
 from .store import Store, to_json
 from .waiting import Clock
 
@@ -54,11 +53,11 @@ class Owner:
         """This process."""
         here = (Identity.of(os.getpid()), guard())
         processes = [[process.pid, process.started] for process in here]
-        return cls(uuid.uuid4().hex, name, socket.gethostname(), _boot(), os.getpid(), processes)
+        return cls(uuid.uuid4().hex, name, socket.gethostname(), machine(), os.getpid(), processes)
 
     def is_gone(self) -> bool:
         """Whether it is known to have ended, with all that it started; of another machine's nothing is known."""
-        if os.name == "nt" or not self.boot or (self.host, self.boot) != (socket.gethostname(), _boot()):
+        if os.name == "nt" or not self.boot or (self.host, self.boot) != (socket.gethostname(), machine()):
             return False
         return not any(Identity(pid, started).alive for pid, started in self.processes)
 
@@ -206,12 +205,3 @@ def _holder(data: bytes, term: float) -> tuple[Owner | None, float]:
         return owner, float(found["term"])
     except (ValueError, KeyError, TypeError):
         return Owner("unreadable", "an unknown process", "", "", 0, ()), term
-
-
-def _boot() -> str:
-    """An id of this life of this machine, or container; "" where there is none, and no process is known to be gone."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}:{Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return ""

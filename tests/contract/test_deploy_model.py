@@ -267,7 +267,7 @@ def test_port_of_somebody_else(world: World) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         code, _, log = world.deploy("--version", "1", "--port", str(taken.getsockname()[1]))
-    assert code == 2 and "is taken by another process" in log
+    assert code == 2 and "is used by another process" in log
 
 
 def test_alias_that_does_not_exist(world: World) -> None:

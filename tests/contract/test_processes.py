@@ -18,6 +18,7 @@ from feast_worlds import DEFINITIONS, make_shop
 from mlops_actions.lease import lease
 from mlops_actions.processes.group import Group, end_found, end_group, guard
 from mlops_actions.processes.identity import Identity, group_is_alive
+from mlops_actions.processes.scratch import scratch
 from mlops_actions.store import Store
 from mlops_actions.waiting import wait_until
 
@@ -111,26 +112,42 @@ def prepare(folder: Path, code: Path) -> list[str]:
     return ["materialize-features", "--prepare", f"python {code}"]
 
 
+def killed(command: list[str], folder: Path, mark: Path, **environ: str) -> list[Identity]:
+    """Run an action until the stubborn code runs, and kill it; the processes of the stubborn code."""
+    with (folder / "log").open("wb") as log:
+        action = subprocess.Popen(
+            [str(MLOPS), *command], cwd=folder, env={**os.environ, **environ}, stdout=log, stderr=log
+        )
+    wait_until(lambda: mark.exists() or action.poll() is not None, SLOW)
+    assert mark.exists(), (folder / "log").read_text()
+    started = identities(mark)
+    assert os.getpgid(started[0].pid) != os.getpgid(action.pid)
+    action.kill()
+    action.wait()
+    return started
+
+
 @pytest.mark.parametrize("kind", [pipeline, trial, model, features, prepare])
 def test_a_killed_action_leaves_no_process_of_the_consumers(
     kind: Callable[[Path, Path], list[str]], tmp_path: Path, mlops: Run
 ) -> None:
     shop = make_shop(tmp_path, mlops)
     code, mark = stubborn(tmp_path)
-    with (tmp_path / "log").open("wb") as log:
-        action = subprocess.Popen(
-            [str(MLOPS), *kind(shop.root, code)], cwd=shop.root, env={**os.environ, **shop.environ},
-            stdout=log, stderr=log,
-        )  # fmt: skip
-    assert wait_until(lambda: mark.exists() or action.poll() is not None, SLOW)
-    assert mark.exists(), (tmp_path / "log").read_text()
-    started = identities(mark)
-    head = os.getpgid(started[0].pid)
-    assert head != os.getpgid(action.pid)
-    action.kill()
-    action.wait()
-    assert gone(started)
-    assert wait_until(lambda: not group_is_alive(head), SOON)
+    assert gone(killed(kind(shop.root, code), shop.root, mark, **shop.environ))
+
+
+def test_the_next_run_removes_the_temporary_files_of_a_killed_one(tmp_path: Path) -> None:
+    code, mark = stubborn(tmp_path)
+    temporary, folder = tmp_path / "tmp", tmp_path / "repository"
+    temporary.mkdir()
+    folder.mkdir()
+    (temporary / "another's").write_text("")
+    assert gone(killed(model(folder, code), folder, mark, TMPDIR=str(temporary)))
+    assert [path for path in temporary.rglob("*") if "golden" in path.name]
+    command = [str(MLOPS), "test-model", "--model-uri", "absent"]
+    done = subprocess.run(command, cwd=folder, env={**os.environ, "TMPDIR": str(temporary)}, check=False)
+    assert done.returncode == 2
+    assert [path.name for path in temporary.iterdir()] == ["another's"]
 
 
 @pytest.mark.skipif(bool(docker_engine.missing()), reason=docker_engine.missing() or "-")
@@ -270,3 +287,28 @@ def test_what_has_ended_and_was_not_waited_for_is_not_alive() -> None:
     assert wait_until(lambda: not known.alive and not group_is_alive(child.pid), SOON)
     end_group(child.pid)  # at once: there is nobody to wait for
     child.wait()
+
+
+def test_only_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+    hold = "import sys; from pathlib import Path; from mlops_actions.processes.scratch import scratch\n"
+    hold += "with scratch(Path(sys.argv[1])) as folder: print(folder, flush=True); input()"
+    holders = [
+        subprocess.Popen(
+            [sys.executable, "-c", hold, str(tmp_path)], env={**os.environ, "PYTHONPATH": str(ROOT / "scripts")},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    left, held = (Path(holder.stdout.readline().strip()) for holder in holders if holder.stdout)
+    holders[0].kill()
+    holders[0].wait()
+    old, recent = (left.with_name(f"mlops-00000000-{number}-00000000-x") for number in (1, 2))
+    for folder in (old, recent):  # of another container
+        folder.mkdir()
+    os.utime(old, (0, 0))
+    (tmp_path / "mlops-other").mkdir()
+    with scratch(tmp_path) as mine:
+        assert {path.name for path in tmp_path.iterdir()} == {mine.name, held.name, recent.name, "mlops-other"}
+    assert not mine.exists()
+    holders[1].communicate("\n")
+    assert not held.exists()

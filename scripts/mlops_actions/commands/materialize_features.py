@@ -40,6 +40,7 @@ from pydantic import Field
 
 from ..action import Action, CodeInputs, Lines, Outputs, Result
 from ..job import Job
+from ..store import file_digest, file_path
 
 if TYPE_CHECKING:
     from ..features.results import Materialized
@@ -87,7 +88,7 @@ class MaterializeFeaturesInputs(CodeInputs):
     )
     max_age: str = Field(
         "",
-        description="How old a view's newest row may be, such as `36h`: with an older one, the answer is no.",
+        description="How old a view's newest row may be, such as `36h`: with an older one, the action fails.",
         examples=["36h"],
     )
     parallel: int = Field(2, ge=1, description="Feature views that are materialized at once.")
@@ -96,8 +97,8 @@ class MaterializeFeaturesInputs(CodeInputs):
     )
     store_timeout: str = Field(
         "10min",
-        description="How long the registry or the online store may take for one answer, such as taking 100,000 rows,"
-        " before the action gives up. Feast's own way of writing is not timed.",
+        description="How long the registry or the online store may take for one response, such as accepting 100,000"
+        " rows, before the action gives up. Feast's own way of writing is not timed.",
     )
     data_fingerprint: str = Field(
         "",
@@ -168,7 +169,10 @@ def run(inputs: MaterializeFeaturesInputs, job: Job) -> Result[MaterializeFeatur
     holder = job.context.url or f"a run of {job.root}"
     waiting = f"Waiting for {{}}, which works on the features in {job.store_url}"
     with lease(
-        job.store, lock_path(folder, request.environ), holder, lambda who: job.console.say(waiting.format(who))
+        job.store,
+        lock_path(job.root, folder, request.environ),
+        holder,
+        lambda who: job.console.say(waiting.format(who)),
     ) as held:
         if reusable and (found := job.finished(key, MaterializeFeaturesOutputs)):
             if not (gone := _gone(found, job)):
@@ -189,11 +193,14 @@ def _gone(found: Result[MaterializeFeaturesOutputs], job: Job) -> str:
 
 
 def _registry_state(uri: str, job: Job) -> str:
-    """Digest of the registry's bytes, if it is in the store."""
+    """Digest of the registry's bytes, if it is a file or in the store."""
     prefix = job.store.url + "/"
-    if not uri.startswith(prefix):
-        return ""
-    return hashlib.sha256(job.store.get(uri[len(prefix) :])).hexdigest()
+    try:
+        if uri.startswith("file://"):
+            return file_digest(file_path(uri))
+        return hashlib.sha256(job.store.get(uri.removeprefix(prefix))).hexdigest() if uri.startswith(prefix) else ""
+    except FileNotFoundError:
+        return "missing"
 
 
 def _result(

@@ -159,7 +159,9 @@ def _run(request: Request) -> dict[str, Any]:
         except (FileNotFoundError, ValueError):
             text = log.read_text(encoding="utf-8", errors="replace")
             how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-            raise RemoteFailed("The process that loads the model died", why=f"It ended {how}", log=text) from None
+            raise RemoteFailed(
+                "The process that loads the model ended early", why=f"It ended {how}", log=text
+            ) from None
         return result
 
 

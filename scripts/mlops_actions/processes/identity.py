@@ -53,11 +53,25 @@ def group_is_alive(group: int) -> bool:
     return any(found[0] not in "ZX" and int(found[2]) == group for found in fields if found)
 
 
+def machine() -> str:
+    """An id of this life of this machine, or container; "" where there is none.
+
+    Numbers of processes mean the same only where it is the same.
+    """
+    try:
+        return f"{_boot()}:{(_PROC / 'self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def _boot() -> str:
+    return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+
+
 def _started(pid: int) -> str:
     if _is_linux():
         found = _stat(pid)
-        boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {found[19]}" if found and found[0] not in "ZX" else ""
+        return f"{_boot()} {found[19]}" if found and found[0] not in "ZX" else ""
     if os.name == "nt":
         return ""
     done = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)

@@ -34,7 +34,7 @@ def read_golden(path: Path, tolerance: float, score: str = "score") -> Golden:
     """Read a file of feature columns and a column of expected scores.
 
     Args:
-        path: Parquet or CSV; a name without a suffix is told by its first bytes.
+        path: Parquet or CSV; a name without a suffix is recognised by its first bytes.
         tolerance: how far a score may be off.
         score: the column of expected scores.
 

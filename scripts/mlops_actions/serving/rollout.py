@@ -1,4 +1,4 @@
-"""Getting a version served by MLServer without serving it before it has answered its golden requests.
+"""Rolling a version out on MLServer, which serves it only after it has passed its golden requests.
 
 A version that goes with the running server is loaded into it beside the one that serves, under another name, and asked;
 only then it is loaded under the model's own name, which MLServer does between two requests. When the environment, the
@@ -95,7 +95,7 @@ class Rollout:
         """Serve the version with the server that runs.
 
         Raises:
-            Refused: the version cannot be loaded, or does not answer as it should.
+            Refused: the version cannot be loaded, or does not predict as it should.
         """
         client, candidate = Client(wanted.url, self._request.timeout), wanted.name + _CANDIDATE
         self._watch_log(self._stable)
@@ -119,7 +119,7 @@ class Rollout:
         """Serve the version with a server of its own.
 
         Raises:
-            Refused: it does not start, or does not answer as it should.
+            Refused: it does not start, or does not predict as it should.
         """
         if running(self._stable):
             self._say(f"Trying version {wanted.version} on another port")
@@ -170,7 +170,7 @@ class Rollout:
         """Ask the golden rows, if there are any.
 
         Raises:
-            Refused: it does not answer as it should.
+            Refused: it does not predict as it should.
         """
         golden = self._request.golden
         return client.check(model, golden) if golden else Answered()
@@ -281,7 +281,7 @@ def _write(path: Path, value: object) -> None:
 
 
 def _loading(error: Refused, wanted: Current) -> Refused:
-    """MLServer says nothing but its status when a model cannot be loaded; its log has the reason."""
+    """MLServer sends only a status when a model cannot be loaded; its log has the reason."""
     if error.status == 500:
-        return Refused(500, f"version {wanted.version} cannot be loaded or fails when it is asked")
+        return Refused(500, f"version {wanted.version} cannot be loaded, or fails on a request")
     return error

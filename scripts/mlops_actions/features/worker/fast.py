@@ -1,7 +1,7 @@
 """The way past Feast's engine for a view whose rows are a Parquet file's as they are.
 
 Feast's engine holds all rows in memory several times over, and converts and writes them one value at a time. Here the
-last row of each entity is found from keys and times alone, those rows are read again and laid aside in parts that
+last row of each entity is found from keys and times alone, those rows are read again and set aside in parts that
 follow the order of the keys, and each part is encoded by column and written in one commit. What the online store holds
 afterwards is the same, byte for byte; where that is not known to be so, `obstacle` says why, and Feast's way is taken.
 """
@@ -72,7 +72,7 @@ class Fast:
     Args:
         store: Feast's.
         source: the view's rows.
-        scratch: folder for parts that are laid aside.
+        scratch: folder for parts that are set aside.
         watchdog: with the online store.
 
     Attributes:
@@ -84,7 +84,7 @@ class Fast:
 
         self._source, self.view = source, source.view
         self._scratch, self._watchdog = scratch, watchdog
-        self._waited_for = f"{store.config.online_store.type} to take rows of {self.view.name!r}"
+        self._waited_for = f"{store.config.online_store.type} to accept rows of {self.view.name!r}"
         self._columns = {c.name: c.dtype.to_value_type() for c in self.view.entity_columns}
         version = store.config.entity_key_serialization_version
         self._prefix = serialize_entity_key_prefix(sorted(self._columns), version)
@@ -115,7 +115,7 @@ class Fast:
         self._writer.close()
 
     def _parts(self, numbers: Ints, folder: Path) -> Iterator[pa.RecordBatch]:
-        """The rows in parts that follow the order of the keys; more than one part is laid aside in files."""
+        """The rows in parts that follow the order of the keys; more than one part is set aside in files."""
         order = np.argsort(numbers)
         count = -(-len(numbers) // PART)
         batches = self._placed(numbers[order], order)
@@ -149,7 +149,7 @@ class Fast:
             column = part.column(source.keys[name]) if name in source.keys else pa.repeat("", part.num_rows)
             if column.null_count:
                 what = f"{column.null_count:,} rows of the source of {self.view.name!r} have no {source.keys[name]!r}"
-                raise Problem(what, "It is a join key", "Leave these rows out, or give them a value")
+                raise Problem(what, "It is a join key", "Leave those rows out, or give them a value")
             keys.append((column, self._columns[name]))
         encoded = {
             feature.name: values(part.column(source.features[feature.name]), feature.dtype.to_value_type())

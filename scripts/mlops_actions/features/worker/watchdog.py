@@ -8,7 +8,7 @@ from threading import Timer
 
 
 class Watchdog:
-    """Limits how long one response of a store may take. The clients of most stores wait for ever.
+    """Limits how long one response of a store may take. The clients of most stores wait forever.
 
     Args:
         seconds: that one piece of work with a store may take.
