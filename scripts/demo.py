@@ -27,6 +27,7 @@ ROOT = HERE.parent
 sys.path.insert(0, str(HERE))
 
 from mlops_actions import environments  # noqa: E402
+from mlops_actions.processes.identity import Identity  # noqa: E402
 
 DATA = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
 STATE = Path(os.environ.get("MLOPS_DEMO") or DATA / "mlops-actions-demo")
@@ -309,19 +310,9 @@ def stop(*, clean: bool) -> int:
     return 0
 
 
-def started(pid: int) -> str:
-    """When a process was started, as `ps` says: it tells a process from a later one with the same number.
-
-    "" when it is gone, also when only its entry is left because nobody waited for it.
-    """
-    done = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    state, _, start = done.stdout.strip().partition(" ")
-    return "" if state.startswith("Z") else " ".join(start.split())
-
-
 def write_pid(name: str, pid: int) -> None:
     """Remember a process."""
-    (STATE / f"{name}.pid").write_text(f"{pid} {started(pid)}")
+    (STATE / f"{name}.pid").write_text(f"{pid} {Identity.of(pid).started}")
 
 
 def read_pid(name: str) -> int:
@@ -330,7 +321,7 @@ def read_pid(name: str) -> int:
         pid, _, start = (STATE / f"{name}.pid").read_text().partition(" ")
     except FileNotFoundError:
         return 0
-    return int(pid) if start and started(int(pid)) == start else 0
+    return int(pid) if Identity(int(pid), start).alive else 0
 
 
 def free_ports(count: int) -> list[int]:

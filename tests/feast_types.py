@@ -192,8 +192,8 @@ def main() -> None:
     """Write each view by both ways and compare."""
     sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
     from mlops_actions.features.worker.fast import Fast, obstacle
-    from mlops_actions.features.worker.patience import Patience
     from mlops_actions.features.worker.source import Source
+    from mlops_actions.features.worker.watchdog import Watchdog
 
     online, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
     theirs, ours = store_of(online, folder, "theirs"), store_of(online, folder, "ours")
@@ -213,7 +213,7 @@ def main() -> None:
                 else:
                     source = Source(store, known, END)
                     answer["obstacle"] = obstacle(store, known, source)
-                    fast = Fast(store, source, folder, Patience(600.0, print))
+                    fast = Fast(store, source, folder, Watchdog(600.0, print))
                     fast.write(source.index().latest([(START, END)]), lambda rows: None)
                     fast.close()
             except Exception as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -26,6 +27,19 @@ class Clock:
             return wake.wait(max(seconds, 0.0))
         time.sleep(max(seconds, 0.0))
         return False
+
+
+def wait_until(done: Callable[[], bool], timeout: float, clock: Clock | None = None) -> bool:
+    """Ask `done` again and again until it says yes or the time (seconds) is over; whether it did."""
+    clock = clock or Clock()
+    deadline, pause = clock.now() + timeout, 0.01
+    while not done():
+        left = deadline - clock.now()
+        if left <= 0:
+            return False
+        clock.wait(min(pause, left))
+        pause = min(pause * 1.5, 0.25)
+    return True
 
 
 @dataclass

@@ -19,10 +19,12 @@ import pytest
 from conftest import MLOPS
 from mlops_actions import environments
 from mlops_actions.environments import EnvironmentFailed
+from mlops_actions.processes.identity import Identity
 from mlops_actions.registry.registering import Registration, register
 from mlops_actions.registry.registry import Registry
-from mlops_actions.serving.process import Process, running, wait_until
+from mlops_actions.serving.process import running
 from mlops_actions.stores.store import Store
+from mlops_actions.waiting import wait_until
 from servers import free_port
 
 pytestmark = pytest.mark.skipif(
@@ -82,7 +84,7 @@ class World:
             start_new_session=True,
         )  # fmt: skip
 
-    def process(self, part: str = "stable") -> Process | None:
+    def process(self, part: str = "stable") -> Identity | None:
         return running(self.folder / "home" / "serving" / "flights" / part)
 
 
@@ -281,7 +283,7 @@ def test_port_of_somebody_else(world: World) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         code, _, log = world.deploy("--version", "1", "--port", str(taken.getsockname()[1]))
-    assert code == 2 and "is taken by another process" in log
+    assert code == 2 and "is used by another process" in log
 
 
 def test_alias_that_does_not_exist(world: World) -> None:

@@ -126,7 +126,7 @@ def test_a_server_that_takes_rows_and_never_answers_is_given_up(shop: Shop, kind
         use(shop, reach(port))
         code, _, said = shop.materialize("--views", "sales", "--store-timeout", "0.15min")
     assert code == 3, said
-    assert f"Waited 9 s for {kind} to take rows of 'sales'" in said
+    assert f"Timed out after 9 s waiting for {kind} to accept rows of 'sales'" in said
     use(shop, reach(upstream))
     code, done, said = shop.materialize("--views", "sales")
     assert code == 0, said
@@ -187,4 +187,4 @@ def test_a_run_leaves_nothing_in_the_temporary_folder(shop: Shop, tmp_path: Path
     (tmp_path / "temporary").mkdir()
     assert shop.materialize()[0] == 0
     assert list((tmp_path / "temporary").iterdir()) == []
-    assert list((Path(shop.environ["MLOPS_HOME"]) / "features").glob("log-*")) == []
+    assert list((Path(shop.environ["MLOPS_HOME"]) / "features").glob("mlops-*")) == []

@@ -154,7 +154,7 @@ def test_a_range_before_what_is_materialized_leaves_newer_values_in_their_place(
     options = ["--views", "sales", "--mode", "range", "--start", "2020-01-01", "--end", "2020-01-02"]
     code, done, said = shop.materialize(*options)
     assert code == 0, said
-    assert "2 entities have newer values online than those of the range, which stay" in said
+    assert "2 entities have newer values online than in the range, which are kept" in said
     assert views(done)["sales"] == (0, "2020-01-05T00:00:00Z")
     assert served(shop) == {"4.0"}
     code, done, said = shop.materialize(*options, "--allow-destructive")

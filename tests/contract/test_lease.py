@@ -15,9 +15,10 @@ import pytest
 
 import servers
 from mlops_actions.errors import RemoteFailed
+from mlops_actions.processes.identity import Identity
 from mlops_actions.stores.lease import Owner, lease
 from mlops_actions.stores.store import Store, StoreOptions
-from mlops_actions.waiting import Clock
+from mlops_actions.waiting import Clock, wait_until
 
 PATH = "locks/features.json"
 HOLDING = """
@@ -92,6 +93,8 @@ def test_a_killed_holder_of_this_machine_is_not_waited_for(tmp_path: Path) -> No
     assert holder.stdout and holder.stdout.readline() == "held\n"
     holder.send_signal(signal.SIGKILL)
     holder.wait()
+    known = Store(url).get_json(PATH)["processes"]
+    assert wait_until(lambda: not any(Identity(*one).alive for one in known), 15), "its guard ends after it"
     clock = Jumping()
     with lease(Store(url), PATH, "next", print, clock=clock):
         assert not clock.waited

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import servers
-from feast_worlds import DAY, DEFINITIONS, Run, Shop, make_shop, views
+from feast_worlds import DAY, DEFINITIONS, STORE, Run, Shop, make_shop, views
 
 
 @pytest.fixture
@@ -107,18 +107,18 @@ def test_online_values_that_are_not_the_sources_are_rejected(shop: Shop) -> None
         ("definitions.py", ('ttl=timedelta(days=3), source=table("stock")', "ttl=3 3"), [],
          "features/definitions.py:21: The feature definitions are not Python. SyntaxError"),
         ("definitions.py", ('name="stock", entities', 'name="sales", entities'), [],
-         "features/definitions.py:17: The feature repository does not apply. ConflictingFeatureViewNames"),
+         "features/definitions.py:17: The feature repository cannot be applied. ConflictingFeatureViewNames"),
         ("definitions.py", ('Field(name="items"', 'Field(name="itemz"'), [],
          "features/definitions.py:22: The source of the feature view 'stock' has no column 'itemz'"),
         ("definitions.py", ('table("stock")', 'table("absent")'), [],
-         "features/definitions.py:20: There is no table"),
+         "features/definitions.py:20: The table "),
         ("feature_store.yaml", ("provider: local", "provider: [local"), [],
          "features/feature_store.yaml:3: feature_store.yaml is not YAML"),
         ("feature_store.yaml", ("{MLOPS_HOME}", "{NOT_SET_ANYWHERE}"), [],
          "features/feature_store.yaml:5: feature_store.yaml names the variable NOT_SET_ANYWHERE"),
-        ("feature_store.yaml", ("type: dask", "type: dusk"), [], "Feast refuses feature_store.yaml"),
+        ("feature_store.yaml", ("type: dask", "type: dusk"), [], "Feast rejects feature_store.yaml"),
         ("", ("", ""), ["--views", "sale"],
-         "There is no feature view 'sale' to materialize. Did you mean 'sales'?"),
+         "The feature view 'sale' does not exist, or has nothing to materialize. Did you mean 'sales'?"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_at_its_place(
@@ -137,7 +137,25 @@ def test_what_is_wrong_is_said_at_its_place(
 def test_no_repository_is_said_before_anything_is_started(shop: Shop) -> None:
     code, _, said = shop.materialize("--repository", "elsewhere")
     assert code == 2
-    assert "There is no folder elsewhere" in said
+    assert "The folder elsewhere does not exist" in said
+
+
+def test_a_registry_in_the_checkout_is_found_where_feast_finds_it_and_warned_of(shop: Shop) -> None:
+    text = STORE.replace("${MLOPS_STORE}/features/registry.db", "data/registry.db")
+    (shop.folder / "feature_store.yaml").write_text(text.replace("${MLOPS_HOME}/shop.db", "data/online.db"))
+    options = ("--data-fingerprint", "sha256:1")
+    code, done, said = shop.materialize(*options)
+    assert code == 0, said
+    registry = shop.folder / "data" / "registry.db"
+    assert registry.is_file()
+    assert done["registry"] == registry.as_uri()
+    assert "The registry features/data/registry.db is in the checkout" in said
+    assert "The online store features/data/online.db is in the checkout" in said
+    assert shop.materialize(*options)[1]["record"]["reused"]
+    registry.unlink()  # as with a fresh checkout
+    code, done, said = shop.materialize(*options)
+    assert code == 0 and registry.is_file(), said
+    assert "the registry was changed since" in said
 
 
 @pytest.mark.parametrize("server", ["seaweedfs", "minio"])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import time
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -14,7 +12,6 @@ from typing import Any
 import pytest
 
 from mlops_actions.errors import BadInput
-from mlops_actions.features import process
 from mlops_actions.features.materialize import Request, find_repository, key_parts, lock_path, materialize
 from mlops_actions.features.progress import Progress
 from mlops_actions.features.results import Materialized, Plan, View
@@ -62,7 +59,7 @@ def request_(tmp_path: Path) -> Request:
         allow_destructive=False,
         parallel=2,
         sample=20,
-        patience=timedelta(minutes=1),
+        store_timeout=timedelta(minutes=1),
         scratch=tmp_path / "scratch",
     )
 
@@ -112,9 +109,9 @@ def test_times_that_cannot_be_meant_are_refused(mode: Any, start: str, end: str,
 
 def test_a_folder_without_configuration_is_no_repository(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BadInput, match=r"There is no feature_store\.yaml in empty"):
+    with pytest.raises(BadInput, match=r"No feature_store\.yaml in empty"):
         find_repository(tmp_path, Path("empty"))
-    with pytest.raises(BadInput, match="There is no folder absent"):
+    with pytest.raises(BadInput, match="The folder absent does not exist"):
         find_repository(tmp_path, Path("absent"))
 
 
@@ -148,54 +145,6 @@ def test_a_prepare_that_is_no_program_is_bad_input(request_: Request) -> None:
         materialize(replace(request_, prepare="no-such-program --now"), Quiet())
 
 
-def test_lines_of_a_process_come_as_they_are_printed(tmp_path: Path) -> None:
-    code = "import sys; print('one', flush=True); sys.stdin.read(); print('two')"
-    command = [sys.executable, "-c", code]
-    with process.lines_of(command, tmp_path, os.environ, tmp_path / "log", b"given") as lines:
-        assert list(lines) == ["one", "two"]
-
-
-def test_exit_code_of_a_process_is_raised(tmp_path: Path) -> None:
-    code = "import sys; print('no', file=sys.stderr); sys.exit(7)"
-    command = [sys.executable, "-c", code]
-    with (
-        pytest.raises(subprocess.CalledProcessError) as raised,
-        process.lines_of(command, tmp_path, os.environ, tmp_path / "log") as lines,
-    ):
-        list(lines)
-    assert raised.value.returncode == 7
-    assert (tmp_path / "log").read_text().strip() == "no"
-
-
-@pytest.mark.skipif(os.name == "nt", reason="process groups are POSIX's")
-def test_leaving_early_ends_the_process_and_what_it_started(tmp_path: Path) -> None:
-    code = (
-        "import subprocess, sys, time\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
-        "print(child.pid, flush=True)\n"
-        "time.sleep(60)"
-    )
-    command = [sys.executable, "-c", code]
-    with process.lines_of(command, tmp_path, os.environ, tmp_path / "log") as lines:
-        grandchild = int(next(lines))
-    assert _gone(grandchild)
-
-
-def _gone(pid: int) -> bool:
-    """Whether a process has ended; one that init has not yet collected has too."""
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        stat = Path(f"/proc/{pid}/stat")
-        if stat.exists() and ") Z" in stat.read_text():
-            return True
-        time.sleep(0.05)
-    return False
-
-
 def test_headline_says_what_was_done() -> None:
     assert (
         done(view(), view(rows=2000)).headline("incremental")
@@ -205,7 +154,7 @@ def test_headline_says_what_was_done() -> None:
     assert done(plan=Plan(added=["entity a", "entity b"])).headline("plan-only") == "The plan: 2 added"
     assert done(plan=Plan(unchanged=["entity a"])).headline("plan-only") == "The plan: nothing changed"
     differing = view(differences=["weather:temp of origin=JFK: offline 1.0, online 2.0"])
-    assert "does not give what the source of weather has" in done(differing).headline("range")
+    assert "differs from the source of weather" in done(differing).headline("range")
 
 
 def test_a_destructive_plan_is_counted_and_its_refusal_says_why() -> None:
@@ -230,19 +179,19 @@ def test_a_length_of_time_has_a_unit(text: str, expected: timedelta | None) -> N
 
 @pytest.mark.parametrize("text", ["7", "d", "0d", "-1d", "soon"])
 def test_what_is_no_length_of_time_is_refused(text: str) -> None:
-    with pytest.raises(BadInput, match="is no length of time"):
+    with pytest.raises(BadInput, match="is not a duration"):
         length("chunk", text)
 
 
 def test_the_lock_is_of_the_registry_that_the_variables_name(request_: Request) -> None:
     file = request_.folder / "feature_store.yaml"
     file.write_text("project: p\nregistry: ${STORE}/registry.db\n")
-    here, there = (lock_path(request_.folder, {"STORE": name}) for name in ("a", "b"))
+    here, there = (lock_path(request_.root, request_.folder, {"STORE": name}) for name in ("a", "b"))
     assert here.startswith("locks/features-") and here != there
     file.write_text("# moved\nregistry: ${STORE}/registry.db\nproject: p\nprovider: local\n")
-    assert lock_path(request_.folder, {"STORE": "a"}) == here
+    assert lock_path(request_.root, request_.folder, {"STORE": "a"}) == here
     file.write_text("project: [")
-    assert lock_path(request_.folder, {}) not in (here, there)
+    assert lock_path(request_.root, request_.folder, {}) not in (here, there)
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -253,8 +202,28 @@ def test_projects_have_one_lock_where_they_share_a_registry(request_: Request, s
             file.write_text(
                 f"project: {project}\n{form.format('s3://b/registry.db' if shared else 'data/registry.db')}\n"
             )
-            locks.add(lock_path(request_.folder, {}))
+            locks.add(lock_path(request_.root, request_.folder, {}))
     assert len(locks) == (1 if shared else 2)
+
+
+def test_one_registry_has_one_lock_however_its_path_is_written(request_: Request, tmp_path: Path) -> None:
+    file, locks = request_.folder / "feature_store.yaml", set()
+    outside = tmp_path.parent / f"{tmp_path.name}-shared" / "registry.db"
+    relative = os.path.relpath(outside, request_.folder)
+    for project, path in (("one", outside.as_uri()), ("two", str(outside)), ("three", relative)):
+        file.write_text(f"project: {project}\nregistry: {path}\n")
+        locks.add(lock_path(request_.root, request_.folder, {}))
+    assert len(locks) == 1
+
+
+def test_a_registry_in_the_checkout_has_the_same_lock_wherever_the_checkout_is(request_: Request) -> None:
+    locks = set()
+    for place in ("here", "there"):
+        folder = request_.root / place / "features"
+        folder.mkdir(parents=True)
+        (folder / "feature_store.yaml").write_text("project: p\nregistry: data/registry.db\n")
+        locks.add(lock_path(folder.parent, folder, {}))
+    assert len(locks) == 1
 
 
 def test_progress_has_a_rate_and_an_estimate_and_a_line_now_and_then() -> None:
@@ -295,14 +264,3 @@ def test_section_says_what_is_destructive() -> None:
     text = section(Record(action="materialize-features", started="", seconds=7.0, details=details, verdict="rejected"))
     assert "**Refused:** these changes take away what is served online, and need `allow-destructive`." in text
     assert "- feature view a: it is removed" in text
-
-
-def test_what_a_killed_run_left_behind_is_removed_after_a_day(request_: Request) -> None:
-    folders = [request_.scratch / f"log-{name}" for name in ("old", "running")]
-    for folder in folders:
-        folder.mkdir(parents=True)
-        (folder / "0").write_bytes(b"a part that was laid aside")
-    os.utime(folders[0], (time.time() - 2 * 86400,) * 2)
-    with pytest.raises(BadInput):
-        materialize(replace(request_, prepare="no-such-program"), Quiet())
-    assert [folder.exists() for folder in folders] == [False, True]

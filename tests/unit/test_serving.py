@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -16,9 +15,9 @@ from mlops_actions.errors import BadInput
 from mlops_actions.evaluation.golden import Tolerance
 from mlops_actions.serving import rollout
 from mlops_actions.serving.golden import read_golden
-from mlops_actions.serving.process import Process, free_port, is_free, running, wait_until
+from mlops_actions.serving.process import free_port, is_free, running
 from mlops_actions.serving.protocol import _score, body, rows
-from mlops_actions.serving.worker import start_time
+from mlops_actions.waiting import wait_until
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="MLServer does not run on Windows")
 
@@ -107,31 +106,6 @@ def test_empty_cells_are_read_as_pandas_reads_them(tmp_path: Path) -> None:
     golden = read_golden(tmp_path / "golden.csv", Tolerance())
     assert [tensor["data"] for tensor in golden.inputs] == [[1.0, None], ["UA", None]]
     assert golden.scores[0] == 0.5 and math.isnan(float(golden.scores[1]))
-
-
-@posix
-def test_process_is_found_by_number_and_start() -> None:
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
-    try:
-        process = Process(child.pid, start_time(child.pid))
-        assert process.alive
-        assert not Process(child.pid, "another start").alive
-        Process(child.pid, "another start").end()
-        Process(child.pid, "").end()
-        assert child.poll() is None, "a stranger with the same number must live"
-        process.end()
-        assert child.wait(5) != 0 and not process.alive
-    finally:
-        child.kill()
-        child.wait()
-
-
-@posix
-def test_ended_child_that_was_not_waited_for_is_not_alive() -> None:
-    child = subprocess.Popen([sys.executable, "-c", "pass"])
-    process = Process(child.pid, start_time(child.pid) or "gone")
-    assert wait_until(lambda: not process.alive, 5)
-    child.wait()
 
 
 @posix

@@ -43,6 +43,7 @@ from ..inputs import CodeInputs, Outputs
 from ..runtime.action import Action
 from ..runtime.result import Result
 from ..runtime.step import Step
+from ..stores.store import file_digest, file_path
 from ..values import Lines
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class MaterializeFeaturesInputs(CodeInputs):
     )
     max_age: str = Field(
         "",
-        description="How old a view's newest row may be, such as `36h`: with an older one, the answer is no.",
+        description="How old a view's newest row may be, such as `36h`: with an older one, the action fails.",
         examples=["36h"],
     )
     parallel: int = Field(2, ge=1, description="Feature views that are materialized at once.")
@@ -102,8 +103,8 @@ class MaterializeFeaturesInputs(CodeInputs):
     )
     store_timeout: str = Field(
         "10min",
-        description="How long the registry or the online store may take for one answer, such as taking 100,000 rows,"
-        " before the action gives up. Feast's own way of writing is not timed.",
+        description="How long the registry or the online store may take for one response, such as accepting 100,000"
+        " rows, before the action gives up. Feast's own way of writing is not timed.",
     )
     data_fingerprint: str = Field(
         "",
@@ -167,7 +168,7 @@ def run(inputs: MaterializeFeaturesInputs, step: Step) -> Result[MaterializeFeat
         allow_destructive=inputs.allow_destructive,
         parallel=inputs.parallel,
         sample=inputs.sample,
-        patience=length("store-timeout", inputs.store_timeout) or timedelta(minutes=10),
+        store_timeout=length("store-timeout", inputs.store_timeout) or timedelta(minutes=10),
         scratch=workspace.home / "features",
     )
     data = inputs.data_fingerprint or step.output_of("validate-data", "fingerprint")
@@ -177,7 +178,7 @@ def run(inputs: MaterializeFeaturesInputs, step: Step) -> Result[MaterializeFeat
     waiting = f"Waiting for {{}}, which works on the features in {workspace.store_url}"
     with lease(
         workspace.store,
-        lock_path(folder, request.environ),
+        lock_path(workspace.root, folder, request.environ),
         holder,
         lambda who: step.console.say(waiting.format(who)),
     ) as held:
@@ -214,11 +215,18 @@ def _gone(found: Result[MaterializeFeaturesOutputs], step: Step) -> str:
 
 
 def _registry_state(uri: str, step: Step) -> str:
-    """Digest of the registry's bytes, if it is in the store."""
+    """Digest of the registry's bytes, if it is a file or in the store."""
     prefix = step.workspace.store.url + "/"
-    if not uri.startswith(prefix):
-        return ""
-    return hashlib.sha256(step.workspace.store.get(uri[len(prefix) :])).hexdigest()
+    try:
+        if uri.startswith("file://"):
+            return file_digest(file_path(uri))
+        return (
+            hashlib.sha256(step.workspace.store.get(uri.removeprefix(prefix))).hexdigest()
+            if uri.startswith(prefix)
+            else ""
+        )
+    except FileNotFoundError:
+        return "missing"
 
 
 def _result(mode: Mode, done: Materialized, step: Step) -> Result[MaterializeFeaturesOutputs]:

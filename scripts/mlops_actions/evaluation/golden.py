@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..errors import BadInput, MlopsError, Rejected, RemoteFailed
-from ..processes import end_group, own_group
+from ..processes.group import Group
 
 _WORKER = Path(__file__).with_name("golden_worker.py")
 _TIMED_SECONDS = 10.0
@@ -199,25 +198,22 @@ def _run(request: Request) -> dict[str, Any]:
         except (FileNotFoundError, ValueError):
             text = log.read_text(encoding="utf-8", errors="replace")
             how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-            raise RemoteFailed("The process that loads the model died", why=f"It ended {how}", log=text) from None
+            raise RemoteFailed(
+                "The process that loads the model ended early", why=f"It ended {how}", log=text
+            ) from None
         return result
 
 
 def _call(command: list[str], request: Request, log: Path) -> int:
-    """Run a process in a group of its own, which is ended whatever ends the waiting."""
-    with log.open("wb") as stream, subprocess.Popen(
-        command, cwd=request.root, env=dict(request.environ), stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
-        **own_group(),
-    ) as process:  # fmt: skip
-        try:
-            return process.wait(request.timeout)
-        except subprocess.TimeoutExpired:
+    """Run the worker to its end, or to that of its time."""
+    with log.open("wb") as stream:
+        group = Group(command, request.root, request.environ, stdout=stream)
+    with group:
+        if not group.wait(request.timeout):
             text = log.read_text(encoding="utf-8", errors="replace")
             what = f"The model did not finish within {request.timeout:g} s"
-            raise DoesNotWork(what, {}, fix="Raise `timeout`", log=text) from None
-        finally:
-            if process.poll() is None:
-                end_group(process)
+            raise DoesNotWork(what, {}, fix="Raise `timeout`", log=text)
+        return group.process.returncode
 
 
 def _explain(result: dict[str, Any], request: Request) -> MlopsError:

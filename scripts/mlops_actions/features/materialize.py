@@ -7,12 +7,9 @@ import json
 import os
 import re
 import shlex
-import shutil
+import signal
 import subprocess
-import tempfile
-import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,14 +20,14 @@ import yaml
 
 from ..console import Console
 from ..errors import BadInput, MlopsError, Place, RemoteFailed
+from ..processes.group import Group
+from ..processes.scratch import scratch
 from ..stores.lease import Lease
 from ..stores.store import Store, file_digest
-from .process import lines_of
 from .progress import Progress
 from .results import Materialized, Mode, Plan, View
 
 _WORKER = Path(__file__).with_name("worker")
-_LEFT_OVER = 24 * 3600  # seconds after which a run's folder is that of one that was killed
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 
@@ -52,8 +49,8 @@ class Request:
         allow_destructive: apply a plan that takes away what is served online.
         parallel: views at once.
         sample: entities a view to read back.
-        patience: how long one answer of the online store may take.
-        scratch: folder for logs and for what is laid aside.
+        store_timeout: how long one response of the online store may take.
+        scratch: folder for logs and temporary files.
     """
 
     root: Path
@@ -70,7 +67,7 @@ class Request:
     allow_destructive: bool
     parallel: int
     sample: int
-    patience: timedelta
+    store_timeout: timedelta
     scratch: Path
 
 
@@ -82,7 +79,7 @@ def find_repository(root: Path, name: Path) -> Path:
     """
     folder = (root / name).resolve()
     if not (folder / "feature_store.yaml").is_file():
-        what = f"There is no feature_store.yaml in {name}" if folder.is_dir() else f"There is no folder {name}"
+        what = f"No feature_store.yaml in {name}" if folder.is_dir() else f"The folder {name} does not exist"
         raise BadInput(what, fix="Set `repository` to the Feast repository", place=Place(name.as_posix()))
     return folder
 
@@ -110,19 +107,24 @@ def key_parts(request: Request) -> dict[str, Any]:
     }
 
 
-def lock_path(folder: Path, environ: Mapping[str, str]) -> str:
+def lock_path(root: Path, folder: Path, environ: Mapping[str, str]) -> str:
     """Where in the store the lock of the repository's registry is: the same for all that write to one registry.
 
-    Projects share a registry, and in a file they overwrite each other. A relative path is in the repository's own
-    folder, so there the project's name keeps repositories apart.
+    Projects share a registry, and in a file they overwrite each other. One in the checkout is this repository's own,
+    wherever the checkout is; there the project's name keeps repositories apart.
     """
     text = Template((folder / "feature_store.yaml").read_text(encoding="utf-8", errors="replace"))
     try:
         raw = yaml.safe_load(text.safe_substitute(environ))
         registry = raw.get("registry")
         path = str(registry.get("path", "") if isinstance(registry, dict) else registry or "")
-        own = "://" not in path and not Path(path).is_absolute()
-        name = json.dumps([path, raw.get("project") if own else ""], default=str)
+        path, project = path.removeprefix("file://"), ""
+        if "://" not in path:
+            file = (folder / path).resolve()
+            path = file.as_posix()
+            if file.is_relative_to(root.resolve()):
+                path, project = file.relative_to(root.resolve()).as_posix(), raw.get("project")
+        name = json.dumps([path, project], default=str)
     except (yaml.YAMLError, AttributeError):
         name = text.template  # Feast's process says at which line it is wrong
     return f"locks/features-{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
@@ -137,20 +139,19 @@ def materialize(
         request: what is to be done.
         console: where it speaks.
         store: where what was read back is kept; None for nowhere.
-        lease: that must be held all the time; None when nobody else can be at work.
+        lease: that must be held all the time; None when no other run can be at work.
 
     Raises:
         BadInput: the repository, a definition, a source or `prepare` is wrong.
         RemoteFailed: a store cannot be used, or Feast failed.
     """
     request.scratch.mkdir(parents=True, exist_ok=True)
-    _sweep(request.scratch)
-    with tempfile.TemporaryDirectory(dir=request.scratch, prefix="log-") as scratch:
+    with scratch(request.scratch) as folder:
         if request.prepare:
             with console.group(f"Preparing: {request.prepare}"):
-                _prepare(request, console, Path(scratch) / "prepare.log")
+                _prepare(request, console, folder / "prepare.log")
         console.status("Starting Feast")
-        done = _feast(request, console, Path(scratch) / "feast.log", lease)
+        done = _feast(request, console, folder / "feast.log", lease)
         return done.model_copy(update={"views": [_kept(view, done.project, store) for view in done.views]})
 
 
@@ -163,39 +164,34 @@ def _kept(view: View, project: str, store: Store | None) -> View:
     )
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what killed runs left behind."""
-    for left in folder.glob("log-*"):
-        with suppress(FileNotFoundError):
-            if time.time() - left.stat().st_mtime > _LEFT_OVER:
-                shutil.rmtree(left, ignore_errors=True)
-
-
 def _prepare(request: Request, console: Console, log: Path) -> None:
     command = shlex.split(request.prepare, posix=os.name != "nt")
     if command[0] in ("python", "python3"):
         command[0] = str(request.python)
     try:
-        with lines_of(command, request.root, _environ(request), log) as lines:
-            for line in lines:
-                console.say(line)
+        group = _start(command, request, _environ(request), log)
     except OSError as error:
         what = f"`prepare` cannot be started: {command[0]}: {error.strerror}"
-        raise BadInput(what, fix="Give a program of the environment, such as `python`") from None
-    except subprocess.CalledProcessError as error:
+        raise BadInput(what, fix="Use a program of the environment, such as `python`") from None
+    with group:
+        for line in group.lines():
+            console.say(line)
+        code = group.process.wait()
+    if code:
         text = _read(log)
         raise BadInput(
-            f"`prepare` failed with exit code {error.returncode}: {request.prepare}",
+            f"`prepare` failed with exit code {code}: {request.prepare}",
             why=_last_line(text),
-            fix="Correct the command; `python` is that of the environment made of `requirements`",
+            fix="Correct the command; `python` is the interpreter of the environment made from `requirements`",
             place=_place(text, request.root),
             log=text,
-        ) from None
+        )
 
 
 def _feast(request: Request, console: Console, log: Path, lease: Lease | None) -> Materialized:
     """Run the worker and tell what it tells."""
     message = {
+        "root": str(request.root.resolve()),
         "folder": str(request.folder),
         "views": list(request.views),
         "mode": request.mode,
@@ -206,7 +202,7 @@ def _feast(request: Request, console: Console, log: Path, lease: Lease | None) -
         "allow_destructive": request.allow_destructive,
         "parallel": request.parallel,
         "sample": request.sample,
-        "patience": request.patience.total_seconds(),
+        "store_timeout": request.store_timeout.total_seconds(),
         "scratch": str(log.parent),
     }
     last: dict[str, Any] = {}
@@ -215,27 +211,35 @@ def _feast(request: Request, console: Console, log: Path, lease: Lease | None) -
     metrics.mkdir()
     # Importing Feast makes such a folder in the temporary one, and leaves it there.
     environ = {**_environ(request), "PROMETHEUS_MULTIPROCESS_DIR": str(metrics)}
-    try:
-        with lines_of(command, request.root, environ, log, json.dumps(message).encode()) as lines:
-            progress = Progress(console)
-            for line in lines:
-                last = json.loads(line)
-                _tell(last, console, progress)
-                if lease:
-                    lease.check()
-    except subprocess.CalledProcessError as error:
-        why = f"Its process ended with {error.returncode}"
-        raise RemoteFailed("Feast ended early", why=why, fix="Look at its log", log=_read(log)) from None
+    progress = Progress(console)
+    with _start(command, request, environ, log) as group:
+        for line in group.lines(json.dumps(message).encode()):
+            last = json.loads(line)
+            _tell(last, console, progress)
+            if lease:
+                lease.check()
+        code = group.process.wait()
     console.status("")
+    if code:
+        how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        raise RemoteFailed(
+            "The Feast process ended early", why=f"Its process ended {how}", fix="Look at its log", log=_read(log)
+        )
     if last.get("event") == "error":
         console.debug(_read(log))
         raise _error(last, request, _read(log))
     if last.get("event") != "result":
-        raise RemoteFailed("Feast ended without a result", fix="Look at its log", log=_read(log))
+        raise RemoteFailed("The Feast process ended without a result", fix="Look at its log", log=_read(log))
     console.debug(_read(log))
     result = Materialized.model_validate(_without(last))
     refused = bool(result.plan.destructive) and not request.allow_destructive and request.mode != "plan-only"
     return result.model_copy(update={"refused": refused})
+
+
+def _start(command: list[str], request: Request, environ: Mapping[str, str], log: Path) -> Group:
+    """Start a process whose standard error is added to the log."""
+    with log.open("ab") as errors:
+        return Group(command, request.root, environ, stdin=subprocess.PIPE, stderr=errors)
 
 
 def _environ(request: Request) -> dict[str, str]:

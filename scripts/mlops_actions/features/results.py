@@ -105,7 +105,7 @@ class Materialized(BaseModel):
             return f"The plan: {self.plan.sentence()}"
         if self.differing:
             view = self.differing[0]
-            return f"The online store does not give what the source of {view.name} has: {view.differences[0]}"
+            return f"The online store differs from the source of {view.name}: {view.differences[0]}"
         rows, read = sum(view.rows for view in self.views), sum(view.compared for view in self.views)
         written = f"{rows:,} rows written" if rows else "nothing new to write"
         return f"{_count(len(self.views), 'feature view')}, {written}, {read} read back equal"

@@ -14,7 +14,7 @@ def times(mode: Mode, start: str, end: str, notice: Callable[[str], None]) -> tu
     """The two ends of what is to be materialized, in UTC.
 
     Raises:
-        BadInput: one is no time, or has no zone, they are the wrong way round, or they do not go with the mode.
+        BadInput: one is not a time or has no zone, they are in the wrong order, or they do not go with the mode.
     """
     first, last, now = _time("start", start), _time("end", end), datetime.now(timezone.utc)
     if mode == "range" and not first:
@@ -26,7 +26,7 @@ def times(mode: Mode, start: str, end: str, notice: Callable[[str], None]) -> tu
             fix="Use `mode: range`, or leave `start` out",
         )
     if last and last > now:
-        notice(f"`end` {end} is in the future; now, {now:%Y-%m-%d %H:%M} UTC, is taken")
+        notice(f"`end` {end} is in the future; using now, {now:%Y-%m-%d %H:%M} UTC")
         last = None
     if first and first > (last or now):
         raise BadInput(f"`start` {start} is after `end` {end or 'now'}", fix="Swap or correct them")
@@ -34,10 +34,10 @@ def times(mode: Mode, start: str, end: str, notice: Callable[[str], None]) -> tu
 
 
 def length(name: str, text: str) -> timedelta | None:
-    """A length of time such as `36h` or `7d`; None when there is none.
+    """A duration such as `36h` or `7d`; None when there is none.
 
     Raises:
-        BadInput: it is none, or nothing.
+        BadInput: it is not a duration, or it is zero.
     """
     if not text:
         return None
@@ -46,7 +46,7 @@ def length(name: str, text: str) -> timedelta | None:
     except ValueError:
         found = timedelta()
     if not found:
-        raise BadInput(f"`{name}` {text!r} is no length of time", fix="Write it as 90min, 36h, 7d or 2w")
+        raise BadInput(f"`{name}` {text!r} is not a duration", fix="Write it as 90min, 36h, 7d or 2w")
     return found
 
 

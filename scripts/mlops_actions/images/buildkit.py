@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import BadInput, MlopsError, Place, RemoteFailed
+from ..processes.group import Group
 from .dockerfile import Instruction
 from .engine import EngineUnavailable, Say, says_status
 from .progress import Failure, Progress
@@ -147,31 +148,14 @@ def _arguments(builder: Builder, order: Build, metadata: Path) -> list[str]:
 
 def _run(command: list[str], environ: Mapping[str, str], progress: Progress, say: Say) -> int:
     """Run to the end. Whatever interrupts us ends the build too: docker cancels it when it gets SIGINT."""
-    process = subprocess.Popen(
-        command,
-        env=dict(environ),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-    )
-    assert process.stdout
+    group = Group(command, None, environ)
     try:
-        for line in process.stdout:
-            shown = progress.read(line)
-            if shown:
+        for line in group.lines():
+            if shown := progress.read(line):
                 say(shown)
-        return process.wait()
+        return group.process.wait()
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT if os.name != "nt" else signal.SIGTERM)
-            try:
-                process.wait(3)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        process.stdout.close()
+        group.end(grace=3.0, ask=signal.SIGINT)
 
 
 def _failed(failure: Failure, shown: str) -> MlopsError:

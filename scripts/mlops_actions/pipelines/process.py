@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RemoteFailed
-from ..processes import end_group, own_group
+from ..processes.group import Group
 
 _WORKER = Path(__file__).with_name("worker")
-_PATIENCE = 1.5  # seconds between asking the group to end and ending it
 
 
 def compile_in(
@@ -35,22 +34,12 @@ def compile_in(
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         given, result, log = (Path(scratch) / name for name in ("order.json", "result.json", "log.txt"))
         given.write_text(json.dumps({**order, "result": str(result)}), encoding="utf-8")
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [str(python), str(_WORKER), str(given)],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                cwd=root,
-                env=dict(environ),
-                **own_group(),
-            )
-        try:
-            code = process.wait()
-        finally:
-            end_group(process, _PATIENCE)
-            if process.stdin:
-                process.stdin.close()
+        command = [str(python), str(_WORKER), str(given)]
+        with (
+            log.open("wb") as output,
+            Group(command, root, environ, stdin=subprocess.PIPE, stdout=output, stderr=output) as group,
+        ):
+            code = group.process.wait()
         said = log.read_text(encoding="utf-8", errors="replace")
         if debug:
             debug(said)

@@ -18,6 +18,7 @@ from ..console import Console
 from ..context import Context
 from ..errors import BadInput, Cancelled, ComponentFailed, MlopsError, Rejected, RemoteFailed
 from ..inputs import Inputs, kebab
+from ..processes.scratch import temporary_files
 from ..records import Record, Verdict
 from ..workspace import Workspace
 from . import config
@@ -51,8 +52,9 @@ def execute(
     error: MlopsError | None = None
     with _signals():
         try:
-            step, inputs = prepare(action, given, context, console, environ)
-            result = action.run(inputs, step)
+            with temporary_files():
+                step, inputs = prepare(action, given, context, console, environ)
+                result = action.run(inputs, step)
         except (Exception, KeyboardInterrupt) as raised:
             error = _as_ours(raised)
             console.debug(traceback.format_exc())

@@ -11,7 +11,7 @@ from ..evaluation.golden import Tolerance
 
 @dataclass(frozen=True)
 class Golden:
-    """What the server is asked before it may serve.
+    """The requests that the server must pass before it may serve.
 
     Attributes:
         inputs: the rows, as tensors of the Open Inference Protocol, a column each.
@@ -31,7 +31,7 @@ class Request:
     Attributes:
         name, version, digest: of the registered model.
         model: its file or folder on this disk.
-        golden: what it must answer, or None when it has no golden rows.
+        golden: the predictions it must give, or None when it has no golden rows.
         python, environment: the server's interpreter, and the name of the environment that it belongs to.
         environ: the server's variables.
         runtime: MLServer's class for this kind of model.
@@ -67,7 +67,7 @@ class Served:
         reason: why it does not serve, if so.
         rows: golden rows that were asked.
         max_difference: of a score from the expected one.
-        latency: median seconds of an answer to one row.
+        latency: median seconds of a response to one row.
         output: the model's output that was asked for: `predict_proba` or `predict`.
         content_type: how it took the rows, see `protocol.body`.
         log: the last lines of the server's log, when it failed.
@@ -91,7 +91,7 @@ class ServingEngine(Protocol):
     """Where models are served."""
 
     def deploy(self, request: Request) -> Served:
-        """Serve a version. What served before goes on until the new one has answered the golden requests."""
+        """Serve a version. What served before goes on until the new one has passed the golden requests."""
 
     def stop(self, name: str) -> int | None:
         """End what serves a model; the version that did."""

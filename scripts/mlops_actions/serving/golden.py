@@ -43,7 +43,7 @@ def read_golden(path: Path, tolerance: Tolerance, score: str = "score") -> Golde
     An index that pandas wrote is not a feature, and an empty cell of a score stands for NaN.
 
     Args:
-        path: Parquet or CSV; a name without a suffix is told by its first bytes.
+        path: Parquet or CSV; a name without a suffix is recognised by its first bytes.
         tolerance: how far a score may be off.
         score: the column of expected scores.
 

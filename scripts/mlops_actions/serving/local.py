@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import BadInput, RemoteFailed
 from .engine import Request, Served
-from .process import free_port, is_free, running
+from .process import end, free_port, is_free, running
 from .protocol import Answered, Client, Refused
 from .rollout import CURRENT, Current, Rollout, read_current, write_current
 
@@ -42,7 +42,7 @@ class LocalServing:
         What an earlier, killed deployment left half done is ended first.
 
         Raises:
-            BadInput: the port is somebody else's.
+            BadInput: another process has the port.
             RemoteFailed: MLServer does not run on this system.
         """
         if sys.platform == "win32":
@@ -78,7 +78,7 @@ class LocalServing:
         current, served = read_current(folder), running(folder / "stable")
         for part in ("trial", "stable"):
             if process := running(folder / part):
-                process.end()
+                end(process)
         (folder / CURRENT).unlink(missing_ok=True)
         return current.version if current and served else None
 
@@ -88,11 +88,11 @@ class LocalServing:
         if not (serving and port == own) and not is_free(request.host, port):
             if request.port:
                 raise BadInput(
-                    f"The port {port} of {request.host} is taken by another process",
+                    f"The port {port} of {request.host} is used by another process",
                     fix="Choose another `port`, or 0 for any",
                 )
             port = free_port(request.host)
-            self._say(f"The usual port is taken by another process: {port} it is")
+            self._say(f"Another process uses the usual port; using {port}")
         return Current(
             name=request.name,
             version=request.version,

@@ -1,89 +1,46 @@
-"""A server's process: started so that it outlives this one, found again by pid and start time, and ended."""
+"""A server's process: started so that it outlives this one, found again by what it wrote down, and ended."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
-import subprocess
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
-from .worker import start_time
+from ..processes.group import Group, end_found
+from ..processes.identity import Identity
 
 _WORKER = Path(__file__).with_name("worker.py")
-_PATIENCE = 5.0  # seconds between asking a server to end and ending it
+_GRACE = 5.0  # seconds between asking a server to end and killing it
 _MINE = ("RUNNER_TRACKING_ID", "GITHUB_", "AWS_", "MLSERVER_")
-"""Variables that a server is not given: by the first the runner finds what to kill when a job ends."""
+"""Prefixes of variables that a server is not given: by the first the runner finds what to kill when a job ends."""
 
 
-@dataclass(frozen=True)
-class Process:
-    """A process, told from a later one with the same number by when it was started."""
-
-    pid: int
-    started: str
-
-    @property
-    def alive(self) -> bool:
-        """Whether it still is there."""
-        return bool(self.started) and start_time(self.pid) == self.started
-
-    def end(self) -> None:
-        """Ask it and its group to end, wait, and end them. Nothing happens to a stranger with its number."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if not self.alive:
-                return
-            try:
-                os.killpg(self.pid, number)
-            except (ProcessLookupError, PermissionError):
-                pass
-            wait_until(lambda: not self.alive, _PATIENCE)
-
-
-def start(python: Path, folder: Path, environ: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """Start a server on a folder, in a session of its own; its output is added to `log`."""
-    kept = {name: value for name, value in environ.items() if not name.startswith(_MINE)}
+def start(python: Path, folder: Path, environ: Mapping[str, str], log: Path) -> Group:
+    """Start a server on a folder; its output is added to `log`."""
+    given = {name: value for name, value in environ.items() if not name.startswith(_MINE)}
     (folder / "process.json").unlink(missing_ok=True)
     with log.open("ab") as file:
-        return subprocess.Popen(
-            [str(python), str(_WORKER), str(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            cwd=folder,
-            env=kept,
-            start_new_session=True,
-        )
+        return Group([str(python), str(_WORKER), str(folder)], folder, given, stdout=file, outlives=True)
 
 
-def running(folder: Path) -> Process | None:
+def running(folder: Path) -> Identity | None:
     """The process that serves a folder, if it is alive."""
     try:
         values = json.loads((folder / "process.json").read_text())
-        found = Process(int(values["pid"]), str(values["started"]))
+        found = Identity(int(values["pid"]), str(values["started"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return found if found.alive else None
 
 
-def wait_until(done: Callable[[], bool], timeout: float) -> bool:
-    """Ask `done` again and again until it says yes or the time (seconds) is over; whether it did."""
-    deadline, pause = time.monotonic() + timeout, 0.02
-    while not done():
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return False
-        time.sleep(min(pause, left))
-        pause = min(pause * 1.5, 0.25)
-    return True
+def end(process: Identity) -> None:
+    """End a server, which has some seconds to finish the requests that it has."""
+    end_found(process, _GRACE)
 
 
 def free_port(host: str) -> int:
-    """A port that nobody listens on now."""
+    """A port that no server listens on now."""
     with _socket(host) as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])

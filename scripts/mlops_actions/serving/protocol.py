@@ -22,7 +22,7 @@ _SINGLE = 10  # single rows that are timed
 
 
 class Refused(Exception):
-    """The server answered with an error, or not at all. `status` is HTTP's, 0 without an answer."""
+    """The server sent an error, or did not respond. `status` is HTTP's, 0 without a response."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -66,12 +66,12 @@ class Client:
         """What the model gives for the inputs, a value or a list of values a row.
 
         Raises:
-            Refused: the server does not answer that.
+            Refused: the server does not accept that.
         """
-        answer = self._call(f"/v2/models/{model}/infer", body(inputs, output, content_type))
-        outputs = answer.get("outputs") if isinstance(answer, dict) else None
+        response = self._call(f"/v2/models/{model}/infer", body(inputs, output, content_type))
+        outputs = response.get("outputs") if isinstance(response, dict) else None
         if not outputs:
-            raise Refused(200, "The answer has no outputs")
+            raise Refused(200, "The response has no outputs")
         data, shape = outputs[0]["data"], outputs[0]["shape"]
         width = shape[1] if len(shape) > 1 else 1
         return [data[i : i + width] if width > 1 else data[i] for i in range(0, len(data), max(width, 1))]
@@ -92,11 +92,11 @@ class Client:
         """Ask the golden rows.
 
         Raises:
-            Refused: the server does not answer, or a score is further off than the tolerance.
+            Refused: the server does not respond, or a score is further off than the tolerance.
         """
         output, content_type, scores = self._scores(model, golden)
         if len(scores) != len(golden.scores):
-            raise Refused(200, f"{len(golden.scores)} golden rows were asked, and {len(scores)} were answered")
+            raise Refused(200, f"{len(golden.scores)} golden rows were sent, and {len(scores)} predictions came back")
         found = agreement(golden.scores, scores, golden.tolerance)
         if found.mismatches:
             row, expected, got = found.mismatches[0]
@@ -150,16 +150,16 @@ class Client:
         data = None if value is None else json.dumps(value).encode()
         request = Request(self.url + path, data, {"Content-Type": "application/json"})
         try:
-            with _OPEN.open(request, timeout=timeout or self._timeout) as answer:
-                text = answer.read()
+            with _OPEN.open(request, timeout=timeout or self._timeout) as response:
+                text = response.read()
         except HTTPError as error:
             raise Refused(error.code, _message(error.read())) from None
         except (URLError, OSError) as error:
-            raise Refused(0, f"{self.url} does not answer: {getattr(error, 'reason', error)}") from None
+            raise Refused(0, f"Cannot reach {self.url}: {getattr(error, 'reason', error)}") from None
         try:
             return json.loads(text) if text.strip() else {}
         except ValueError:
-            raise Refused(200, "The answer is not JSON") from None
+            raise Refused(200, "The response is not JSON") from None
 
 
 def body(inputs: Sequence[dict[str, Any]], output: str, content_type: str = "pd") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Getting a version served by MLServer without serving it before it has answered its golden requests.
+"""Rolling a version out on MLServer, which serves it only after it has passed its golden requests.
 
 A version that goes with the running server is loaded into it beside the one that serves, under another name, and asked;
 only then it is loaded under the model's own name, which MLServer does between two requests. When the environment, the
@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ..processes.group import Group
+from ..processes.identity import Identity
+from ..waiting import wait_until
 from .engine import Request
-from .process import Process, free_port, running, start, wait_until
+from .process import end, free_port, running, start
 from .protocol import Answered, Client, Refused
 
 CURRENT = "current.json"
@@ -78,7 +80,7 @@ class Rollout:
         """End what a killed deployment left; whether what served before still does."""
         if left := running(self._trial):
             self._say("Ending a server that an earlier deployment left")
-            left.end()
+            end(left)
         process, before = running(self._stable), self._before
         if process and before and wait_until(Client(before.url).ready, 5.0):
             self._forget_candidate(Client(before.url))
@@ -86,14 +88,14 @@ class Rollout:
                 return True
         if process:
             self._say("Ending a server that an earlier deployment left")
-            process.end()
+            end(process)
         return False
 
     def reload(self, wanted: Current) -> Answered:
         """Serve the version with the server that runs.
 
         Raises:
-            Refused: the version cannot be loaded, or does not answer as it should.
+            Refused: the version cannot be loaded, or does not predict as it should.
         """
         client, candidate = Client(wanted.url, self._request.timeout), wanted.name + _CANDIDATE
         self._watch_log(self._stable)
@@ -117,7 +119,7 @@ class Rollout:
         """Serve the version with a server of its own.
 
         Raises:
-            Refused: it does not start, or does not answer as it should.
+            Refused: it does not start, or does not predict as it should.
         """
         if running(self._stable):
             self._say(f"Trying version {wanted.version} on another port")
@@ -126,7 +128,7 @@ class Rollout:
             try:
                 self.check(Client(trial.url), trial.name)
             finally:
-                process.end()
+                end(process)
             self._end_stable()
         self._say(f"Starting a server for version {wanted.version}")
         self._start(self._stable, wanted)
@@ -140,7 +142,7 @@ class Rollout:
         """
         before = self._before
         if left := running(self._trial):
-            left.end()
+            end(left)
         if before is None:
             self._end_stable()
             return False
@@ -168,7 +170,7 @@ class Rollout:
         """Ask the golden rows, if there are any.
 
         Raises:
-            Refused: it does not answer as it should.
+            Refused: it does not predict as it should.
         """
         golden = self._request.golden
         return client.check(model, golden) if golden else Answered()
@@ -181,40 +183,38 @@ class Rollout:
             return ""
         return "\n".join(text.splitlines()[-_LOG_LINES:])
 
-    def _start(self, folder: Path, wanted: Current, *, wait: bool = True) -> Process:
+    def _start(self, folder: Path, wanted: Current, *, wait: bool = True) -> Identity:
         _write_server(folder, wanted)
         self._watch_log(folder)
         began = time.monotonic()
         child = start(Path(wanted.python), folder, self._request.environ, self._log)
         try:
-            ours = wait_until(lambda: running(folder) is not None or child.poll() is not None, 10.0)
+            ours = wait_until(lambda: running(folder) is not None or child.process.poll() is not None, 10.0)
             process = running(folder)
             if process is None or not ours:
-                raise Refused(0, f"the server ended at once with exit code {child.poll()}")
+                raise Refused(0, f"the server ended at once with exit code {child.process.poll()}")
             if wait:
                 self._await(child, wanted)
                 self._say(f"Ready after {time.monotonic() - began:.1f} s")
         except BaseException:
-            Process(child.pid, _started(folder, child)).end()
-            if child.poll() is None:
-                child.kill()
+            child.end()
             raise
         return process
 
-    def _await(self, child: subprocess.Popen[bytes], wanted: Current) -> None:
+    def _await(self, child: Group, wanted: Current) -> None:
         client = Client(wanted.url)
 
         def settled() -> bool:
-            return child.poll() is not None or (client.ready() and client.ready(wanted.name, wanted.version))
+            return child.process.poll() is not None or (client.ready() and client.ready(wanted.name, wanted.version))
 
         if not wait_until(settled, self._request.timeout):
             raise Refused(0, f"the server was not ready within {self._request.timeout:g} s")
-        if child.poll() is not None:
-            raise Refused(0, f"the server ended with exit code {child.returncode} while it loaded the model")
+        if child.process.poll() is not None:
+            raise Refused(0, f"the server ended with exit code {child.process.returncode} while it loaded the model")
 
     def _end_stable(self) -> None:
         if process := running(self._stable):
-            process.end()
+            end(process)
 
     def _forget_candidate(self, client: Client) -> None:
         candidate = self._request.name + _CANDIDATE
@@ -280,13 +280,8 @@ def _write(path: Path, value: object) -> None:
     part.replace(path)
 
 
-def _started(folder: Path, child: subprocess.Popen[bytes]) -> str:
-    found = running(folder)
-    return found.started if found and found.pid == child.pid else ""
-
-
 def _loading(error: Refused, wanted: Current) -> Refused:
-    """MLServer says nothing but its status when a model cannot be loaded; its log has the reason."""
+    """MLServer sends only a status when a model cannot be loaded; its log has the reason."""
     if error.status == 500:
-        return Refused(500, f"version {wanted.version} cannot be loaded or fails when it is asked")
+        return Refused(500, f"version {wanted.version} cannot be loaded, or fails on a request")
     return error

@@ -1,9 +1,9 @@
 """A lease in the store: one holder of a name at a time, on whatever machine, with an owner and an expiry.
 
-The holder renews it. One that is killed leaves it to expire; on the same machine the next one sees that the process is
-gone and does not wait. Clocks of machines are not compared: who waits takes a lease over when it has not been renewed
-for its whole time, by the waiter's own clock. Every step is a create-only or compare-and-swap write, so that of two
-that want the same lease one gets it.
+The holder renews it. One that is killed leaves it to expire; on the same machine the next one sees when the process and
+all that it started are gone, and does not wait any longer. Clocks of machines are not compared: who waits takes a lease
+over when it has not been renewed for its whole time, by the waiter's own clock. Every step is a create-only or
+compare-and-swap write, so that of two that want the same lease one gets it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 from ..errors import RemoteFailed
+from ..processes.group import guard
+from ..processes.identity import Identity, machine
 from ..waiting import Clock
 from .store import Store, to_json
 
@@ -35,7 +36,9 @@ class Owner:
     Attributes:
         id: of this holding; two of one process differ.
         name: what a person is shown, such as a run's URL.
-        host, boot, pid: the process; `boot` tells two lives of a machine, or two containers of one name, apart.
+        host, boot: the machine; `boot` tells two lives of it, or two containers of one name, apart.
+        pid: the process, for people.
+        processes: number and start of the process and of its guard, which ends after all that the process started.
     """
 
     id: str
@@ -43,23 +46,20 @@ class Owner:
     host: str
     boot: str
     pid: int
+    processes: Sequence[Sequence[Any]]
 
     @classmethod
     def here(cls, name: str) -> Owner:
         """This process."""
-        return cls(uuid.uuid4().hex, name, socket.gethostname(), _boot(), os.getpid())
+        here = (Identity.of(os.getpid()), guard())
+        processes = [[process.pid, process.started] for process in here]
+        return cls(uuid.uuid4().hex, name, socket.gethostname(), machine(), os.getpid(), processes)
 
     def is_gone(self) -> bool:
-        """Whether its process is known to have ended; of another machine's nothing is known."""
-        if os.name == "nt" or not self.boot or (self.host, self.boot) != (socket.gethostname(), _boot()):
+        """Whether it is known to have ended, with all that it started; of another machine's nothing is known."""
+        if os.name == "nt" or not self.boot or (self.host, self.boot) != (socket.gethostname(), machine()):
             return False
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            return False
-        return False
+        return not any(Identity(pid, started).alive for pid, started in self.processes)
 
 
 class Lost(Exception):
@@ -201,16 +201,7 @@ def _holder(data: bytes, term: float) -> tuple[Owner | None, float]:
         found = json.loads(data)
         if not found["id"]:
             return None, term
-        owner = Owner(*(found[name] for name in ("id", "name", "host", "boot", "pid")))
+        owner = Owner(*(found[name] for name in ("id", "name", "host", "boot", "pid", "processes")))
         return owner, float(found["term"])
     except (ValueError, KeyError, TypeError):
-        return Owner("unreadable", "an unknown process", "", "", 0), term
-
-
-def _boot() -> str:
-    """An id of this life of this machine, or container; "" where there is none, and no process is known to be gone."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}:{Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return ""
+        return Owner("unreadable", "an unknown process", "", "", 0, ()), term

@@ -6,8 +6,6 @@ import os
 import queue
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -15,12 +13,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..processes import own_group, signal_group
+from ..processes.group import GRACE, KILL, Group
 
-GRACE = 2.0
-"""Seconds between asking a process to end and killing it."""
-_WINDOWS = os.name == "nt"
-_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 _TICK = 0.5  # on Windows a wait without an end cannot be interrupted
 
 
@@ -55,7 +49,7 @@ class _Running:
     began: float
     deadline: float
     ready: threading.Event = field(default_factory=threading.Event)
-    process: subprocess.Popen[bytes] | None = None
+    group: Group | None = None
     error: OSError | None = None
     asked: bool = False
 
@@ -83,19 +77,14 @@ class Processes:
     def __init__(self) -> None:
         self._running: dict[int, _Running] = {}
         self._ended: queue.SimpleQueue[tuple[int, float]] = queue.SimpleQueue()
-        self._guard = None if _WINDOWS else _start_guard()
-        self._telling = threading.Lock()
 
     def __enter__(self) -> Processes:
         """Itself."""
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """End all that run, and the guard."""
+        """End all that run."""
         self.stop()
-        if self._guard and self._guard.stdin:
-            self._guard.stdin.close()
-            self._guard.wait()
 
     def __len__(self) -> int:
         """How many run."""
@@ -128,7 +117,7 @@ class Processes:
         while True:
             now = time.monotonic()
             self._enforce(now)
-            times = [until, now + _TICK, *(r.deadline for r in self._running.values() if r.process)]
+            times = [until, now + _TICK, *(r.deadline for r in self._running.values() if r.group)]
             try:
                 number, ended = self._ended.get(timeout=max(0.0, min(times) - now))
             except queue.Empty:
@@ -138,58 +127,38 @@ class Processes:
             running = self._running.pop(number)
             if running.error:
                 raise running.error
-            assert running.process
-            self._finish(running.process)
-            return Ended(number, running.process.returncode, ended - running.began, running.asked)
+            assert running.group
+            running.group.end(grace=0.0)  # what it left behind; a pod would end, too
+            return Ended(number, running.group.process.returncode, ended - running.began, running.asked)
 
     def stop(self) -> None:
         """End all that run: ask, and kill what has not ended in its time."""
         for running in self._running.values():
             running.ready.wait()
-        started = [(running.launch, running.process) for running in self._running.values() if running.process]
+        started = [(running.launch, running.group) for running in self._running.values() if running.group]
         began = time.monotonic()
-        for launch, process in started:
-            _end(process, launch.interrupt)
-        for launch, process in sorted(started, key=lambda pair: pair[0].grace):
-            try:
-                process.wait(max(0.0, began + launch.grace - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                _end(process, _KILL)
-                process.wait()
-            self._finish(process)
+        for launch, group in started:
+            group.send(launch.interrupt)
+        for launch, group in sorted(started, key=lambda pair: pair[0].grace):
+            group.wait(began + launch.grace - time.monotonic())
+            group.end(grace=0.0)
         self._running.clear()
 
     def _run(self, number: int, running: _Running) -> None:
         try:
-            running.process = process = _start(running.launch)
-            self._tell(f"+{process.pid}")
+            running.group = _start(running.launch)
         except OSError as error:
             running.error = error
-        else:
-            running.ready.set()
-            process.wait()
         running.ready.set()
+        if running.group:
+            running.group.process.wait()
         self._ended.put((number, time.monotonic()))
 
     def _enforce(self, now: float) -> None:
         for running in self._running.values():
-            if now >= running.deadline and running.process:
-                _end(running.process, _KILL if running.asked else running.launch.interrupt)
+            if now >= running.deadline and running.group:
+                running.group.send(KILL if running.asked else running.launch.interrupt)
                 running.asked, running.deadline = True, now + running.launch.grace
-
-    def _finish(self, process: subprocess.Popen[bytes]) -> None:
-        if not _WINDOWS:
-            signal_group(process.pid, _KILL)  # what it left behind; a pod would end, too
-        self._tell(f"-{process.pid}")
-
-    def _tell(self, line: str) -> None:
-        with self._telling:
-            if self._guard and self._guard.stdin:
-                try:
-                    self._guard.stdin.write(f"{line}\n".encode())
-                    self._guard.stdin.flush()
-                except BrokenPipeError:
-                    self._guard = None
 
 
 def find(program: str, environ: Mapping[str, str], folder: Path) -> str | None:
@@ -204,32 +173,8 @@ def find(program: str, environ: Mapping[str, str], folder: Path) -> str | None:
     return found
 
 
-def _start(launch: Launch) -> subprocess.Popen[bytes]:
+def _start(launch: Launch) -> Group:
     with ExitStack() as files:
         log = files.enter_context(launch.log.open("wb"))
-        return subprocess.Popen(
-            launch.argv,
-            cwd=launch.folder,
-            env=dict(launch.environ),
-            stdin=subprocess.DEVNULL,
-            stdout=files.enter_context(launch.output.open("wb")) if launch.output else log,
-            stderr=log,
-            **own_group(),
-        )
-
-
-def _start_guard() -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py"))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
-def _end(process: subprocess.Popen[bytes], number: int) -> None:
-    if _WINDOWS:
-        subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, check=False)
-    else:
-        signal_group(process.pid, number)
+        output = files.enter_context(launch.output.open("wb")) if launch.output else log
+        return Group(launch.argv, launch.folder, launch.environ, stdout=output, stderr=log)

@@ -4,10 +4,10 @@ It reads one JSON request from standard input and writes events to standard outp
 consumer's modules print goes to standard error. All of it is one process, because importing Feast takes longer than the
 work on a small repository.
 
-The request: `folder` of the repository, `views`, `mode`, `start` and `end` (ISO 8601 with a zone, or empty), `chunk`
-(seconds, or 0), `redo`, `allow_destructive`, `parallel`, `sample`, `patience` (seconds that one answer of a store may
-take), and `scratch`, a folder for what is laid aside. The events: `plan`, `progress`, `view`, `notice`, `warning`, and
-last `result` or `error`.
+The request: `root` of the checkout, `folder` of the repository, `views`, `mode`, `start` and `end` (ISO 8601 with a
+zone, or empty), `chunk` (seconds, or 0), `redo`, `allow_destructive`, `parallel`, `sample`, `store_timeout` (seconds
+that one response of a store may take), and `scratch`, a folder for temporary files. The events: `plan`, `progress`,
+`view`, `notice`, `warning`, and last `result` or `error`.
 """
 
 from __future__ import annotations
@@ -55,22 +55,28 @@ def main() -> None:
 
 def obey(request: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Do what the request asks; the result."""
+    import feast
+
+    from mlops_actions.features.worker.fast import KNOWN
     from mlops_actions.features.worker.materializing import Materializer, Wanted, digest_of
-    from mlops_actions.features.worker.patience import Patience
     from mlops_actions.features.worker.planning import apply, plan
     from mlops_actions.features.worker.repository import Repository, remote
+    from mlops_actions.features.worker.watchdog import Watchdog
 
     def give_up(what: str) -> None:
-        text = f"Waited {request['patience']:.0f} s for {what}"
-        fix = "See what keeps it busy, or raise `store-timeout`; then run this again: it goes on"
-        emit(remote(text, "It took the connection and does not answer", fix).event)
+        text = f"Timed out after {request['store_timeout']:.0f} s waiting for {what}"
+        fix = "Find out what keeps it busy, or raise `store-timeout`; then run this again: it resumes"
+        emit(remote(text, "It accepted the connection and does not respond", fix).event)
         os._exit(0)
 
-    patience = Patience(request["patience"], give_up)
+    watchdog = Watchdog(request["store_timeout"], give_up)
     repository = Repository(Path(request["folder"]))
-    for text in repository.check_sources():
+    for text in (*repository.check_places(Path(request["root"])), *repository.check_sources()):
         emit({"event": "warning", "text": text})
-    with patience.waiting_for("the registry"):
+    if feast.__version__ not in KNOWN:
+        text = f"Feast {feast.__version__}: every view is written by Feast itself; the faster way needs {KNOWN[-1]}"
+        emit({"event": "notice", "text": text})
+    with watchdog.waiting_for("the registry"):
         planned = plan(repository)
     emit({"event": "plan", **planned.event()})
     result: dict[str, Any] = {
@@ -84,10 +90,10 @@ def obey(request: dict[str, Any], emit: Emit) -> dict[str, Any]:
     chosen = repository.chosen(request["views"])
     if request["mode"] == "plan-only" or (planned.destructive and not request["allow_destructive"]):
         return result
-    with patience.waiting_for("the registry and the online store to apply the repository"):
+    with watchdog.waiting_for("the registry and the online store, to apply the repository"):
         apply(repository, planned)
     for name in sorted(planned.rewritten & set(chosen)):
-        emit({"event": "notice", "text": f"{name}: its definition changed; it is materialized from the beginning"})
+        emit({"event": "notice", "text": f"{name}: its definition changed, so it is materialized from the beginning"})
     wanted = Wanted(
         mode=request["mode"],
         start=datetime.fromisoformat(request["start"]) if request["start"] else None,
@@ -101,7 +107,7 @@ def obey(request: dict[str, Any], emit: Emit) -> dict[str, Any]:
         repository.store,
         wanted,
         Path(request["scratch"]),
-        patience,
+        watchdog,
         notice=lambda text: emit({"event": "notice", "text": text}),
         progress=lambda view, rows, total: emit({"event": "progress", "view": view, "rows": rows, "total": total}),
     )

@@ -1,7 +1,7 @@
 """The way past Feast's engine for a view whose rows are a Parquet file's as they are.
 
 Feast's engine holds all rows in memory several times over, and converts and writes them one value at a time. Here the
-last row of each entity is found from keys and times alone, those rows are read again and laid aside in parts that
+last row of each entity is found from keys and times alone, those rows are read again and set aside in parts that
 follow the order of the keys, and each part is encoded by column and written in one commit. What the online store holds
 afterwards is the same, byte for byte; where that is not known to be so, `obstacle` says why, and Feast's way is taken.
 """
@@ -18,9 +18,9 @@ import pyarrow as pa
 
 from .encoding import can_be_key, entity_keys, values
 from .online import can_write, writer_for
-from .patience import Patience
 from .repository import Problem, engine_of, has_credentials
 from .source import Source, micros_of
+from .watchdog import Watchdog
 from .writing import Encoded
 
 if TYPE_CHECKING:
@@ -73,19 +73,19 @@ class Fast:
     Args:
         store: Feast's.
         source: the view's rows.
-        scratch: folder for parts that are laid aside.
-        patience: with the online store.
+        scratch: folder for parts that are set aside.
+        watchdog: with the online store.
 
     Attributes:
         view: Feast's.
     """
 
-    def __init__(self, store: FeatureStore, source: Source, scratch: Path, patience: Patience) -> None:
+    def __init__(self, store: FeatureStore, source: Source, scratch: Path, watchdog: Watchdog) -> None:
         from feast.infra.key_encoding_utils import serialize_entity_key_prefix
 
         self._source, self.view = source, source.view
-        self._scratch, self._patience = scratch, patience
-        self._waited_for = f"{store.config.online_store.type} to take rows of {self.view.name!r}"
+        self._scratch, self._watchdog = scratch, watchdog
+        self._waited_for = f"{store.config.online_store.type} to accept rows of {self.view.name!r}"
         self._columns = {c.name: c.dtype.to_value_type() for c in self.view.entity_columns}
         version = store.config.entity_key_serialization_version
         self._prefix = serialize_entity_key_prefix(sorted(self._columns), version)
@@ -106,7 +106,7 @@ class Fast:
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             for part in self._parts(numbers, Path(folder)):
                 encoded = self._encoded(part)
-                with self._patience.waiting_for(self._waited_for):
+                with self._watchdog.waiting_for(self._waited_for):
                     self._writer.write(encoded)
                 done += part.num_rows
                 progress(done)
@@ -116,7 +116,7 @@ class Fast:
         self._writer.close()
 
     def _parts(self, numbers: Ints, folder: Path) -> Iterator[pa.RecordBatch]:
-        """The rows in parts that follow the order of the keys; more than one part is laid aside in files."""
+        """The rows in parts that follow the order of the keys; more than one part is set aside in files."""
         order = np.argsort(numbers)
         count = -(-len(numbers) // PART)
         batches = self._placed(numbers[order], order)
@@ -150,7 +150,7 @@ class Fast:
             column = part.column(source.keys[name]) if name in source.keys else pa.repeat("", part.num_rows)
             if column.null_count:
                 what = f"{column.null_count:,} rows of the source of {self.view.name!r} have no {source.keys[name]!r}"
-                raise Problem(what, "It is a join key", "Leave these rows out, or give them a value")
+                raise Problem(what, "It is a join key", "Leave those rows out, or give them a value")
             keys.append((column, self._columns[name]))
         encoded = {
             feature.name: values(part.column(source.features[feature.name]), feature.dtype.to_value_type())

@@ -19,11 +19,11 @@ import pyarrow as pa
 
 from .fast import Fast, obstacle
 from .fingerprint import Fingerprint
-from .patience import Patience
 from .planning import reset
 from .reading_back import Read
 from .repository import Problem, engine_of, is_of_a_store, is_plain, remote, short
 from .source import BEGINNING, Index, Interval, Source, from_micros, to_micros
+from .watchdog import Watchdog
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,9 +96,9 @@ class Materializer:
     Args:
         store: Feast's.
         wanted: what is to be done.
-        scratch: folder for what is laid aside.
-        patience: with the online store.
-        notice: is told what is worth a look.
+        scratch: folder for temporary files.
+        watchdog: with the online store.
+        notice: called with what is worth a look.
         progress: is told a view's name, the rows that are written, and of how many.
     """
 
@@ -107,12 +107,12 @@ class Materializer:
         store: FeatureStore,
         wanted: Wanted,
         scratch: Path,
-        patience: Patience,
+        watchdog: Watchdog,
         notice: Notice,
         progress: Callable[[str, int, int], None],
     ) -> None:
         self.store, self.wanted = store, wanted
-        self.scratch, self.patience = scratch, patience
+        self.scratch, self.watchdog = scratch, watchdog
         self.notice, self.progress = notice, progress
         self._online = str(store.config.online_store.type)
         self._feast = RLock()
@@ -132,10 +132,10 @@ class Materializer:
         if recorded and not self._has_online(done, source, index):
             done.intervals = []
             again = "it is" if self.wanted.mode == "incremental" else "only the range is"
-            self.notice(f"{name}: the online store has nothing of it any more; {again} materialized from the beginning")
+            self.notice(f"{name}: the online store has lost its rows; {again} materialized from the beginning")
         self._write(done, source, index)
         if done.watermark is None:
-            self.notice(f"{name}: its source has no rows until {self.wanted.end:%Y-%m-%d %H:%M} UTC")
+            self.notice(f"{name}: its source has no rows up to {self.wanted.end:%Y-%m-%d %H:%M} UTC")
         else:
             self._check(done, source, index, done.watermark)
         done.seconds = time.monotonic() - began
@@ -188,8 +188,8 @@ class Materializer:
                 done.start = min(done.start or start, start)
                 done.watermark = max(done.watermark or end, end)
         if older:
-            what = f"{view.name}: {older:,} entities have newer values online than those of the range"
-            self.notice(f"{what}, which stay; `allow-destructive` replaces them")
+            what = f"{view.name}: {older:,} entities have newer values online than in the range"
+            self.notice(f"{what}, which are kept; `allow-destructive` replaces them")
         done.way = f"Feast's own: {reason}" if reason else "fast"
 
     @property
@@ -233,7 +233,7 @@ class Materializer:
 
     @contextlib.contextmanager
     def _fast(self, source: Source) -> Iterator[Fast]:
-        fast = Fast(self.store, source, self.scratch, self.patience)
+        fast = Fast(self.store, source, self.scratch, self.watchdog)
         try:
             yield fast
         finally:
@@ -269,7 +269,9 @@ class Materializer:
         if not whole:
             reset(self.store, self.store.registry.get_any_feature_view(view.name, self.store.project), before)
             what = f"The engine {engine} reported no error, but not all rows of {view.name!r} are in the online store"
-            fix = "See its workers' log (`enable_ray_logging: true`), and that they reach the online store"
+            fix = (
+                "Look at its workers' log (`enable_ray_logging: true`), and check that they can reach the online store"
+            )
             raise remote(what, fix=fix)
 
     def _by_feast(self, view: Any, start: datetime, end: datetime) -> None:
@@ -283,15 +285,15 @@ class Materializer:
         """What a failing write is for the user; the interval is not recorded."""
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             what = f"The disk is full: the feature view {view.name!r} cannot be written"
-            return remote(what, short(error), "Free some space, and run this again: it goes on")
+            return remote(what, short(error), "Free some space, and run this again: it resumes")
         if is_of_a_store(error) or self._online == "remote":
             what = f"The feature view {view.name!r} cannot be written to the online store {self._online}"
-            fix = "See that it runs, can be written to, and has space; then run this again: it goes on"
+            fix = "Check that it runs, can be written to, and has space; then run this again: it resumes"
             return remote(what, short(error), fix)
         engine = engine_of(self.store, view)
         if engine != "local":
             what = f"Feast's engine {engine} cannot materialize the feature view {view.name!r}"
-            return remote(what, short(error), "See its log; then run this again: it goes on")
+            return remote(what, short(error), "Look at its log; then run this again: it resumes")
         what = f"Feast cannot materialize the feature view {view.name!r}"
         return Problem(what, short(error), "Correct the table, or the types of the view's fields")
 
@@ -344,12 +346,12 @@ class Materializer:
     def _reading(self, view: Any) -> Iterator[None]:
         """The block reads a view's values from the online store."""
         try:
-            with self.patience.waiting_for(f"{self._online} to give values of {view.name!r}"):
+            with self.watchdog.waiting_for(f"{self._online} to return values of {view.name!r}"):
                 yield
         except Exception as error:
             traceback.print_exc()
             what = f"The values of the feature view {view.name!r} cannot be read from the online store {self._online}"
-            raise remote(what, short(error), "See that it runs and can be reached; then run this again") from None
+            raise remote(what, short(error), "Check that it runs and can be reached; then run this again") from None
 
 
 def digest_of(views: list[Done]) -> str:

@@ -125,10 +125,10 @@ def _lost(current: Any, new: Any) -> list[str]:
     """What of a view's online values is of no use, or not served any more."""
     lost = []
     if current.online and not new.online:
-        lost.append("it is not served online any more")
+        lost.append("it is no longer served online")
     mine, theirs = (sorted((c.name, str(c.dtype)) for c in view.entity_columns) for view in (current, new))
     if mine != theirs:
-        lost.append("its join keys change, so its rows are not found any more")
+        lost.append("its join keys change, so its rows are no longer found")
     types = {feature.name: str(feature.dtype) for feature in new.features}
     for feature in current.features:
         if feature.name not in types:

@@ -25,7 +25,7 @@ _RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)(:|$)")
 
 
 class Problem(Exception):
-    """An end that the user is told about; `place` is a file and line."""
+    """A failure to report to the user; `place` is a file and line."""
 
     def __init__(self, what: str, why: str = "", fix: str = "", place: tuple[str, int | None] | None = None) -> None:
         super().__init__(what)
@@ -35,7 +35,7 @@ class Problem(Exception):
 
 
 def remote(what: str, why: str = "", fix: str = "") -> Problem:
-    """The end that a store, a server or an engine is the cause of."""
+    """A failure that a store, a server or an engine caused."""
     problem = Problem(what, why, fix)
     problem.event["kind"] = "remote"
     return problem
@@ -48,7 +48,7 @@ class Repository:
         folder: which holds feature_store.yaml.
 
     Attributes:
-        registry: its URI, as the configuration says it.
+        registry: its URI; of a file that of the place where Feast finds it.
         store: Feast's store.
         contents: the objects that the modules define.
 
@@ -59,16 +59,22 @@ class Repository:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         raw = self._configuration()
-        self.registry = str(raw["registry"]["path"] if isinstance(raw["registry"], dict) else raw["registry"])
+        given = raw["registry"] if isinstance(raw["registry"], dict) else {"path": raw["registry"]}
+        # Feast takes file:// for a relative path.
+        registry = given | {"path": _plain_path(str(given.get("path") or ""))}
+        self.registry = _without_password(registry["path"])
+        self._registry_file = (folder / registry["path"]).resolve() if _is_a_file(registry) else None
+        if self._registry_file:
+            self.registry = self._registry_file.as_uri()
         self._check_syntax()  # before Feast is imported, which takes seconds
-        self.store = self._open(raw)
+        self.store = self._open(raw | {"registry": registry})
         self.contents = self._import_definitions()
 
     @property
     def online_file(self) -> str:
         """The online store's file, if it is one."""
         path = str(getattr(self.store.config.online_store, "path", "") or "")
-        return str(self.folder / path) if path and "://" not in path else ""
+        return str((self.folder / path).resolve()) if path and "://" not in path else ""
 
     @property
     def views(self) -> list[FeatureView]:
@@ -87,15 +93,36 @@ class Repository:
         for name in names:
             if name not in views:
                 near = get_close_matches(name, views, n=1)
-                fix = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(views)}"
-                raise Problem(f"There is no feature view {name!r} to materialize", fix=fix)
+                fix = f"Did you mean {near[0]!r}?" if near else f"The repository has: {', '.join(views)}"
+                raise Problem(f"The feature view {name!r} does not exist, or has nothing to materialize", fix=fix)
         return names or views
+
+    def check_places(self, root: Path) -> list[str]:
+        """Find what Feast keeps in the checkout.
+
+        Args:
+            root: the checkout.
+
+        Returns:
+            a sentence for each.
+        """
+        online = Path(self.online_file) if self.online_file else None
+        kept = [
+            ("registry", self._registry_file, "${MLOPS_STORE}/features/registry.db"),
+            ("online store", online, "${MLOPS_HOME}/online.db"),
+        ]
+        return [
+            f"The {what} {file.relative_to(root).as_posix()} is in the checkout: a runner deletes both after the job,"
+            f" and the next one starts from nothing. Use a path that stays, such as `{better}`"
+            for what, file, better in kept
+            if file and file.is_relative_to(root)
+        ]
 
     def check_sources(self) -> list[str]:
         """Every table that is a file is there, with the columns that its view needs; Feast applies without them.
 
         Returns:
-            a sentence for each thing that is worth a look.
+            a sentence for each thing worth a look.
         """
         from feast import FileSource
         from pyarrow.fs import FileType, LocalFileSystem
@@ -114,8 +141,8 @@ class Repository:
                 what = f"The table {path} of the feature view {view.name!r} cannot be read"
                 raise remote(what, short(error)) from None
             if not found:
-                what = f"There is no table {path}, the source of the feature view {view.name!r}"
-                fix = "Give the command that makes it as `prepare`, or correct the source's `path`"
+                what = f"The table {path}, the source of the feature view {view.name!r}, does not exist"
+                fix = "Set `prepare` to the command that makes it, or correct the source's `path`"
                 raise Problem(what, fix=fix, place=self._definition(view.name))
             if is_plain(view):
                 columns = dict(source.get_table_column_names_and_types(self.store.config))
@@ -142,11 +169,11 @@ class Repository:
                 raise Problem(what, why, "Correct the name, or the table", place=self._definition(name))
 
     def _check_types(self, view: FeatureView, types: dict[str, str]) -> None:
-        """The timestamp is a time, and a text is no number: Feast finds out halfway, without saying where."""
+        """The timestamp is a time and a text is not a number: Feast notices halfway, without saying where."""
         source = view.batch_source
         found = types[source_name(source, source.timestamp_field)]
         if not found.startswith(("timestamp", "date")):
-            what = f"The column {source.timestamp_field!r} of the source of {view.name!r} is {found}, which is no time"
+            what = f"The column {source.timestamp_field!r} of the source of {view.name!r} is {found}, not a time"
             fix = "Write it as a timestamp, with a time zone"
             raise Problem(what, fix=fix, place=self._definition(source.timestamp_field))
         for feature in view.features:
@@ -164,7 +191,7 @@ class Repository:
         for number, line in enumerate(text.splitlines(), 1):
             for name in re.findall(r"\$\{?([A-Za-z_]\w*)\}?", line.split(" #")[0]):
                 if name not in os.environ:
-                    what = f"feature_store.yaml names the variable {name}, which is not set"
+                    what = f"feature_store.yaml uses the variable {name}, which is not set"
                     raise Problem(what, fix=f"Set {name} in the step's `env`", place=(str(file), number))
         try:
             raw = yaml.safe_load(os.path.expandvars(text))
@@ -194,11 +221,9 @@ class Repository:
         from pydantic import ValidationError
 
         given = json.loads(json.dumps(raw))
-        registry = given["registry"] if isinstance(given["registry"], dict) else {"path": given["registry"]}
-        registry["path"] = _plain_path(str(registry.get("path") or ""))  # Feast takes file:// for a relative path
-        if _is_a_file(registry):
+        registry = given["registry"]
+        if self._registry_file and not registry.get("registry_store_type"):
             registry["registry_store_type"] = f"{__package__}.registry_file.WholeFileRegistryStore"
-        given["registry"] = registry
         file = self.folder / "feature_store.yaml"
         try:
             config = RepoConfig(**given, repo_path=self.folder)
@@ -207,10 +232,10 @@ class Repository:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"]) or "the file"
             why = f"{name}: {first['msg']}"
-            raise Problem("Feast refuses feature_store.yaml", why, place=(str(file), _line_of(file, name))) from None
+            raise Problem("Feast rejects feature_store.yaml", why, place=(str(file), _line_of(file, name))) from None
         except Exception as error:  # an unknown kind of store, or one whose packages are not installed
             traceback.print_exc()
-            raise Problem("Feast refuses feature_store.yaml", short(error), place=(str(file), 1)) from None
+            raise Problem("Feast rejects feature_store.yaml", short(error), place=(str(file), 1)) from None
         for path in filter(None, paths):
             if "://" not in path:
                 (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -241,16 +266,16 @@ class Repository:
         """Feast's refusal, at the first definition that it names, if there is one; or a store's that fails."""
         if is_of_a_store(error):
             config = self.store.config
-            what = f"The registry or the online store ({config.online_store.type}) cannot be used"
-            return remote(what, short(error), "See that it runs, can be reached and written to, and has space")
+            what = f"Cannot use the registry or the online store ({config.online_store.type})"
+            return remote(what, short(error), "Check that it runs, can be reached and written to, and has space")
         text = short(error)
         for name in re.findall(r"[\w-]{3,}", str(error)):
             for file in sorted(self.folder.rglob("*.py")):
                 for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
                     if f'name="{name}"' in line.replace(" ", "").replace("'", '"'):
-                        return Problem("The feature repository does not apply", text, place=(str(file), number))
+                        return Problem("The feature repository cannot be applied", text, place=(str(file), number))
         place = (str(self.folder / "feature_store.yaml"), 1)
-        return Problem("The feature repository does not apply", text, place=place)
+        return Problem("The feature repository cannot be applied", text, place=place)
 
     def _definition(self, name: str) -> tuple[str, int | None]:
         """Where a name is written in the repository's modules; else the configuration."""
@@ -291,13 +316,17 @@ def source_name(source: Any, name: str) -> str:
 
 
 def _is_a_file(registry: dict[str, Any]) -> bool:
-    """Whether a registry's configuration is that of a local file, with nothing of the user's own."""
-    local = registry.get("registry_type", "file") == "file" and not registry.get("registry_store_type")
-    return local and "://" not in registry["path"]
+    """Whether a registry's configuration names a file of this machine."""
+    return registry.get("registry_type", "file") == "file" and "://" not in registry["path"]
 
 
 def _plain_path(uri: str) -> str:
     return url2pathname(urlsplit(uri).path) if uri.startswith("file://") else uri
+
+
+def _without_password(uri: str) -> str:
+    """A URI without the name and password in it."""
+    return re.sub(r"(?<=://)[^/@]*@", "", uri)
 
 
 def short(error: BaseException) -> str:

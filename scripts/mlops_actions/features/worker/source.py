@@ -151,7 +151,9 @@ class Source:
             passed += batch.num_rows
         if passed != self._rows:
             what = f"The source of the feature view {self.view.name!r} changed while it was read"
-            raise Problem(what, f"It had {self._rows:,} rows, then {passed:,}", "Run this again when it is written")
+            raise Problem(
+                what, f"It had {self._rows:,} rows, then {passed:,}", "Run this again when writing it has finished"
+            )
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Every row, all that is used of it."""
@@ -166,7 +168,7 @@ class Source:
     def _batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         options: dict[str, Any] = {"batch_size": BATCH, "batch_readahead": 4, "fragment_readahead": 1}
         if isinstance(self.dataset, ds.FileSystemDataset):
-            # Reading ahead is for stores with slow answers, and keeps a whole file's bytes until its end.
+            # Reading ahead is for slow stores, and keeps a whole file's bytes until its end.
             local = isinstance(self.dataset.filesystem, LocalFileSystem)
             options["fragment_scan_options"] = ds.ParquetFragmentScanOptions(pre_buffer=not local)
         yield from self.dataset.to_batches(columns=list(columns), **options)
@@ -179,7 +181,7 @@ def micros_of(column: pa.ChunkedArray | pa.Array) -> Ints:
         moments = column.cast(pa.timestamp("us", zone), safe=False).cast(pa.int64())
         found: Ints = moments.fill_null(NEVER).to_numpy()
         return found
-    raise TypeError(f"{column.type} is no time")
+    raise TypeError(f"{column.type} is not a time")
 
 
 def to_micros(moment: datetime) -> int:

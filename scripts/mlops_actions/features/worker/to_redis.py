@@ -85,11 +85,11 @@ class Redis:
         for first in range(0, len(commands), _AT_ONCE):
             some = commands.slice(first, _AT_ONCE)
             connection.send_packed_command([b"".join(some.to_pylist())])
-            answers = [connection.read_response() for _ in range(len(some))]
-            failed = next((answer for answer in answers if isinstance(answer, Exception)), None)
+            responses = [connection.read_response() for _ in range(len(some))]
+            failed = next((response for response in responses if isinstance(response, Exception)), None)
             if failed:
                 raise failed
-            replies += answers
+            replies += responses
         return replies
 
 

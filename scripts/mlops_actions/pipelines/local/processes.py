@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-import os
 import signal
 import subprocess
 import threading
@@ -12,7 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ...processes import own_group, signal_group
+from ...processes.group import KILL, forget, group_options, signal_group
 
 _PATIENCE = 1.5
 """Seconds between asking a group to end and killing it: a cancelled job has 7.5 s in all."""
@@ -117,7 +116,7 @@ async def run_process(
         stderr=subprocess.STDOUT,
         cwd=folder,
         env=dict(environ),
-        **own_group(),
+        **group_options(),
     )
     reading = asyncio.ensure_future(_read(process, log, line))
     try:
@@ -149,17 +148,13 @@ async def _read(process: asyncio.subprocess.Process, log: Path, line: Callable[[
 
 async def _end(process: asyncio.subprocess.Process) -> None:
     """End a process that is still there, and what it has left behind."""
-    if os.name == "nt":
-        if process.returncode is None:
-            command = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
-            await in_thread(lambda: subprocess.run(command, capture_output=True, check=False))
-        return
     if process.returncode is None and signal_group(process.pid, signal.SIGTERM):
         try:
             await asyncio.wait_for(process.wait(), _PATIENCE)
         except asyncio.TimeoutError:
             pass
-    signal_group(process.pid, signal.SIGKILL)
+    signal_group(process.pid, KILL)
     await process.wait()
+    forget(process.pid)
     if process.stdin:
         process.stdin.close()

@@ -1,4 +1,4 @@
-"""An end to waiting for a store that took a connection and then says nothing."""
+"""An end to waiting for a store that accepted a connection and then does not respond."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from threading import Timer
 
 
-class Patience:
-    """How long one answer of a store may take. The clients of most stores wait for ever.
+class Watchdog:
+    """Limits how long one response of a store may take. The clients of most stores wait forever.
 
     Args:
         seconds: that one piece of work with a store may take.
         give_up: is called from another thread, with what was waited for, when it took longer. It has to end the
-            process: nothing ends a call that waits. Whatever was being written was not committed, or is no harm, by
-            the same reasoning as when the process is killed.
+            process: nothing ends a call that waits. What was being written was not committed, or does no harm, for
+            the same reasons as when the process is killed.
     """
 
     def __init__(self, seconds: float, give_up: Callable[[str], None]) -> None:
