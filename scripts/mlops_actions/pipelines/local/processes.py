@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -110,15 +111,22 @@ async def run_process(
         log: the file that its output is added to.
         line: told each line of its output.
     """
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        cwd=folder,
-        env=dict(environ),
-        **own_group(),
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env=dict(environ),
+            **own_group(),
+        )
     )
+    try:
+        process = await asyncio.shield(starting)
+    except asyncio.CancelledError:  # in the middle of the start: nobody else would end what has been started
+        await _end(await starting)
+        raise
     reading = asyncio.ensure_future(_read(process, log, line))
     try:
         code = await process.wait()
@@ -126,6 +134,7 @@ async def run_process(
         return code
     finally:
         await _end(process)
+        await asyncio.wait([reading], timeout=_LINGER)
         reading.cancel()
 
 
@@ -161,5 +170,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             pass
     signal_group(process.pid, signal.SIGKILL)
     await process.wait()
-    if process.stdin:
+    if process.stdin:  # closed here and not with the loop, which may be gone by then
         process.stdin.close()
+        with suppress(BrokenPipeError, ConnectionResetError):
+            await process.stdin.wait_closed()
