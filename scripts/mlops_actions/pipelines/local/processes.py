@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,6 +67,27 @@ def run_loop(main: Coroutine[Any, Any, T], tick: Callable[[], None]) -> T:
     for error in errors:
         raise error
     return results[0]
+
+
+async def together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Do several things at once; their results in order. When one raises, or this is cancelled, all others are ended.
+
+    Each is cancelled once and then waited for: `asyncio.gather` goes on with the first that has ended, and a second
+    cancel, with the loop's end, would interrupt the others while they end their processes.
+    """
+    tasks = [asyncio.ensure_future(work) for work in works]
+    if not tasks:
+        return []
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    for error in (task.exception() for task in tasks if not task.cancelled()):
+        if error:
+            raise error
+    return [task.result() for task in tasks]
 
 
 async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
