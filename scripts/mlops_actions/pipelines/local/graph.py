@@ -21,6 +21,7 @@ from typing import Any, Literal, Protocol
 
 from ..labels import label
 from .conditions import ConditionError, evaluate
+from .processes import together
 from .values import ValueFault, fill, natural, select, typed
 
 State = Literal["COMPLETE", "CACHED", "FAILED", "CANCELED"]
@@ -123,7 +124,7 @@ class Graph:
             scope.failed = scope.failed or scope.states[name] == "FAILED"
             ended[name].set()
 
-        await asyncio.gather(*(one(name) for name in sorted(scope.tasks)))
+        await together(one(name) for name in sorted(scope.tasks))
         if scope.failed:
             return "FAILED", Values()
         return "COMPLETE", _outputs(scope)
@@ -174,7 +175,7 @@ class Graph:
                 states.append(state)
                 return made
 
-        made = await asyncio.gather(*(iterate(index, given) for index, given in enumerate(iterations)))
+        made = await together(iterate(index, given) for index, given in enumerate(iterations))
         if "FAILED" in states:
             return "FAILED", Values()
         declared = component.get("outputDefinitions", {})

@@ -7,7 +7,8 @@ import codecs
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,6 +68,27 @@ def run_loop(main: Coroutine[Any, Any, T], tick: Callable[[], None]) -> T:
     return results[0]
 
 
+async def together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Do several things at once; their results in order. When one raises, or this is cancelled, all others are ended.
+
+    Each is cancelled once and then waited for: `asyncio.gather` goes on with the first that has ended, and a second
+    cancel, with the loop's end, would interrupt the others while they end their processes.
+    """
+    tasks = [asyncio.ensure_future(work) for work in works]
+    if not tasks:
+        return []
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    for error in (task.exception() for task in tasks if not task.cancelled()):
+        if error:
+            raise error
+    return [task.result() for task in tasks]
+
+
 async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
     """Do blocking work in a thread that holds nothing back when the loop is cancelled."""
     loop = asyncio.get_running_loop()
@@ -109,15 +131,22 @@ async def run_process(
         log: the file that its output is added to.
         line: told each line of its output.
     """
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        cwd=folder,
-        env=dict(environ),
-        **group_options(),
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env=dict(environ),
+            **group_options(),
+        )
     )
+    try:
+        process = await asyncio.shield(starting)
+    except asyncio.CancelledError:  # in the middle of the start: nobody else would end what has been started
+        await _end(await starting)
+        raise
     reading = asyncio.ensure_future(_read(process, log, line))
     try:
         code = await process.wait()
@@ -125,6 +154,7 @@ async def run_process(
         return code
     finally:
         await _end(process)
+        await asyncio.wait([reading], timeout=_LINGER)
         reading.cancel()
 
 
@@ -156,5 +186,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     signal_group(process.pid, KILL)
     await process.wait()
     forget(process.pid)
-    if process.stdin:
+    if process.stdin:  # closed here and not with the loop, which may be gone by then
         process.stdin.close()
+        with suppress(BrokenPipeError, ConnectionResetError):
+            await process.stdin.wait_closed()
