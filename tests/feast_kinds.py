@@ -18,6 +18,8 @@ online_store: {{type: sqlite, path: {folder}/online.db}}
 entity_key_serialization_version: 3
 """
 DEFINITIONS = """
+from datetime import timedelta
+
 import pandas as pd
 from feast import (BatchFeatureView, Entity, FeatureService, FeatureView, Field, FileSource, KafkaSource, PushSource,
                    RequestSource, StreamFeatureView, ValueType)

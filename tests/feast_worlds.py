@@ -25,6 +25,7 @@ entity_key_serialization_version: 3
 """
 DEFINITIONS = """\
 import os
+from datetime import timedelta
 from feast import Entity, FeatureView, Field, FileSource, ValueType
 from feast.types import Float64, Int64
 

@@ -1,4 +1,7 @@
-"""What Kubernetes knows of a run on Kubeflow Pipelines that goes wrong: real pods, with the double's API."""
+"""What Kubernetes knows of a run on Kubeflow Pipelines that goes wrong: real pods, with the double's API.
+
+Always the double, which makes a task fail as it is told; `test_kfp.py` lets tasks fail on the one that KFP_HOST names.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import clusters
 from doubles.kfp import KfpDouble, Settings
 from kfp_worlds import Told, compiled
 from mlops_actions.context import Context
-from mlops_actions.errors import RemoteFailed
+from mlops_actions.errors import ComponentFailed, RemoteFailed
 from mlops_actions.pipelines.engine import Origin, RunRequest, Site
 from mlops_actions.pipelines.kfp.engine import KfpEngine
 from mlops_actions.pipelines.kfp.inputs import KfpEngineInputs
@@ -54,7 +57,7 @@ def _run(
 
 def _double(namespace: str, *, archive: bool = False) -> KfpDouble:
     return KfpDouble(
-        settings=Settings(namespace), metadata=False, archive=archive, cluster=clusters.administrator(namespace),
+        settings=Settings(namespace), archive=archive, cluster=clusters.administrator(namespace),
         image=os.environ["PYTHON_IMAGE"],
     )  # fmt: skip
 
@@ -69,11 +72,12 @@ def test_what_keeps_a_pod_from_running_is_told_while_the_run_still_waits(
     told = Told()
     with _double(namespace) as double:
         double.fault("task", task="broken", outcome=outcome)
-        with pytest.raises(RemoteFailed, match=r"did not end within 20 s.*waiting: broken"):
+        with pytest.raises(RemoteFailed, match=r"did not end within 20 s.*waiting: broken.*broken: ") as caught:
             _run(double, namespace, pipelines["failing"], tmp_path, told, timeout=20.0, text="1")
     warnings = [text for text in told.warnings if text.startswith("broken: ")]
     assert warnings and re.search(said, warnings[0]), told.warnings
     assert len(warnings) == len(set(warnings))
+    assert warnings[0].rstrip(".") in caught.value.why
 
 
 def test_a_task_that_is_out_of_memory_names_its_limit(
@@ -81,10 +85,13 @@ def test_a_task_that_is_out_of_memory_names_its_limit(
 ) -> None:
     with _double(namespace) as double:
         double.fault("task", task="broken", outcome="oom")
-        with pytest.raises(RemoteFailed) as caught:
-            _run(double, namespace, pipelines["failing"], tmp_path, Told(), timeout=120.0, text="1")
+        told = Told()
+        with pytest.raises(ComponentFailed) as caught:
+            _run(double, namespace, pipelines["failing"], tmp_path, told, timeout=120.0, text="1")
     assert caught.value.what == "The task 'broken' failed"
     assert re.search(r"OOMKilled: .*\d+ ?Mi", caught.value.why), caught.value.why
+    assert "exit code" not in caught.value.why, "the launcher's is not the component's"
+    assert any(text.startswith("broken: ") and "OOMKilled" in text for text in told.warnings)
     assert "memory limit" in caught.value.fix
 
 
@@ -93,7 +100,7 @@ def test_the_log_and_exit_code_come_from_kubernetes_when_kfp_has_no_log(
 ) -> None:
     with _double(namespace, archive=True) as double:
         double.fault("task", task="broken", outcome="exit", code=7)
-        with pytest.raises(RemoteFailed) as caught:
+        with pytest.raises(ComponentFailed) as caught:
             _run(double, namespace, pipelines["failing"], tmp_path, Told(), timeout=120.0, text="1")
-    assert "7" in caught.value.why
-    assert "leaving with 7" in caught.value.log
+    assert "It ended with exit code 7" in caught.value.why and "exit code 1" not in caught.value.why
+    assert caught.value.log == "leaving with 7"

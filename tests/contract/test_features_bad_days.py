@@ -137,6 +137,7 @@ def test_a_registry_that_cannot_be_written_is_the_old_one(tmp_path: Path) -> Non
     """Feast's own store empties the file first; a limit of a file's size stands for the disk that is full."""
     code = """
 import resource, sys
+from pathlib import Path
 from feast.infra.registry.file import FileRegistryStore
 from feast.protos.feast.core.Registry_pb2 import Registry
 from feast.repo_config import RegistryConfig

@@ -33,6 +33,7 @@ print(json.dumps({"objects": plain(found), "intervals": intervals}))
 BARE = """
 import sys
 from datetime import datetime
+from pathlib import Path
 from feast import FeatureStore
 from feast.repo_operations import parse_repo
 store = FeatureStore(repo_path=".")

@@ -23,6 +23,8 @@ from mlops_actions.waiting import Clock, wait_until
 PATH = "locks/features.json"
 HOLDING = """
 import sys, time
+from mlops_actions.stores.lease import lease
+from mlops_actions.stores.store import Store
 with lease(Store(sys.argv[1]), "locks/features.json", "the killed one", print):
     print("held", flush=True)
     time.sleep(60)

@@ -55,6 +55,10 @@ def pipeline():
 STARTER = """
 import os, sys
 from contextlib import nullcontext
+from pathlib import Path
+from mlops_actions.stores.lease import lease
+from mlops_actions.processes.group import Group
+from mlops_actions.stores.store import Store
 held = lease(Store(sys.argv[2]), "locks/it", "the killed one", print) if len(sys.argv) > 2 else nullcontext()
 with held:
     Group([sys.executable, sys.argv[1]], Path("/"), os.environ).process.wait()

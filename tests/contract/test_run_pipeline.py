@@ -460,6 +460,7 @@ def test_compiled_yaml_runs_as_its_source_does(run: Run, tmp_path: Path, kfp_pyt
 
 
 PACKED = """
+from kfp import dsl
 
 component = dsl.component(base_image="python:3.11", packages_to_install=["iniconfig==2.0.0"])
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+import kfp_recorded
 from mlops_actions.errors import BadInput, Place
+from mlops_actions.pipelines.kfp.client.api import KfpApi
 from mlops_actions.pipelines.kfp.cron import six_fields
-from mlops_actions.pipelines.kfp.schedules import Schedule, Target, _start, checked
+from mlops_actions.pipelines.kfp.schedules import Schedule, Target, _start, checked, plan
 from mlops_actions.pipelines.spec import Parameter
 
 NOW = datetime(2026, 5, 4, 12, 30, tzinfo=timezone.utc)
@@ -119,3 +122,20 @@ def test_a_new_schedule_makes_up_for_the_past_only_when_asked_to() -> None:
         assert _start(Schedule("x", start=past, **times), None, NOW) in (None, NOW)
         assert _start(Schedule("x", start=NOW + DAY, **times), None, NOW) == NOW + DAY
         assert _start(Schedule("x", **times), None, NOW) is None
+
+
+def test_the_recurring_runs_of_a_real_server_are_read() -> None:
+    items = json.loads("\n".join(kfp_recorded.lines("recurringruns.json")))["recurringRuns"]
+
+    class Api:
+        namespace = ""
+
+        def pages(self, path: str, key: str, **query: object) -> Any:
+            return iter(items)
+
+    target = Target(".run-hello-sched/hello", "hello", "", "465b12a47b19", "", "", {})
+    changes = plan(cast(KfpApi, Api()), [], target, now=NOW)
+    assert {change.schedule: change.action for change in changes} == {"each": "delete", "nightly": "delete"}
+    wanted = [Schedule("nightly", cron="0 3 * * *", parameters={}), Schedule("each", every=60, parameters={})]
+    for change in plan(cast(KfpApi, Api()), wanted, target, now=NOW):
+        assert not any(name in why for why in change.why for name in ("cron", "every", "concurrency", "catch-up"))

@@ -16,7 +16,14 @@ from .nodes import Node
 from .world import Run
 
 _TICK = 0.5
-_TAKES_MEMORY = "print('taking all memory', flush=True); kept = [bytearray(1 << 20) for _ in range(1 << 14)]"
+_TAKES_MEMORY = """
+import subprocess, sys
+print("taking all memory", flush=True)
+code = subprocess.call([sys.executable, "-c", "kept = [bytearray(1 << 20) for _ in range(1 << 14)]"])
+print("F0101 00:00:00.000000 16 main.go:59] failed to execute component: signal: killed", flush=True)
+sys.exit(1 if code else 0)
+"""
+"""As KFP's launcher, which outlives the component that the kernel kills, and ends with exit code 1."""
 
 Json = dict[str, Any]
 
@@ -75,7 +82,9 @@ class Pods:
             main |= _program(_TAKES_MEMORY)
             main["resources"] = {"limits": {"memory": fault.body or "64Mi"}}
         else:
-            main |= _program(f"print('leaving with {fault.code}', flush=True); raise SystemExit({fault.code})")
+            last = f"F0101 00:00:00.000000 16 main.go:59] failed to execute component: exit status {fault.code}"
+            said = f"leaving with {fault.code}\n{last}"
+            main |= _program(f"print({said!r}, flush=True); raise SystemExit(1)")
         labels = {
             "pipeline/runid": run.id,
             "pipelines.kubeflow.org/v2_component": "true",
