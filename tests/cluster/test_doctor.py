@@ -54,7 +54,7 @@ def test_doctor_finds_all_with_the_manifests_rights_and_names_the_one_that_is_mi
                 admin.delete(clusters.RIGHTS[item["kind"]], item["metadata"]["name"])
     assert code == 1, said
     assert "✗ right: " in said and "trials" in said and "`mlops rbac` prints a manifest" in said
-    assert "✗ Kubeflow Pipelines: http://127.0.0.1:9" in said and "Connection refused" in said
+    assert "✗ Kubeflow Pipelines: Cannot reach http://127.0.0.1:9/" in said and "Connection refused" in said
 
 
 @pytest.mark.skipif(os.environ.get("KATIB") == "real", reason="the cluster's Katib cannot be made to fail")

@@ -45,7 +45,7 @@ def test_a_cron_of_github_s_kind_is_one_of_kfp_s(text: str, six: str) -> None:
         ("0 3 * * 7", "the day of the week '7' is not within 0-6"),
         ("*/0 3 * * *", r"the minute '\*/0'"),
         ("5-1 3 * * *", "the minute '5-1'"),
-        ("0 3 * foo *", "the month 'foo' is no number"),
+        ("0 3 * foo *", "the month 'foo' is not a number"),
         ("0 3 L * *", "the day of the month 'L'"),
         ("0 3 1, * *", "the day of the month ''"),
         ("0 3 30 feb *", "none of its months has such a day"),

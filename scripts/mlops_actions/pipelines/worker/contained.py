@@ -18,7 +18,11 @@ def main() -> int:
     pipe = os.dup(0)
 
     def remove(*_: object) -> None:
-        subprocess.run([docker, "rm", "--force", name], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        # In a session of its own: what kills this group must not end the removal.
+        subprocess.run(
+            [docker, "rm", "--force", name], stdin=subprocess.DEVNULL, capture_output=True, check=False,
+            start_new_session=True,
+        )  # fmt: skip
         os._exit(143)
 
     def watch() -> None:
