@@ -458,6 +458,8 @@ def test_what_was_wrong_with_pods_meanwhile_stands_in_the_failure(tmp_path: Path
 
 def test_the_launchers_own_lines_are_no_lines_of_the_task() -> None:
     assert list(component_lines([*LOG[:2], "I am 12 years old"])) == ["loading", "I am 12 years old"]
+    last = ["Error: exit status 1", LOG[-1], "Error: exit status 1"]
+    assert list(component_lines(last)) == last[:1], "the component's own, and Argo's word of the launcher"
 
 
 class Reader:

@@ -196,7 +196,7 @@ class Watcher:
         if found.kind == "line":
             tracker.logged(label, found.text)
         elif found.kind == "trouble":
-            tracker.warn(label, found.text)
+            tracker.warn(label, found.text, found.advice)
         elif found.kind == "broken":
             self._progress.warning(f"The run's pods cannot be watched: {found.text}")
         if found.kind == "end" and label in tracker.running:
@@ -214,15 +214,19 @@ class Watcher:
             raise TimedOut(
                 f"The pipeline did not end within {self._limits.run:g} s",
                 why=self._still(),
-                fix="Raise `timeout`; what is finished will be reused",
+                fix=self._fix("timeout"),
             )
         for label, since in tracker.running.items():
             if self._limits.task and now - since >= self._limits.task:
                 raise TimedOut(
                     f"The task {label!r} did not end within {self._limits.task:g} s",
                     why=self._still(),
-                    fix="Raise `task-timeout`; what is finished will be reused",
+                    fix=self._fix("task-timeout"),
                 )
+
+    def _fix(self, limit: str) -> str:
+        advices = dict.fromkeys(warning.advice.rstrip(".") for warning in self._tracker.warnings.values())
+        return ". ".join([*filter(None, advices), f"Raise `{limit}`; what is finished will be reused"])
 
     def _still(self) -> str:
         tracker = self._tracker
