@@ -269,7 +269,7 @@ def test_a_long_wait_asks_seldom_and_an_end_that_a_log_announces_is_seen_within_
 
 def test_an_end_that_nothing_announces_is_seen_with_the_next_question() -> None:
     clock = Time()
-    watcher, _, script = _watch(clock, lambda now: _run("FAILED" if now > 100.0 else "RUNNING"))
+    watcher, _, script = _watch(clock, lambda now: _run("SUCCEEDED" if now > 100.0 else "RUNNING"))
     watcher.until_end()
     assert clock.now() - 100.0 <= watching.SLOW
     assert len(script.asked) < 60
@@ -291,6 +291,17 @@ def test_tasks_that_the_api_does_not_show_are_taken_from_ml_metadata_and_that_is
     assert told.events == [("a", "started"), ("a", "succeeded")]
     assert len([note for note in told.notes if "taken from ML Metadata" in note]) == 1
     assert len(asked) * 2 + len(shows.asked) <= 30 * 2, "two minutes at most"
+
+
+def test_a_failed_run_is_looked_at_until_it_shows_the_task_that_failed() -> None:
+    clock = Time()
+
+    def shows(now: float) -> Any:
+        return _run("FAILED" if now > 9 else "RUNNING", _details("a", "FAILED" if now > 10 else "RUNNING"))
+
+    watcher, told, _ = _watch(clock, shows)
+    watcher.until_end()
+    assert told.states() == {"a": "failed"}
 
 
 def test_limits_count_from_when_the_run_and_the_task_were_seen_to_begin() -> None:
@@ -432,6 +443,12 @@ def test_a_killed_task_names_its_memory_limit(tmp_path: Path) -> None:
     for how in ("exit status 137", "signal: killed"):
         error = _failed(tmp_path, [f"F0101 10:00:01.000000 24 main.go:49] failed to execute component: {how}"])
         assert "memory runs out: its limit is 1Gi" in error.why
+
+
+def test_a_log_that_ends_without_a_reason_is_one_of_a_task_that_was_killed(tmp_path: Path) -> None:
+    error = _failed(tmp_path, [LOG[0], "taking all memory"])
+    assert "it was killed, as it is when memory runs out" in error.why and "limit is 1Gi" in error.why
+    assert error.log.endswith("taking all memory")
 
 
 def test_without_a_log_the_message_of_kfp_is_the_reason(tmp_path: Path) -> None:

@@ -78,6 +78,11 @@ class Tracker:
         return self.state == "CANCELED" or (self.state == "FAILED" and (before == "CANCELING" or self._canceling))
 
     @property
+    def failed_known(self) -> bool:
+        """Whether a task is known to have failed."""
+        return any(task.state == "failed" for task in self.tasks.values())
+
+    @property
     def failed(self) -> list[Task]:
         """The tasks that have failed, the first one first; of a run that failed, else those that were at work."""
         failed = [task for task in self.tasks.values() if task.state == "failed"]

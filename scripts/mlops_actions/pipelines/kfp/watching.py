@@ -27,6 +27,7 @@ RATE, BURST = 24 / 60, 5.0
 _LIVELY = 2.0  # seconds after a change in which another one is likely
 _NAMED = 10  # tasks that a sentence names
 _LINGER = 2.0  # seconds that logs may take to end after the run
+_LATER = 6  # questions after a run's failure until it shows the task that failed, which may come later
 _UNSHOWN = 10.0  # seconds that a run may go on without a task that the API shows, until ML Metadata is asked
 
 
@@ -128,6 +129,11 @@ class Watcher:
             running = [tracker.tasks[label].pod for label in tracker.running if label in tracker.tasks]
             self._follower.follow(running)
             self._rest()
+        for _ in range(_LATER):
+            if tracker.state != "FAILED" or tracker.failed_known:
+                break
+            self._clock.wait(QUICK)
+            self._ask()
         self._follower.stop(_LINGER)
         for found in self._follower.drain():
             self._obey(found)
