@@ -26,6 +26,7 @@ from conftest import MLOPS, ROOT
 from mlops_actions.waiting import Clock
 
 pytestmark = clusters.needs_kubernetes
+IMAGE = os.environ.get("KFP_IMAGE", "")
 PIPELINES = """
 from kfp import dsl
 
@@ -84,7 +85,8 @@ class Site:
     s3: servers.S3
 
     def environ(self, store: str) -> dict[str, str]:
-        return {**os.environ, "KUBECONFIG": "", "MLOPS_KFP_HOST": self.host, **self.s3.environ(store)}
+        image = {"MLOPS_IMAGE": IMAGE} if IMAGE else {}
+        return {**os.environ, "KUBECONFIG": "", "MLOPS_KFP_HOST": self.host, **image, **self.s3.environ(store)}
 
     def command(self, *more: str) -> list[str]:
         return [str(MLOPS), "run-pipeline", "--engine", "kfp", "--json", *more]
@@ -146,7 +148,9 @@ def test_failing_component_is_told_with_its_line_and_its_log(site: Site, folder:
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
     """A consumer with the pipelines above, named unlike any others."""
-    (tmp_path / "pipeline.py").write_text(PIPELINES.replace("MARK", uuid.uuid4().hex[:8]))
+    text = PIPELINES.replace("MARK", uuid.uuid4().hex[:8])
+    text = text.replace("@dsl.component", f"@dsl.component(install_kfp_package={not IMAGE})")
+    (tmp_path / "pipeline.py").write_text(text)
     return tmp_path
 
 

@@ -272,7 +272,7 @@ def test_a_long_wait_asks_seldom_and_an_end_that_a_log_announces_is_seen_within_
 
 def test_an_end_that_nothing_announces_is_seen_with_the_next_question() -> None:
     clock = Time()
-    watcher, _, script = _watch(clock, lambda now: _run("FAILED" if now > 100.0 else "RUNNING"))
+    watcher, _, script = _watch(clock, lambda now: _run("SUCCEEDED" if now > 100.0 else "RUNNING"))
     watcher.until_end()
     assert clock.now() - 100.0 <= watching.SLOW
     assert len(script.asked) < 60
@@ -294,6 +294,17 @@ def test_tasks_that_the_api_does_not_show_are_taken_from_ml_metadata_and_that_is
     assert told.events == [("a", "started"), ("a", "succeeded")]
     assert len([note for note in told.notes if "taken from ML Metadata" in note]) == 1
     assert len(asked) * 2 + len(shows.asked) <= 30 * 2, "two minutes at most"
+
+
+def test_a_failed_run_is_looked_at_until_it_shows_the_task_that_failed() -> None:
+    clock = Time()
+
+    def shows(now: float) -> Any:
+        return _run("FAILED" if now > 9 else "RUNNING", _details("a", "FAILED" if now > 10 else "RUNNING"))
+
+    watcher, told, _ = _watch(clock, shows)
+    watcher.until_end()
+    assert told.states() == {"a": "failed"}
 
 
 def test_limits_count_from_when_the_run_and_the_task_were_seen_to_begin() -> None:
@@ -437,6 +448,12 @@ def test_a_killed_task_names_its_memory_limit(tmp_path: Path) -> None:
         assert "memory runs out: its limit is 1Gi" in error.why
 
 
+def test_a_log_that_ends_without_a_reason_is_one_of_a_task_that_was_killed(tmp_path: Path) -> None:
+    error = _failed(tmp_path, [LOG[0], "taking all memory"])
+    assert "it was killed, as it is when memory runs out" in error.why and "limit is 1Gi" in error.why
+    assert error.log.endswith("taking all memory")
+
+
 def test_without_a_log_the_message_of_kfp_is_the_reason(tmp_path: Path) -> None:
     error = _failed(tmp_path, [], error={"message": "pod deleted"})
     assert "pod deleted" in error.why and isinstance(error, RemoteFailed)
@@ -461,6 +478,8 @@ def test_what_was_wrong_with_pods_meanwhile_stands_in_the_failure(tmp_path: Path
 
 def test_the_launchers_own_lines_are_no_lines_of_the_task() -> None:
     assert list(component_lines([*LOG[:2], "I am 12 years old"])) == ["loading", "I am 12 years old"]
+    last = ["Error: exit status 1", LOG[-1], "Error: exit status 1"]
+    assert list(component_lines(last)) == last[:1], "the component's own, and Argo's word of the launcher"
 
 
 class Reader:

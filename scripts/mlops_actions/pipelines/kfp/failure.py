@@ -60,7 +60,12 @@ class FailureReport:
         raised = _raised(lines)
         missing = _MISSING.search(raised)
         advice = (trouble.advice if trouble else "") or advice_on_module(missing[1] if missing else "", self.root)
-        reasons = [*self._reasons(task, trouble, raised, ended), *self._counts(task, tracker)]
+        cut = bool(whole) and not (trouble or ended or raised)
+        reasons = [
+            *self._reasons(task, trouble, raised, ended),
+            self._cut(task) if cut else "",
+            *self._counts(task, tracker, trouble),
+        ]
         own = trouble.reason in _OF_COMPONENT if trouble else bool(ended or raised)
         what = f"The task {task.label!r} failed" if task.label != "root" else "The run failed before its first task"
         return (ComponentFailed if own else RemoteFailed)(
@@ -89,14 +94,20 @@ class FailureReport:
                 yield f"It ended with exit code {code}" if code else f"It was ended by the signal: {signal}"
         yield task.message
 
-    def _counts(self, task: Task, tracker: Tracker) -> Iterator[str]:
+    def _cut(self, task: Task) -> str:
+        """What a log tells that ends without a word of the launcher about the end."""
+        limit = self._memory_limit(task)
+        words = "Its log ends without a reason: it was killed, as it is when memory runs out or its node is taken away"
+        return words + (f"; its memory limit is {limit}" if limit else "")
+
+    def _counts(self, task: Task, tracker: Tracker, trouble: Trouble | None) -> Iterator[str]:
         """How it went, and what was seen meanwhile."""
         if not task.message and tracker.run.get("error"):
             yield _message(tracker.run)
         yield f"Attempts: {len(task.failed_pods) + 1}" if task.failed_pods else ""
         yield f"The run was tried {tracker.attempts} times" if tracker.attempts > 1 else ""
         yield f"States: {', '.join(task.history)}" if task.history else ""
-        if warned := tracker.warned():
+        if warned := [text for text in tracker.warned() if not (trouble and text.endswith(str(trouble).rstrip(".")))]:
             yield f"Seen meanwhile: {'; '.join(warned)}"
 
     def _trouble(self, task: Task) -> Trouble | None:

@@ -39,6 +39,7 @@ class Found:
             trouble; why the pods cannot be watched.
         pod: which.
         text: the line, the trouble, or why.
+        advice: what to do about a trouble; "" where that is not known.
         task: the label of the pod's task, where the pod tells it.
     """
 
@@ -46,6 +47,7 @@ class Found:
     pod: str = ""
     text: str = ""
     task: str = ""
+    advice: str = ""
 
 
 class LogFollower:
@@ -116,9 +118,9 @@ class LogFollower:
             thread.join(max(0.0, until - self._clock.now()))
         self._stop.set()
 
-    def _tell(self, kind: Kind, pod: str = "", text: str = "", task: str = "") -> None:
+    def _tell(self, kind: Kind, pod: str = "", text: str = "", task: str = "", advice: str = "") -> None:
         if not self._stop.is_set():
-            self._queue.put(Found(kind, pod, text, task))
+            self._queue.put(Found(kind, pod, text, task, advice))
             self.wake.set()
 
     def _read(self, pod: str, ended: threading.Event) -> None:
@@ -183,9 +185,8 @@ class LogFollower:
                     phases[name] = phase
                     self._tell("pod", name, phase, task)
                 trouble = None if phase in ("Succeeded", "Running") else explain(cluster, change.object)
-                if trouble and trouble.reason != "Error" and (name, trouble.reason) not in said:
-                    said.add((name, trouble.reason))
-                    text = f"{trouble}" + (f". {trouble.advice}" if trouble.advice else "")
-                    self._tell("trouble", name, text, task)
+                if trouble and trouble.reason != "Error" and (name, trouble.message) not in said:
+                    said.add((name, trouble.message))  # which has several reasons in turn
+                    self._tell("trouble", name, str(trouble), task, trouble.advice)
         except MlopsError as error:
             self._tell("broken", text=str(error))

@@ -23,6 +23,7 @@ LOG_LINES = 40
 _READ = 400  # lines of the end of a pod's log that are looked at
 _KLOG = r"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ \S+\.go:\d+\] "  # KFP's driver and launcher
 _OTHERS = re.compile(rf"{_KLOG}|time=\S+ .*\bargo=true\b|\[KFP Executor \d[^\]]*\]: ")
+_LAST = re.compile(r"Error: exit status \d+$")  # what Argo's own process says of the launcher in the end
 _INPUT = re.compile(r"\[KFP Executor .*Got executor_input:$")
 _ARCHIVES = (
     "{bucket}/private-artifacts/{namespace}/{workflow}/{year}/{month}/{day}/{pod}/main.log",
@@ -36,13 +37,14 @@ Json = Mapping[str, Any]
 
 def component_lines(lines: Iterable[str]) -> Iterator[str]:
     """The lines of a pod's log that its component printed, without those of KFP's launcher and executor and of Argo."""
-    skipping = False
+    skipping, others = False, False
     for line in lines:
         if skipping:
             skipping = line != "}"
-        elif _INPUT.match(line):
-            skipping = True  # its JSON follows, from `{` to `}`
-        elif not _OTHERS.match(line):
+            continue
+        skipping = bool(_INPUT.match(line))  # its JSON follows, from `{` to `}`
+        before, others = others, bool(_OTHERS.match(line))
+        if not others and not (before and _LAST.match(line)):
             yield line
 
 

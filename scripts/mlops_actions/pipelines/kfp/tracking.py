@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..engine import Progress, State, TaskResult
@@ -25,6 +26,14 @@ _SAID = {
 Json = Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Warned:
+    """What was wrong with a task's pod, with the task's label, and what to do about it."""
+
+    text: str
+    advice: str = ""
+
+
 class Tracker:
     """One run.
 
@@ -40,7 +49,7 @@ class Tracker:
         running: by label, when it was first seen to run; by the caller's clock.
         logs: by label, the last lines of those that run or have failed.
         attempts: how often the run was begun: one more than it was retried.
-        warnings: what was wrong with its pods meanwhile, by the label of the task.
+        warnings: what was wrong last with the pods of a task, by its label.
     """
 
     def __init__(self, spec: Json, progress: Progress, platforms: Json | None = None) -> None:
@@ -51,7 +60,7 @@ class Tracker:
         self.running: dict[str, float] = {}
         self.logs: dict[str, deque[str]] = {}
         self.attempts = 1
-        self.warnings: dict[str, list[str]] = {}
+        self.warnings: dict[str, Warned] = {}
         self._told: dict[str, State] = {}
         self._tried: dict[str, int] = {}
         self._said: set[str] = set()
@@ -67,6 +76,11 @@ class Tracker:
         states = [entry.get("state") for entry in self.run.get("state_history") or []]
         before = next((state for state in reversed(states) if state not in FINAL), "")
         return self.state == "CANCELED" or (self.state == "FAILED" and (before == "CANCELING" or self._canceling))
+
+    @property
+    def failed_known(self) -> bool:
+        """Whether a task is known to have failed."""
+        return any(task.state == "failed" for task in self.tasks.values())
 
     @property
     def failed(self) -> list[Task]:
@@ -110,19 +124,14 @@ class Tracker:
         self.logs.setdefault(label, deque(maxlen=LOG_LINES)).append(line)
         self._progress.logged(label, line)
 
-    def warn(self, label: str, text: str) -> None:
+    def warn(self, label: str, text: str, advice: str = "") -> None:
         """Something is wrong with a pod of a task."""
-        self.warnings.setdefault(label, []).append(text)
-        self._progress.warning(f"{label}: {text}")
+        found = self.warnings[label] = Warned(f"{label}: {text.rstrip('.')}", advice)
+        self._progress.warning(f"{found.text}. {advice}".rstrip(". "))
 
-    def warned(self, label: str = "") -> list[str]:
-        """What was wrong with pods meanwhile, of one task or of all."""
-        return [
-            f"{name}: {text.rstrip('.')}"
-            for name, texts in self.warnings.items()
-            if label in ("", name)
-            for text in texts
-        ]
+    def warned(self) -> list[str]:
+        """What was wrong with pods last."""
+        return [warning.text for warning in self.warnings.values()]
 
     def settle(self, result: TaskResult) -> None:
         """A task has ended as the run's results say, if that was not seen before."""

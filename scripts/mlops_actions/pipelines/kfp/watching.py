@@ -27,6 +27,7 @@ RATE, BURST = 24 / 60, 5.0
 _LIVELY = 2.0  # seconds after a change in which another one is likely
 _NAMED = 10  # tasks that a sentence names
 _LINGER = 2.0  # seconds that logs may take to end after the run
+_LATER = 6  # questions after a run's failure until it shows the task that failed, which may come later
 _UNSHOWN = 10.0  # seconds that a run may go on without a task that the API shows, until ML Metadata is asked
 
 
@@ -128,6 +129,11 @@ class Watcher:
             running = [tracker.tasks[label].pod for label in tracker.running if label in tracker.tasks]
             self._follower.follow(running)
             self._rest()
+        for _ in range(_LATER):
+            if tracker.state != "FAILED" or tracker.failed_known:
+                break
+            self._clock.wait(QUICK)
+            self._ask()
         self._follower.stop(_LINGER)
         for found in self._follower.drain():
             self._obey(found)
@@ -196,7 +202,7 @@ class Watcher:
         if found.kind == "line":
             tracker.logged(label, found.text)
         elif found.kind == "trouble":
-            tracker.warn(label, found.text)
+            tracker.warn(label, found.text, found.advice)
         elif found.kind == "broken":
             self._progress.warning(f"The run's pods cannot be watched: {found.text}")
         if found.kind == "end" and label in tracker.running:
@@ -214,15 +220,19 @@ class Watcher:
             raise TimedOut(
                 f"The pipeline did not end within {self._limits.run:g} s",
                 why=self._still(),
-                fix="Raise `timeout`; what is finished will be reused",
+                fix=self._fix("timeout"),
             )
         for label, since in tracker.running.items():
             if self._limits.task and now - since >= self._limits.task:
                 raise TimedOut(
                     f"The task {label!r} did not end within {self._limits.task:g} s",
                     why=self._still(),
-                    fix="Raise `task-timeout`; what is finished will be reused",
+                    fix=self._fix("task-timeout"),
                 )
+
+    def _fix(self, limit: str) -> str:
+        advices = dict.fromkeys(warning.advice.rstrip(".") for warning in self._tracker.warnings.values())
+        return ". ".join([*filter(None, advices), f"Raise `{limit}`; what is finished will be reused"])
 
     def _still(self) -> str:
         tracker = self._tracker
