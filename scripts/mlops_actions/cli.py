@@ -16,6 +16,7 @@ from . import __version__
 from .inputs import is_secret, kebab
 from .runtime import chain
 from .runtime.action import Action
+from .suggest import did_you_mean
 
 _OWN = {
     "init": "commands.setup:init_command",
@@ -46,11 +47,9 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        import difflib
-
-        near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
-        if args[0] not in self.list_commands(ctx):
-            ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
+        known = self.list_commands(ctx)
+        if args[0] not in known:
+            ctx.fail(f"No such command {args[0]!r}. {did_you_mean(args[0], known)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -289,7 +289,7 @@ def test_paths_in_a_kubeconfig_are_relative_to_its_file(root: Authority, tmp_pat
         (to("c2VjcmV0IG5vdGhpbmc="), "neither a kubeconfig, nor one as base64, nor the path of a file"),
         (to("clusters: [\nx: 1"), "`kubeconfig` is not YAML"),
         (to("clusters:\n  a: b"), "`clusters` of `kubeconfig` is not as in a kubeconfig"),
-        (to(config("https://h"), context="stagin"), "no context `stagin`, which `kube-context` names. Do you"),
+        (to(config("https://h"), context="stagin"), "no context `stagin`, which `kube-context` names. Did you mean"),
         (to(config("host:6443")), "in the kubeconfig is not a URL. It is host:6443. Give it as https://host:port"),
         (to(config("https://me:word@[h")), "in the kubeconfig is not a URL. It is [h. Give it as https://host:port"),
         (to(config("https://h").replace("user: someone", "user: sb")), "no user `sb`, which the context staging"),

@@ -6,7 +6,6 @@ Format: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/
 from __future__ import annotations
 
 import base64
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import BadInput
 from ..http.faults import is_url, shown
 from ..http.tls import read_file
+from ..suggest import did_you_mean
 from .sources import Config, Entry, read, unbase64
 
 if TYPE_CHECKING:
@@ -136,10 +136,9 @@ def _context(config: Config, wanted: str) -> Entry:
 def _named(entries: Mapping[str, Entry], what: str, name: str, place: str) -> Entry:
     if name in entries:
         return entries[name]
-    near = difflib.get_close_matches(name, entries, 1)
     raise BadInput(
         f"The kubeconfig has no {what} `{name}`, which {place} names",
-        fix=(f"Do you mean `{near[0]}`? " if near else "") + f"There are: {_list(entries)}",
+        fix=did_you_mean(name, entries, "It has: {}"),
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput, Place
+from ..suggest import did_you_mean
 from .process import compile_in
 from .spec import Pipeline
 
@@ -32,10 +32,7 @@ def compile_pipeline(
     """
     shown = _relative(file, root)
     if not file.is_file():
-        near = _near(file, root)
-        raise BadInput(
-            f"The pipeline file {shown} does not exist", fix=f"Did you mean `{near}`?" if near else "Correct `pipeline`"
-        )
+        raise BadInput(f"The pipeline file {shown} does not exist", fix=_near(file, root))
     if file.suffix not in (".py", ".yaml", ".yml"):
         raise BadInput(f"{shown} is neither Python nor YAML", fix="Name a `.py` file or a compiled `.yaml`")
     compiled = compile_in(python, root, environ, {"file": str(file), "name": name, "root": str(root)}, debug)
@@ -69,11 +66,10 @@ def _refusal(compiled: dict[str, Any], name: str, shown: str, root: Path) -> Bad
             place=place,
         )
     if kind == "unknown":
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         return BadInput(
             f"{shown} has no pipeline {name!r}",
             why=f"It has: {', '.join(names)}",
-            fix=f"Did you mean `{near[0]}`?" if near else "Correct `pipeline-name`",
+            fix=did_you_mean(name, names, "Correct `pipeline-name`"),
             place=place,
         )
     if kind == "argo":
@@ -100,5 +96,4 @@ def _relative(file: Path, root: Path) -> str:
 def _near(file: Path, root: Path) -> str:
     folder = file.parent if file.parent.is_dir() else root
     names = [path.name for path in folder.iterdir() if path.suffix in (".py", ".yaml", ".yml")]
-    found = difflib.get_close_matches(file.name, names, n=1, cutoff=0.5)
-    return _relative(folder / found[0], root) if found else ""
+    return did_you_mean(_relative(file, root), [_relative(folder / name, root) for name in names], "Correct `pipeline`")

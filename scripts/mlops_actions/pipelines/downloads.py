@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from ..errors import BadInput
 from ..stores.store import Store, StoreOptions, fetch
+from ..suggest import did_you_mean
 from .engine import Artifact
 from .metrics import METRICS
 
@@ -29,11 +29,10 @@ def wanted(artifacts: Sequence[Artifact], names: Sequence[str]) -> list[Artifact
         found = [a for a in there if name in (a.name, f"{a.task}.{a.name}") or (name == "*" and a.type not in METRICS)]
         if not found and name != "*":
             known = list(dict.fromkeys(f"{a.task}.{a.name}" for a in there))
-            near = difflib.get_close_matches(name, [*known, *(a.name for a in there)], n=1, cutoff=0.5)
             raise BadInput(
                 f"`download`: the run made no artifact {name!r}",
                 why=f"It made: {', '.join(known) or 'none'}",
-                fix=f"Did you mean `{near[0]}`?" if near else "Correct `download`",
+                fix=did_you_mean(name, [*known, *(a.name for a in there)], "Correct `download`"),
             )
         chosen |= {(a.task, a.name, a.uri): a for a in found}
     return list(chosen.values())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import difflib
 import json
 import re
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 import yaml
 
 from ..errors import BadInput, Place
+from ..suggest import did_you_mean
 from ..values import read_yaml
 from ..yaml_io import load_yaml
 from .spec import Parameter
@@ -69,12 +69,11 @@ def resolve_parameters(
     """
     for name in given:
         if name not in declared:
-            near = difflib.get_close_matches(name, declared, n=1, cutoff=0.5)
             known = ", ".join(declared) or "none"
             raise BadInput(
                 f"The pipeline {pipeline!r} has no parameter {name!r}",
                 why=f"It has: {known}",
-                fix=f"Did you mean `{near[0]}`?" if near else "Correct `parameters`",
+                fix=did_you_mean(name, declared, "Correct `parameters`"),
                 place=place,
             )
     values = {}

@@ -8,7 +8,6 @@ default. `Resolved.origins` says which it was.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from ..errors import BadInput, Place
 from ..inputs import SHARED, Inputs, Outputs, is_secret, kebab
 from ..project import Path_, Project
 from ..stores.store import StoreOptions
+from ..suggest import did_you_mean
 from ..yaml_io import Loader, load_yaml, places
 from . import chain
 from .action import Action
@@ -268,9 +268,7 @@ def _refusal(error: ValidationError, project: Project) -> BadInput:
     dotted = ".".join(str(part) for part in path) or "the file"
     more = f" ({len(problems) - 1} more after this one)" if len(problems) > 1 else ""
     if first["type"] == "extra_forbidden":
-        known = _known(path)
-        near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
-        fix = f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(known)}"
+        fix = did_you_mean(path[-1], _known(path), "Known here: {}")
         return BadInput(f"{project.name} has the unknown key `{dotted}`{more}", fix=fix, place=place)
     return BadInput(f"`{dotted}` {_words(first)}{more}", fix="See `mlops config`", place=place)
 

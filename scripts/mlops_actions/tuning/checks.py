@@ -7,13 +7,13 @@ and where it stands; the first one is told. What only the local engine cannot do
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
 from ..errors import BadInput
+from ..suggest import did_you_mean
 from .algorithms.settings import ALGORITHMS, EARLY_STOPPING, NAS, Rule, problems
 from .experiment import Algorithm, Experiment, Parameter, Path
 from .metrics import compiled
@@ -106,9 +106,7 @@ def _settings(given: Algorithm, path: Path, known: Mapping[str, Mapping[str, Rul
     """The name and the settings of an algorithm, against those that there are."""
     name = given.algorithm_name
     if name not in known:
-        near = difflib.get_close_matches(name, list(known), n=1)
-        has = f"Katib has: {', '.join(known)}"
-        fix = f"Did you mean {near[0]!r}? {has}" if near else has
+        fix = did_you_mean(name, known, "Katib has: {}")
         yield Fault((*path, "algorithmName"), f"the {kind} {name!r} is unknown to Katib", fix)
         return
     rules = known[name]
@@ -118,8 +116,7 @@ def _settings(given: Algorithm, path: Path, known: Mapping[str, Mapping[str, Rul
     for index, setting in enumerate(given.algorithm_settings):
         here: Path = (*path, "algorithmSettings", index)
         if setting.name not in rules:
-            near = difflib.get_close_matches(setting.name, list(rules), n=1)
-            fix = f"Did you mean `{near[0]}`?" if near else f"It has: {', '.join(rules)}"
+            fix = did_you_mean(setting.name, rules, "It has: {}")
             yield Fault((*here, "name"), f"the algorithm {name} has no setting {setting.name!r}", fix)
             continue
         rule = rules[setting.name]
@@ -250,8 +247,8 @@ def _references(experiment: Experiment) -> Iterator[Fault]:
     yield from repeated((p.reference for p in given), (*path, "trialParameters"), "reference")
     for index, parameter in enumerate(given):
         if space and reference(experiment, "", space, parameter.reference) is None:
-            near = difflib.get_close_matches(parameter.reference, list(space), n=1)
-            fix = f"Did you mean {near[0]!r}?" if near else "Define it in `spec.parameters`, or correct the reference"
+            otherwise = "Define it in `spec.parameters`, or correct the reference"
+            fix = did_you_mean(parameter.reference, space, otherwise)
             what = f"the trial parameter {parameter.name!r} refers to {parameter.reference!r}, which is not defined"
             yield Fault((*path, "trialParameters", index, "reference"), what, fix)
     if not given:
@@ -269,8 +266,7 @@ def _placeholders(document: Document) -> Iterator[Fault]:
     used = {name for text in texts(raw) for name in PLACEHOLDER.findall(text)}
     given = [parameter.name for parameter in document.experiment.spec.trial_template.trial_parameters]
     for name in sorted(used - set(given)):
-        near = difflib.get_close_matches(name, given, n=1)
-        fix = f"Did you mean {near[0]!r}?" if near else "Add it to `trialParameters`"
+        fix = did_you_mean(name, given, "Add it to `trialParameters`")
         where = next(p for p, text in _texts_at(raw, (*path, "trialSpec")) if f"${{trialParameters.{name}}}" in text)
         yield Fault(
             where, f"the template uses ${{trialParameters.{name}}}, which is not among the trial parameters", fix

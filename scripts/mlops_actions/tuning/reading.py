@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path as File
@@ -12,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ..errors import BadInput, Place
+from ..suggest import did_you_mean
 from ..yaml_io import Loader
 from ..yaml_io import places as places_in
 from .experiment import Experiment, Part, Path
@@ -180,9 +180,7 @@ def _refusal(
     place = _place(name, places, path)
     where, value = dotted(path), problem.get("input")
     if problem["type"] == "extra_forbidden":
-        known = _fields_at(model, problem["loc"][:-1])
-        near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
-        fix = f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(known)}"
+        fix = did_you_mean(path[-1], _fields_at(model, problem["loc"][:-1]), "Known here: {}")
         owner = "Kubernetes" if above else "Katib"
         return BadInput(f"{name}: `{where}` is unknown to {owner}", fix=fix, place=place)
     if problem["type"] == "missing":

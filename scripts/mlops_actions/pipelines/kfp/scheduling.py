@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -11,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ...errors import BadInput, Place
 from ...inputs import kebab
+from ...suggest import did_you_mean
 from ...waiting import Clock
 from ..engine import RunRequest
 from .client.api import KfpApi
@@ -39,8 +39,7 @@ def read(values: Mapping[str, Any], place: Place | None) -> list[Schedule]:
             raise BadInput(f"`schedules`: `{name}` must be a mapping", fix=f"It has: {', '.join(_KEYS)}", place=place)
         for key in value:
             if key not in _KEYS:
-                near = difflib.get_close_matches(str(key), _KEYS, 1)
-                fix = f"Did you mean `{near[0]}`?" if near else f"A schedule has: {', '.join(_KEYS)}"
+                fix = did_you_mean(key, _KEYS, "A schedule has: {}")
                 raise BadInput(f"`schedules`: `{name}.{key}` is unknown", fix=fix, place=place)
         try:
             given = {_KEYS[key]: item for key, item in value.items()}
