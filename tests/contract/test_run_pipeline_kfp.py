@@ -529,7 +529,7 @@ def test_a_run_that_was_deleted_is_a_clear_error(world: World, tmp_path: Path) -
     waits = Waits(world, tmp_path)
     waits.reached()
     world.double.fault("delete", run=world.double.runs()[0]["run_id"])
-    with pytest.raises(RemoteFailed, match=r"not in KFP any more.*Still running: slow"):
+    with pytest.raises(RemoteFailed, match=r"no longer exists in KFP.*Still running: slow"):
         waits.go()
 
 

@@ -53,7 +53,7 @@ def test_a_map_is_read_and_fields_that_are_not_known_are_passed_over() -> None:
 
 @pytest.mark.parametrize("data", [b"\x0a", b"\x0a\x05ab", b"\x0b", b"\xff" * 12])
 def test_what_is_no_message_is_an_error_of_the_service(data: bytes) -> None:
-    with pytest.raises(ApiError, match="no message"):
+    with pytest.raises(ApiError, match="not a protobuf message"):
         recorded(Answers(GetContextByTypeAndName=data), "run")  # type: ignore[arg-type]
 
 

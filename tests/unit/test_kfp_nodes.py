@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from mlops_actions.pipelines.kfp.argo import hash_of, label_of, seconds_since_1970
+from mlops_actions.pipelines.kfp.argo import (
+    executor_template,
+    hash_of,
+    label_of,
+    pod_name,
+    seconds_since_1970,
+    workflow_of,
+)
 from mlops_actions.pipelines.kfp.nodes import tasks_of
 
 Json = dict[str, Any]
@@ -183,6 +190,13 @@ def test_order_duplicates_missing_names_and_missing_nodes_do_no_harm() -> None:
             detail.pop("display_name")
         assert {task.label for task in tasks_of(spec, some)} <= {"a", "b", "d"}
     assert tasks_of(spec, []) == []
+
+
+@pytest.mark.parametrize("task", [{}, {"retryPolicy": {"maxRetryCount": 2}}])
+@pytest.mark.parametrize("settings", [{}, {"podMetadata": {"labels": {"a": "b"}}}])
+def test_the_name_of_a_pod_tells_its_workflow(task: Json, settings: Json) -> None:
+    name = "my-retry-system-x7k2p"
+    assert workflow_of(pod_name(name, executor_template(task, settings), f"{name}.root.a.executor")) == name
 
 
 @pytest.mark.parametrize(

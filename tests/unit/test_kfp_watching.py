@@ -325,7 +325,7 @@ def test_limits_count_from_when_the_run_and_the_task_were_seen_to_begin() -> Non
 
 def test_a_run_that_is_gone_is_an_error() -> None:
     watcher, _, _ = _watch(Time(), lambda now: ApiError("no", status=404) if now > 5 else _run("RUNNING"))
-    with pytest.raises(RemoteFailed, match="somebody deleted it"):
+    with pytest.raises(RemoteFailed, match=r"no longer exists in KFP\. Somebody"):
         watcher.until_end()
 
 

@@ -54,6 +54,12 @@ def pod_name(workflow: str, template: str, node: str) -> str:
     return f"{workflow}-{template}"[:242] + f"-{hash_of(node)}"
 
 
+def workflow_of(pod: str) -> str:
+    """The name of the workflow that a pod is of."""
+    template = r"(?:metadata-\d+-\d+-)?(?:retry-)?system-(?:container-impl|container-driver|dag-driver|importer)"
+    return re.sub(rf"-{template}-\d+$", "", pod)
+
+
 def executor_template(task: Json, settings: Json) -> str:
     """The template of a task's executor.
 

@@ -23,7 +23,7 @@ MOST = 4
 """Logs that are followed at a time."""
 FIRST, SLOWEST = 5.0, 30.0
 """Seconds between two readings of a log that cannot be followed: at first, and when it is silent."""
-_TRIED = 2  # logs after which readers that could open none are not asked any more
+_TRIED = 2  # logs after which readers that could open none are no longer asked
 _LOOKING = 3.0  # seconds between two questions for the run's namespace
 _UNKNOWN = 90.0  # seconds after which it is taken for unknown
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import MlopsError, RemoteFailed
 from ...stores.store import Store, StoreOptions
 from ..downloads import reachable
-from .argo import RUN_LABEL, hash_in
+from .argo import RUN_LABEL, hash_in, workflow_of
 from .client.api import KfpApi
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Logs:
             pod: its name.
             run: as the API shows it.
         """
-        workflow = re.sub(r"-(system|retry|metadata)-[a-z0-9-]*$", "", pod)
+        workflow = workflow_of(pod)
         places: dict[str, Callable[[], Iterable[str]]] = {
             "the cluster": lambda: self._of_cluster(pod),
             "KFP's UI": lambda: self.of_ui(pod),

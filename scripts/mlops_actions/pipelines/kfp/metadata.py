@@ -173,7 +173,9 @@ def _ask(api: KfpApi, method: str, **request: Any) -> Message:
         data = known[f"{method}Request"](**request).SerializeToString()
         return known[f"{method}Response"].FromString(api.grpc_web(_SERVICE, method, data))
     except DecodeError as error:
-        raise ApiError(f"{_SERVICE} answered {method} with something that is no message", why=str(error)) from error
+        raise ApiError(
+            f"{_SERVICE} sent a response to {method} that is not a protobuf message", why=str(error)
+        ) from error
 
 
 _classes = cache(classes)

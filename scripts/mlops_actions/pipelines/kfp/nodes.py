@@ -164,7 +164,7 @@ def _tasks(spec: Json, nodes: Nodes, parts: _Parts, settings: Json) -> Iterator[
 
 
 def _task(nodes: Nodes, parts: _Parts, settings: Json) -> Task | None:
-    """A task that is no group; None for one that will not run, because something before it failed."""
+    """A task that is not a group; None for one that will not run, because something before it failed."""
     head, pods = nodes.row(parts.head), [nodes.row(pod) for pod in parts.pods]
     if parts.driver and _state(nodes.row(parts.driver)) in _FAILED:
         return _failed_driver(nodes, parts, "system-container-driver")
@@ -220,7 +220,7 @@ def _state_of(nodes: Nodes, parts: _Parts) -> TaskState:
 
 
 def _leaves(components: Json, dag: Json, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str, Json]]:
-    """Every task in a DAG that is no group."""
+    """Every task in a DAG that is not a group."""
     for name, task in dag.get("tasks", {}).items():
         component = components.get(task["componentRef"]["name"], {})
         if "dag" in component:

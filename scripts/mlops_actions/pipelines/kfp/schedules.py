@@ -179,10 +179,10 @@ def apply(
 
 def _checked(schedule: Schedule, target: Target, now: datetime) -> Schedule:
     def bad(why: str, fix: str) -> BadInput:
-        return BadInput(f"The schedule {schedule.name!r} cannot be: {why}", fix=fix, place=schedule.place)
+        return BadInput(f"Cannot use the schedule {schedule.name!r}: {why}", fix=fix, place=schedule.place)
 
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,62}", schedule.name, re.ASCII):
-        raise bad("its name", "Use up to 63 letters, digits, `.`, `_` and `-`")
+        raise bad("its name is not allowed", "Use up to 63 letters, digits, `.`, `_` and `-`")
     if bool(schedule.cron) == bool(schedule.every):
         raise bad("it has " + ("both a cron and an interval" if schedule.cron else "no time"), "Set `cron` or `every`")
     if schedule.every < 0:
@@ -190,7 +190,7 @@ def _checked(schedule: Schedule, target: Target, now: datetime) -> Schedule:
     try:
         cron = six_fields(schedule.cron) if schedule.cron else ""
     except ValueError as error:
-        raise bad(f"of the cron {schedule.cron!r}, {error}", "Correct `cron`") from None
+        raise bad(f"in the cron {schedule.cron!r}, {error}", "Correct `cron`") from None
     for name, moment in (("start", schedule.start), ("end", schedule.end)):
         if moment is not None and moment.tzinfo is None:
             raise bad(f"its {name} has no time zone", f"Write it as {moment.isoformat(timespec='seconds')}Z")

@@ -118,7 +118,7 @@ class Watcher:
 
         Raises:
             TimedOut: a limit was reached.
-            RemoteFailed: KFP cannot be asked any more, or the run was deleted.
+            RemoteFailed: KFP cannot be reached, or the run was deleted.
         """
         tracker = self._tracker
         while True:
@@ -148,8 +148,8 @@ class Watcher:
         except ApiError as error:
             if error.status == 404:
                 raise RemoteFailed(
-                    "The run is not in KFP any more: somebody deleted it",
-                    why=self._still(),
+                    "The run no longer exists in KFP",
+                    why=f"Somebody, or KFP's garbage collection, deleted it. {self._still()}",
                     fix="Run it again",
                 ) from error
             raise
@@ -210,7 +210,7 @@ class Watcher:
         return found.kind in ("end", "pod")
 
     def _ending(self) -> bool:
-        """Whether nothing is known to be at work any more, though something was."""
+        """Whether nothing is known to run now, though something did."""
         tracker = self._tracker
         return bool(tracker.tasks) and not set(tracker.running) - self._quiet
 
