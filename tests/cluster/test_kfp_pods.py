@@ -64,7 +64,7 @@ def _double(namespace: str, *, archive: bool = False) -> KfpDouble:
 
 @pytest.mark.parametrize(
     ("outcome", "said"),
-    [("image", r"ImagePull|ErrImage"), ("unschedulable", r"Unschedulable: .*(node|available)")],
+    [("image", r"ImagePull|ErrImage"), ("unschedulable", r"(Unschedulable|FailedScheduling): .*(node|available)")],
 )
 def test_what_keeps_a_pod_from_running_is_told_while_the_run_still_waits(
     namespace: str, pipelines: dict[str, Pipeline], tmp_path: Path, outcome: str, said: str
@@ -77,7 +77,8 @@ def test_what_keeps_a_pod_from_running_is_told_while_the_run_still_waits(
     warnings = [text for text in told.warnings if text.startswith("broken: ")]
     assert warnings and re.search(said, warnings[0]), told.warnings
     assert len(warnings) == len(set(warnings))
-    assert warnings[0].rstrip(".") in caught.value.why
+    told_why, _, advice = warnings[0].rpartition(". ")
+    assert told_why in caught.value.why and advice in caught.value.fix
 
 
 def test_a_task_that_is_out_of_memory_names_its_limit(
