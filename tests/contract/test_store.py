@@ -128,11 +128,51 @@ def test_an_entry_has_another_version_when_its_content_changed(store: Store) -> 
     assert next(store.list()).version != before.version
 
 
-def test_lock_files_of_a_folder_are_not_listed(tmp_path: Path) -> None:
-    store = Store(tmp_path.as_uri())
+def test_a_store_holds_nothing_but_what_was_put_there(tmp_path: Path) -> None:
+    store = Store((tmp_path / "store").as_uri())
     store.put("alias", b"1")
     assert store.replace("alias", b"2", store.get_tagged("alias")[1])
-    assert [entry.path for entry in store.list()] == ["alias"]
+    assert [path.name for path in (tmp_path / "store").rglob("*")] == ["alias"]
+
+
+def test_every_name_of_a_folder_comes_back_and_so_do_empty_files_and_folders(store: Store, tmp_path: Path) -> None:
+    made = tmp_path / "model"
+    (made / "empty" / "deep").mkdir(parents=True)
+    for name in ("uv.lock", "nothing", ".hidden", "a b#c%d.txt", "grün.txt"):
+        (made / name).write_bytes(b"" if name == "nothing" else b"x")
+    store.put_file(made, "m")
+    got = store.get_file("m", tmp_path / "got")
+    assert sorted(p.relative_to(got).as_posix() for p in got.rglob("*")) == sorted(
+        p.relative_to(made).as_posix() for p in made.rglob("*")
+    )
+    assert (got / "empty" / "deep").is_dir() and (got / "nothing").read_bytes() == b""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+@pytest.mark.parametrize("odd", ["backslash", "newline", "link out", "link nowhere", "link to a folder", "pipe"])
+def test_what_cannot_be_kept_is_refused_by_name_before_anything_is_written(tmp_path: Path, odd: str) -> None:
+    made = tmp_path / "model"
+    made.mkdir()
+    (made / "a.txt").write_text("a")
+    name = {"backslash": "a\\b", "newline": "a\nb"}.get(odd, "odd")
+    if odd.startswith("link"):
+        target = {"link out": "/etc/hostname", "link nowhere": "/nonexistent", "link to a folder": "."}[odd]
+        (made / name).symlink_to(target)
+    elif odd == "pipe":
+        os.mkfifo(made / name)
+    else:
+        (made / name).write_text("x")
+    store = Store((tmp_path / "store").as_uri())
+    with pytest.raises(BadInput, match="in model cannot be kept: it") as raised:
+        store.put_file(made, "m")
+    assert repr(name) in str(raised.value)
+    assert list(store.list()) == []
+
+
+@pytest.mark.parametrize("url", ["s3:/bucket/x", "s3:bucket", "file:/x", "gs:/b"])
+def test_a_store_with_too_few_slashes_is_not_taken_for_a_folder(url: str) -> None:
+    with pytest.raises(BadInput, match="is not a URL"):
+        Store(url)
 
 
 def test_folder_goes_up_and_comes_down_the_same(store: Store, tmp_path: Path) -> None:
@@ -150,7 +190,7 @@ def test_fetch_by_uri(where: tuple[str, StoreOptions], tmp_path: Path) -> None:
     Store(url, options).put("data/x.csv", b"a,b\n")
     assert fetch(f"{url}/data/x.csv", tmp_path / "x.csv", options).read_bytes() == b"a,b\n"
     assert (fetch(f"{url}/data", tmp_path / "all", options) / "x.csv").read_bytes() == b"a,b\n"
-    with pytest.raises(BadInput, match=r"Nothing is at .*/nope"):
+    with pytest.raises(BadInput, match=r"Nothing found at .*/nope"):
         fetch(f"{url}/nope", tmp_path / "nope", options)
 
 
@@ -169,7 +209,7 @@ def test_download_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
     with _server(send=4_000, promised=8_000) as endpoint:
         store = Store("s3://bucket/p", StoreOptions(endpoint, credentials=KEYS, timeout=2.0))
         (tmp_path / "target").write_bytes(b"before")
-        with pytest.raises(RemoteFailed, match="No use can be made of the store"):
+        with pytest.raises(RemoteFailed, match="Cannot use the store"):
             store.get_file("x", tmp_path / "target")
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
     assert (tmp_path / "target").read_bytes() == b"before"
@@ -206,7 +246,7 @@ def test_killed_while_it_writes_to_a_folder_leaves_no_half_object(tmp_path: Path
 def test_nobody_answers() -> None:
     with pytest.raises(RemoteFailed) as raised:
         _s3(f"http://127.0.0.1:{servers.free_port()}").get("x")
-    assert "Nothing answers for the store s3://bucket/p at http://127.0.0.1:" in str(raised.value)
+    assert "Cannot connect to the store s3://bucket/p at http://127.0.0.1:" in str(raised.value)
     assert "Connection refused" in raised.value.why or "refused" in raised.value.why
     assert raised.value.fix == "Check `store-endpoint`"
 
@@ -222,7 +262,7 @@ def test_packets_are_lost() -> None:
             caller.setblocking(False)
             caller.connect_ex(listener.getsockname())
         began = time.monotonic()
-        with pytest.raises(RemoteFailed, match="The time for an answer is over"):
+        with pytest.raises(RemoteFailed, match="Timed out waiting for a response"):
             _s3(f"http://127.0.0.1:{listener.getsockname()[1]}").put("x", b"1")
         assert time.monotonic() - began < 60
         for caller in callers:
@@ -230,7 +270,7 @@ def test_packets_are_lost() -> None:
 
 
 def test_host_that_does_not_exist() -> None:
-    with pytest.raises(RemoteFailed, match=r"Nothing answers for the store .* Check `store-endpoint`"):
+    with pytest.raises(RemoteFailed, match=r"Cannot connect to the store .* Check `store-endpoint`"):
         _s3("http://no-such-host.invalid:9000").get("x")
 
 
@@ -244,7 +284,7 @@ def test_wrong_keys(s3: servers.S3) -> None:
         for act in acts:
             with pytest.raises(RemoteFailed) as raised:
                 act(Store(url, keys.options()))
-            assert raised.value.what == f"Access to the store {url} at {s3.endpoint} is refused"
+            assert raised.value.what == f"Cannot use the store {url} at {s3.endpoint}: access denied"
             assert "AWS_SECRET_ACCESS_KEY" in raised.value.fix
             assert "{" not in raised.value.why and "\n" not in raised.value.why and len(raised.value.why) > 10
 
@@ -255,7 +295,7 @@ def test_bucket_that_does_not_exist(s3: servers.S3) -> None:
                 lambda: store.create("x", b"")):  # fmt: skip
         with pytest.raises(RemoteFailed) as raised:
             act()
-        assert raised.value.what.startswith("There is no bucket 'no-such-bucket' in the store")
+        assert raised.value.what.startswith("The bucket 'no-such-bucket' does not exist in the store")
         assert "aws s3 mb s3://no-such-bucket" in raised.value.fix
 
 
@@ -267,7 +307,7 @@ def test_unknown_scheme() -> None:
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write anywhere")
 def test_folder_without_rights(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(RemoteFailed, match="cannot be made"):
+    with pytest.raises(RemoteFailed, match="Cannot create"):
         Store((tmp_path / "store").as_uri())
 
 
@@ -290,7 +330,7 @@ def test_disk_is_full(small_disk: Path, tmp_path: Path) -> None:
     big.write_bytes(b"x" * 2_000_000)
     for act in (lambda: store.put("x", b"x" * 2_000_000), lambda: store.put_blob(big),
                 lambda: store.create("y", b"x" * 2_000_000)):  # fmt: skip
-        with pytest.raises(RemoteFailed, match="No space is left in the store"):
+        with pytest.raises(RemoteFailed, match="No space left in the store"):
             act()
     assert [entry.path for entry in store.list()] == ["models/m/versions/1.json"]
     store.put("z", b"small")
@@ -300,7 +340,7 @@ def test_disk_is_full(small_disk: Path, tmp_path: Path) -> None:
 def test_disk_is_full_where_it_is_downloaded_to(small_disk: Path, tmp_path: Path) -> None:
     store = Store((tmp_path / "store").as_uri())
     store.put("x", b"x" * 2_000_000)
-    with pytest.raises(RemoteFailed, match="No space is left"):
+    with pytest.raises(RemoteFailed, match="No space left"):
         store.get_file("x", small_disk / "x")
     assert list(small_disk.iterdir()) == []
 

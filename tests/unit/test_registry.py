@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from mlops_actions.registry.promoting import move_now, name_of, registered, take
 from mlops_actions.registry.registering import Registration, register, same_as_recorded
 from mlops_actions.registry.registry import Registry, alias_path, manifest_path
 from mlops_actions.stores.store import Store, blob_path, tree_digest
+from mlops_actions.waiting import Clock
 
 DIGEST = "sha256:" + "a" * 64
 Verdict = Literal["passed", "rejected"]
@@ -294,20 +296,47 @@ class _Contended(Store):
         return super().replace(path, data, tag)
 
 
-def test_lost_race_is_tried_once_more(tmp_path: Path, model: Path) -> None:
+class _Jumps(Clock):
+    """Half a minute goes by with each wait."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+    def wait(self, seconds: float, wake: threading.Event | None = None) -> bool:
+        self.time += 30.0
+        return False
+
+
+def test_a_lost_race_is_tried_again_until_a_minute_is_over(tmp_path: Path, model: Path) -> None:
     store = _Contended((tmp_path / "store").as_uri())
-    registry = Registry(store)
+    registry = Registry(store, _Jumps())
     one = register(registry, Registration("m", model)).manifest
     model.write_bytes(b"model two")
     two = register(registry, Registration("m", model)).manifest
     registry.move_alias(one, "champion", move_now(one, "", "", ""))
     store.races = 1
     assert registry.move_alias(two, "champion", move_now(two, "", "", ""))[0].version == 2
-    store.races = 2
-    with pytest.raises(RemoteFailed, match="is moved by others at the same time"):
+    store.races = 3
+    with pytest.raises(RemoteFailed, match="others keep moving it at the same time"):
         registry.move_alias(one, "champion", move_now(one, "", "", ""))
     found = registry.alias("m", "champion")
     assert found and found.version == 2 and store.exists(alias_path("m", "champion"))
+
+
+class _Forgets(Store):
+    """Says yes to every new manifest and keeps none."""
+
+    def create(self, path: str, data: bytes) -> bool:
+        return True if "/versions/" in path else super().create(path, data)
+
+
+def test_a_store_that_says_yes_and_keeps_nothing_is_noticed(tmp_path: Path, model: Path) -> None:
+    registry = Registry(_Forgets((tmp_path / "store").as_uri()))
+    with pytest.raises(RemoteFailed, match="was written, and is not there"):
+        register(registry, Registration("m", model))
 
 
 def about(action: str, version: int, verdict: Verdict = "passed") -> Record:

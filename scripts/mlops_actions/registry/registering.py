@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import BadInput, RemoteFailed
 from ..records import Record
-from ..stores.store import to_json, tree_digest
+from ..stores.store import EMPTY, files_in, to_json, tree_digest
 from .card import model_card
 from .manifest import Environment, Evidence, Features, File, Lineage, Manifest, Pipeline, Source, identity
 from .registry import Registry
@@ -146,10 +146,15 @@ def same_as_recorded(record: Record | None, uri: str, model: Path) -> None:
 def _files(registry: Registry, model: Path) -> list[File]:
     if model.is_file():
         return [registry.put_file(model, model.name)]
-    paths = sorted(path for path in model.rglob("*") if path.is_file())
-    if not paths:
+    paths = files_in(model)
+    if not any(path.is_file() for path in paths):
         raise BadInput(f"The model {model.name} is an empty folder", fix="Look at the step that wrote it")
-    return [registry.put_file(path, path.relative_to(model).as_posix()) for path in paths]
+    return [
+        registry.put_file(path, path.relative_to(model).as_posix())
+        if path.is_file()
+        else registry.put_bytes(b"", f"{path.relative_to(model).as_posix()}/{EMPTY}")
+        for path in paths
+    ]
 
 
 def _evidence(registry: Registry, record: Record) -> Evidence:

@@ -10,10 +10,13 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ..errors import BadInput, RemoteFailed
-from ..stores.store import Store, blob_path, file_digest, to_json
+from ..stores.store import EMPTY, Store, blob_path, file_digest, to_json
+from ..waiting import Backoff, Clock
 from .manifest import HISTORY, Alias, Evidence, File, Manifest, Move, newest
 
 _M = TypeVar("_M", bound=BaseModel)
+MOVING = 60.0
+"""Seconds for which an alias that others move at the same time is tried."""
 ATTEMPTS = 20
 """Numbers that are tried for a new version when others register at the same time."""
 
@@ -21,8 +24,8 @@ ATTEMPTS = 20
 class Registry:
     """The models in a store. The package's docstring has the layout."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, store: Store, clock: Clock | None = None) -> None:
+        self.store, self._clock = store, clock or Clock()
 
     def versions(self, name: str) -> list[int]:
         """The numbers of a model's versions, in order."""
@@ -86,12 +89,31 @@ class Registry:
         first = (known or [0])[-1] + 1
         for number in range(first, first + ATTEMPTS):
             manifest = make(number)
-            if self.store.create(manifest_path(manifest.name, number), to_json(manifest.model_dump(mode="json"))):
+            data = to_json(manifest.model_dump(mode="json"))
+            if self.store.create(manifest_path(manifest.name, number), data):
+                self._check_kept(manifest_path(manifest.name, number), data)
                 return manifest, True
             found = self.manifest(manifest.name, number)
             if found.identity == manifest.identity:
                 return found, False
         raise RemoteFailed(f"{ATTEMPTS} others registered versions of {draft.name!r} at the same time", fix="Try again")
+
+    def _check_kept(self, path: str, data: bytes) -> None:
+        """Read back what was written: a proxy or a full disk may say yes and keep nothing.
+
+        Raises:
+            RemoteFailed: it is not there.
+        """
+        try:
+            kept = self.store.get(path)
+        except FileNotFoundError:
+            kept = b""
+        if kept != data:
+            raise RemoteFailed(
+                f"{self.store.uri(path)} was written, and is not there",
+                why="The store accepted it and did not keep it",
+                fix="Check the store and what is between it and this machine, then run this again",
+            )
 
     def evidence(self, manifest: Manifest) -> list[Evidence]:
         """The last check of each action and variant: those of the manifest, and those that were added later."""
@@ -113,15 +135,17 @@ class Registry:
     def move_alias(self, manifest: Manifest, alias: str, move: Move) -> tuple[Alias, bool]:
         """Let an alias name a version.
 
-        `move.previous` is filled in. When somebody else moves it at the same time, it is tried once more from what
-        they made of it.
+        `move.previous` is filled in. When somebody else moves it at the same time, it is tried again from what they
+        made of it, with back-off, for `MOVING` seconds.
 
         Returns: the alias as it is now, and whether this changed it.
 
         Raises:
-            RemoteFailed: it was moved by others twice while this was trying.
+            RemoteFailed: others moved it all that time.
         """
-        for _ in range(2):
+        clock, backoff = self._clock, Backoff(first=0.05, most=1.0)
+        until = clock.now() + MOVING
+        while True:
             now, tag = self._tagged_alias(manifest.name, alias)
             if now and now.version == manifest.version:
                 return now, False
@@ -136,10 +160,12 @@ class Registry:
             path, data = alias_path(manifest.name, alias), to_json(then.model_dump(mode="json"))
             if self.store.replace(path, data, tag) if now else self.store.create(path, data):
                 return then, True
-        raise RemoteFailed(
-            f"The alias {alias!r} of {manifest.name!r} is moved by others at the same time",
-            fix="See who does (its file has the history), then run this again",
-        )
+            if clock.now() >= until:
+                raise RemoteFailed(
+                    f"Cannot move the alias {alias!r} of {manifest.name!r}: others keep moving it at the same time",
+                    fix="See who does (its file has the history), then run this again",
+                )
+            clock.wait(backoff.pause())
 
     def drop_alias(self, name: str, alias: str) -> None:
         """Let an alias name nothing."""
@@ -151,7 +177,10 @@ class Registry:
         Returns: the model: its only file, or the folder.
         """
         for file in manifest.files:
-            self.fetch_file(file, folder / file.path)
+            if file.path.rpartition("/")[2] == EMPTY:
+                (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
+            else:
+                self.fetch_file(file, folder / file.path)
         return folder / manifest.files[0].path if len(manifest.files) == 1 else folder
 
     def fetch_file(self, file: File, target: Path) -> Path:

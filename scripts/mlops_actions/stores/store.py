@@ -45,6 +45,8 @@ RETRYING = timedelta(seconds=6)
 STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 """Variables with the keys of an S3 store."""
 SCHEMES = ("file", "s3", "gs", "az")
+EMPTY = ".empty-folder"
+"""Name of the object that stands for a folder without files, which stores of objects do not have."""
 
 
 @dataclass(frozen=True)
@@ -144,9 +146,7 @@ class Store:
     def replace(self, path: str, data: bytes, tag: str) -> bool:
         """Write the object if it still is the one that had `tag` when it was read; False if it changed or is gone."""
         if self._root:
-            lock = self._root / (path + ".lock")
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(lock):
+            with FileLock(_lock_file(self._root, path)):
                 try:
                     if self.get_tagged(path)[1] != tag:
                         return False
@@ -166,10 +166,18 @@ class Store:
         self.put(path, to_json(value))
 
     def put_file(self, source: Path, path: str) -> str:
-        """Upload a file, or a folder's files under `path`; the URI."""
+        """Upload a file, or what a folder holds under `path`; the URI. Empty folders come back as such.
+
+        Raises:
+            BadInput: something in the folder cannot be kept; see `files_in`.
+        """
         if source.is_dir():
-            for file in sorted(item for item in source.rglob("*") if item.is_file()):
-                self.put_file(file, f"{path}/{file.relative_to(source).as_posix()}")
+            for item in files_in(source):
+                inside = f"{path}/{item.relative_to(source).as_posix()}"
+                if item.is_dir():
+                    self.put(f"{inside}/{EMPTY}", b"")
+                else:
+                    self.put_file(item, inside)
             return self.uri(path)
         with self._explain(path):
             obstore.put(self._objects, path, source)
@@ -204,7 +212,11 @@ class Store:
             if not entries:
                 raise
             for entry in entries:
-                self.get_file(entry.path, target / entry.path[len(path) + 1 :])
+                inside = target / entry.path[len(path) + 1 :]
+                if inside.name == EMPTY:
+                    inside.parent.mkdir(parents=True, exist_ok=True)
+                else:
+                    self.get_file(entry.path, inside)
         finally:
             part.unlink(missing_ok=True)
         return target
@@ -215,7 +227,7 @@ class Store:
         with self._explain(prefix):
             for batch in obstore.list(self._objects, prefix=prefix.rstrip("/") or None):
                 entries += [Entry(meta["path"], meta["size"], _version(meta)) for meta in batch]
-        yield from sorted((e for e in entries if not e.path.endswith(".lock")), key=lambda entry: entry.path)
+        yield from sorted(entries, key=lambda entry: entry.path)
 
     def entries(self, path: str) -> Sequence[Entry]:
         """The object at a path, or those under it; none when nothing is there."""
@@ -240,7 +252,7 @@ class Store:
                 self._root.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise RemoteFailed(
-                    f"The store {self.url} cannot be made", why=str(error), fix="Choose a folder you can write to"
+                    f"Cannot create the store {self.url}", why=str(error), fix="Choose a folder you can write to"
                 ) from error
             return from_url(self.url)
         options = self._options
@@ -275,7 +287,7 @@ class Store:
             raise _Changed(self.uri(path)) from error
         except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
             raise RemoteFailed(
-                f"Access to {where} is refused",
+                f"Cannot use {where}: access denied",
                 why=_reason(error),
                 fix="Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and the rights that the key has"
                 if self._scheme == "s3"
@@ -291,27 +303,76 @@ class Store:
         if "NoSuchBucket" in text:
             return self._no_bucket(where)
         if "No space left" in text or "StorageFull" in text:
-            return RemoteFailed(f"No space is left in {where}", fix="Free some, then run this again: it goes on")
+            return RemoteFailed(f"No space left in {where}", fix="Free some, then run this again: it goes on")
         if "InvalidAccessKeyId" in text or "SignatureDoesNotMatch" in text or "AccessDenied" in text:
             return RemoteFailed(
-                f"Access to {where} is refused",
+                f"Cannot use {where}: access denied",
                 why=_reason(error),
                 fix="Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
             )
         if "169.254.169.254" in text:  # without keys, the cloud's metadata service is asked for some
-            return RemoteFailed(f"There are no keys for {where}", fix="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+            return RemoteFailed(f"No keys for {where}", fix="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
         if "kind: Connect" in text or "tcp connect error" in text or "dns error" in text:
-            return RemoteFailed(f"Nothing answers for {where}", why=_reason(error), fix="Check `store-endpoint`")
-        return RemoteFailed(
-            f"No use can be made of {where}", why=_reason(error), fix="Check `store` and `store-endpoint`"
-        )
+            return RemoteFailed(f"Cannot connect to {where}", why=_reason(error), fix="Check `store-endpoint`")
+        return RemoteFailed(f"Cannot use {where}", why=_reason(error), fix="Check `store` and `store-endpoint`")
 
     def _no_bucket(self, where: str) -> RemoteFailed:
         bucket = urlsplit(self.url).netloc
         return RemoteFailed(
-            f"There is no bucket {bucket!r} in {where}",
+            f"The bucket {bucket!r} does not exist in {where}",
             fix=f"Create it (`aws s3 mb s3://{bucket}`), or correct `store`",
         )
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The files in a folder at any depth, and its empty folders, in order of their paths.
+
+    Raises:
+        BadInput: there is something that cannot be kept the same on every store: a link that leads out of the folder,
+            nowhere or to a folder, what is neither a file nor a folder, a file that cannot be read, or a name that
+            stores or other systems do not have.
+    """
+    found = []
+    for item in sorted(folder.rglob("*")):
+        name = item.relative_to(folder).as_posix()
+        if why := _unfit(folder, item):
+            raise BadInput(
+                f"{name!r} in {folder.name} cannot be kept: {why}", fix="Leave it out, or write it as a plain file"
+            )
+        if item.is_file() or not any(item.iterdir()):
+            found.append(item)
+    return found
+
+
+def _unfit(folder: Path, item: Path) -> str:
+    """Why an item of a folder cannot be kept; "" when it can."""
+    if re.search(r"[\\\x00-\x1f\x7f]", item.name):
+        return "its name has a backslash or a control character"
+    if item.is_symlink():
+        target = item.resolve()
+        if not target.is_relative_to(folder.resolve()) or not target.is_file():
+            return "it is a link that leads out of the folder, nowhere, or to a folder"
+    elif not item.is_file() and not item.is_dir():
+        return "it is neither a file nor a folder"
+    if item.is_file() and not os.access(item, os.R_OK):
+        return "it cannot be read"
+    return ""
+
+
+def _lock_file(root: Path, path: str) -> Path:
+    """The lock of an object in a folder: beside the folder, so that nothing in it is ours alone."""
+    name = f"{hashlib.sha256(path.encode()).hexdigest()[:16]}.lock"
+    for folder in (root.parent / f".{root.name}.locks", Path(tempfile.gettempdir()) / f"mlops-locks-{_key(root)}"):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder / name
+        except OSError:
+            continue
+    raise RemoteFailed(f"Cannot make a lock for {root}", fix="Make its parent folder writable, or set TMPDIR")
+
+
+def _key(root: Path) -> str:
+    return hashlib.sha256(str(root).encode()).hexdigest()[:16]
 
 
 class _Changed(Exception):
@@ -337,7 +398,7 @@ def fetch(uri: str, target: Path, options: StoreOptions | None = None) -> Path:
         parent, _, name = uri.rstrip("/").rpartition("/")
         return Store(parent, options).get_file(name, target)
     except FileNotFoundError:
-        raise BadInput(f"Nothing is at {uri}", fix="Check the URI and the store it is in") from None
+        raise BadInput(f"Nothing found at {uri}", fix="Check the URI and the store it is in") from None
 
 
 def file_path(url: str) -> Path:
@@ -389,14 +450,17 @@ def _reason(error: Exception) -> str:
     if found := re.search(r'(?:message|error): "([^"]+)"', text):  # the operating system's own words
         return found[1][:300]
     if "kind: TimedOut" in text or "kind: Timeout" in text or re.search(r"^\s*TimedOut", text, re.MULTILINE):
-        return "The time for an answer is over"
+        return "Timed out waiting for a response"
     if found := re.search(r"status code: (\d+ [\w ]+)", text):  # an answer without a body
-        return f"It answers {found[1].strip()}"
+        return f"It responded {found[1].strip()}"
     first = text.split("\n")[0]
     return first.split("  - ")[-1].split("source: ")[-1].strip()[:300]
 
 
 def _normal(url: str) -> str:
+    if re.match(r"[a-z0-9]{2,}:/?(?!/)", url) and url.partition(":")[0] in SCHEMES:
+        scheme, _, rest = url.partition(":")
+        raise BadInput(f"The store {url!r} is not a URL", fix=f"Write `{scheme}://{rest.lstrip('/')}`")
     if "://" not in url:
         url = Path(url).resolve().as_uri()
     if url.split("://")[0] not in SCHEMES:
