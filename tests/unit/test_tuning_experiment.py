@@ -249,7 +249,7 @@ WRONG = {
     "collector None": (
         "  parameters:\n",
         "  metricsCollectorSpec:\n    collector:\n      kind: None\n  parameters:\n",
-        "no metrics collector of kind None",
+        "no longer accepts a metrics collector of kind None",
         "None",
     ),
     "relative file": (
