@@ -300,8 +300,8 @@ def test_failed_trials_end_it_with_the_last_lines_of_the_log(world: World) -> No
     first = world.ended[0].name
     with pytest.raises(RemoteFailed):
         world.run(broken, parallel=1)
-    assert world.ended[-1].name != first, "a failed Experiment is made anew"
-    assert any("made anew: it had failed" in said for said in world.said)
+    assert world.ended[-1].name != first, "a failed Experiment is created again"
+    assert any("created again: it had failed" in said for said in world.said)
 
 
 def test_metric_that_was_never_printed_is_told_with_the_one_that_was(world: World) -> None:

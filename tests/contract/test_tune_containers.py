@@ -173,7 +173,7 @@ def test_work_is_done_again_when_the_image_is_another(engine: DockerEngine, tmp_
 
 
 def test_without_docker_it_is_said_how_to_do_without(tmp_path: Path) -> None:
-    with pytest.raises(RemoteFailed, match=r"There is no docker command.*leave `isolation: process`"):
+    with pytest.raises(RemoteFailed, match=r"The docker command is not installed.*leave `isolation: process`"):
         Docker({"PATH": str(tmp_path)})
 
 

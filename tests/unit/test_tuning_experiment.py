@@ -128,7 +128,7 @@ WRONG = {
     "strategy": (
         "objectiveMetricName: loss\n",
         "objectiveMetricName: loss\n    metricStrategies: [{name: los, value: max}]\n",
-        "'los', which is no metric",
+        "'los', which is not a metric",
         "metricStrategies",
     ),
     "algorithm of Katib": ("Name: random", "Name: darts", "'darts' cannot be honoured by the local engine", "darts"),
@@ -149,7 +149,7 @@ WRONG = {
     "hyperband's resource": (
         "algorithmName: random\n",
         'algorithmName: hyperband\n    algorithmSettings: [{name: r_l, value: "3"}, {name: resource_name, value: epochs}]\n',
-        "`resource_name` is 'epochs', which is no int or double parameter",
+        "`resource_name` is 'epochs', which is not an int or double parameter",
         "  algorithm:",
     ),
     "pbt": (
@@ -230,7 +230,7 @@ WRONG = {
     ),
     "unknown placeholder": ("${trialParameters.learningRate}", "${trialParameters.learningrate}", "learningrate.*Did you mean `learningRate`", "--lr"),
     "unused placeholder": ("--lr=${trialParameters.learningRate}", "--lr=1", "'learningRate' is not in the template", "learningRate"),
-    "primary": ("primaryContainerName: training-container", "primaryContainerName: train", "there is no container 'train'", "primaryC"),
+    "primary": ("primaryContainerName: training-container", "primaryContainerName: train", "the primary container 'train' does not exist", "primaryC"),
     "kind of trial": ("kind: Job", "kind: TFJob", "a trial of kind 'TFJob'", "TFJob"),
     "sidecar": ("            restartPolicy", "              - {name: proxy, image: envoy}\n            restartPolicy", "container 'proxy' beside the primary", "proxy"),
     "volumes": (SPEC, "            volumes: []\n" + SPEC, "volumes` cannot be honoured", "volumes"),
@@ -249,7 +249,7 @@ WRONG = {
     "collector None": (
         "  parameters:\n",
         "  metricsCollectorSpec:\n    collector:\n      kind: None\n  parameters:\n",
-        "no metrics collector of kind None",
+        "no longer accepts a metrics collector of kind None",
         "None",
     ),
     "relative file": (
@@ -393,5 +393,5 @@ def test_a_file_has_exactly_one_experiment(text: str, message: str, tmp_path: Pa
 
 
 def test_absent_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"There is no Experiment file gone\.yaml"):
+    with pytest.raises(BadInput, match=r"The Experiment file gone\.yaml does not exist"):
         read(tmp_path / "gone.yaml", "gone.yaml")

@@ -97,7 +97,7 @@ def _objective(experiment: Experiment) -> Iterator[Fault]:
         yield Fault((*path, "additionalMetricNames"), what, "Leave it out there")
     for index, strategy in enumerate(objective.metric_strategies):
         if strategy.name not in objective.metrics:
-            what = f"`metricStrategies` has {strategy.name!r}, which is no metric of the objective"
+            what = f"`metricStrategies` has {strategy.name!r}, which is not a metric of the objective"
             fix = f"The metrics are: {', '.join(objective.metrics)}"
             yield Fault((*path, "metricStrategies", index, "name"), what, fix)
 
@@ -203,7 +203,7 @@ def _collector(experiment: Experiment) -> Iterator[Fault]:
     file = collector.source.file_system_path if collector.source else None
     if kind == "None":
         yield Fault(
-            (*path, "collector", "kind"), "Katib takes no metrics collector of kind None any more", "Use StdOut"
+            (*path, "collector", "kind"), "Katib no longer accepts a metrics collector of kind None", "Use StdOut"
         )
     if kind == "Custom" and collector.collector.custom_collector is None:
         yield Fault((*path, "collector"), "a custom collector needs its container", "Add `customCollector`")
@@ -313,7 +313,7 @@ def _object(document: Document) -> Iterator[Fault]:
         yield Fault(TRIAL_SPEC[:-1], "`spec.trialTemplate.primaryContainerName` is missing", "Add it")
     elif (spec.get("apiVersion"), spec.get("kind")) == ("batch/v1", "Job") and document.primary is None:
         names = [container.name for container in document.job.spec.template.spec.containers]
-        what = f"there is no container {template.primary_container_name!r}, the primary one, but {', '.join(names)}"
+        what = f"the primary container {template.primary_container_name!r} does not exist, only {', '.join(names)}"
         yield Fault(("spec", "trialTemplate", "primaryContainerName"), what, "Correct the name")
 
 

@@ -158,8 +158,8 @@ class Prometheus:
             if server := self._server():
                 asked = urllib.request.Request(f"{self._scheme}://{server}{self._path}", headers=self._headers)
                 try:
-                    with self._open(asked, timeout=2 * POLL) as answer:
-                        samples = list(self._samples(answer.read(16 * 1024 * 1024).decode(errors="replace")))
+                    with self._open(asked, timeout=2 * POLL) as response:
+                        samples = list(self._samples(response.read(16 * 1024 * 1024).decode(errors="replace")))
                 except (OSError, ValueError, HTTPException):
                     samples = []  # it does not serve yet, or no more
                 with self._lock:

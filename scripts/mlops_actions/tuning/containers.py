@@ -34,7 +34,7 @@ class Docker:
     """The docker command.
 
     Raises:
-        RemoteFailed: there is none, or no engine answers it.
+        RemoteFailed: it is not installed, or reaches no engine.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -42,10 +42,10 @@ class Docker:
         self.path = shutil.which("docker", path=environ.get("PATH")) or ""
         fix = "Start Docker, or name its engine by DOCKER_HOST; or leave `isolation: process`"
         if not self.path:
-            raise RemoteFailed("There is no docker command", why="`isolation` is container", fix=fix)
+            raise RemoteFailed("The docker command is not installed", why="`isolation` is container", fix=fix)
         done = self._run("version", "--format", "{{.Server.Version}}")
         if done.returncode:
-            raise RemoteFailed("No Docker engine answers", why=_last(done.stderr), fix=fix)
+            raise RemoteFailed("Cannot reach a Docker engine", why=_last(done.stderr), fix=fix)
 
     def image(self, name: str) -> str:
         """The identity of an image; what it is called if the engine does not have it yet."""
@@ -62,7 +62,7 @@ class Docker:
         return found[0] if found else ""
 
     def remove(self, *containers: str) -> None:
-        """End and remove containers; those that are not there are no matter."""
+        """End and remove containers; those that do not exist are passed over."""
         if containers:
             self._run("rm", "--force", "--volumes", *containers)
 
@@ -151,14 +151,14 @@ def limits(container: Container) -> list[str]:
     """Docker's options for a container's limits.
 
     Raises:
-        BadInput: one is no quantity, or Docker has no such limit.
+        BadInput: one is not a quantity, or Docker has no such limit.
     """
     options = []
     for name, given in (container.resources.limits if container.resources else {}).items():
         amount = quantity(str(given))
         if amount is None:
             raise BadInput(
-                f"The limit of {name} is {given!r}, which is no quantity", fix="Write one such as 500m or 1Gi"
+                f"The limit of {name} is {given!r}, which is not a quantity", fix="Write one such as 500m or 1Gi"
             )
         if name == "cpu":
             options += ["--cpus", f"{amount.normalize():f}"]

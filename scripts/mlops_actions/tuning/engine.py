@@ -69,12 +69,12 @@ class Site:
         folder: the consumer's folder, where local trials run.
         environ: the variables of every local trial; PATH finds the consumer's Python first.
         state: the engine's own folder for this Experiment: its journal and the trials' logs.
-        cluster: the Kubernetes cluster; it is reached with the first call. None when there is none.
+        cluster: the Kubernetes cluster; it is reached with the first call. None without one.
         variables: for the trials' pods: how to reach the store, without secrets.
         store_secret: Kubernetes secret with the store's keys, which pods get as variables; "" for none.
         clock: what time is measured and waited with.
-        say: told what a person should know at once, and what is no trial's end: a warning, a line.
-        mask: told every secret that comes up, before anything is printed.
+            say: told what a person should know at once, beside how trials end: a warning, a line.
+            mask: told every secret that comes up, before anything is printed.
     """
 
     folder: Path
@@ -110,7 +110,7 @@ class Request:
         key: hash of all that decides the result.
         parallel: how many trials at a time.
         max_trials: how many trials complete the Experiment; None for no limit.
-        fresh: begin anew, whatever there is of an earlier run.
+        fresh: start over, whatever an earlier run has left.
         trial_timeout: seconds that a trial may take; 0 for no limit.
         timeout: seconds that all of it may take; 0 for no limit.
         stall_timeout: seconds in which at least one trial has to end; 0 for no limit.

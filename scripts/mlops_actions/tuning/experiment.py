@@ -25,7 +25,7 @@ class Part(BaseModel):
 
 
 class Setting(Part):
-    """A setting of an algorithm. Katib wants every value as text."""
+    """A setting of an algorithm. Katib expects every value as text."""
 
     name: str
     value: str
@@ -83,7 +83,7 @@ class Objective(Part):
 
 
 class FeasibleSpace(Part):
-    """The values that a parameter may take. Katib wants each as text."""
+    """The values that a parameter may take. Katib expects each as text."""
 
     min: str | None = None
     max: str | None = None

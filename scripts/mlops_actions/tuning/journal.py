@@ -25,7 +25,7 @@ class Journal:
     Args:
         path: of the file.
         seed: for a new journal; an old one keeps the seed that it has. None chooses one.
-        fresh: begin anew, whatever is there.
+        fresh: start over, whatever is there.
 
     Attributes:
         seed: of everything that is random.

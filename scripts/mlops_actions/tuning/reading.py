@@ -75,7 +75,7 @@ def read(file: File, name: str) -> Document:
         name: what messages call it.
 
     Raises:
-        BadInput: there is no such file, it is not YAML, it holds no or several Experiments, or a field is unknown,
+        BadInput: the file does not exist, it is not YAML, it holds no or several Experiments, or a field is unknown,
             absent or of the wrong type; with the line.
     """
     node = _experiment_node(name, _nodes(file, name))
@@ -100,7 +100,7 @@ def _nodes(file: File, name: str) -> list[yaml.Node]:
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise BadInput(f"There is no Experiment file {name}", fix="Correct `experiment`") from None
+        raise BadInput(f"The Experiment file {name} does not exist", fix="Correct `experiment`") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{name} cannot be read", why=str(error), fix="Correct `experiment`") from error
     loader = Loader(text)
@@ -186,7 +186,7 @@ def _refusal(
     if problem["type"] == "missing":
         return BadInput(f"{name}: `{where}` is missing", fix="Add it", place=place)
     if problem["type"] == "string_type" and isinstance(value, int | float):
-        fix = f'Katib wants text here: write "{value}" in quotes'
+        fix = f'Katib expects text here: write "{value}" in quotes'
         return BadInput(f"{name}: `{where}` must be text, not {value!r}", fix=fix, place=place)
     words = str(problem["msg"]).replace("Input should be", "must be")
     shown = f", not {value!r}" if isinstance(value, str | int | float | bool) else ""

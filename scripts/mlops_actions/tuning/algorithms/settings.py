@@ -121,7 +121,7 @@ def problems(spec: ExperimentSpec) -> Iterator[tuple[str, str, str]]:
     if name == "hyperband":
         hyperband = Hyperband.of(settings)
         if hyperband.resource not in (p.name for p in numbers):
-            what = f"`resource_name` is {hyperband.resource!r}, which is no int or double parameter"
+            what = f"`resource_name` is {hyperband.resource!r}, which is not an int or double parameter"
             yield "algorithm", what, f"The parameters are: {', '.join(p.name for p in spec.parameters)}"
         least = math.ceil(round(hyperband.eta**hyperband.brackets, 6))
         if spec.parallel_trial_count < least:

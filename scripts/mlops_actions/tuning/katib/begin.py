@@ -1,4 +1,4 @@
-"""The Experiment of a request in the cluster: found and gone on with, or made."""
+"""The Experiment of a request in the cluster: found and taken up, or created."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def begin(cluster: Cluster, request: Request, site: Site) -> Begun:
     if found is not None:
         _check_ours(found, request)
         if why := _why_anew(found, request):
-            site.say(f"The Experiment {name} is deleted and made anew: {why}")
+            site.say(f"The Experiment {name} is deleted and created again: {why}")
             _delete(cluster, found)
             uid, found = found["metadata"]["uid"], None
     found = found or _gone(cluster, name, site, uid=uid)
@@ -112,7 +112,7 @@ def _check_ours(found: Object, request: Request) -> None:
 
 
 def _why_anew(found: Object, request: Request) -> str:
-    """Why an Experiment that is there cannot be gone on with; "" if it can."""
+    """Why an existing Experiment cannot be taken up; "" if it can."""
     if request.fresh:
         return "earlier work is not to be reused"
     if found["metadata"].get("deletionTimestamp"):
@@ -194,7 +194,7 @@ def through_webhook(call: Callable[[bool], Object], site: Site) -> Object:
 
 
 def _go_on(cluster: Cluster, request: Request, found: Object, site: Site) -> Begun:
-    """Take up what there is; ask for more trials when that is what changed, which Katib allows by `resumePolicy`."""
+    """Take up what exists; ask for more trials when that is what changed, which Katib allows by `resumePolicy`."""
     name, spec = found["metadata"]["name"], found["spec"]
     end, trials = completed(found), (found.get("status") or {}).get("trials") or 0
     more = (request.max_trials or 0) > max(trials, spec.get("maxTrialCount") or 0)

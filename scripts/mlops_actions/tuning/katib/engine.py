@@ -35,7 +35,7 @@ class KatibEngine:
         self._site = site
 
     def run(self, request: Request, watcher: Watcher) -> Outcome:
-        """See `Engine.run`. An Experiment of the same key that runs or is complete is gone on with."""
+        """See `Engine.run`. An Experiment of the same key that runs or is complete is taken up."""
         if self._site.cluster is None:
             raise BadInput("The engine katib needs a cluster", fix="Give `kubeconfig`, or set KUBECONFIG")
         cluster = self._site.cluster()
@@ -121,7 +121,7 @@ class _Run:
             raise RemoteFailed(
                 f"The Experiment {self._name} was deleted while it ran",
                 why=self._so_far(),
-                fix="Run this again, and it begins anew",
+                fix="Run this again: it starts over",
             )
         self._body = change.object
 
@@ -237,7 +237,7 @@ class _Run:
             return RemoteFailed(
                 f"The Experiment {self._name} was cancelled by another job with the same key",
                 why=self._so_far(),
-                fix="Run this again, and it begins anew",
+                fix="Run this again: it starts over",
             )
         failures = len(self._failures())
         if failures:

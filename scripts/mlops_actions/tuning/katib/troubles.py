@@ -1,4 +1,4 @@
-"""What keeps an Experiment from going on, found by looking, and said once instead of waited for for ever."""
+"""What keeps an Experiment from going on, found by looking, and said once instead of waited for without end."""
 
 from __future__ import annotations
 
