@@ -166,7 +166,12 @@ def _tests(request: Request) -> list[dict[str, str]]:
     keys = ("runs-on", "python", "requirements")
     made = []
     for name, values in given.items():
-        values = values or {}
+        values = {} if values is None else values
+        if not isinstance(values, Mapping):
+            raise BadInput(
+                f"The test environment {name!r} must be a mapping, not {values!r}",
+                fix=f"It may have: {', '.join(keys)}",
+            )
         unknown = sorted(set(values) - set(keys))
         if unknown:
             raise BadInput(

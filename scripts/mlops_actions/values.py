@@ -10,10 +10,9 @@ import json
 import re
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BeforeValidator
 
-from .yaml_io import load_yaml
+from .yaml_io import NotYaml, Plain, load_yaml
 
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\']|\'\')*\'')
 NAME = r"[\w./-]+"
@@ -32,7 +31,7 @@ def named_texts(text: str, name: str = NAME) -> dict[str, str] | None:
     return found if lines and all(matches) else None
 
 
-def read_yaml(text: str, what: str = "") -> Any:
+def yaml_value(text: str, what: str = "") -> Any:
     """The value of a text that is YAML or JSON.
 
     Args:
@@ -44,9 +43,8 @@ def read_yaml(text: str, what: str = "") -> Any:
     """
     try:
         return load_yaml(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ValueError(f"{what + ': ' if what else ''}{text[:60]!r} is not valid YAML: {problem}") from None
+    except NotYaml as error:
+        raise ValueError(f"{what + ': ' if what else ''}{text[:60]!r} is not valid YAML: {error}") from None
 
 
 def parse_lines(value: object) -> object:
@@ -55,7 +53,7 @@ def parse_lines(value: object) -> object:
         return value
     text = value.strip()
     if text.startswith("["):
-        return read_yaml(text)
+        return yaml_value(text)
     return [item.strip() for item in re.split(r"[\n,]", text) if item.strip()]
 
 
@@ -67,7 +65,7 @@ def parse_values(value: object) -> object:
     if texts is not None:
         return texts
     try:
-        return read_yaml(value) or {}
+        return yaml_value(value) or {}
     except ValueError as error:
         raise ValueError(f"expected name=value lines or a YAML mapping; {error}") from None
 
@@ -77,21 +75,21 @@ def parse_mappings(value: object) -> object:
     found = parse_values(value)
     if not isinstance(found, dict):
         return found
-    return {name: read_yaml(one, name) if isinstance(one, str) else one for name, one in found.items()}
+    return {name: yaml_value(one, name) if isinstance(one, str) else one for name, one in found.items()}
 
 
 def parse_texts(value: object) -> object:
     """The same, where each value is text: `PYTHON=3.10` never becomes 3.1.
 
     Raises:
-        ValueError: it is no mapping; or it has a number with a point, from a configuration file, whose last zeros are
-            lost.
+        ValueError: it is not a mapping; or it has a number with a point, from a configuration file, whose last zeros
+            are lost.
     """
     found = named_texts(value) if isinstance(value, str) else value
     if found is None and isinstance(value, str):
         try:
-            found = yaml.load(value, Loader=yaml.BaseLoader) if value.strip() else {}
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            found = load_yaml(value, Plain) or {}
+        except NotYaml as error:
             raise ValueError(f"expected name=value lines or a YAML mapping: {error}") from None
     if not isinstance(found, dict):
         raise ValueError("expected name=value lines or a mapping")

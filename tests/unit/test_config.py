@@ -42,7 +42,7 @@ def test_absent_file_is_an_empty_configuration(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_asked_for_must_exist(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="There is no"):
+    with pytest.raises(BadInput, match=r"other\.yaml does not exist"):
         config.read_project(tmp_path / "other.yaml", required=True)
 
 

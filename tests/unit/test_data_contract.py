@@ -109,12 +109,12 @@ def test_aliases_of_aliases_do_not_fill_the_memory(tmp_path: Path) -> None:
     names = [f"a{number}" for number in range(40)]
     levels = [f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]" for before, name in pairwise(names)]
     (tmp_path / "c.yaml").write_text("\n".join(["columns: {}", "a0: &a0 [x]", *levels]))
-    with pytest.raises(BadInput, match="unknown key `a0`"):
+    with pytest.raises(BadInput, match="stands for more than"):
         read_contract(tmp_path / "c.yaml", "c.yaml")
 
 
 def test_no_contract_is_bad_input(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"contract .* does not exist"):
+    with pytest.raises(BadInput, match=r"does not exist.*infer-schema"):
         read_contract(tmp_path / "none.yaml", "none.yaml")
 
 

@@ -95,3 +95,10 @@ def test_deployments_are_in_order_and_known(tmp_path: Path) -> None:
 
 def test_two_runs_never_share_a_name(tmp_path: Path) -> None:
     assert make_plan(request(tmp_path)).run != make_plan(request(tmp_path)).run
+
+
+@pytest.mark.parametrize("values", [1, "py3.12", ["a"], True])
+def test_a_test_environment_that_is_not_a_mapping_is_bad_input(tmp_path: Path, values: object) -> None:
+    asked = replace(request(tmp_path), pipeline="pipeline.py", test_environments={"a": values})
+    with pytest.raises(BadInput, match="The test environment 'a' must be a mapping"):
+        make_plan(asked)

@@ -142,7 +142,7 @@ def test_policy_that_cannot_be_read(tmp_path: Path, text: str, said: str) -> Non
 
 
 def test_policy_that_is_absent(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="There is no policy file"):
+    with pytest.raises(BadInput, match=r"policy\.yaml does not exist"):
         read_policy(tmp_path / "policy.yaml")
 
 

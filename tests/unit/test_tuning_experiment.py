@@ -393,5 +393,5 @@ def test_a_file_has_exactly_one_experiment(text: str, message: str, tmp_path: Pa
 
 
 def test_absent_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"The Experiment file gone\.yaml does not exist"):
+    with pytest.raises(BadInput, match=r"gone\.yaml does not exist"):
         read(tmp_path / "gone.yaml", "gone.yaml")

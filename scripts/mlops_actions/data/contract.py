@@ -42,7 +42,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
-import yaml
 from pandera.errors import SchemaDefinitionError
 from pandera.io import polars_io
 from pandera.polars import Column, DataFrameSchema
@@ -50,7 +49,7 @@ from pydantic import ValidationError
 
 from ..errors import BadInput, Place
 from ..suggest import did_you_mean
-from ..yaml_io import Loader, places
+from ..yaml_io import read_text, read_yaml
 from .rules import TableRules
 from .tables import named_zone
 
@@ -135,23 +134,9 @@ def read_contract(path: Path, name: str) -> Contract:
     Raises:
         BadInput: it does not exist, or is wrong; with its line.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        loader = Loader(text)
-        node = loader.get_single_node()
-        lines = {path: line for path, (line, _) in places(node)}
-        values = loader.construct_document(node) if node else None
-    except FileNotFoundError:
-        raise BadInput(
-            f"The contract {name} does not exist", fix="Correct `contract`, or write one with `mlops infer-schema`"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"The contract {name} cannot be read", why=str(error)) from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = Place(name, mark.line + 1, mark.column + 1) if mark else Place(name)
-        why = getattr(error, "problem", None) or ""
-        raise BadInput(f"The contract {name} is not valid YAML", why=why, place=place) from None
+    text = read_text(path, name, "Correct `contract`, or write one with `mlops infer-schema`")
+    values, places = read_yaml(text, name)
+    lines = {path: line for path, (line, _) in places.items()}
     if not isinstance(values, dict):
         raise BadInput(f"The contract {name} is not a mapping", fix="Start with `columns:`", place=Place(name, 1))
     draft = Contract(name, lines=lines)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from ..inputs import kebab
@@ -183,7 +182,7 @@ def tables_named(text: str) -> list[list[str]]:
     try:
         values: Any = load_yaml(text)
         return list(TableRules.model_validate(values.get("table") or {}).tables())
-    except (yaml.YAMLError, ValueError, AttributeError):
+    except (ValueError, AttributeError):
         return []
 
 

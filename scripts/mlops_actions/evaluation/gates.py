@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
-from ..values import named_texts, read_yaml
+from ..values import named_texts, yaml_value
 from .metric import METRICS, Task, find, unknown
 
 _LIMIT = re.compile(r"\s*(>=|<=|>|<|==)?\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
@@ -93,7 +93,7 @@ def _parse_limits(value: object) -> object:
             match = _LINE.fullmatch(line)
             name, _, rest = (match[1], "", match[2] + " " + match[3]) if match else line.partition("=")
             items[name.strip()] = rest
-        value = items or read_yaml(value) or {}
+        value = items or yaml_value(value) or {}
     if isinstance(value, Mapping):
         return {str(name): str(parse_limit(text, str(name))) for name, text in value.items()}
     return value
@@ -110,7 +110,7 @@ def _is_lines(text: str) -> bool:
 def _parse_allowances(value: object) -> object:
     """A number for the primary metric (`*`), or a mapping of metrics to numbers."""
     if isinstance(value, str):
-        value = named_texts(value) or read_yaml(value)
+        value = named_texts(value) or yaml_value(value)
     return {"*": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 

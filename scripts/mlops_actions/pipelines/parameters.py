@@ -10,12 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..errors import BadInput, Place
 from ..suggest import did_you_mean
-from ..values import read_yaml
-from ..yaml_io import load_yaml
+from ..values import yaml_value
+from ..yaml_io import read_json, read_yaml
 from .spec import Parameter
 
 _WORDS = {
@@ -36,20 +34,8 @@ def read_parameters(path: Path) -> dict[str, Any]:
     Raises:
         BadInput: the file does not exist, or does not hold a mapping.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else load_yaml(text)
-    except FileNotFoundError:
-        raise BadInput(f"The parameters file {path.name} does not exist", fix="Correct `parameters-file`") from None
-    except json.JSONDecodeError as error:
-        place = Place(path.name, error.lineno, error.colno)
-        raise BadInput(f"{path.name} is not valid JSON", why=error.msg, place=place) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = Place(path.name, mark.line + 1, mark.column + 1) if mark else Place(path.name)
-        raise BadInput(f"{path.name} is not valid YAML", why=getattr(error, "problem", "") or "", place=place) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"The parameters file {path.name} cannot be read", why=str(error)) from error
+    fix = "Correct `parameters-file`"
+    values = read_json(path, path.name, fix) if path.suffix == ".json" else read_yaml(path, path.name, fix).value
     if values is not None and not isinstance(values, dict):
         raise BadInput(f"{path.name} does not hold a mapping of parameters", fix="Write `name: value` lines")
     return values or {}
@@ -123,7 +109,7 @@ def _readings(kind: str, value: Any) -> list[Any]:
     wanted = list if kind == "LIST" else dict
     if isinstance(value, str):
         try:
-            value = read_yaml(value)
+            value = yaml_value(value)
         except ValueError:
             return []
     return [value] if isinstance(value, wanted) else []

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import BadInput, Place
 from ..inputs import kebab
-from ..yaml_io import load_yaml
+from ..yaml_io import read_yaml
 from .manifest import Evidence, Manifest
 
 
@@ -56,24 +55,18 @@ def read_policy(path: Path) -> Policy:
     Raises:
         BadInput: there is none, or it is not a policy.
     """
-    try:
-        values = load_yaml(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadInput(f"There is no policy file {path}", fix="Correct `policy`") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = Place(path.name, mark.line + 1, mark.column + 1) if mark else Place(path.name)
-        why = str(error).split("\n")[0]
-        raise BadInput(f"The policy {path.name} is not valid YAML", why=why, place=place) from None
+    values, places = read_yaml(path, path.name, "Correct `policy`")
     try:
         return Policy.model_validate(values or {})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
+        where = first["loc"]
+        at = next((places[where[:n]] for n in range(len(where), 0, -1) if where[:n] in places), ())
         raise BadInput(
             f"The policy {path.name}: `{key}`: {first['msg']}",
             fix="It may have `requires` and `accept-unchecked` (lists of actions), `metrics` (name: {min, max})",
-            place=Place(path.name),
+            place=Place(path.name, *at),
         ) from None
 
 

@@ -15,7 +15,6 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from ..errors import BadInput, Place
@@ -23,7 +22,7 @@ from ..inputs import SHARED, Inputs, Outputs, is_secret, kebab
 from ..project import Path_, Project
 from ..stores.store import StoreOptions
 from ..suggest import did_you_mean
-from ..yaml_io import Loader, load_yaml, places
+from ..yaml_io import read_yaml
 from . import chain
 from .action import Action
 
@@ -49,25 +48,12 @@ def read_project(path: Path, *, required: bool = False) -> Project:
     Raises:
         BadInput: with the place of what is wrong, and the nearest known name for an unknown key.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        if required:
-            raise BadInput(f"There is no {path}", fix="`mlops init` writes one") from None
+    if not required and not path.exists():
         return Project(path.name)
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} cannot be read", why=str(error)) from error
-    try:
-        node = yaml.compose(text, Loader=Loader)
-        values = load_yaml(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = Place(path.name, mark.line + 1, mark.column + 1) if mark else Place(path.name)
-        problem = getattr(error, "problem", None) or str(error)
-        raise BadInput(f"{path.name} is not valid YAML", why=problem, fix="Correct that line", place=place) from None
+    values, places = read_yaml(path, path.name, "`mlops init` writes one")
     if values is None:
         return Project(path.name)
-    project = Project(path.name, values if isinstance(values, dict) else {}, dict(places(node)))
+    project = Project(path.name, values if isinstance(values, dict) else {}, places)
     try:
         _model().model_validate(values)
     except ValidationError as error:

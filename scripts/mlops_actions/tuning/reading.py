@@ -7,13 +7,12 @@ from functools import cached_property
 from pathlib import Path as File
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from ..errors import BadInput, Place
 from ..suggest import did_you_mean
-from ..yaml_io import Loader
-from ..yaml_io import places as places_in
+from ..yaml_io import Document as Yaml
+from ..yaml_io import read_documents
 from .experiment import Experiment, Part, Path
 from .jobs import Container, TrialJob
 
@@ -78,12 +77,7 @@ def read(file: File, name: str) -> Document:
         BadInput: the file does not exist, it is not YAML, it holds no or several Experiments, or a field is unknown,
             absent or of the wrong type; with the line.
     """
-    node = _experiment_node(name, _nodes(file, name))
-    try:
-        values: Any = Loader("").construct_document(node)
-    except yaml.YAMLError as error:
-        raise _invalid(error, name) from None
-    places = dict(places_in(node))
+    values, places = _experiment(name, read_documents(file, name, "Correct `experiment`"))
     _check_kinds(name, values, places)
     return Document(name, values, _typed(Experiment, values, name, places), places)
 
@@ -96,52 +90,21 @@ def _typed(model: type[P], values: Any, name: str, places: dict[Path, tuple[int,
         raise _refusal(error, model, name, places, path) from None
 
 
-def _nodes(file: File, name: str) -> list[yaml.Node]:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise BadInput(f"The Experiment file {name} does not exist", fix="Correct `experiment`") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{name} cannot be read", why=str(error), fix="Correct `experiment`") from error
-    loader = Loader(text)
-    found: list[yaml.Node] = []
-    try:
-        while loader.check_node():
-            if (node := loader.get_node()) is not None:
-                found.append(node)
-    except yaml.YAMLError as error:
-        raise _invalid(error, name) from None
-    finally:
-        loader.dispose()
-    return found
-
-
-def _invalid(error: yaml.YAMLError, name: str) -> BadInput:
-    mark = getattr(error, "problem_mark", None)
-    place = Place(name, mark.line + 1, mark.column + 1) if mark else Place(name)
-    why = str(getattr(error, "problem", None) or error)
-    return BadInput(f"{name} is not valid YAML", why=why, fix="Correct that line", place=place)
-
-
-def _experiment_node(name: str, nodes: list[yaml.Node]) -> yaml.Node:
+def _experiment(name: str, found: list[Yaml]) -> Yaml:
     """The one document that is an Experiment; of a single document the kind is checked later, with its line."""
-    documents = [node for node in nodes if isinstance(node, yaml.MappingNode)]
+    documents = [document for document in found if isinstance(document.value, dict)]
     if not documents:
         raise BadInput(f"{name} holds no Experiment", why="It is empty or not a mapping", place=Place(name, 1))
-    experiments = [node for node in documents if _kind(node) == "Experiment"]
+    experiments = [document for document in documents if document.value.get("kind") == "Experiment"]
     if len(experiments) > 1:
-        line = experiments[1].start_mark.line + 1
+        line, _ = min(experiments[1].places.values())
         raise BadInput(
             f"{name} holds {len(experiments)} Experiments", fix="Keep one in a file", place=Place(name, line)
         )
     if not experiments and len(documents) > 1:
-        kinds = ", ".join(_kind(node) or "no kind" for node in documents)
+        kinds = ", ".join(str(document.value.get("kind") or "no kind") for document in documents)
         raise BadInput(f"{name} holds no Experiment", why=f"Its documents are: {kinds}", place=Place(name, 1))
     return (experiments or documents)[0]
-
-
-def _kind(node: yaml.MappingNode) -> str:
-    return next((str(value.value) for key, value in node.value if key.value == "kind"), "")
 
 
 def _check_kinds(name: str, values: Any, places: dict[Path, tuple[int, int]]) -> None:
