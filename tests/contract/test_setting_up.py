@@ -75,7 +75,7 @@ def test_help_keeps_the_lines_of_a_block_of_code(mlops: Run) -> None:
 
 def test_unknown_option_and_command_are_bad_input_with_the_nearest_name(mlops: Run) -> None:
     done = mlops("run-pipelin")
-    assert done.returncode == 2 and "Did you mean 'run-pipeline'?" in done.stderr
+    assert done.returncode == 2 and "Did you mean `run-pipeline`?" in done.stderr
     done = mlops("doctor", "--stor", "x")
     assert done.returncode == 2 and "--store" in done.stderr
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import pytest
 import yaml
@@ -48,3 +49,32 @@ def test_no_file_names_a_package_index_or_this_machine() -> None:
         if path.is_file() and path != Path(__file__):
             found += [name] if marks.search(path.read_text(encoding="utf-8", errors="ignore")) else []
     assert found == []
+
+
+OWN = {"runs-on", "github-environment"}
+"""Inputs of workflows that are GitHub's matter, and no action's."""
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob(".github/workflows/*.yml")), ids=lambda p: p.name)
+def test_inputs_of_workflows_are_those_that_their_actions_declare(path: Path) -> None:
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    used = set(re.findall(r"uses: \$/actions/([a-z-]+)", path.read_text(encoding="utf-8")))
+    actions = [chain.load(name) for name in chain.NAMES if name in used]
+    triggers = document.get("on", document.get(True))  # YAML 1.1 takes `on` for true
+    for trigger in ("workflow_call", "workflow_dispatch"):
+        given = ((triggers or {}).get(trigger) if isinstance(triggers, dict) else None) or {}
+        for name, about in (given.get("inputs") or {}).items():
+            if name in OWN or not actions:
+                continue
+            field = name.replace("-", "_")
+            declared = [a.inputs.model_fields[field] for a in actions if field in a.inputs.model_fields]
+            assert declared, f"{trigger}: no action of the workflow has the input {name}"
+            annotation = declared[0].annotation
+            choices = list(get_args(annotation)) if get_origin(annotation) is Literal else []
+            if about["type"] == "choice":
+                assert about["options"] == choices, f"{trigger}: {name}"
+            else:
+                assert (about["type"] == "boolean") == (annotation is bool), f"{trigger}: {name}"
+            if choices and about.get("default"):
+                assert about["default"] in choices, f"{trigger}: {name}"
+            assert len(about.get("description", "")) > 5, f"{trigger}: {name}"
