@@ -179,7 +179,7 @@ def test_variables_are_added_to_a_container_that_has_none(env: dict[str, Any], t
 @pytest.mark.parametrize(
     ("value", "what"),
     [
-        ("[]", "Katib does not accept an empty value of `spec.trialTemplate.trialSpec.spec.template"),
+        ("[]", "containers[0].command` is empty, which Katib does not accept"),
         ("map[a:1]", "containers[0].command` is not a field of a Job, or not in Kubernetes' own form: map[a:1]"),
     ],
 )
@@ -241,7 +241,9 @@ def test_refusal_is_told_at_the_line_that_it_speaks_of(message: str, line: str, 
     ],
 )
 def test_metric_that_is_missing_is_explained_by_what_was_printed(log: str, words: str) -> None:
-    assert words in unreported(experiment(), log)
+    cause = unreported(experiment(), log)
+    assert words in cause.message
+    assert cause.fix
 
 
 class Told:

@@ -281,7 +281,7 @@ def test_cause_of_a_service_that_is_not_ready_is_looked_through_to() -> None:
     objects = {"Suggestion": body("DeploymentReady", "False"), "Event": [RACE, quota]}
     dog, said = watched(900, set(), objects)
     assert len(said) == 1
-    assert said[0].endswith("(Suggestion random): pods is forbidden: exceeded quota: small")
+    assert "(Suggestion random): pods is forbidden: exceeded quota: small. Have the quota raised" in said[0]
     assert dog.gave_up is None, "a quota may be free again"
 
 

@@ -40,10 +40,9 @@ class Explainer:
         self._troubles.over(trial.name)
         if trial.state == "MetricsUnavailable":
             self._pods.visit(trial.name)
-            self.fixes[trial.name] = (
-                "Print the metric in that form, or correct `objectiveMetricName` or `metricsFormat`"
-            )
-            return replace(trial, message=unreported(self._experiment, self._pods.log(trial.name)))
+            cause = unreported(self._experiment, self._pods.log(trial.name))
+            self.fixes[trial.name] = cause.fix
+            return replace(trial, message=cause.message)
         if trial.state == "EarlyStopped" and trial.value is None:
             return self._stopped(trial)
         return self._failed(trial) if trial.state == "Failed" else trial

@@ -121,7 +121,7 @@ def refused(document: Document, what: str, why: str) -> BadInput:
         return BadInput(f"{document.name}: {what[:1].lower()}{what[1:]}", why=why, fix="Correct it", place=where)
     field = dotted((*TRIAL_SPEC, *_path(found[1])))
     if found[2] in _EMPTY:
-        what, fix = f"Katib does not accept an empty value of `{field}`", "Leave it out"
+        what, fix = f"`{field}` is empty, which Katib does not accept", "Leave it out"
     else:
         what, fix = f"`{field}` is not a field of a Job, or not in Kubernetes' own form: {found[2]}", "Correct it"
     return BadInput(f"{document.name}: {what}", why="Katib refuses what Kubernetes would change", fix=fix, place=where)

@@ -191,7 +191,8 @@ class Watchdog:
             said = (ready or {}).get("message") or "its Deployment is not ready"
             why = self._warning(f"{self._name}-", "FailedCreate") or self._warning(self._name) or said
             what = f"The service of the algorithm is not ready (Suggestion {self._name}): {why}"
-            yield Stuck(self._name, what, "", patient=True)
+            fix = "Have the quota raised, or wait until others have ended" if "exceeded quota" in why else ""
+            yield Stuck(self._name, what, fix, patient=True)
         elif warning := self._warning(self._name):
             what = f"The service of the algorithm gives no parameters (Suggestion {self._name}): {warning}"
             yield Stuck(self._name, what, "See the log of its pod")
@@ -224,7 +225,8 @@ def why_no_suggestion(cluster: Cluster, name: str) -> str:
 
 
 def _message(event: Object) -> str:
-    return str(event.get("message") or event.get("reason") or "").strip()
+    text = str(event.get("message") or event.get("reason") or "")
+    return text.removeprefix("(combined from similar events): ").strip()
 
 
 def _time(event: Object) -> str:

@@ -8,29 +8,35 @@ import re
 
 from ..experiment import Experiment
 from ..metrics import collect, compiled
+from .collector_log import Cause
+
+_PRINT = "Print the metric in that form, or correct `objectiveMetricName` or `metricsFormat`"
 
 
-def unreported(experiment: Experiment, log: str) -> str:
+def unreported(experiment: Experiment, log: str) -> Cause:
     """Why the objective's metric of a trial is missing, by what the trial printed."""
     name, spec = experiment.spec.objective.objective_metric_name, experiment.spec.metrics_collector_spec
     what = f"it never reported {name!r} as {' or '.join(spec.formats) or f'{name}=<number>'}"
     if not log.strip():
-        return f"{what}; it printed nothing, or its log is gone"
+        return Cause(f"{what}; it printed nothing, or its log is gone", _PRINT)
     if name in collect(log.splitlines(), experiment.spec.objective, spec.formats):
         if spec.collector.kind == "File":
-            return f"it printed {name!r}, but not into {spec.path}, where Katib looks for it"
-        return (
+            return Cause(f"it printed {name!r}, but not into {spec.path}, where Katib looks for it", "Write it there")
+        return Cause(
             f"it printed {name!r} where Katib does not look: of a shell line only the output of the last command is"
-            " collected, and nothing from a process that goes on in the background"
+            " collected, and nothing from a process that goes on in the background",
+            "Put the commands in parentheses, `(first; second)`, or into a script",
         )
     odd = re.search(rf"(?<![\w|-]){re.escape(name)}\s*=\s*(\S+)", log)
     if odd:
-        return f"{what}, but as {odd[0]!r}"
+        return Cause(f"{what}, but as {odd[0]!r}", _PRINT)
     printed = _printed(log, spec.formats)
     near = difflib.get_close_matches(name, printed, n=1, cutoff=0.5)
     if near:
-        return f"{what}, but printed {near[0]}={printed[near[0]]}: did you mean `objectiveMetricName: {near[0]}`?"
-    return f"{what}; it printed " + (", ".join(f"{n}={v}" for n, v in list(printed.items())[:10]) or "no metric at all")
+        did = f"did you mean `objectiveMetricName: {near[0]}`?"
+        return Cause(f"{what}, but printed {near[0]}={printed[near[0]]}: {did}", _PRINT)
+    found = ", ".join(f"{n}={v}" for n, v in list(printed.items())[:10]) or "no metric at all"
+    return Cause(f"{what}; it printed {found}", _PRINT)
 
 
 def _printed(log: str, formats: list[str]) -> dict[str, str]:
