@@ -95,7 +95,7 @@ def test_online_values_that_are_not_the_sources_are_rejected(shop: Shop) -> None
     shop.give(days=5, factor=2.0)  # the past was rewritten, which an incremental materialization does not see
     code, done, said = shop.materialize("--views", "sales")
     assert code == 1
-    assert "The online store does not give what the source of sales has" in said
+    assert "The online store differs from the source of sales" in said
     assert "sales:revenue of shop=a: offline 8.0, online 4.0" in done["record"]["details"]["views"][0]["differences"]
 
 
@@ -115,7 +115,7 @@ def test_online_values_that_are_not_the_sources_are_rejected(shop: Shop) -> None
         ("feature_store.yaml", ("provider: local", "provider: [local"), [],
          "features/feature_store.yaml:3: feature_store.yaml is not YAML"),
         ("feature_store.yaml", ("{MLOPS_HOME}", "{NOT_SET_ANYWHERE}"), [],
-         "features/feature_store.yaml:5: feature_store.yaml names the variable NOT_SET_ANYWHERE"),
+         "features/feature_store.yaml:5: feature_store.yaml uses the variable NOT_SET_ANYWHERE"),
         ("feature_store.yaml", ("type: dask", "type: dusk"), [], "Feast rejects feature_store.yaml"),
         ("", ("", ""), ["--views", "sale"],
          "The feature view 'sale' does not exist, or has nothing to materialize. Did you mean 'sales'?"),

@@ -646,7 +646,8 @@ def test_a_failure_names_the_task_its_exception_its_line_and_its_log(world: Worl
     assert error.place == Place("pipelines.py", line)
     assert error.log.startswith("about to fail\nTraceback")
     assert world.double.url in error.fix
-    assert error.details["tasks"][-1] == {"name": "broken", "state": "failed", "seconds": 0.0}
+    last = error.details["tasks"][-1]
+    assert (last["name"], last["state"]) == ("broken", "failed")
 
 
 def test_a_failure_without_an_exception_tells_its_exit_code_and_last_line(world: World) -> None:

@@ -239,7 +239,8 @@ class Repository:
         for path in filter(None, paths):
             if "://" not in path:
                 (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
-        return FeatureStore(config=config)
+        # Without its folder Feast takes a relative registry from the working folder.
+        return FeatureStore(repo_path=str(self.folder), config=config)
 
     def _import_definitions(self) -> Any:
         """The objects that the repository's modules define."""
