@@ -3,7 +3,8 @@
 | exit code | meaning |
 | --- | --- |
 | 0 | done |
-| 1 | the work was done and the answer is no: a gate, a check, drift (`Rejected`) |
+| 1 | the work was done and the answer is no: a gate, a check, drift (`Rejected`); or the consumer's own code failed
+      (`ComponentFailed`) |
 | 2 | bad input or configuration (`BadInput`) |
 | 3 | a remote system failed or cannot be reached, or this machine could not do it (`RemoteFailed`) |
 | 130, 143 | cancelled by SIGINT, SIGTERM (`Cancelled`) |
@@ -66,6 +67,13 @@ class Rejected(MlopsError):
 
     exit_code = 1
     title = "Rejected"
+
+
+class ComponentFailed(MlopsError):
+    """The consumer's own code failed."""
+
+    exit_code = 1
+    title = "Failed"
 
 
 class BadInput(MlopsError):
