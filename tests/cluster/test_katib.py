@@ -413,7 +413,7 @@ def test_image_that_cannot_be_pulled_ends_it_without_any_limit(world: World) -> 
         containers(values)[0]["image"] = "localhost:1/nobody/nothing:0"
 
     world.clock.when = lambda: world.has_said("localhost:1/nobody/nothing:0")
-    with pytest.raises(RemoteFailed, match="Kubernetes cannot pull an image") as failed:
+    with pytest.raises(RemoteFailed, match="the nodes cannot pull an image") as failed:
         world.run(world.document(change=change))
     assert "localhost:1/nobody/nothing:0" in failed.value.why
     assert "127.0.0.1:1" in failed.value.why or "localhost:1/v2" in failed.value.why

@@ -185,9 +185,10 @@ class _Run:
             what = f"{name} ended no trial within {request.stall_timeout:g} s"
             return self._at_limit("Stalled", what, f"Raise `stall-timeout`, {longer}")
         if self._pods.unpulled():
-            what = f"{name} cannot go on: Kubernetes cannot pull an image"
-            return self._at_limit("Stalled", what, "Correct the image's name, or let the nodes reach its registry")
+            what = f"{name} cannot go on: the nodes cannot pull an image"
+            return self._at_limit("Stalled", what, "Run this again when they can")
         if step := self._watchdog.gave_up:
+            self._troubles.over(step.name)  # it is told as what ended this
             return self._at_limit("Stalled", step.what, step.fix or CONTROLLER)
         return None
 
