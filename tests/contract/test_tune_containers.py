@@ -14,7 +14,7 @@ import yaml
 
 import docker_engine as servers
 from docker_engine import BASE_IMAGE, DockerEngine
-from mlops_actions.errors import RemoteFailed
+from mlops_actions.errors import ComponentFailed, RemoteFailed
 from mlops_actions.tuning.containers import LABEL, ContainerRunner, Docker, limits, quantity
 from mlops_actions.tuning.engine import Outcome, Request, Site, Trial
 from mlops_actions.tuning.experiment import Experiment
@@ -111,7 +111,7 @@ def test_failure_is_told_by_its_cause(
     script: str, container: dict[str, Any], why: str, engine: DockerEngine, tmp_path: Path
 ) -> None:
     values = experiment(script, resources={"limits": {"memory": "32Mi"}}, **container)
-    with pytest.raises(RemoteFailed) as failed:
+    with pytest.raises(ComponentFailed) as failed:
         run(engine, tmp_path, values)
     assert why in failed.value.why
     if "break" in script:
@@ -122,7 +122,7 @@ def test_failure_is_told_by_its_cause(
 @needs_docker
 def test_container_that_does_not_end_is_ended_and_removed(engine: DockerEngine, tmp_path: Path) -> None:
     values = experiment("trap '' TERM; echo begun; sleep 1000 & wait; wait; sleep 1000", spec={"parallelTrialCount": 1})
-    with pytest.raises(RemoteFailed, match=r"it ran longer than 2 s"):
+    with pytest.raises(ComponentFailed, match=r"it ran longer than 2 s"):
         run(engine, tmp_path, values, trial_timeout=2)
     assert left(engine) == []
 

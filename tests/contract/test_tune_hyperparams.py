@@ -242,7 +242,7 @@ def test_cancel_ends_the_trials_says_the_best_so_far_and_can_be_resumed(
 def test_failing_trials_fail_the_step_with_the_log_of_the_last(consumer: Consumer) -> None:
     (consumer.folder / "noise.py").write_text("print('reading data')\nraise RuntimeError('no data')\n")
     done = consumer.run("--parallel", "1", GITHUB_ACTIONS="true")
-    assert done.returncode == 3
+    assert done.returncode == 1
     error = next(line for line in done.stdout.splitlines() if line.startswith("::error "))
     assert "4 trials failed, and `maxFailedTrialCount` is 3" in error
     assert "reading data%0A" in error and "RuntimeError: no data" in error
@@ -285,7 +285,7 @@ def test_trials_run_in_the_consumers_environment(consumer: Consumer) -> None:
         "noise = 0\n"
     )
     assert consumer.outputs("--requirements", "requirements.txt", "--max-trials", "2")["succeeded"] == 2
-    assert consumer.run("--max-trials", "2").returncode == 3  # without them
+    assert consumer.run("--max-trials", "2").returncode == 1  # without them
 
 
 def test_resume_policy_lets_a_higher_count_go_on(consumer: Consumer) -> None:
@@ -403,7 +403,7 @@ def states(kfp: KfpDouble) -> list[tuple[str, str]]:
 def test_failing_pipeline_fails_its_trial_with_its_own_reason(pipeline: PipelineConsumer) -> None:
     pipeline.spec["parameters"][1]["feasibleSpace"] = {"min": "3", "max": "3"}
     done = pipeline.run("--parallel", "1")
-    assert done.returncode == 3
+    assert done.returncode == 1
     assert "2 trials failed, and `maxFailedTrialCount` is 1" in done.stderr
     assert "three layers are one too many" in done.stderr
 
@@ -416,7 +416,7 @@ def test_names_of_a_template_are_the_pipelines(pipeline: PipelineConsumer) -> No
     assert set(found["best-parameters"]) == {"learning-rate", "layers"}
     pipeline.spec["trialTemplate"]["trialParameters"][0]["name"] = "rate"
     done = pipeline.run("--max-trials", "1")
-    assert done.returncode == 3
+    assert done.returncode == 1
     assert "rate" in done.stderr
 
 

@@ -137,20 +137,23 @@ def explained(folder: Path, state: Any, log: str, **exits: int) -> tuple[Trial, 
 
 
 @pytest.mark.parametrize(
-    ("log", "exits", "message"),
+    ("log", "exits", "message", "own"),
     [
-        (TOO_LATE, {"training": 0, "metrics": 255}, "it ended before Katib's metrics collector had started"),
-        (TOO_LATE, {"training": 7, "metrics": 255}, "its container training-container ended with exit code 7"),
-        (klog("loss=0.5") + NO_DATABASE, {"training": 0, "metrics": 255}, "database manager cannot be reached"),
-        ("", {}, "Katib's words"),
+        (TOO_LATE, {"training": 0, "metrics": 255}, "it ended before Katib's metrics collector had started", False),
+        (TOO_LATE, {"training": 7, "metrics": 255}, "its container training-container ended with exit code 7", True),
+        (klog("loss=0.5") + NO_DATABASE, {"training": 0, "metrics": 255}, "database manager cannot be reached", False),
+        ("", {}, "Katib's words", True),
     ],
     ids=["too late", "the trial", "no database", "unknown"],
 )
-def test_container_that_failed_is_named_and_why(log: str, exits: dict[str, int], message: str, tmp_path: Path) -> None:
+def test_container_that_failed_is_named_and_why(
+    log: str, exits: dict[str, int], message: str, own: bool, tmp_path: Path
+) -> None:
     trial, explainer = explained(tmp_path, "Failed", log, **exits)
     assert trial.state == "Failed"
     assert message in trial.message
-    assert explainer.fixes["random-x"]
+    assert explainer.causes["random-x"].fix
+    assert explainer.causes["random-x"].own == own
 
 
 def test_trial_that_was_stopped_early_counts_with_its_value_though_its_collector_failed(tmp_path: Path) -> None:

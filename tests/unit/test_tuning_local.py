@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mlops_actions.errors import BadInput, RemoteFailed
+from mlops_actions.errors import BadInput, ComponentFailed, RemoteFailed
 from mlops_actions.records import Record
 from mlops_actions.reports.sections import section
 from mlops_actions.tuning.engine import PARENT, Outcome, Request, Site, Trial
@@ -117,7 +117,7 @@ def test_without_a_seed_one_is_chosen_and_kept(tmp_path: Path) -> None:
 def test_too_many_failures_end_it_with_the_last_ones_log(tmp_path: Path) -> None:
     watcher = Recorder()
     broken = experiment("import sys; print('about to break'); sys.exit(7)", maxFailedTrialCount=2)
-    with pytest.raises(RemoteFailed, match=r"3 trials failed, and `maxFailedTrialCount` is 2") as failed:
+    with pytest.raises(ComponentFailed, match=r"3 trials failed, and `maxFailedTrialCount` is 2") as failed:
         run(broken, tmp_path, watcher, parallel=1)
     assert "random-0003 with lr=" in failed.value.why
     assert "it ended with exit code 7" in failed.value.why
@@ -136,18 +136,18 @@ def test_failures_are_allowed_up_to_the_count(tmp_path: Path) -> None:
 
 
 def test_experiment_whose_every_trial_fails_has_no_best(tmp_path: Path) -> None:
-    with pytest.raises(RemoteFailed, match="No trial succeeded"):
+    with pytest.raises(ComponentFailed, match="No trial succeeded"):
         run(experiment("raise SystemExit(1)", maxFailedTrialCount=None), tmp_path)
 
 
 def test_metric_that_was_never_printed_is_told_with_what_was(tmp_path: Path) -> None:
     silent = experiment("print('Loss: 0.3')", maxFailedTrialCount=0)
-    with pytest.raises(RemoteFailed) as failed:
+    with pytest.raises(ComponentFailed) as failed:
         run(silent, tmp_path, parallel=1)
     assert "it never reported 'loss' as loss=<number>" in failed.value.why
     assert failed.value.log == "Loss: 0.3"
     assert "Report the metric in that form" in failed.value.fix
-    with pytest.raises(RemoteFailed, match="it printed nothing"):
+    with pytest.raises(ComponentFailed, match="it printed nothing"):
         run(experiment("pass", maxFailedTrialCount=0), tmp_path / "nothing", parallel=1)
 
 
@@ -174,7 +174,7 @@ def test_trial_that_takes_too_long_fails_with_all_that_it_started(tmp_path: Path
         "p = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(60)']);"
         "open('child', 'w').write(str(p.pid)); time.sleep(60)"
     )
-    with pytest.raises(RemoteFailed, match=r"it ran longer than 0\.5 s"):
+    with pytest.raises(ComponentFailed, match=r"it ran longer than 0\.5 s"):
         run(experiment(program, maxFailedTrialCount=0), tmp_path, parallel=1, trial_timeout=0.5)
     assert gone(int((tmp_path / "child").read_text()))
 

@@ -196,7 +196,8 @@ class Engine(Protocol):
         """Run it, or go on with it.
 
         Raises:
-            RemoteFailed: too many trials failed, none succeeded, or a limit was met and `at_limit` is "fail".
+            ComponentFailed: too many trials failed, or none succeeded, by their own doing.
+            RemoteFailed: the same, by something else; or a limit was met and `at_limit` is "fail".
             BadInput: a trial's command cannot be started, or the engine cannot honour the Experiment.
             Cancelled: a signal came; the trials have been ended.
         """

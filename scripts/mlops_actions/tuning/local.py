@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..errors import BadInput, RemoteFailed
+from ..errors import BadInput, ComponentFailed, RemoteFailed
 from .algorithms.base import Task
 from .algorithms.table import algorithm
 from .engine import End, Outcome, Request, Site, Trial, Watcher, best_of, trial_name
@@ -137,7 +137,8 @@ class _Run:
         """Why the Experiment is complete, or None while it is not; in the order in which Katib looks.
 
         Raises:
-            RemoteFailed: too many trials failed, or a limit was met and is to be an error.
+            ComponentFailed: too many trials failed.
+            RemoteFailed: a limit was met and is to be an error.
         """
         allowed = self._experiment.spec.max_failed_trial_count
         if allowed is not None and self._failures > allowed:
@@ -160,15 +161,15 @@ class _Run:
             "Stalled": self._last_end + (self._request.stall_timeout or math.inf),
         }
 
-    def _failed(self, what: str) -> RemoteFailed:
+    def _failed(self, what: str) -> ComponentFailed:
         """The Experiment's failure, told by the trial that failed last."""
         self._journal.gave_up()
         last = next((trial for trial in reversed(self._done) if trial.failed), None)
         if last is None:
-            return RemoteFailed(what)
+            return ComponentFailed(what)
         parameters = " ".join(f"{name}={value}" for name, value in last.parameters.items())
         log = tail(self._place.log(last))
-        return RemoteFailed(
+        return ComponentFailed(
             what,
             why=f"The last, {last.name} with {parameters}: {last.message}" + ("" if log else "; it printed nothing"),
             fix="Correct it, or raise `maxFailedTrialCount` if some combinations may fail"

@@ -17,6 +17,8 @@ from .troubles import CONTROLLER, RETAIN
 EXPERIMENT_LABEL = "katib.kubeflow.org/experiment"
 _REMOVAL = 120.0
 """Seconds that Katib has to let go of an Experiment that is deleted."""
+_SLOW = 10.0
+"""Seconds after which that is worth a word."""
 _RESTART = 30.0
 """Seconds that Katib's webhook has to come back, as after a restart of its controller."""
 NO_WEBHOOK = "failed calling webhook"
@@ -135,13 +137,17 @@ def _gone(cluster: Cluster, name: str, site: Site, *, uid: str = "") -> Object |
     Returns:
         The Experiment of that name that another job made meanwhile.
     """
-    deadline = site.clock.now() + _REMOVAL
-    while site.clock.now() < deadline:
+    began = site.clock.now()
+    told = False
+    while (waited := site.clock.now() - began) < _REMOVAL:
         found = cluster.get(EXPERIMENT, name)
         if found is not None and found["metadata"]["uid"] != uid:
             return found
         if found is None and cluster.get(SUGGESTION, name) is None and not trials_of(cluster, name):
             return None
+        if waited > _SLOW and not told:
+            site.say(f"Waiting for Katib to let go of the deleted Experiment {name}")
+            told = True
         site.clock.wait(1.0)
     raise RemoteFailed(
         f"Timed out waiting for the Experiment {name} to be deleted after {_REMOVAL:g} s",

@@ -29,10 +29,17 @@ _OF_THE_TRIAL = ("training container is failed", "unable to find marker")
 
 
 class Cause(NamedTuple):
-    """Why a trial has failed, and what to do about it; "" when its own log has to say that."""
+    """Why a trial has failed.
+
+    Attributes:
+        message: what happened.
+        fix: what to do about it; "" when its own log has to say that.
+        own: whether it failed by its own doing, and not by Katib's or the cluster's.
+    """
 
     message: str
     fix: str = ""
+    own: bool = True
 
 
 @dataclass(frozen=True)
@@ -79,9 +86,9 @@ def cause(failure: str, container: str, code: int | None) -> Cause:
     """
     for pattern, message, fix in _CAUSES:
         if re.search(pattern, failure, re.IGNORECASE):
-            return Cause(f"{message}: {failure}", fix)
+            return Cause(f"{message}: {failure}", fix, own=False)
     ended = f"its metrics collector (container {container}) ended with exit code {code}"
-    return Cause(f"{ended}: {failure}" if failure else ended, "See what the collector needs, or use another one")
+    return Cause(f"{ended}: {failure}" if failure else ended, "See the collector's log, or use another one", own=False)
 
 
 _CAUSES = (

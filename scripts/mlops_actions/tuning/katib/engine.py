@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ...errors import BadInput, Cancelled, RemoteFailed
+from ...errors import BadInput, Cancelled, ComponentFailed, MlopsError, RemoteFailed
 from ...kubernetes.failures import ClusterFailed
 from ...kubernetes.objects import EXPERIMENT, POD, TRIAL, Change, Cluster
 from ..engine import End, Outcome, Request, Site, Trial, Watcher
 from ..importance import importances
 from . import ending, manifest
 from .begin import EXPERIMENT_LABEL, Begun, begin, trials_of
+from .collector_log import Cause
 from .explaining import Explainer
 from .feed import Feed, Selection
 from .pods import NotInjected, Pods
@@ -147,7 +148,7 @@ class _Run:
         """Why the Experiment is complete; None while it is not.
 
         Raises:
-            RemoteFailed: it failed.
+            ComponentFailed, RemoteFailed, BadInput: it failed.
         """
         found = completed(self._body)
         if found is None or self._is_from_before(found):
@@ -184,9 +185,10 @@ class _Run:
             what = f"{name} ended no trial within {request.stall_timeout:g} s"
             return self._at_limit("Stalled", what, f"Raise `stall-timeout`, {longer}")
         if self._pods.unpulled():
-            what = f"{name} cannot go on: Kubernetes cannot pull an image"
-            return self._at_limit("Stalled", what, "Correct the image's name, or let the nodes reach its registry")
+            what = f"{name} cannot go on: the nodes cannot pull an image"
+            return self._at_limit("Stalled", what, "Run this again when they can")
         if step := self._watchdog.gave_up:
+            self._troubles.over(step.name)  # it is told as what ended this
             return self._at_limit("Stalled", step.what, step.fix or CONTROLLER)
         return None
 
@@ -230,7 +232,7 @@ class _Run:
             self._site.clock.wait(_TICK)
         self._tell(last=True)
 
-    def _failed(self, found: Object) -> RemoteFailed:
+    def _failed(self, found: Object) -> MlopsError:
         """The Experiment's failure: by its last trial that failed, or by what kept it from having any."""
         message = str(found.get("message") or found.get("reason") or "")
         if found.get("reason") == "ExperimentCancelled":
@@ -244,10 +246,15 @@ class _Run:
             many = "1 trial failed" if failures == 1 else f"{failures} trials failed"
             allowed = self._body["spec"].get("maxFailedTrialCount")
             return self._by_last_failure(f"{many}, and `maxFailedTrialCount` is {allowed}")
+        if refused := why_no_suggestion(self._cluster, self._name):
+            return BadInput(
+                f"{self._request.document.name}: the service of the algorithm refuses the Experiment",
+                why=refused,
+                fix="Correct `algorithm`",
+                place=self._request.document.place(("spec", "algorithm")),
+            )
         return RemoteFailed(
             f"The Experiment {self._name} failed: {message}",
-            why=why_no_suggestion(self._cluster, self._name),
-            fix="Correct the Experiment",
             place=manifest.place(self._request.document, message),
         )
 
@@ -255,16 +262,17 @@ class _Run:
         """The trials that count as failed for Katib, in the order of their end."""
         return [t for t in self._trials.ended.values() if t.failed or t.name in self._explainer.miscounted]
 
-    def _by_last_failure(self, what: str) -> RemoteFailed:
+    def _by_last_failure(self, what: str) -> MlopsError:
         failures = self._failures()
         if not failures:
             return RemoteFailed(what, why=self._so_far())
         last = failures[-1]
         parameters = " ".join(f"{name}={value}" for name, value in last.parameters.items())
-        return RemoteFailed(
+        cause = self._explainer.causes.get(last.name, Cause(last.message))
+        return (ComponentFailed if cause.own else RemoteFailed)(
             what,
             why=f"The last, {last.name} with {parameters}: {last.message}",
-            fix=self._explainer.fixes.get(last.name, ""),
+            fix=cause.fix,
             log="\n".join(self._pods.log(last.name).splitlines()[-_LOG_LINES:]),
         )
 

@@ -26,13 +26,13 @@ class Explainer:
         troubles: forget what kept a trial from ending.
 
     Attributes:
-        fixes: what to do about the trials that failed, by name.
+        causes: of the trials that failed, by name.
         miscounted: the names of trials that were stopped early and have a value, but are failures for Katib.
     """
 
     def __init__(self, experiment: Experiment, pods: Pods, troubles: Troubles) -> None:
         self._experiment, self._pods, self._troubles = experiment, pods, troubles
-        self.fixes: dict[str, str] = {}
+        self.causes: dict[str, Cause] = {}
         self.miscounted: set[str] = set()
 
     def explained(self, trial: Trial) -> Trial:
@@ -41,7 +41,7 @@ class Explainer:
         if trial.state == "MetricsUnavailable":
             self._pods.visit(trial.name)
             cause = unreported(self._experiment, self._pods.log(trial.name))
-            self.fixes[trial.name] = cause.fix
+            self.causes[trial.name] = cause
             return replace(trial, message=cause.message)
         if trial.state == "EarlyStopped" and trial.value is None:
             return self._stopped(trial)
@@ -58,7 +58,7 @@ class Explainer:
     def _failed(self, trial: Trial) -> Trial:
         self._pods.visit(trial.name)
         cause = self._pods.failure(trial.name) or Cause(trial.message)
-        self.fixes[trial.name] = cause.fix or _LOG_TELLS
+        self.causes[trial.name] = cause._replace(fix=cause.fix or _LOG_TELLS)
         if self._pods.collector(trial.name).stopped:
             metrics = self._reported(trial)
             value = metrics.get(self._experiment.spec.objective.objective_metric_name)

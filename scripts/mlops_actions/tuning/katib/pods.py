@@ -122,9 +122,9 @@ class Pods:
             return None
         if trouble.container in COLLECTORS:
             return collector_log.cause(self.collector(trial).failure, trouble.container, trouble.exit_code)
-        rest = trouble.message.removeprefix("it ")
-        own = trouble.container and rest != trouble.message
-        return Cause(f"its container {trouble.container} {rest}" if own else trouble.message, trouble.advice)
+        if not trouble.container:  # the pod as a whole, such as when its node is gone
+            return Cause(trouble.message, trouble.advice, own=trouble.reason == "DeadlineExceeded")
+        return Cause(f"its container {trouble.container} {trouble.message.removeprefix('it ')}", trouble.advice)
 
     def unpulled(self) -> bool:
         """Whether Kubernetes has been trying for too long to pull an image that a pod needs."""
