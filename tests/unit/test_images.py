@@ -76,6 +76,14 @@ def test_default_tags(branch: str, default: str, request_number: int | None, tag
     assert names.check_tags(found) == tags
 
 
+def test_of_a_pull_request_are_its_number_and_its_commit() -> None:
+    commit = "0123456789abcdef" * 2
+    own = ["pr-12", "pr-12-gpu", "0123456", "sha-0123456789ab", commit]
+    others = ["latest", "main", "v1", "pr-1", "pr-123", "my-pr-12"]
+    assert names.moving_tags([*own, *others], commit, 12) == others
+    assert names.moving_tags(["latest", "pr-12"], "", 12) == ["latest"]
+
+
 def test_outside_git_the_tag_is_local() -> None:
     assert names.default_tags("", "", "", None) == ["local"]
 
@@ -421,7 +429,7 @@ def test_base_images_know_the_variables_that_buildkit_sets() -> None:
         ("${V#*/} ${V##*.} ${V#x}", "b.tar.gz gz a/b.tar.gz"),
         ("${V%.*} ${V%%.*} ${V%x}", "a/b.tar a/b a/b.tar.gz"),
         ("${V/./-} ${V//./-} ${V/\\//-} ${V//[x]/-}", "a/b-tar.gz a/b-tar-gz a-b.tar.gz a/b.tar.gz"),
-        ("${V#?/}", "b.tar.gz"),
+        ("${V#?/} ${V//*/x} ${V///x}", "b.tar.gz x xax/xbx.xtxaxrx.xgxzx"),
         ('\'$V\' "$V" \\$V "a\\"b" a\\b', '$V a/b.tar.gz $V a"b ab'),
         ("$ $$ a$", "$  a$"),
         ("<<EOF", "<<EOF"),
@@ -504,7 +512,7 @@ def test_failure_is_the_failing_step_with_its_own_log() -> None:
     failure = read(FAILED)[0].failure(instructions("FROM busybox:test\nRUN make\n\nRUN echo one && nosuch\n"))
     assert failure.step == "[base 3/3] RUN echo one && nosuch"
     assert failure.line == 4
-    assert failure.why == "It ended with exit code 127"
+    assert failure.why == "It failed with exit code 127"
     assert failure.log.splitlines() == ["one", "/bin/sh: nosuch: not found"]
 
 
@@ -610,8 +618,8 @@ def test_retry_after_is_a_number_or_a_date() -> None:
     [
         ("unauthorized: authentication required", "r.io refused the login"),
         ("denied: requested access to the resource is denied", "r.io refused the login"),
-        ('Get "https://r.io/v2/": dial tcp: lookup r.io: no such host', "The registry r.io cannot be reached"),
-        ("manifest invalid", "r.io did not take the image"),
+        ('Get "https://r.io/v2/": dial tcp: lookup r.io: no such host', "Cannot reach the registry r.io"),
+        ("manifest invalid", "r.io refused the image"),
     ],
 )
 def test_an_engines_words_about_a_registry_are_understood(text: str, what: str) -> None:
@@ -645,9 +653,11 @@ def test_the_docker_command_that_can_build_is_found_behind_one_that_cannot(tmp_p
 
     assert found(bare, old) == (f"{old}/docker", False)
     assert found(bare, old, full) == (f"{full}/docker", True)
-    with pytest.raises(EngineUnavailable, match=r"cannot build with BuildKit\. It has no buildx\. Install buildx"):
+    with pytest.raises(
+        EngineUnavailable, match=r"cannot build with BuildKit\. buildx is not installed\. Install buildx"
+    ):
         found(bare)
-    with pytest.raises(EngineUnavailable, match=r"There is no docker command\. Install Docker"):
+    with pytest.raises(EngineUnavailable, match=r"Docker is not installed\. Install Docker"):
         find_builder({"PATH": str(tmp_path)})
 
 
@@ -704,8 +714,8 @@ def test_importing_the_command_imports_no_engine() -> None:
     ("said", "what"),
     [
         ("login attempt to http://127.0.0.1:54299/v2/ failed with status: 401 Unauthorized", "refused the login"),
-        ("received unexpected HTTP status: 429 Too Many Requests", "too many requests"),
-        ("push of sha256:4290403401 failed: no such host", "cannot be reached"),
+        ("received unexpected HTTP status: 429 Too Many Requests", "limits the rate of requests"),
+        ("push of sha256:4290403401 failed: no such host", "Cannot reach"),
     ],
 )
 def test_status_of_a_refusal_is_not_read_out_of_a_port_or_a_digest(said: str, what: str) -> None:

@@ -153,7 +153,8 @@ class _Lexer:
         if colon or operator not in ("#", "%", "/"):
             raise SubstitutionError(f"{self._text!r} has an unknown modifier `{operator}`")
         if operator == "/":
-            return re.sub(_glob(word), lambda _: replacement, value, count=0 if doubled else 1)
+            once = not doubled or set(word) == {"*"}  # after all of a text Python finds one more match, which is empty
+            return re.sub(_glob(word), lambda _: replacement, value, count=int(once))
         if operator == "#":
             return re.sub(rf"\A{_glob(word, greedy=doubled)}", "", value, count=1)
         # The shortest or longest end that matches.
