@@ -165,7 +165,7 @@ def test_unchanged_content_is_not_built_again_and_gets_the_new_tags(project: Pro
     project.git("commit", "--quiet", "--allow-empty", "-m", "two")
     code, third, said = project.call()
     assert code == 0
-    assert "Not built: the engine has this content" in said
+    assert "Not built: the engine already has this content" in said
     assert third["record"]["reused"] is True
     assert third["digest"] == second["digest"]
     assert first["key"] != second["key"] or first["digest"] == second["digest"]
@@ -216,7 +216,7 @@ def test_test_may_be_a_list_of_words_for_an_image_without_a_shell(project: Proje
     project.build("--test", '["/bin/test", "-f", "/app.txt"]')
     code, _, said = project.call("--test", '["/bin/nope"]')
     assert code == 2
-    assert 'Bad input: The test `["/bin/nope"]` cannot be started in the image' in said
+    assert 'Bad input: Cannot start the test `["/bin/nope"]` in the image' in said
 
 
 def test_failing_step_is_named_with_its_line_and_its_log(any_builder: Project) -> None:
@@ -237,11 +237,11 @@ def test_failing_step_is_named_with_its_line_and_its_log(any_builder: Project) -
 @pytest.mark.parametrize(
     ("dockerfile", "code", "message"),
     [
-        (None, 2, "There is no Dockerfile"),
+        (None, 2, "Dockerfile does not exist"),
         ("RUN true\n", 2, "Dockerfile:1: Dockerfile has no FROM"),
         ("FROM busybox:test\nRUM true\n", 2, "Dockerfile:2: Dockerfile is not valid"),
         ("FROM busybox:test\nCOPY nope.txt /\n", 2, "Dockerfile:2: The step `[2/2] COPY nope.txt /` failed"),
-        ("FROM busybox:test\n\nFROM nosuch.invalid/image:1\n", 3, "Dockerfile:3: A base image cannot be had"),
+        ("FROM busybox:test\n\nFROM nosuch.invalid/image:1\n", 3, "Dockerfile:3: Cannot pull a base image"),
     ],
 )
 def test_mistakes_in_a_dockerfile(any_builder: Project, dockerfile: str | None, code: int, message: str) -> None:
@@ -255,7 +255,7 @@ def test_mistakes_in_a_dockerfile(any_builder: Project, dockerfile: str | None, 
 def test_without_an_engine_it_fails_or_is_skipped_as_asked(project: Project) -> None:
     code, _, said = project.call(DOCKER_HOST="unix:///nowhere.sock")
     assert code == 3
-    assert "No Docker engine answers at unix:///nowhere.sock" in said
+    assert "Cannot reach a Docker engine at unix:///nowhere.sock" in said
     assert "Start Docker" in said
     outputs = project.build("--if-unavailable", "skip", DOCKER_HOST="unix:///nowhere.sock")
     assert outputs["skipped"] == "true" or outputs["skipped"] is True
@@ -286,7 +286,7 @@ def test_content_in_the_registry_is_tagged_there_and_not_built(project: Project,
         project.engine.docker("rmi", "--force", image)  # as on another machine
     code, second, said = project.call("--image", name, "--tags", "v2,latest", "--push")
     assert code == 0
-    assert f"Not built: {registry} has this content" in said
+    assert f"Not built: {registry} already has this content" in said
     assert (second["digest"], second["key"]) == (first["digest"], first["key"])
     assert second["size"] == first["size"]
     assert project.engine.docker("images", "--quiet", name) == ""
@@ -294,11 +294,47 @@ def test_content_in_the_registry_is_tagged_there_and_not_built(project: Project,
 
 
 @needs_registry
+def test_a_pull_request_does_not_move_tags_that_others_use(project: Project, registry: str) -> None:
+    name = f"{registry}/team/moving"
+    first = project.build("--image", name, "--tags", "latest,v1", "--push")
+    project.write("app.txt", "changed by the pull request")
+    event = project.folder.parent / "event.json"
+    event.write_text(json.dumps({"pull_request": {"number": 7, "head": {"sha": "abcdef0123456789" * 2}}}))
+    environ = {"GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": "pull_request", "GITHUB_EVENT_PATH": str(event)}
+    code, second, said = project.call("--image", name, "--tags", "latest,v1,pr-7-cpu", "--push", **environ)
+    assert code == 0, said
+    assert "A pull request does not push latest, v1: the tags are pr-7-cpu" in said
+    assert second["tags"] == [f"{name}:pr-7-cpu"]
+    code, third, said = project.call("--image", name, "--tags", "latest", "--push", **environ)
+    assert third["tags"] == [f"{name}:abcdef012345", f"{name}:pr-7"]
+    place = Registry(parse_name(name), None, insecure=True, say=print)
+    digests = {
+        tag: manifest.digest for tag in ("latest", "v1", "pr-7", "pr-7-cpu") if (manifest := place.manifest(tag))
+    }
+    assert digests == dict.fromkeys(("latest", "v1"), first["digest"]) | dict.fromkeys(
+        ("pr-7", "pr-7-cpu"), second["digest"]
+    )
+    assert first["digest"] != second["digest"]
+
+
+def test_a_target_is_a_stage_by_its_name_or_number(project: Project) -> None:
+    project.write(
+        "Dockerfile", "FROM busybox:test AS One\nRUN echo 1 > /n\nFROM busybox:test\nRUN echo 2 > /n\nFROM scratch\n"
+    )
+    for target in ("ONE", "one", "0"):
+        image = project.build("--target", target)["image"]
+        assert project.engine.docker("run", "--rm", image, "cat", "/n") == "1"
+    for target, message in (("on", "Did you mean `one`?"), ("1", "Stage 1 of Dockerfile has no name")):
+        code, _, said = project.call("--target", target)
+        assert (code, message in said) == (2, True), said
+
+
+@needs_registry
 def test_image_built_without_push_is_pushed_later_without_a_build(project: Project, registry: str) -> None:
     built = project.build()
     code, pushed, said = project.call("--image", f"{registry}/later/flights", "--push")
     assert code == 0
-    assert "Not built: the engine has this content" in said
+    assert "Not built: the engine already has this content" in said
     assert pushed["key"] == built["key"]
     assert pushed["digest"] != built["digest"]
 
@@ -347,14 +383,14 @@ def test_unreachable_registry_is_said_before_the_build(project: Project) -> None
 def test_push_needs_a_name_that_says_where(project: Project) -> None:
     code, _, said = project.call("--push")
     assert code == 2
-    assert "To push, `image` must say where to" in said
+    assert "To push, `image` must name a registry or an owner" in said
 
 
 def test_platforms_need_buildx_and_several_are_built_only_for_a_push(any_builder: Project) -> None:
     code, outputs, said = any_builder.call("--platforms", "linux/amd64,linux/arm64")
     if any_builder.environ:
         assert code == 2
-        assert "builds only for this machine's platform. It has no buildx" in said
+        assert "builds only for this machine's platform. buildx is not installed" in said
         return
     assert code == 0, said
     assert "several platforms are built when the image is pushed" in said

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mlops_actions.errors import BadInput
-from mlops_actions.images import names
+from mlops_actions.images import names, words
 from mlops_actions.images.buildkit import find_builder
 from mlops_actions.images.content import content_key, context_files
 from mlops_actions.images.dockerfile import base_images, instructions, line_of_step
@@ -77,6 +77,14 @@ def test_default_tags(branch: str, default: str, request_number: int | None, tag
     assert names.check_tags(found) == tags
 
 
+def test_of_a_pull_request_are_its_number_and_its_commit() -> None:
+    commit = "0123456789abcdef" * 2
+    own = ["pr-12", "pr-12-gpu", "0123456", "sha-0123456789ab", commit]
+    others = ["latest", "main", "v1", "pr-1", "pr-123", "my-pr-12"]
+    assert names.moving_tags([*own, *others], commit, 12) == others
+    assert names.moving_tags(["latest", "pr-12"], "", 12) == ["latest"]
+
+
 def test_outside_git_the_tag_is_local() -> None:
     assert names.default_tags("", "", "", None) == ["local"]
 
@@ -109,6 +117,12 @@ def make(root: Path, *paths: str) -> None:
         (root / path).write_text(path)
 
 
+def files_of(context: Path) -> list[str]:
+    """The files and links that are sent, without git's."""
+    found = context_files(context, context / "Dockerfile")
+    return [path for path, what in found.items() if not what.startswith("folder") and not path.startswith(".git/")]
+
+
 @pytest.fixture
 def context(tmp_path: Path) -> Path:
     """A context with a Dockerfile, sources in two folders, and what nobody wants in an image."""
@@ -139,18 +153,53 @@ def context(tmp_path: Path) -> Path:
         ("**/*.log\n", ["src/deep/keep.log", "x.log"]),
         ("**/*.log\n!src/deep/keep.log\n", ["x.log"]),
         ("src\n!src/deep/b.py\n", ["src/a.py", "src/a.pyc", "src/deep/keep.log"]),
-        ("*\n!app.py\n", ["data/x.csv", "src/a.py", "src/a.pyc", "src/deep/b.py", "src/deep/keep.log", "x.log"]),
+        (
+            "*\n!app.py\n!Dockerfile\n",
+            ["data/x.csv", "src/a.py", "src/a.pyc", "src/deep/b.py", "src/deep/keep.log", "x.log"],
+        ),
         ("src/*.py?\n", ["src/a.pyc"]),
         ("*/*.csv\n", ["data/x.csv"]),
         ("./app.py\n", ["app.py"]),
     ],
 )
 def test_dockerignore_hides_what_docker_hides(context: Path, ignore: str, gone: list[str]) -> None:
-    everything = context_files(context, context / "Dockerfile")
+    everything = files_of(context)
     (context / ".dockerignore").write_text(ignore)
-    left = [path for path in context_files(context, context / "Dockerfile") if path != ".dockerignore"]
+    left = [path for path in files_of(context) if path != ".dockerignore"]
     assert sorted(set(everything) - set(left)) == gone
-    assert "Dockerfile" not in everything
+    assert "Dockerfile" in everything
+
+
+@pytest.mark.parametrize(
+    ("ignore", "gone"),
+    [
+        ("**\n!src/**/*.py\n", ["Dockerfile", "app.py", "data", "src/a.pyc", "src/deep/keep.log", "x.log"]),
+        ("**/deep\n", ["src/deep"]),
+        ("**deep\n", ["src/deep"]),
+        ("sr**\n", ["src"]),
+        ("src/**\n", ["src/a.py", "src/a.pyc", "src/deep"]),
+        ("src/**/*.log\n", ["src/deep/keep.log"]),
+        ("src\n!src/deep\nsrc/deep/b.py\n", ["src/a.py", "src/a.pyc", "src/deep/b.py"]),
+        ("src\r\n", ["src"]),
+        ("[^a]*.log\n", ["x.log"]),
+        (" #a\n\\app.py\n", []),
+        ("s\x0brc\n", []),
+    ],
+)
+def test_what_docker_and_its_old_builder_read_differently(context: Path, ignore: str, gone: list[str]) -> None:
+    everything = context_files(context, context / "Dockerfile").keys()
+    (context / ".dockerignore").write_bytes(ignore.encode())
+    left = {path for path in context_files(context, context / "Dockerfile") if path != ".dockerignore"}
+    hidden = everything - left - {path for path in everything if path.startswith(".git")}
+    assert sorted(path for path in hidden if path.rpartition("/")[0] not in hidden) == gone
+
+
+@pytest.mark.parametrize("line", ["[", "a[]", "a\\", "!", "[b-a]", "!/"])
+def test_a_line_that_is_not_a_pattern_is_named(context: Path, line: str) -> None:
+    (context / ".dockerignore").write_text(f"app.py\n{line}\n")
+    with pytest.raises(BadInput, match="is not a pattern") as caught:
+        context_files(context, context / "Dockerfile")
+    assert str(caught.value.place) == ".dockerignore:2"
 
 
 def test_a_dockerfiles_own_ignore_file_comes_first(context: Path) -> None:
@@ -162,11 +211,32 @@ def test_a_dockerfiles_own_ignore_file_comes_first(context: Path) -> None:
     assert "src/a.py" not in found
 
 
-def test_git_counts_only_if_the_dockerfile_speaks_of_it(context: Path) -> None:
-    assert ".git/HEAD" not in context_files(context, context / "Dockerfile")
-    (context / "Dockerfile").write_text("FROM scratch\nCOPY .git /src/.git\n")
-    assert ".git/HEAD" in context_files(context, context / "Dockerfile")
-    (context / "Dockerfile").write_text("FROM scratch\nCOPY .gitignore /\n")
+@pytest.mark.parametrize(
+    ("line", "counts"),
+    [
+        ("COPY app.py src/ /", False),
+        ("COPY .gitignore /", False),
+        ("COPY *.py [a-z]* /", False),
+        ("COPY --from=other . /", False),
+        ("COPY <<EOF /x\n.git\nEOF", False),
+        ("ADD https://example.invalid/x.git /x", False),
+        ("RUN --mount=type=cache,target=/c --mount=type=bind,source=src,target=/s make .git", False),
+        ("COPY . .", True),
+        ("COPY ./ /", True),
+        ('COPY ["src", ".", "/x"]', True),
+        ('COPY ".git/HEAD" /', True),
+        ("COPY * /", True),
+        ("COPY src/../.g?t/HEAD /", True),
+        ("ARG WHAT\nADD $WHAT /", True),
+        ("RUN --mount=target=/s make", True),
+        ("RUN --mount=type=cache,target=/c --mount=type=bind,src=.git,target=/s make", True),
+        ("ONBUILD COPY . .", True),
+    ],
+)
+def test_git_counts_only_if_it_is_sent(context: Path, line: str, counts: bool) -> None:
+    (context / "Dockerfile").write_text(f"FROM scratch AS other\nFROM scratch\n{line}\n")
+    assert (".git/HEAD" in context_files(context, context / "Dockerfile")) is counts
+    (context / ".dockerignore").write_text(".git\n")
     assert ".git/HEAD" not in context_files(context, context / "Dockerfile")
 
 
@@ -230,20 +300,27 @@ def test_the_key_changes_with_files(context: Path) -> None:
 
 
 @posix
-def test_the_key_knows_programs_and_links(context: Path) -> None:
-    before = key(context)
+def test_the_key_knows_modes_links_and_empty_folders(context: Path) -> None:
+    seen = {key(context)}
     (context / "app.py").chmod(0o640)
-    assert key(context) == before  # a umask is not content
+    seen.add(key(context))
     (context / "app.py").chmod(0o755)
-    program = key(context)
-    assert program != before
+    seen.add(key(context))
+    (context / "src").chmod(0o700)
+    seen.add(key(context))
+    (context / "empty").mkdir()
+    seen.add(key(context))
     (context / "link").symlink_to("app.py")
-    one = key(context)
+    seen.add(key(context))
     (context / "link").unlink()
     (context / "link").symlink_to("src/a.py")
-    assert len({program, one, key(context)}) == 3
+    seen.add(key(context))
     (context / "dangling").symlink_to("nowhere")
-    assert key(context) != one
+    seen.add(key(context))
+    assert len(seen) == 8
+    before = key(context)
+    os.mkfifo(context / "pipe")  # is not sent, and reading it would never end
+    assert key(context) == before
 
 
 # Dockerfiles
@@ -299,6 +376,74 @@ def test_base_images_are_those_of_from_and_copy_with_arguments_filled_in() -> No
 )
 def test_base_images_in_unusual_dress(text: str, image: str) -> None:
     assert base_images(instructions(text), {}) == [image]
+
+
+@pytest.mark.parametrize(
+    ("text", "images"),
+    [
+        ("FROM a\nRUN echo $((1<<4)) 'x <<EOF' cat<<EOF <<<word\nFROM b\n", ["b"]),
+        ('FROM a\nRUN ["cat", "<<EOF"]\nFROM b\n', ["b"]),
+        ("FROM a\nRUN <<'E OF' <<-\"X\"\nFROM c\nE OF\nFROM d\n\tX\nFROM b\n", ["b"]),
+        ("FROM a\nRUN 3<< E-O.F cat\nFROM c\nE-O.F\nFROM b\n", ["b"]),
+        ("FROM a\nONBUILD RUN <<EOF\nFROM c\nEOF\nFROM b\n", ["b"]),
+        ("FROM a\nLABEL x=<<EOF\nFROM b\n", ["b"]),
+        ("FROM a\r\nRUN <<EOF\r\nFROM c\r\nEOF\r\nFROM b\r\n", ["b"]),
+        ("ARG A=1 B='2 x' C\nFROM b:$A-${B%?x}$C\n", ["b:1-2"]),
+        ("FROM a AS one\nFROM b AS two\nFROM c\nCOPY --from=ONE / /\n", ["a", "c"]),
+        ("FROM a\nFROM b\nFROM c\nCOPY --from=1 / /\n", ["b", "c"]),
+        ("FROM a AS one\nFROM one AS two\nFROM unused\nFROM two\n", ["a"]),
+        (
+            "FROM b\nRUN --mount=from=x,target=/x --mount=type=bind,target=/y,from=y true --mount=from=z\n",
+            ["b", "x", "y"],
+        ),
+        ('FROM b\nRUN --mount="type=bind,from=x,target=/x" --network=none true\n', ["b", "x"]),
+        ("FROM b\nCOPY --chown=1 --from=x --link / /\nADD --from=scratch / /\n", ["b", "x"]),
+        ("FROM b\nRUN echo --mount=from=z \\\n  && COPY --from=y\n", ["b"]),
+        ("# escape=`\n# a comment\nFROM b\nRUN dir c:\\\nFROM c\n", ["c"]),
+        ("# comment\n# escape=`\nFROM b\nRUN a `\nFROM c\n", ["c"]),
+        ("FROM b\nRUN a \\\\\nFROM c\n", ["c"]),
+        ("FROM ${A:?must be given}\n", []),
+        ('\ufeffFROM "b"\n', ["b"]),
+    ],
+)
+def test_base_images_are_those_that_buildkit_needs(text: str, images: list[str]) -> None:
+    assert base_images(instructions(text), {}) == images
+
+
+@pytest.mark.parametrize(("target", "image"), [("One", "a"), ("one", "a"), ("0", "a"), ("TWO", "b"), ("", "c")])
+def test_a_target_is_a_name_in_any_case_or_a_number(target: str, image: str) -> None:
+    assert base_images(instructions("FROM a AS One\nFROM b AS two\nFROM c\n"), {}, target) == [image]
+
+
+def test_base_images_know_the_variables_that_buildkit_sets() -> None:
+    parsed = instructions("ARG TARGETARCH\nFROM b-$TARGETARCH\n")
+    assert base_images(parsed, {}, predefined={"TARGETARCH": "arm64"}) == ["b-arm64"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("$V ${V} $VX ${N}", "a/b.tar.gz a/b.tar.gz  "),
+        ("${E-x} ${E:-x} ${N-x} ${N:-${V}}", " x x a/b.tar.gz"),
+        ("${V+x} ${E+x} ${E:+x} ${N+x}", "x x  "),
+        ("${V?} ${E?x}", "a/b.tar.gz "),
+        ("${V#*/} ${V##*.} ${V#x}", "b.tar.gz gz a/b.tar.gz"),
+        ("${V%.*} ${V%%.*} ${V%x}", "a/b.tar a/b a/b.tar.gz"),
+        ("${V/./-} ${V//./-} ${V/\\//-} ${V//[x]/-}", "a/b-tar.gz a/b-tar-gz a-b.tar.gz a/b.tar.gz"),
+        ("${V#?/} ${V//*/x} ${V///x}", "b.tar.gz x xax/xbx.xtxaxrx.xgxzx"),
+        ('\'$V\' "$V" \\$V "a\\"b" a\\b', '$V a/b.tar.gz $V a"b ab'),
+        ("$ $$ a$", "$  a$"),
+        ("<<EOF", "<<EOF"),
+    ],
+)
+def test_variables_are_replaced_as_buildkit_does(text: str, value: str) -> None:
+    assert words.expand(text, {"V": "a/b.tar.gz", "E": ""}) == value
+
+
+@pytest.mark.parametrize("text", ["${V", "${}", "${V:#x}", "${V^}", "${N?}", "${E:?why}", "'a", '"a', "${V#\\a}", "${"])
+def test_substitutions_that_buildkit_refuses(text: str) -> None:
+    with pytest.raises(words.SubstitutionError):
+        words.expand(text, {"V": "a", "E": ""})
 
 
 @pytest.mark.parametrize(
@@ -368,7 +513,7 @@ def test_failure_is_the_failing_step_with_its_own_log() -> None:
     failure = read(FAILED)[0].failure(instructions("FROM busybox:test\nRUN make\n\nRUN echo one && nosuch\n"))
     assert failure.step == "[base 3/3] RUN echo one && nosuch"
     assert failure.line == 4
-    assert failure.why == "It ended with exit code 127"
+    assert failure.why == "It failed with exit code 127"
     assert failure.log.splitlines() == ["one", "/bin/sh: nosuch: not found"]
 
 
@@ -474,8 +619,8 @@ def test_retry_after_is_a_number_or_a_date() -> None:
     [
         ("unauthorized: authentication required", "r.io refused the login"),
         ("denied: requested access to the resource is denied", "r.io refused the login"),
-        ('Get "https://r.io/v2/": dial tcp: lookup r.io: no such host', "The registry r.io cannot be reached"),
-        ("manifest invalid", "r.io did not take the image"),
+        ('Get "https://r.io/v2/": dial tcp: lookup r.io: no such host', "Cannot reach the registry r.io"),
+        ("manifest invalid", "r.io refused the image"),
     ],
 )
 def test_an_engines_words_about_a_registry_are_understood(text: str, what: str) -> None:
@@ -509,9 +654,11 @@ def test_the_docker_command_that_can_build_is_found_behind_one_that_cannot(tmp_p
 
     assert found(bare, old) == (f"{old}/docker", False)
     assert found(bare, old, full) == (f"{full}/docker", True)
-    with pytest.raises(EngineUnavailable, match=r"cannot build with BuildKit\. It has no buildx\. Install buildx"):
+    with pytest.raises(
+        EngineUnavailable, match=r"cannot build with BuildKit\. buildx is not installed\. Install buildx"
+    ):
         found(bare)
-    with pytest.raises(EngineUnavailable, match=r"There is no docker command\. Install Docker"):
+    with pytest.raises(EngineUnavailable, match=r"Docker is not installed\. Install Docker"):
         find_builder({"PATH": str(tmp_path)})
 
 
@@ -568,8 +715,8 @@ def test_importing_the_command_imports_no_engine() -> None:
     ("said", "what"),
     [
         ("login attempt to http://127.0.0.1:54299/v2/ failed with status: 401 Unauthorized", "refused the login"),
-        ("received unexpected HTTP status: 429 Too Many Requests", "too many requests"),
-        ("push of sha256:4290403401 failed: no such host", "cannot be reached"),
+        ("received unexpected HTTP status: 429 Too Many Requests", "limits the rate of requests"),
+        ("push of sha256:4290403401 failed: no such host", "Cannot reach"),
     ],
 )
 def test_status_of_a_refusal_is_not_read_out_of_a_port_or_a_digest(said: str, what: str) -> None:

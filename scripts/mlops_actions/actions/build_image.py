@@ -3,8 +3,8 @@
 The key of an image is the hash of its Dockerfile, the context without what `.dockerignore` names, the build
 arguments, the target, the platforms and the base images. An image with that key, in the engine or in the registry,
 is tagged instead of built. The command in `test` runs in the image before anything is pushed. Credentials are given
-to Docker in a file that is removed afterwards, never on a command line; a registry that says 429 is waited for as
-long as it asks.
+to Docker in a file that is removed afterwards, never on a command line; after a 429 the
+request is repeated when the registry allows it.
 
 Labels follow the OCI image specification; the time of creation is the commit's, so that equal sources give equal
 labels.
@@ -29,9 +29,11 @@ if TYPE_CHECKING:
 
 
 class BuildImageInputs(Inputs):
-    """What `build-image` takes."""
+    """Inputs of `build-image`."""
 
-    context: str = Field(".", description="The folder that is sent to the builder, less what `.dockerignore` names.")
+    context: str = Field(
+        ".", description="The build context: the folder sent to the builder, without what `.dockerignore` excludes."
+    )
     dockerfile: str = Field("", description="The Dockerfile. By default `Dockerfile` in the context.")
     image: str = Field(
         "",
@@ -42,7 +44,7 @@ class BuildImageInputs(Inputs):
     tags: Lines = Field(
         [],
         description="Tags. By default the commit's first 12 digits, the branch or `pr-<number>`, and `latest` on the"
-        " default branch.",
+        " default branch. A pull request pushes only those of its number or commit.",
     )
     platforms: Lines = Field(
         [],
@@ -62,29 +64,29 @@ class BuildImageInputs(Inputs):
         " list of words.",
     )
     push: bool = Field(False, description="Push the image to its registry.", examples=["true"])
-    registry_username: str = Field("", description="User of the registry. By default what `docker login` left.")
+    registry_username: str = Field("", description="User of the registry. By default the login of `docker login`.")
     registry_password: SecretStr | None = Field(None, description="Password or token of that user.")
     if_unavailable: Literal["fail", "skip"] = Field(
-        "fail", description="What to do when no Docker engine answers: fail, or go on without an image."
+        "fail", description="What to do when Docker cannot be reached or cannot build: fail, or go on without an image."
     )
 
 
 class BuildImageOutputs(Outputs):
-    """What `build-image` gives."""
+    """Outputs of `build-image`."""
 
     image: str = Field(default="", description="Name and first tag.")
-    digest: str = Field(default="", description="The manifest's digest when pushed; else the image's id in the engine.")
+    digest: str = Field(default="", description="The manifest's digest when pushed; else the image's ID in the engine.")
     image_ref: str = Field(
-        default="", description="`name@digest` when pushed, which names this very image for ever; else its id."
+        default="", description="`name@digest` when pushed, which never means another image; else its ID."
     )
     tags: list[str] = Field(default=[], description="Every name and tag.")
     size: int = Field(default=0, description="Bytes: compressed when pushed, else unpacked in the engine.")
-    key: str = Field(default="", description="Hash of all that decides what is in the image.")
-    skipped: bool = Field(default=False, description="Whether there is no image because no engine answered.")
+    key: str = Field(default="", description="Hash of all that determines the image's content.")
+    skipped: bool = Field(default=False, description="Whether no image was built because Docker was unavailable.")
 
 
 def run(inputs: BuildImageInputs, step: Step) -> Result[BuildImageOutputs]:
-    """Build the image that is asked for, or find it."""
+    """Build the image, or reuse one of the same content."""
     from ..images.build import EngineUnavailable, build_image
 
     request = _request(inputs, step)
@@ -109,9 +111,12 @@ def _request(inputs: BuildImageInputs, step: Step) -> ImageRequest:
     image = names.parse_name(inputs.image or names.default_name(where.repository, step.workspace.root.name))
     if inputs.push and not image.is_explicit:
         raise BadInput(
-            "To push, `image` must say where to", fix="Give `image`, for example `ghcr.io/owner/name`, or `push: false`"
+            "To push, `image` must name a registry or an owner",
+            fix="Give `image`, for example `ghcr.io/owner/name`, or `push: false`",
         )
     tags = inputs.tags or names.default_tags(where.commit, where.branch, where.default_branch, where.pull_request)
+    if inputs.push and where.pull_request is not None:
+        tags = _own_tags(tags, step)
     password = inputs.registry_password.get_secret_value() if inputs.registry_password else ""
     known = inputs.registry_username and password
     return ImageRequest(
@@ -134,6 +139,21 @@ def _request(inputs: BuildImageInputs, step: Step) -> ImageRequest:
         ),
         reuse=inputs.reuse,
     )
+
+
+def _own_tags(tags: list[str], step: Step) -> list[str]:
+    """The tags that a pull request may push: what others use changes only once it is merged."""
+    from ..images import names
+
+    where = step.context
+    assert where.pull_request is not None
+    moving = names.moving_tags(tags, where.commit, where.pull_request)
+    if not moving:
+        return tags
+    kept = [tag for tag in tags if tag not in moving]
+    kept = kept or names.default_tags(where.commit, where.branch, where.default_branch, where.pull_request)
+    step.console.notice(f"A pull request does not push {', '.join(moving)}: the tags are {', '.join(kept)}")
+    return kept
 
 
 def _result(request: ImageRequest, built: BuiltImage) -> Result[BuildImageOutputs]:
@@ -160,7 +180,7 @@ def _result(request: ImageRequest, built: BuiltImage) -> Result[BuildImageOutput
         f", {built.cached} of {built.steps} steps from the cache" if built.steps else ""
     )
     if built.found:
-        reason = f"{outputs.image}: this content was in the {built.found} already"
+        reason = f"{outputs.image}: the {built.found} already has this content"
     return Result(
         outputs,
         details,

@@ -1,7 +1,7 @@
-"""From a folder with a Dockerfile to an image with its tags, tested, and in the registry if that is wanted.
+"""Build, test, tag and push an image.
 
-What was done before is found again by the content key (see `content`): an image of the engine, or a tag of the
-registry. Nothing gets a tag before the test has passed, and the tag that marks the key comes last.
+An image of the same content key (see `content`), in the engine or the registry, is reused. No tag is set before the
+test has passed, and the tag that marks the key is the last.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from ..errors import BadInput, Place
+from ..suggest import did_you_mean
 from .buildkit import Build, Builder, build, find_builder
 from .content import content_key
-from .dockerfile import Instruction, base_images, instructions
+from .dockerfile import Instruction, base_images, instructions, stage_number, stages
 from .engine import KEY_LABEL, Engine, EngineUnavailable, Say
 from .login import Credentials, docker_config, stored_credentials
 from .names import KEY_TAG, ImageName
@@ -33,7 +34,7 @@ class Source:
     Attributes:
         commit: full hash, or "".
         url: of the repository, or "".
-        made: when the commit was made, or None; the image says so of itself, so that it does not depend on the clock.
+        made: when the commit was made, or None; it is the image's creation time, which so does not depend on the clock.
     """
 
     commit: str = ""
@@ -43,7 +44,7 @@ class Source:
 
 @dataclass(frozen=True)
 class ImageRequest:
-    """What is wanted.
+    """What to build.
 
     Attributes:
         context: the folder that is sent to the builder; absolute.
@@ -57,9 +58,9 @@ class ImageRequest:
         network: of `RUN` and of the test.
         test: a command that must pass in the image, or "".
         push: whether to push.
-        credentials: for the registry; None for what `docker login` left.
+        credentials: for the registry; None for those of `docker login`.
         source: the code.
-        reuse: whether earlier work may be taken.
+        reuse: whether an image of the same content may be reused.
     """
 
     context: Path
@@ -80,15 +81,15 @@ class ImageRequest:
 
 @dataclass(frozen=True)
 class BuiltImage:
-    """What came of it.
+    """The image that was built or found.
 
     Attributes:
         digest: of the registry's manifest if it was pushed, else the image's identity in the engine.
         key: of its content.
         size: bytes: compressed in the registry if it was pushed (0 for several platforms), else unpacked.
         platforms: that it is for.
-        bases: identity of each base image, by name; "" where only the builder knows it.
-        found: where it was found instead of built: "engine", "registry" or "".
+        bases: ID of each base image, by name; "" where only the builder knows it.
+        found: where it was found: "engine" or "registry"; "" if it was built.
         steps, cached: of the build.
     """
 
@@ -106,23 +107,47 @@ def build_image(request: ImageRequest, environ: Mapping[str, str], say: Say) -> 
     """Find or build, test, tag and push an image.
 
     Raises:
-        EngineUnavailable: no engine answers, or no docker command can build.
+        EngineUnavailable: no engine can be reached, or no docker command can build.
         BadInput: the Dockerfile is missing or wrong, or a step of it failed.
         Rejected: the test failed.
-        RemoteFailed: the registry refused or cannot be reached.
+        RemoteFailed: the registry refused or is unreachable.
     """
     if not request.dockerfile.is_file():
-        raise BadInput(f"There is no {request.shown}", fix="Write one, or correct `context` and `dockerfile`")
+        raise BadInput(f"{request.shown} does not exist", fix="Write one, or correct `context` and `dockerfile`")
     if not request.context.is_dir():
-        raise BadInput(f"There is no folder {request.context}", fix="Correct `context`")
+        raise BadInput(f"The folder {request.context} does not exist", fix="Correct `context`")
     parsed = instructions(request.dockerfile.read_text(encoding="utf-8-sig", errors="replace"))
     if not any(instruction.name == "FROM" for instruction in parsed):
-        raise BadInput(f"{request.shown} has no FROM", fix="Begin it with a base image", place=Place(request.shown, 1))
+        raise BadInput(f"{request.shown} has no FROM", fix="Start it with a base image", place=Place(request.shown, 1))
+    request = replace(request, target=_target(request, parsed))
     with docker_config(environ, request.image.registry, request.credentials) as config:
         settings = {**environ, "DOCKER_CONFIG": str(config)}
         builder = find_builder(settings)
         engine = Engine(settings, builder.command)
         return _Work(request, settings, builder, engine, parsed, say).do()
+
+
+def _target(request: ImageRequest, parsed: Sequence[Instruction]) -> str:
+    """The name of the stage that is built, as BuildKit takes it; "" for the last one.
+
+    Raises:
+        BadInput: no stage has this name or number, or it has no name, by which alone BuildKit would find it.
+    """
+    found = stages(parsed, request.build_args)
+    number = stage_number(found, request.target)
+    if number is None:
+        names = [stage.name for stage in found if stage.name]
+        fix = did_you_mean(request.target, names, "Stages: {}") or "No stage has a name: leave `target` out"
+        raise BadInput(f"{request.shown} has no stage `{request.target}`", fix=fix)
+    if request.target and found[number].name:
+        return found[number].name
+    if number == len(found) - 1:
+        return ""
+    raise BadInput(
+        f"Stage {number} of {request.shown} has no name",
+        why="BuildKit builds the last stage, or one by its name",
+        fix="Name it: `FROM … AS name`",
+    )
 
 
 def commit_time(folder: Path) -> datetime | None:
@@ -138,7 +163,7 @@ def commit_time(folder: Path) -> datetime | None:
 
 
 class _Work:
-    """One call of `build_image`: what its stages share."""
+    """One call of `build_image`."""
 
     def __init__(
         self,
@@ -152,7 +177,7 @@ class _Work:
         self.request, self.environ, self.builder, self.engine = request, environ, builder, engine
         self.parsed, self.say, self.image = parsed, say, request.image
         self.platforms = self._platforms()
-        self.bases = {name: engine.image_id(name) for name in base_images(parsed, request.build_args, request.target)}
+        self.bases = {name: engine.image_id(name) for name in self._base_images()}
         self.key = content_key(
             request.context,
             request.dockerfile,
@@ -167,18 +192,18 @@ class _Work:
         self.registry = Registry(self.image, self.credentials, environ, insecure=insecure, say=say)
 
     def do(self) -> BuiltImage:
-        """All of it."""
+        """Find or build, test, tag and push."""
         if self.request.push and self.request.credentials:
             self.engine.check_login(self.image.registry, self.request.credentials)
         found = self._in_registry() if self.request.push and self.request.reuse else None
         if found:
             return found
         if self.request.push and not self.request.reuse:
-            self.registry.has("latest")  # a registry that cannot be reached is told before the build, not after it
+            self.registry.has("latest")  # an unreachable registry fails before the build, not after it
         several = len(self.platforms) > 1
         identity = "" if several or not self.request.reuse else self.engine.find(self.key)
         if identity:
-            self.say(f"Not built: the engine has this content as {identity[:19]}")
+            self.say(f"Not built: the engine already has this content as {identity[:19]}")
             built = self._result(identity, "engine")
             for tag in (*self.request.tags, KEY_TAG + self.key):
                 self.engine.tag(identity, self.image.name, tag)
@@ -187,6 +212,15 @@ class _Work:
         if several or not self.request.push:
             return built
         return self._push(built)
+
+    def _base_images(self) -> list[str]:
+        """The base images of all platforms."""
+        builds = _platform_variables("BUILD", self.engine.platform)
+        found: list[str] = []
+        for platform in self.platforms:
+            known = {**builds, **_platform_variables("TARGET", platform)}
+            found += base_images(self.parsed, self.request.build_args, self.request.target, known)
+        return list(dict.fromkeys(found))
 
     def _in_registry(self) -> BuiltImage | None:
         """An image of this content that was pushed before, with the tags wanted now."""
@@ -197,16 +231,16 @@ class _Work:
             return None
         for tag in self.request.tags:
             self.registry.tag(manifest, tag)
-        self.say(f"Not built: {self.image.registry} has this content as {manifest.digest[:19]}; tagged there")
+        self.say(f"Not built: {self.image.registry} already has this content as {manifest.digest[:19]}; tagged there")
         return replace(self._result(manifest.digest, "registry"), size=manifest.size)
 
     def _build(self) -> BuiltImage:
-        """Build under a passing name, test, and only then tag; the image of several platforms goes to the registry."""
-        passing = f"{self.image.name}:building-{self.key}"
+        """Build under a temporary tag, test, and only then tag; the image of several platforms goes to the registry."""
+        temporary = f"{self.image.name}:building-{self.key}"
         order = Build(
             context=self.request.context,
             dockerfile=self.request.dockerfile,
-            tags=[passing],
+            tags=[temporary],
             build_args=self.request.build_args,
             labels=self._labels(),
             target=self.request.target,
@@ -220,7 +254,7 @@ class _Work:
             if not several or self.request.test:
                 own = replace(order, platforms=(self.engine.platform,)) if several else order
                 progress, _ = build(self.builder, own, self.environ, self.parsed, self.request.shown, self.say)
-                identity = self.engine.image_id(passing)
+                identity = self.engine.image_id(temporary)
                 self._test(identity)
             if several:
                 tags = [f"{self.image.name}:{tag}" for tag in (*self.request.tags, KEY_TAG + self.key)]
@@ -233,7 +267,7 @@ class _Work:
                 self.engine.tag(identity, self.image.name, tag)
             return self._counted(identity, progress.counted)
         finally:
-            self.engine.untag(passing)
+            self.engine.untag(temporary)
 
     def _test(self, identity: str) -> None:
         if self.request.test:
@@ -255,12 +289,12 @@ class _Work:
         return replace(self._result(digest), steps=counted[0], cached=counted[1])
 
     def _platforms(self) -> tuple[str, ...]:
-        """The platforms of this build. An image of several lives only in a registry: without a push it is for one."""
+        """The platforms of this build. An image of several exists only in a registry: without a push it is for one."""
         wanted = tuple(dict.fromkeys(self.request.platforms))
         if wanted and not self.builder.buildx:
             raise BadInput(
                 f"{self.builder.command} builds only for this machine's platform",
-                why="It has no buildx",
+                why="buildx is not installed",
                 fix="Install buildx, or leave `platforms` out",
             )
         if len(wanted) > 1 and not self.request.push:
@@ -281,3 +315,10 @@ class _Work:
             KEY_LABEL: self.key,
         }
         return {name: value for name, value in labels.items() if value}
+
+
+def _platform_variables(prefix: str, platform: str) -> dict[str, str]:
+    """What BuildKit sets of a platform such as `linux/arm/v7`: TARGETPLATFORM, TARGETOS, TARGETARCH, TARGETVARIANT."""
+    system, architecture, variant, *_ = [*platform.split("/"), "", ""]
+    parts = {"PLATFORM": platform, "OS": system, "ARCH": architecture, "VARIANT": variant}
+    return {prefix + name: value for name, value in parts.items()}

@@ -1,4 +1,4 @@
-"""BuildKit, through the docker command: the SDK has none. By buildx, or by an older docker with BuildKit built in."""
+"""BuildKit, through the docker command, as the SDK has no BuildKit: buildx, or an older docker that has it built in."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Builder:
 
 @dataclass(frozen=True)
 class Build:
-    """What one call of BuildKit is asked for.
+    """One build.
 
     Attributes:
         context, dockerfile: absolute paths.
@@ -47,9 +47,9 @@ class Build:
         target: the stage; "" for the last.
         platforms: none for the builder's own.
         network: of `RUN`: `default`, `host` or `none`.
-        push: send it to the registry as a part of the build, as several platforms need it.
-        cache: whether earlier results may be taken.
-        epoch: seconds since 1970 that the image says it was made at; None for now.
+        push: push as part of the build, which several platforms need.
+        cache: whether the build cache is used.
+        epoch: the creation time that the image states, in seconds since 1970; None for now.
     """
 
     context: Path
@@ -79,13 +79,13 @@ def find_builder(environ: Mapping[str, str]) -> Builder:
         version = re.match(r"Docker version (\d+)\.", _says(environ, command, "--version"))
         if version and int(version[1]) in _BUILT_IN:
             return Builder(command, buildx=False)
-    fix = "`if-unavailable: skip` goes on without an image"
+    fix = "or set `if-unavailable: skip` to continue without an image"
     if not commands:
-        raise EngineUnavailable("There is no docker command", fix=f"Install Docker; {fix}")
+        raise EngineUnavailable("Docker is not installed", fix=f"Install Docker, {fix}")
     raise EngineUnavailable(
         f"{commands[0]} cannot build with BuildKit",
-        why="It has no buildx",
-        fix=f"Install buildx (Debian and Ubuntu: `docker-buildx-plugin` or `docker-buildx`); {fix}",
+        why="buildx is not installed",
+        fix=f"Install buildx (Debian and Ubuntu: `docker-buildx-plugin` or `docker-buildx`), {fix}",
     )
 
 
@@ -100,14 +100,14 @@ def build(
         environ: variables for the docker command.
         parsed: the Dockerfile's instructions, to find the failing one.
         shown: the Dockerfile's name, for messages.
-        say: told each line of progress.
+        say: is told each line of progress.
 
     Returns:
         The steps, and the digest of what was pushed ("" if nothing was).
 
     Raises:
         BadInput: the Dockerfile is wrong, or one of its steps failed.
-        RemoteFailed: a base image cannot be had, or the engine failed.
+        RemoteFailed: a base image cannot be pulled, or the engine failed.
     """
     progress = Progress()
     with tempfile.TemporaryDirectory(prefix="docker-build-") as scratch:
@@ -164,17 +164,17 @@ def _failed(failure: Failure, shown: str) -> MlopsError:
     words = ("failed to do request", "failed to resolve", "pull access denied")
     if says_status(failure.why, 429) or any(word in low for word in words):
         return RemoteFailed(
-            "A base image cannot be had",
+            "Cannot pull a base image",
             why=failure.why,
-            fix="Check its name in the Dockerfile, that its registry can be reached, and the login if it is private",
+            fix="Check its name, that its registry is reachable, and the login if it is private",
             place=place,
         )
     if failure.step:
-        fix = "The log shows why" if failure.log else "Correct that line; `.dockerignore` may hide what it needs"
+        fix = "See the log" if failure.log else "Correct that line; `.dockerignore` may exclude what it needs"
         return BadInput(f"The step `{failure.step}` failed", why=failure.why, fix=fix, place=place, log=failure.log)
     if "parse error" in low or "dockerfile" in low:
         return BadInput(f"{shown} is not valid", why=failure.why, fix="Correct that line", place=place)
-    return RemoteFailed("The image could not be built", why=failure.why, place=place)
+    return RemoteFailed("The build failed", why=failure.why, place=place)
 
 
 def _pushed_digest(metadata: Path) -> str:
@@ -189,7 +189,7 @@ def _commands(environ: Mapping[str, str]) -> list[str]:
 
 
 def _says(environ: Mapping[str, str], *command: str) -> str:
-    """What a command prints if it succeeds."""
+    """What a command prints; "" if it fails."""
     try:
         asked = subprocess.run(
             command, env=dict(environ), capture_output=True, text=True, errors="replace", check=False, timeout=30

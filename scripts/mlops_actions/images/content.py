@@ -1,8 +1,8 @@
 """The content key of a build: a hash of all that decides what is in the image.
 
-It holds the Dockerfile, the files of the context that `.dockerignore` lets through, build arguments, target, platforms,
-the identity of base images that this machine has, and the test that the image must pass. Dates and owners of files do
-not count. What a `RUN` downloads cannot be seen: pin it, or build with `--no-reuse`.
+It holds the Dockerfile, what the builder gets of the context (paths, bytes, links, modes, empty folders), build
+arguments, target, platforms, the identity of base images that this machine has, and the test that the image must pass.
+Dates and owners of files do not count. What a `RUN` downloads cannot be seen: pin it, or build with `--no-reuse`.
 """
 
 from __future__ import annotations
@@ -10,39 +10,36 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+import posixpath
+import stat
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from docker.utils.build import exclude_paths
+from . import dockerignore
+from .dockerfile import context_sources, instructions
 
 _CHUNK = 1 << 20
 
 
-def ignore_patterns(context: Path, dockerfile: Path) -> list[str]:
-    """The patterns of the ignore file: `<Dockerfile>.dockerignore` beside the Dockerfile, else the context's own."""
-    for file in (dockerfile.with_name(dockerfile.name + ".dockerignore"), context / ".dockerignore"):
-        if file.is_file():
-            lines = file.read_text(encoding="utf-8-sig").splitlines()
-            return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    return []
+def context_files(context: Path, dockerfile: Path) -> dict[str, str]:
+    """What the builder gets of a context: each path, relative to it and with `/`, and what of it reaches the image.
 
+    `.git` counts only if an instruction reads it: it changes with each fetch and each commit, and few images need it.
 
-def context_files(context: Path, dockerfile: Path) -> list[str]:
-    """The files and links of a build's context, relative to it, sorted, with `/` between folders.
-
-    The Dockerfile is not among them. `.git` counts only if the Dockerfile speaks of it: it changes with each fetch and
-    each commit, and few images need it.
+    Raises:
+        BadInput: a line of the ignore file is not a pattern.
+        OSError: a file cannot be read.
     """
-    patterns = ignore_patterns(context, dockerfile)
-    if not re.search(r"\.git(?![\w-])", dockerfile.read_text(encoding="utf-8", errors="replace")):
-        patterns.insert(0, ".git")
-    own = os.path.relpath(dockerfile, context)
-    found: Iterable[str] = exclude_paths(str(context), patterns, dockerfile=own)
-    paths = (path for path in found if path != own)
-    return sorted(
-        Path(path).as_posix() for path in paths if (context / path).is_symlink() or (context / path).is_file()
-    )
+    patterns: list[dockerignore.Pattern] = []
+    own = dockerfile.with_name(dockerfile.name + ".dockerignore")
+    for file in (own, context / ".dockerignore"):
+        if file.is_file():
+            patterns = dockerignore.read_ignore_file(file, file.name)
+            break
+    text = dockerfile.read_text(encoding="utf-8-sig", errors="replace")
+    git = any(_reads_git(context, source) for source in context_sources(instructions(text)))
+    paths = dockerignore.sent(context, patterns, without="" if git else ".git")
+    return {path: _identity(context / path) for path in sorted(paths)}
 
 
 def content_key(
@@ -67,12 +64,12 @@ def content_key(
         test: the command that the image must pass.
 
     Raises:
+        BadInput: a line of the ignore file is not a pattern.
         OSError: a file cannot be read.
     """
-    files = {path: _identity(context / path) for path in context_files(context, dockerfile)}
     parts = {
         "dockerfile": _digest(dockerfile),
-        "files": files,
+        "files": context_files(context, dockerfile),
         "build-args": dict(build_args),
         "target": target,
         "platforms": sorted(platforms),
@@ -82,12 +79,27 @@ def content_key(
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
+def _reads_git(context: Path, source: str) -> bool:
+    """Whether a source of COPY, ADD or a mount may be in `.git`, hold it, or lead there; if in doubt, yes."""
+    if "$" in source:
+        return True
+    path = posixpath.normpath(f"/{source}").lstrip("/")
+    first = path.partition("/")[0]
+    try:
+        if not path or dockerignore.compiled(first).fullmatch(".git"):
+            return True
+    except ValueError:
+        return True
+    return Path(os.path.realpath(context / path)).is_relative_to(os.path.realpath(context / ".git"))
+
+
 def _identity(path: Path) -> str:
-    """What of a file reaches the image: a link's target; or the bytes, and whether they may be executed."""
-    if path.is_symlink():
+    """What of a path reaches the image: its kind and mode, and a link's target or a file's bytes."""
+    found = path.lstat()
+    if stat.S_ISLNK(found.st_mode):
         return f"link {os.fsdecode(path.readlink())}"
-    executable = os.name != "nt" and bool(path.stat().st_mode & 0o111)
-    return f"{'exec' if executable else 'file'} {_digest(path)}"
+    mode = 0o755 if os.name == "nt" else stat.S_IMODE(found.st_mode)  # docker on Windows sends all as programs
+    return f"folder {mode:o}" if stat.S_ISDIR(found.st_mode) else f"file {mode:o} {_digest(path)}"
 
 
 def _digest(path: Path) -> str:

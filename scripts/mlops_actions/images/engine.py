@@ -25,22 +25,22 @@ Say = Callable[[str], None]
 _START = "Start Docker (on Linux `sudo systemctl start docker`, elsewhere Docker Desktop, colima or Rancher Desktop)"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v7"}
 _PUSH_WAITS = (5.0, 15.0, 45.0)
-"""Seconds before another try when a registry has told the engine that it asks too often: no number reaches us."""
+"""Seconds before each retry when a registry limits the rate: the engine does not pass on how long to wait."""
 
 
 class EngineUnavailable(RemoteFailed):
-    """No Docker engine answers, or no docker command can build with BuildKit."""
+    """No Docker engine can be reached, or no docker command can build with BuildKit."""
 
 
 class Engine:
-    """A Docker engine that answers.
+    """A running Docker engine.
 
     Args:
         environ: variables that name it (DOCKER_HOST and its like), as docker reads them.
         command: the docker command, asked for the current context if DOCKER_HOST is not set; "" if there is none.
 
     Raises:
-        EngineUnavailable: none answers.
+        EngineUnavailable: it cannot be reached.
     """
 
     def __init__(self, environ: Mapping[str, str], command: str = "") -> None:
@@ -52,9 +52,9 @@ class Engine:
         except (docker.errors.DockerException, requests.RequestException) as error:
             where = f" at {self.host}" if self.host else ""
             raise EngineUnavailable(
-                f"No Docker engine answers{where}",
+                f"Cannot reach a Docker engine{where}",
                 why=_reason(error),
-                fix=f"{_START}, or name it by DOCKER_HOST; `if-unavailable: skip` goes on without an image",
+                fix=f"{_START}, set DOCKER_HOST, or set `if-unavailable: skip` to continue without an image",
             ) from error
 
     @property
@@ -72,12 +72,12 @@ class Engine:
         return not known.get("Secure", True)
 
     def image_id(self, reference: str) -> str:
-        """The identity of an image that the engine has; "" if it has not."""
+        """The ID of an image of the engine; "" if it does not have it."""
         image = self._image(reference)
         return str(image.id) if image else ""
 
     def find(self, key: str) -> str:
-        """The identity of an image that was built of this content and passed its test; "" if there is none."""
+        """The ID of an image that was built from this content and passed its test; "" if there is none."""
         for image in self._client.images.list(filters={"label": f"{KEY_LABEL}={key}"}):
             if any(tag.endswith(f":{KEY_TAG}{key}") for tag in image.tags):
                 return str(image.id)
@@ -89,13 +89,13 @@ class Engine:
         return int(image.attrs["Size"]) if image else 0
 
     def tag(self, reference: str, name: str, tag: str) -> None:
-        """Give an image one more name."""
+        """Add a tag to an image."""
         image = self._image(reference)
         if image is None or not image.tag(name, tag=tag):
-            raise RemoteFailed(f"The engine could not tag {reference} as {name}:{tag}")
+            raise RemoteFailed(f"Docker failed to tag {reference} as {name}:{tag}")
 
     def untag(self, reference: str) -> None:
-        """Take a name away; the image goes too if it was the last one."""
+        """Remove a tag; the image is deleted with its last one."""
         try:
             self._client.images.remove(reference)
         except docker.errors.APIError:
@@ -118,7 +118,7 @@ class Engine:
                 labels={"io.mlops-actions.test": "true"},
             )
         except docker.errors.APIError as error:
-            raise RemoteFailed("The test cannot be run in the image", why=_reason(error)) from error
+            raise RemoteFailed("Cannot run the test in the image", why=_reason(error)) from error
         lines: list[str] = []
         try:
             container.start()
@@ -134,9 +134,9 @@ class Engine:
             code = int(container.wait()["StatusCode"])
         except docker.errors.APIError as error:
             raise BadInput(
-                f"The test `{command}` cannot be started in the image",
+                f"Cannot start the test `{command}` in the image",
                 why=_reason(error),
-                fix="Give `test` a command that the image has; without a shell in it, as a JSON list of words",
+                fix="Set `test` to a command that the image has; if it has no shell, as a JSON list of words",
             ) from error
         finally:
             container.remove(force=True)
@@ -148,10 +148,10 @@ class Engine:
             )
 
     def check_login(self, registry: str, credentials: Credentials) -> None:
-        """Let the engine try the credentials, before there is work that they could waste.
+        """Try the credentials, before work is done that they would waste.
 
         Raises:
-            RemoteFailed: they are refused, or the registry cannot be reached.
+            RemoteFailed: they are refused, or the registry is unreachable.
         """
         try:
             self._client.api.login(
@@ -178,19 +178,19 @@ class Engine:
         Args:
             image, tag: what.
             credentials: None for what the engine's client knows by itself.
-            say: told why we wait.
-            waits: seconds before each further try when the registry gets too many requests.
+            say: is told why it waits.
+            waits: seconds before each retry when the registry limits the rate of requests.
             wait: sleeps for a number of seconds.
 
         Raises:
-            RemoteFailed: the registry refused, or cannot be reached.
+            RemoteFailed: the registry refused, or is unreachable.
         """
         try:
             return self._push(image, tag, credentials)
         except TooManyRequests:
             if not waits:
                 raise
-            say(f"{image.registry} gets too many requests: another try in {waits[0]:.0f} s")
+            say(f"{image.registry} limits the rate of requests: trying again in {waits[0]:.0f} s")
             wait(waits[0])
         return self.push(image, tag, credentials, say, waits=waits[1:], wait=wait)
 
@@ -212,11 +212,11 @@ class Engine:
         except (docker.errors.ImageNotFound, docker.errors.NullResource):
             return None
         except docker.errors.APIError as error:
-            raise RemoteFailed(f"The engine cannot say whether it has {reference}", why=_reason(error)) from error
+            raise RemoteFailed(f"Docker failed to look up the image {reference}", why=_reason(error)) from error
 
 
 class TooManyRequests(RemoteFailed):
-    """A registry asks to be left alone for a while."""
+    """A registry limits the rate of requests."""
 
 
 def says_status(text: str, *codes: int) -> bool:
@@ -225,11 +225,11 @@ def says_status(text: str, *codes: int) -> bool:
 
 
 def push_failure(registry: str, text: str) -> RemoteFailed:
-    """What a registry's refusal, in the engine's words, means for the user."""
+    """The error for what the engine says of a failed push."""
     low = text.lower()
     if says_status(text, 429) or any(word in low for word in ("toomanyrequests", "too many requests")):
         return TooManyRequests(
-            f"{registry} gets too many requests", why=text, fix="Wait, or log in: known users may ask more often"
+            f"{registry} limits the rate of requests", why=text, fix="Wait, or log in: the limit is higher then"
         )
     words = ("unauthorized", "denied", "authentication required", "no basic auth")
     if says_status(text, 401, 403) or any(word in low for word in words):
@@ -240,9 +240,9 @@ def push_failure(registry: str, text: str) -> RemoteFailed:
         )
     if any(word in low for word in ("refused", "no such host", "timeout", "unreachable", "eof", "http response")):
         return RemoteFailed(
-            f"The registry {registry} cannot be reached", why=text, fix="Check `image` and that the registry is up"
+            f"Cannot reach the registry {registry}", why=text, fix="Check `image` and that the registry is up"
         )
-    return RemoteFailed(f"{registry} did not take the image", why=text)
+    return RemoteFailed(f"{registry} refused the image", why=text)
 
 
 def _command(command: str) -> tuple[list[str], list[str]]:
@@ -255,7 +255,7 @@ def _command(command: str) -> tuple[list[str], list[str]]:
         if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
             return words[:1], words[1:]
         raise BadInput(
-            f"`test` is no JSON list of words: {command}", fix=f"For example {json.dumps(shlex.split('a b'))}"
+            f"`test` is not a JSON list of words: {command}", fix=f"For example {json.dumps(shlex.split('a b'))}"
         )
     return ["/bin/sh", "-c"], [command]
 

@@ -1,4 +1,4 @@
-"""Names of images: what a reference may look like, which registry it means, and the tags an image gets by default.
+"""Names of images: what a reference may look like, which registry it means, and which tags an image gets.
 
 Grammar: https://github.com/distribution/reference/blob/main/reference.go
 """
@@ -44,7 +44,7 @@ def parse_name(name: str) -> ImageName:
     """Take an image's name apart.
 
     Raises:
-        BadInput: it is no name of an image, or it has a tag or digest.
+        BadInput: it is not the name of an image, or it has a tag or digest.
     """
     first, _, rest = name.partition("/")
     has_host = bool(rest) and ("." in first or ":" in first or first == "localhost" or first != first.lower())
@@ -67,29 +67,29 @@ def check_tags(tags: list[str]) -> list[str]:
     """The tags without repetitions.
 
     Raises:
-        BadInput: one cannot be a tag, or is of the kind that marks content keys.
+        BadInput: one is not a tag, or begins as those that mark content keys.
     """
     for tag in tags:
         if not _TAG.fullmatch(tag):
             raise BadInput(
                 f"{tag!r} is not a tag",
-                why="A tag is at most 128 letters, digits, `.`, `_`, `-`, and begins with none of the last two",
+                why="A tag is at most 128 letters, digits, `.`, `_`, `-`, and does not begin with `.` or `-`",
                 fix="Correct `tags`: tags only, without the image's name",
             )
         if tag.startswith(KEY_TAG):
-            raise BadInput(f"{tag!r} is a tag of the kind that marks content keys", fix="Choose another in `tags`")
+            raise BadInput(f"{tag!r} is reserved: `{KEY_TAG}` marks content keys", fix="Choose another in `tags`")
     return list(dict.fromkeys(tags))
 
 
 def default_name(repository: str, folder: str) -> str:
-    """The name for an image that was given none: that of the repository, else of the folder."""
+    """The name of an image for which none is given: the repository's, else the folder's."""
     text = (repository.rpartition("/")[2] or folder).lower()
     parts = re.findall(r"[a-z0-9]+", text)
     return "-".join(parts) or "image"
 
 
 def default_tags(commit: str, branch: str, default_branch: str, pull_request: int | None) -> list[str]:
-    """The tags for an image that was given none.
+    """The tags of an image for which none are given.
 
     The commit's first 12 digits; then `pr-<number>` or the branch; `latest` only on the default branch.
     """
@@ -101,6 +101,15 @@ def default_tags(commit: str, branch: str, default_branch: str, pull_request: in
         if branch == default_branch:
             tags.append("latest")
     return tags or ["local"]
+
+
+def moving_tags(tags: list[str], commit: str, pull_request: int) -> list[str]:
+    """Those tags that others than this pull request use, such as `latest`, a branch's or a version.
+
+    Its own are `pr-<number>`, alone or with something after it, and what names its commit by 7 digits or more.
+    """
+    own = re.compile(rf"pr-{pull_request}(?![0-9]).*")
+    return [tag for tag in tags if not own.fullmatch(tag) and not (commit and commit[:7] in tag)]
 
 
 def branch_tag(branch: str) -> str:

@@ -1,4 +1,4 @@
-"""What BuildKit says while it builds (`--progress=plain`), taken apart: steps, their logs, and which one failed."""
+"""Parses BuildKit's output (`--progress=plain`): steps, their logs, and which one failed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LINE = re.compile(r"^#(\d+) (.*)$")
 _LOG = re.compile(r"^\d+\.\d+ (.*)$")
 _NOISE = re.compile(r"^(sha256:[0-9a-f]{64}$|sha256:\S+ .*/ .*|transferring |\[internal\] |\.\.\.$|resolve \S+ )")
 _AT_LINE = re.compile(r"(?:parse error (?:on )?line|^\S*[Dd]ockerfile\S*:)\s*(\d+)")
-_WAY = re.compile(
+_PREFIXES = re.compile(
     r"^(?:(?:ERROR|failed to (?:build|solve(?: with frontend \S+)?|create LLB definition|compute cache key)"
     r"|rpc error: code = \w+ desc =):? )+"
 )
@@ -26,7 +26,7 @@ class Step:
     Attributes:
         title: such as `[stage 2/5] RUN make`.
         log: the last lines that it printed.
-        cached: whether its result was there already.
+        cached: whether it came from the cache.
         error: why it failed, or "".
     """
 
@@ -42,7 +42,7 @@ class Failure:
 
     Attributes:
         step: the failing step's title, or "".
-        why: BuildKit's own words.
+        why: what BuildKit said.
         line: of the Dockerfile, or None.
         log: the last lines of the step's log.
     """
@@ -54,19 +54,19 @@ class Failure:
 
 
 class Progress:
-    """Reads a build's lines as they come."""
+    """Collects the steps of a build from its output."""
 
     def __init__(self) -> None:
         self.steps: dict[int, Step] = {}
         self._tail: list[str] = []
 
     def read(self, line: str) -> str:
-        """Take one line in; it comes back as a person wants to see it, or "" if it is noise."""
+        """Read one line; returns it for display, or "" if it is noise."""
         line = line.rstrip()
         found = _LINE.match(line)
         if not found:
             self._tail = [*self._tail[-_KEPT:], line]
-            return ""  # the summary of a failure: it is told once, at the end
+            return ""  # the summary of a failure: shown once, at the end
         step = self.steps.setdefault(int(found[1]), Step())
         text = found[2]
         if not step.title:
@@ -83,7 +83,7 @@ class Progress:
 
     @property
     def counted(self) -> tuple[int, int]:
-        """How many of the Dockerfile's steps were taken, and how many of these came from the cache."""
+        """How many of the Dockerfile's steps ran, and how many of these came from the cache."""
         own = [step for step in self.steps.values() if re.match(r"\[(?!internal)[^\]]*\d+/\d+\]", step.title)]
         return len(own), sum(step.cached for step in own)
 
@@ -101,8 +101,8 @@ class Progress:
 
 
 def _plain(text: str) -> str:
-    """BuildKit's last line without what it repeats: the way the error took, and the whole command."""
+    """BuildKit's last line without what it repeats: where the error came through, and the whole command."""
     ended = re.search(r"\bexit code: (\d+)$", text)
     if ended:
-        return f"It ended with exit code {ended[1]}"
-    return _WAY.sub("", text)
+        return f"It failed with exit code {ended[1]}"
+    return _PREFIXES.sub("", text)
