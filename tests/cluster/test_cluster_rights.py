@@ -147,7 +147,8 @@ def test_what_is_not_in_the_manifest_is_denied(limited: Cluster) -> None:
 
 def test_doctor_is_content_with_the_manifest(limited: Cluster) -> None:
     findings = findings_of_cluster(lambda: limited, rights.PARTS)
-    assert [(finding.name, finding.state) for finding in findings] == [
+    controller = "Katib's webhook"  # no controller runs here
+    assert [(finding.name, finding.state) for finding in findings if finding.name != controller] == [
         ("Kubernetes", "ok"), ("namespace", "ok"), ("Katib", "ok"), ("rights", "ok"),
     ]  # fmt: skip
 
@@ -200,7 +201,7 @@ def test_doctor_finds_a_kind_of_another_version(admin: Cluster, monkeypatch: pyt
     monkeypatch.setattr("mlops_actions.kubernetes.objects.EXPERIMENT", newer)
     found = by_name(findings_of_cluster(lambda: admin, ["katib"]))["Katib"]
     assert found.state == "missing"
-    assert found.found == "the cluster knows no Experiment of kubeflow.org/v9, only v1beta1"
+    assert found.found == "the cluster does not know Experiment of kubeflow.org/v9, only v1beta1"
 
 
 def test_missing_kind_is_one_clear_error(admin: Cluster) -> None:
@@ -244,7 +245,7 @@ def test_pod_signs_in_with_its_own_service_account(admin: Cluster) -> None:
             assert spec.origin
             _pack(archive, Path(spec.origin).parent, package)
         root = Path(mlops_actions.__file__).parent
-        for name in ("cluster", "http"):
+        for name in ("kubernetes", "http"):
             _pack(archive, root / name, f"mlops_actions/{name}")
         for file in root.glob("*.py"):
             archive.write(file, f"mlops_actions/{file.name}")
