@@ -307,7 +307,7 @@ def test_a_pull_request_does_not_move_tags_that_others_use(project: Project, reg
     assert second["tags"] == [f"{name}:pr-7-cpu"]
     code, third, said = project.call("--image", name, "--tags", "latest", "--push", **environ)
     assert third["tags"] == [f"{name}:abcdef012345", f"{name}:pr-7"]
-    place = Registry(parse_name(name), None, insecure=True, say=print)
+    place = Registry(parse_name(name), None, {}, insecure=True, say=print)
     digests = {
         tag: manifest.digest for tag in ("latest", "v1", "pr-7", "pr-7-cpu") if (manifest := place.manifest(tag))
     }
