@@ -235,8 +235,8 @@ print("Validation-accuracy=1")
 
 
 def test_file_that_was_never_written_is_named(tmp_path: Path) -> None:
-    from mlops_actions.errors import RemoteFailed
+    from mlops_actions.errors import ComponentFailed
 
-    with pytest.raises(RemoteFailed) as failed:
+    with pytest.raises(ComponentFailed) as failed:
         example("file-metrics-collector", "print('done')", tmp_path)
     assert "it never reported 'accuracy' in /katib/mnist.log as {metricName" in failed.value.why
