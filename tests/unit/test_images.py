@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mlops_actions.errors import BadInput
-from mlops_actions.images import names, words
+from mlops_actions.images import dockerignore, names, words
 from mlops_actions.images.buildkit import find_builder
 from mlops_actions.images.content import content_key, context_files
 from mlops_actions.images.dockerfile import base_images, instructions, line_of_step
@@ -194,7 +194,7 @@ def test_what_docker_and_its_old_builder_read_differently(context: Path, ignore:
     assert sorted(path for path in hidden if path.rpartition("/")[0] not in hidden) == gone
 
 
-@pytest.mark.parametrize("line", ["[", "a[]", "a\\", "!", "[b-a]", "!/"])
+@pytest.mark.parametrize("line", ["[", "a[]", pytest.param("a\\", marks=posix), "!", "[b-a]", "!/"])
 def test_a_line_that_is_not_a_pattern_is_named(context: Path, line: str) -> None:
     (context / ".dockerignore").write_text(f"app.py\n{line}\n")
     with pytest.raises(BadInput, match="is not a pattern") as caught:
@@ -321,6 +321,21 @@ def test_the_key_knows_modes_links_and_empty_folders(context: Path) -> None:
     before = key(context)
     os.mkfifo(context / "pipe")  # is not sent, and reading it would never end
     assert key(context) == before
+
+
+@posix
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_cannot_be_read_is_named(context: Path) -> None:
+    (context / "app.py").chmod(0)
+    with pytest.raises(BadInput, match=r"Cannot read .*app\.py in the build context. Permission denied"):
+        key(context)
+
+
+def test_a_file_that_vanishes_is_named(context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = sorted(dockerignore.sent(context, []))
+    monkeypatch.setattr(dockerignore, "sent", lambda *_, **__: [*listed, "gone"])
+    with pytest.raises(BadInput, match=r"Cannot read .*gone in the build context"):
+        key(context)
 
 
 # Dockerfiles

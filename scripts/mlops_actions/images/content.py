@@ -15,6 +15,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..errors import BadInput
 from . import dockerignore
 from .dockerfile import context_sources, instructions
 
@@ -64,12 +65,19 @@ def content_key(
         test: the command that the image must pass.
 
     Raises:
-        BadInput: a line of the ignore file is not a pattern.
-        OSError: a file cannot be read.
+        BadInput: a line of the ignore file is not a pattern, or a file cannot be read.
     """
+    try:
+        files = context_files(context, dockerfile)
+    except OSError as error:
+        raise BadInput(
+            f"Cannot read {error.filename} in the build context",
+            why=error.strerror or "",
+            fix="Make it readable, or exclude it in `.dockerignore`",
+        ) from error
     parts = {
         "dockerfile": _digest(dockerfile),
-        "files": context_files(context, dockerfile),
+        "files": files,
         "build-args": dict(build_args),
         "target": target,
         "platforms": sorted(platforms),
