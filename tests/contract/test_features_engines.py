@@ -104,3 +104,13 @@ def test_another_feast_goes_its_own_way(shop: Shop, version: str) -> None:
     code, refused, said = shop.materialize("--requirements", "requirements.txt")
     assert code == 1, said
     assert "its feature visits is removed" in refused["plan"]["destructive"][0]
+
+
+def test_a_feast_that_is_newer_than_the_known_one_goes_its_own_way(shop: Shop) -> None:
+    definitions = shop.folder / "definitions.py"
+    definitions.write_text(f"{definitions.read_text()}\nimport feast\nfeast.__version__ = '0.68.0'\n")
+    code, done, said = shop.materialize()
+    assert code == 0, said
+    assert said.count("Feast 0.68.0: every view is written by Feast itself; the faster way needs 0.67.0") == 1
+    assert views(done) == {"sales": (2, "2020-01-05T00:00:00Z"), "stock": (2, "2020-01-05T00:00:00Z")}
+    assert {view["compared"] for view in done["record"]["details"]["views"]} == {2}
