@@ -78,7 +78,7 @@ def test_a_registry_behind_feasts_server(shop: Shop, served: Path) -> None:
         planned_guarded_and_materialized(shop, "--requirements", "requirements.txt")
     code, _, said = shop.materialize("--requirements", "requirements.txt")
     assert code == 3, said
-    assert "The registry or the online store" in said and "Traceback" not in said
+    assert "Cannot use the registry or the online store" in said and "Traceback" not in said
 
 
 def test_an_online_store_behind_feasts_server(shop: Shop, served: Path) -> None:

@@ -420,7 +420,7 @@ def test_files_are_imported_and_a_changed_one_again(run: Run, tmp_path: Path) ->
     assert made["results"]["Output"] == "a.txt csv BBB"
     done, _ = run({}, "--parameters", "uri=file:///absent")
     assert done.returncode == 2
-    assert "Nothing found at file:///absent" in done.stderr
+    assert "Nothing is at file:///absent" in done.stderr
     done, _ = run({}, "--parameters", "uri=oci://image")
     assert done.returncode == 2
     assert "cannot read such URIs" in done.stderr
