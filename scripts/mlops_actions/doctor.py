@@ -7,7 +7,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -42,14 +42,13 @@ def examine(workspace: Workspace, sections: Mapping[str, Any]) -> list[Finding]:
         workspace: the consumer's folder, this machine's folders, the store.
         sections: each action's section of `mlops.yaml`, as it is in the environment.
     """
-    root, host = workspace.root, workspace.environ.get("DOCKER_HOST", "")
+    root = workspace.root
     return [
         Finding("Python", "ok", sys.version.split()[0]),
         _uv(workspace.cache),
         _git(root),
         _space(workspace.cache),
         _store(lambda: workspace.store),
-        _docker("build-image" in sections or (root / "Dockerfile").is_file(), host),
         *_files(root, sections),
     ]
 
@@ -98,19 +97,6 @@ def _store(open_store: Callable[[], Store]) -> Finding:
     return Finding("store", "ok", f"{store.url}: reads, writes, create-only and compare-and-swap work")
 
 
-def _docker(wanted: bool, host: str) -> Finding:
-    state: State = "missing" if wanted else "optional"
-    if not shutil.which("docker"):
-        return Finding("Docker", state, "no docker command", "Install Docker")
-    command = ["docker", *(["--host", host] if host else []), "version", "--format", "{{.Server.Version}}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        return Finding(
-            "Docker", state, "no engine answers", "Start it: `sudo systemctl start docker`, or Docker Desktop"
-        )
-    return Finding("Docker", "ok", f"engine {done.stdout.strip()}")
-
-
 def _files(root: Path, sections: Mapping[str, Any]) -> list[Finding]:
     """The files that the configuration names."""
     named = (("run-pipeline", "pipeline"), ("tune-hyperparams", "experiment"), ("validate-data", "contract"))
@@ -124,6 +110,27 @@ def _files(root: Path, sections: Mapping[str, Any]) -> list[Finding]:
     if (sections.get("requirements")) and not (root / sections["requirements"]).is_file():
         found.append(Finding("requirements", "missing", f"no file {sections['requirements']}", "Write it"))
     return found
+
+
+def finding_of_docker(environ: Mapping[str, str], wanted: bool, platforms: Sequence[str]) -> Finding:
+    """Look for what build-image builds with, as it does: a docker command with BuildKit, and an engine.
+
+    Args:
+        environ: variables that name the engine.
+        wanted: whether the chain fails without it.
+        platforms: that images are built for.
+    """
+    from .images.buildkit import find_builder
+    from .images.engine import Engine
+
+    try:
+        builder = find_builder(environ)
+        engine = Engine(environ, builder.command)
+        builder.check(platforms)
+    except MlopsError as error:
+        return replace(_lacking("Docker", error), state="missing" if wanted else "optional")
+    found = f"an engine for {engine.platform}, and {builder.command} with {'buildx' if builder.buildx else 'BuildKit'}"
+    return Finding("Docker", "ok", found)
 
 
 def findings_of_kfp(inputs: KfpInputs, workspace: Workspace) -> list[Finding]:

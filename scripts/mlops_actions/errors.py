@@ -12,6 +12,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,10 +79,50 @@ class ComponentFailed(MlopsError):
 
 
 class BadInput(MlopsError):
-    """An input, a file or the configuration cannot be used as it is."""
+    """An input, a file or the configuration cannot be used as it is.
+
+    Attributes:
+        parts: the single mistakes of an error that tells several; see `Mistakes`.
+    """
 
     exit_code = 2
     title = "Bad input"
+    parts: Sequence[BadInput] = ()
+
+
+class Mistakes:
+    """Collects bad input, so that all of it is told at once and not one mistake a run."""
+
+    def __init__(self) -> None:
+        self._found: list[BadInput] = []
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """What is raised inside is kept for `refuse`."""
+        try:
+            yield
+        except BadInput as error:
+            self._found += error.parts or [error]
+
+    def add(self, error: BadInput) -> None:
+        """Keep one mistake."""
+        self._found.append(error)
+
+    def refuse(self) -> None:
+        """Raise what was found.
+
+        Raises:
+            BadInput: the only mistake; or one error that has them all, a line each with its place.
+        """
+        if len(self._found) == 1:
+            raise self._found[0]
+        if self._found:
+            found = sorted(self._found, key=lambda part: (part.place and part.place.line) or 0)
+            lines = [f"{part.place}: {part}" if part.place else str(part) for part in found]
+            place = next((part.place for part in found if part.place), None)
+            error = BadInput(f"{len(lines)} mistakes:\n" + "\n".join(lines), place=place)
+            error.parts = tuple(found)
+            raise error
 
 
 class RemoteFailed(MlopsError):

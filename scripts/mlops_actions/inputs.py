@@ -11,6 +11,15 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from .values import StoreUrl
+
+MODEL = r"^([a-z0-9]([a-z0-9._-]{0,126}[a-z0-9])?)?$"
+"""A model's name in the registry; "" where none is named."""
+PATTERNS = {
+    MODEL: "must be lower-case letters, digits, `.`, `_` and `-`, with a letter or digit at both ends, at most 128",
+}
+"""What a value that does not match a pattern is told."""
+
 
 def kebab(name: str) -> str:
     """`data_fingerprint` as users write it: `data-fingerprint`."""
@@ -25,13 +34,15 @@ class Inputs(BaseModel):
     )
 
     working_directory: Path = Field(
-        Path(), description="The consumer's folder: paths are relative to it, and `mlops.yaml` is looked for in it."
+        Path(),
+        description="The consumer's folder: paths are relative to it, and `mlops.yaml` is looked for in it. In a"
+        " terminal by default the nearest folder upward that has `mlops.yaml`, within the git repository.",
     )
     config: Path = Field(Path("mlops.yaml"), description="The configuration file. It may be absent.")
     environment: str = Field("", description="The section of `environments` in the configuration to apply.")
-    store: str = Field(
+    store: StoreUrl = Field(
         "",
-        description="Where objects are kept: `s3://bucket/prefix`, `gs://…`, `az://…` or `file:///folder`."
+        description="Where objects are kept: `s3://bucket/prefix`, `gs://…`, `az://…`, `file:///folder` or a path."
         " Without one, a folder of this machine's user.",
     )
     store_endpoint: str = Field("", description="URL of an S3 server that is not AWS, such as MinIO or SeaweedFS.")
@@ -70,7 +81,7 @@ class ModelInputs(Inputs):
     model: str = Field(
         "",
         description="Name of the model in the registry.",
-        pattern=r"^([a-z0-9]([a-z0-9._-]{0,126}[a-z0-9])?)?$",
+        pattern=MODEL,
         examples=["flight-delays"],
     )
 

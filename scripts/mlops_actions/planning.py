@@ -116,10 +116,16 @@ def _features(request: Request, pull: bool) -> Step:
     )
 
 
+def builds_image(root: Path, sections: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether build-image is a part of the chain: it is configured, or there is a Dockerfile."""
+    return "build-image" in sections or (root / "Dockerfile").is_file()
+
+
 def _image(request: Request) -> Step:
     section = request.sections.get("build-image", {})
     there = (request.root / section.get("context", ".") / section.get("dockerfile", "Dockerfile")).is_file()
-    return _when("build-image" in request.sections or there, "there is a Dockerfile", "there is no Dockerfile")
+    yes = "there is a Dockerfile" if there else "build-image is configured"
+    return _when(builds_image(request.root, request.sections), yes, "there is no Dockerfile")
 
 
 def _pipeline(request: Request) -> Step:

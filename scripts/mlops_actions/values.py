@@ -10,10 +10,13 @@ import json
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from .yaml_io import NotYaml, Plain, load_yaml
 
+SCHEMES = ("file", "s3", "gs", "az")
+"""Of the URLs that a store may have."""
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\']|\'\')*\'')
 NAME = r"[\w./-]+"
 
@@ -96,6 +99,38 @@ def parse_texts(value: object) -> object:
     return {str(name): _text(str(name), one) for name, one in found.items()}
 
 
+def check_store(url: str) -> str:
+    """The URL of a store, or the path of a folder, as it was given; "" is none.
+
+    Raises:
+        ValueError: it is neither; the message says how it is written.
+    """
+    scheme, colon, rest = url.partition(":")
+    if len(scheme) < 2 or not colon or not re.fullmatch(r"[A-Za-z0-9+.-]+", scheme):  # a path; `C:` is a drive
+        likely = url.partition("//")[0]
+        if likely in SCHEMES:
+            raise ValueError(f"is not a URL: write `{likely}://{url.partition('//')[2].lstrip('/')}`")
+        if url != url.strip() or not url.isprintable():
+            raise ValueError("has a space at an end, or a control character")
+        return url
+    if scheme not in SCHEMES:
+        raise ValueError(f"has an unknown scheme: use one of {', '.join(f'{known}://' for known in SCHEMES)}")
+    if scheme == "file":
+        if not rest.startswith("///") or not rest.strip("/"):
+            raise ValueError(f"is not a URL of a folder: write `file:///{rest.lstrip('/')}`, from the root on")
+        bucket, path = "", rest[3:]
+    else:
+        if not rest.startswith("//") or not rest.strip("/") or rest.startswith("///"):
+            raise ValueError(f"is not a URL: write `{scheme}://{rest.strip('/') or 'bucket/prefix'}`")
+        bucket, _, path = rest[2:].partition("/")
+        if not _BUCKET.fullmatch(bucket):
+            raise ValueError(f"has no bucket's name after `{scheme}://`: letters, digits, `.`, `_` and `-`")
+    parts = path.removesuffix("/").split("/") if path else []
+    if re.search(r"[?#\\]", path) or not path.isprintable() or {"", ".", ".."} & set(parts):
+        raise ValueError("has `?`, `#`, a backslash or a control character, or `.`, `..` or nothing between two `/`")
+    return url
+
+
 def _text(name: str, value: object) -> object:
     if isinstance(value, float):
         raise ValueError(f'{name} is a number in YAML, and its last zeros are lost: write it in quotes, "{value}"')
@@ -123,3 +158,5 @@ Mappings = Annotated[dict[str, Any], BeforeValidator(parse_mappings)]
 """A mapping of mappings, given as `name={…}` lines or as YAML or JSON."""
 Texts = Annotated[dict[str, str], BeforeValidator(parse_texts)]
 """A mapping of texts, given as `name=text` lines or as YAML or JSON."""
+StoreUrl = Annotated[str, AfterValidator(check_store)]
+"""Where a store is; see `check_store`."""

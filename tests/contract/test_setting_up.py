@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
-from conftest import Run
+from conftest import ROOT, Run
+from mlops_actions.environments import cache_folder
 from mlops_actions.inputs import is_secret
 from mlops_actions.runtime import chain
 
+CACHE = str(cache_folder())
 PIPELINE = "from kfp import dsl\n\n@dsl.pipeline\ndef train():\n    pass\n"
 
 
-def test_init_writes_a_workflow_a_configuration_and_its_schema(mlops: Run, tmp_path: Path) -> None:
+def test_init_writes_a_workflow_and_a_configuration_that_names_its_schema(mlops: Run, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(PIPELINE)
     (tmp_path / "requirements.txt").write_text("")
     done = mlops("init", "--model", "mine")
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "mlops.yaml").read_text()
     assert "pipeline: train.py" in text and "requirements: requirements.txt" in text and "model: mine" in text
-    assert json.loads((tmp_path / "mlops.schema.json").read_text())["title"] == "mlops.yaml"
+    address = json.loads((ROOT / "scripts" / "mlops.schema.json").read_text())["$id"]
+    assert text.startswith(f"# yaml-language-server: $schema={address}\n")
+    assert not (tmp_path / "mlops.schema.json").exists()
     workflow = (tmp_path / ".github" / "workflows" / "mlops.yml").read_text()
     assert "mlops-actions/mlops-actions/.github/workflows/mlops.yml@v1" in workflow
     again = mlops("init")
@@ -31,14 +36,83 @@ def test_init_writes_a_workflow_a_configuration_and_its_schema(mlops: Run, tmp_p
     assert "train.py" in shown.stdout and "(mlops.yaml:6:3)" in shown.stdout, shown.stdout
 
 
+def test_init_in_a_folder_of_a_repository_writes_the_workflow_where_github_looks_for_it(
+    mlops: Run, tmp_path: Path
+) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    for name in ("churn", "prices"):
+        folder = tmp_path / "models" / name
+        folder.mkdir(parents=True)
+        (folder / "pipeline.py").write_text(PIPELINE)
+        assert mlops("init", cwd=folder).returncode == 0
+        assert f"model: {name}" in (folder / "mlops.yaml").read_text()
+    workflows = {path.name: yaml.safe_load(path.read_text()) for path in (tmp_path / ".github/workflows").iterdir()}
+    assert set(workflows) == {"mlops-models-churn.yml", "mlops-models-prices.yml"}
+    churn = workflows["mlops-models-churn.yml"]
+    assert churn["name"] == "mlops models/churn"
+    assert churn["jobs"]["mlops"]["with"]["working-directory"] == "models/churn"
+    assert not list(tmp_path.rglob("churn/.github"))
+
+
+@pytest.mark.parametrize("name", ["Bad Name!", "a/b", "-a", "a" * 129])
+def test_init_refuses_a_name_that_the_registry_would_refuse(mlops: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / "train.py").write_text(PIPELINE)
+    done = mlops("init", f"--model={name}")
+    assert done.returncode == 2 and "lower-case letters" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train.py"], "nothing is written"
+    register = mlops("register-model", f"--model={name}")
+    assert register.returncode == 2 and "lower-case letters" in register.stderr
+
+
 def test_init_says_when_there_is_no_or_more_than_one_pipeline(mlops: Run, tmp_path: Path) -> None:
+    (tmp_path / "other.py").write_text("")
     none = mlops("init")
-    assert none.returncode == 2 and "has a @dsl.pipeline" in none.stderr
+    assert none.returncode == 2 and "has a @dsl.pipeline" in none.stderr and "--example" in none.stderr
     (tmp_path / "a.py").write_text(PIPELINE)
     (tmp_path / "b.py").write_text(PIPELINE)
     several = mlops("init")
     assert several.returncode == 2 and "a.py, b.py" in several.stderr
     assert not (tmp_path / "mlops.yaml").exists()
+
+
+def test_commands_work_in_a_folder_of_the_project(mlops: Run, tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    (tmp_path / "pipeline.py").write_text(PIPELINE)
+    (tmp_path / "mlops.yaml").write_text("model: m\nstore: kept\nrun-pipeline: {pipeline: pipeline.py}\n")
+    deep = tmp_path / "src" / "deep"
+    deep.mkdir(parents=True)
+    done = mlops("doctor", "--json", cwd=deep)
+    assert done.returncode == 0 and f"The project is {tmp_path}" in done.stderr, done.stderr
+    assert (tmp_path / "kept").is_dir() and not (deep / "kept").exists(), "a path is the project's, wherever we are"
+    assert "pipeline.py" in mlops("config", "run-pipeline", cwd=deep).stdout
+    inner = tmp_path / "src" / "inner"
+    subprocess.run(["git", "init", "--quiet", str(inner)], check=True)
+    assert "The project is" not in mlops("doctor", cwd=inner).stderr, "another repository is another project"
+    home = tmp_path / "src" / "person"
+    (home / "work").mkdir(parents=True)
+    assert "The project is" not in mlops("doctor", cwd=home / "work", HOME=str(home), MLOPS_CACHE=CACHE).stderr
+
+
+def test_all_mistakes_are_told_at_once_each_with_its_place(mlops: Run, tmp_path: Path) -> None:
+    (tmp_path / "mlops.yaml").write_text(
+        "model: Bad Name\nstore: s3:/x\nrun-pipeline:\n  engine: nope\n  pipelin: x\nevaluate-model:\n  thresholds: 3\n"
+    )
+    done = mlops("run-pipeline", "--retries", "many", MLOPS_STORE_ENDPOINT="", MLOPS_REUSE="perhaps")
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
+    assert lines[0].endswith("7 mistakes:")
+    for start in (
+        "mlops.yaml:1:1: `model` must be lower-case letters",
+        "mlops.yaml:2:1: `store` is not a URL: write `s3://x`",
+        "mlops.yaml:4:3: `run-pipeline.engine` must be 'local' or 'kfp', not 'nope'",
+        "mlops.yaml:5:3: Unknown key `run-pipeline.pipelin` in mlops.yaml. Did you mean `pipeline`?",
+        "mlops.yaml:7:3: `evaluate-model.thresholds` ",
+        "`retries` (input) must be a valid integer",
+        "`reuse` (variable MLOPS_REUSE) must be a valid boolean",
+    ):
+        assert len([line for line in lines if line.startswith(start)]) == 1, (start, lines)
+    on_runner = mlops("run-pipeline", GITHUB_ACTIONS="true", INPUT_RETRIES="many")
+    assert on_runner.stdout.count("::error") == 1, "one annotation"
 
 
 def test_help_lists_the_actions_in_the_order_of_the_chain(mlops: Run) -> None:
@@ -112,6 +186,17 @@ def test_doctor_says_when_the_store_cannot_be_reached(mlops: Run) -> None:
     done = mlops("doctor", "--store", "s3://b/p", "--store-endpoint", "http://127.0.0.1:9", **keys)
     assert done.returncode == 1
     assert "Connection refused" in done.stderr and "Check `store-endpoint`" in done.stderr
+
+
+def test_doctor_asks_for_docker_only_where_the_chain_fails_without(mlops: Run, tmp_path: Path) -> None:
+    nowhere = {"DOCKER_HOST": "tcp://127.0.0.1:9"}
+    assert mlops("doctor", **nowhere).returncode == 0
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    seen = mlops("doctor", "--json", **nowhere)
+    assert seen.returncode == 1 and json.loads(seen.stdout)["missing"] == ["Docker"], seen.stderr
+    (tmp_path / "mlops.yaml").write_text("build-image: {if-unavailable: skip}\n")
+    assert mlops("build-image", **nowhere).returncode == 0
+    assert mlops("doctor", **nowhere).returncode == 0, "what may be skipped is not missing"
 
 
 def test_rbac_prints_a_manifest_for_the_namespace_and_only_the_parts_that_were_asked_for(mlops: Run) -> None:

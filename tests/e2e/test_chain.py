@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import time
 from pathlib import Path
 
 from act import make_consumer, plain
-from conftest import ROOT
+from conftest import ROOT, Run
 
 STEPS = {"run-pipeline", "evaluate-model", "test-model@training", "register-model"}
 
@@ -153,3 +154,16 @@ def processes_of(folder: Path) -> list[str]:
     listed = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
     own = str(os.getpid())
     return [line for line in listed.splitlines() if str(folder) in line and line.split()[0] != own]
+
+
+def test_init_of_an_empty_repository_writes_a_chain_that_runs_at_once(mlops: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
+    (folder / "README.md").touch()
+    assert mlops("init", cwd=folder).returncode == 0
+    for action in ("doctor", "validate-data", "run-pipeline", "evaluate-model", "test-model", "register-model"):
+        done = mlops(action, cwd=folder, timeout=600)
+        assert done.returncode == 0, f"{action}: {done.stderr}"
+    version = json.loads((tmp_path / "home/store/models/new/versions/1.json").read_text())
+    assert version["lineage"]["data_fingerprint"].startswith("sha256:")
+    assert mlops("promote-model", cwd=folder).returncode == 0

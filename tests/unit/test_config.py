@@ -111,7 +111,7 @@ def test_lines_are_read_from_text_or_list() -> None:
 
 
 def test_wrong_type_names_the_input_and_the_value() -> None:
-    with pytest.raises(BadInput, match=r"layers \(input\): .*integer.*not 'two'"):
+    with pytest.raises(BadInput, match=r"`layers` \(input\) must be a valid integer.*not 'two'"):
         config.resolve(PAINT, {"layers": "two"}, {}, Project())
 
 

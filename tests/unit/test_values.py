@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mlops_actions.values import parse_lines, parse_mappings, parse_texts, parse_values
+from mlops_actions.values import check_store, parse_lines, parse_mappings, parse_texts, parse_values
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,49 @@ def test_what_cannot_be_read_is_a_value_error(parse: Any, text: str) -> None:
 def test_lines_are_separated_by_lines_or_commas() -> None:
     assert parse_lines("a\n b ,c\n") == ["a", "b", "c"]
     assert parse_lines('["a,b"]') == ["a,b"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "s3://bucket",
+        "s3://my.bucket-1/a/b/",
+        "gs://b1/x",
+        "az://c1/x y",
+        "file:///a/b",
+        "file:///C:/a",
+        "a/b",
+        "C:\\x",
+    ],
+)
+def test_a_store_is_a_url_or_a_folder(url: str) -> None:
+    assert check_store(url) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("s3:/x", "write `s3://x`"),
+        ("s3:x", "write `s3://x`"),
+        ("s3//x", "write `s3://x`"),
+        ("s3:///x", "write `s3://x`"),
+        ("s3://", "write `s3://bucket/prefix`"),
+        ("file:/x", "write `file:///x`"),
+        ("file://x", "write `file:///x`"),
+        ("file:///", "is not a URL of a folder"),
+        ("S3://b", "unknown scheme"),
+        ("https://b", "unknown scheme"),
+        (" s3://b", "unknown scheme|a space"),
+        ("a\nb", "control character"),
+        ("s3://b c", "no bucket's name"),
+        ("s3://key:word@bucket", "no bucket's name"),
+        ("s3://bucket?x=1", "no bucket's name"),
+        ("s3://bucket/a?x=1", "`\\?`"),
+        ("s3://bucket/../x", "`\\.\\.`"),
+        ("s3://bucket//x", "nothing between"),
+    ],
+)
+def test_a_malformed_store_is_refused_with_how_it_is_written(url: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_store(url)

@@ -1,7 +1,7 @@
 """Say what is missing for this repository's chain on this machine, and how to fix it.
 
 It tries the real thing: the store is written to, a create-only and a compare-and-swap write are made and undone,
-the Docker engine is asked for its version, Kubeflow Pipelines and the Kubernetes cluster are signed in to, and each
+Docker is looked for as build-image does, Kubeflow Pipelines and the Kubernetes cluster are signed in to, and each
 right that is used is asked for. What the configuration asks for in the `environment` and is missing fails; the rest
 is only said.
 """
@@ -32,13 +32,18 @@ class DoctorOutputs(Outputs):
 
 def run(inputs: DoctorInputs, step: Step) -> Result[DoctorOutputs]:
     """Examine, and list what was found."""
-    from ..doctor import examine, findings_of_cluster, findings_of_kfp
+    from ..doctor import examine, finding_of_docker, findings_of_cluster, findings_of_kfp
     from ..kubernetes.connection import connector, is_named
     from ..kubernetes.rights import PARTS
+    from ..planning import builds_image
 
     workspace = step.workspace
-    findings = examine(workspace, sections(step.project, inputs.environment))
+    parts = sections(step.project, inputs.environment)
+    findings = examine(workspace, parts)
     wanted = _needed(inputs, step)
+    image = resolve(load("build-image"), {}, workspace.environ, step.project, inputs.environment).inputs
+    builds = builds_image(workspace.root, parts) and image.if_unavailable == "fail"
+    findings.append(finding_of_docker(workspace.environ, builds or "docker" in wanted, image.platforms))
     if inputs.kfp_host:
         wanted.setdefault("kfp", inputs)
     for need, given in wanted.items():
@@ -77,4 +82,4 @@ def _needed(inputs: DoctorInputs, step: Step) -> dict[Need, ClusterInputs]:
     return needed
 
 
-ACTION = Action("doctor", "core", DoctorInputs, DoctorOutputs, run, icon="heart")
+ACTION = Action("doctor", "images", DoctorInputs, DoctorOutputs, run, icon="heart")

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from ..errors import BadInput, MlopsError
 from ..generated import OWNER
-from ..inputs import kebab
+from ..github.context import read_context
+from ..inputs import MODEL, PATTERNS, kebab
 from ..runtime import chain, config
 
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "starter"
+"""What an empty folder gets: a pipeline, data and their contract."""
 WORKFLOW = """\
-name: mlops
+name: {name}
 on:
   push: {{branches: [{branch}]}}
   pull_request:
@@ -32,7 +37,7 @@ jobs:
     uses: {owner}/.github/workflows/mlops.yml@v1
     permissions: {{contents: read, packages: write, pull-requests: write}}
     with:
-      parameters: ${{{{ inputs.parameters }}}}
+{folder}      parameters: ${{{{ inputs.parameters }}}}
       tune: ${{{{ inputs.tune || 'auto' }}}}
       deploy: ${{{{ inputs.deploy || 'auto' }}}}
       store: ${{{{ vars.MLOPS_STORE }}}}
@@ -43,43 +48,56 @@ jobs:
 """
 
 
-@click.command("init", short_help="Write the workflow file, mlops.yaml and its schema for a repository.")
+@click.command("init", short_help="Write the workflow file and mlops.yaml for a repository.")
 @click.option("--pipeline", default="", help="The pipeline file.  [default: found by its @dsl.pipeline]")
 @click.option("--model", default="", help="Name of the model in the registry.  [default: the folder's name]")
-@click.option("--branch", default="main", help="The default branch.  [default: main]")
+@click.option("--branch", default="", help="The default branch.  [default: the remote's, or main]")
+@click.option("--example", is_flag=True, help="Write a small pipeline with data too, as in an empty folder.")
 @click.option("--force", is_flag=True, help="Write over files that are there.")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=".")
-def init_command(pipeline: str, model: str, branch: str, force: bool, folder: Path) -> None:
-    """Set a repository up: a workflow of about 20 lines, an mlops.yaml with what was found, and its schema."""
+def init_command(pipeline: str, model: str, branch: str, example: bool, force: bool, folder: Path) -> None:
+    """Set a folder up: an mlops.yaml with what was found in it, and in its git repository a workflow of about 25 lines.
+
+    A folder with nothing in it gets a small pipeline, data and a data contract as well, which run at once.
+    """
     with plain_errors():
         root = folder.resolve()
+        repository = next((one for one in (root, *root.parents) if (one / ".git").exists()), root)
+        if not re.fullmatch(MODEL, model):
+            raise BadInput(f"`--model` {PATTERNS[MODEL]}, not {model!r}", fix="Nothing was written")
+        files: dict[Path, str] = {}
+        if example or (not pipeline and _is_empty(root)):
+            inside = [path for path in sorted(EXAMPLE.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
+            files = {root / path.relative_to(EXAMPLE): path.read_text(encoding="utf-8") for path in inside}
+            pipeline = pipeline or "pipeline.py"
         found = pipeline or find_pipeline(root)
-        files = {
-            root / ".github" / "workflows" / "mlops.yml": WORKFLOW.format(branch=branch, owner=OWNER),
-            root / "mlops.yaml": first_config(root, found, model or _model_name(root)),
-            root / "mlops.schema.json": json.dumps(config.schema(), indent=2) + "\n",
+        files |= {
+            root / config.FILE: first_config(root, files, found, model or _model_name(root)),
+            **_workflow(repository, root, branch or _default_branch(root)),
         }
-        there = [path for path in files if path.exists()]
+        there = [path for path, text in files.items() if path.exists() and path.read_text("utf-8", "replace") != text]
         if there and not force:
-            names = ", ".join(str(path.relative_to(root)) for path in there)
+            names = ", ".join(os.path.relpath(path) for path in there)
             raise BadInput(f"{names} exists already", fix="Nothing was written; `--force` writes over it")
         for path, text in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-            click.echo(f"wrote {path.relative_to(root)}")
+            click.echo(f"wrote {os.path.relpath(path)}")
         click.echo("Next: `mlops doctor`, then `mlops run-pipeline`; commit, push, and open a pull request.")
 
 
 @click.command("config", short_help="Print each value of an action's inputs, and where it came from.")
 @click.argument("action", type=click.Choice(chain.NAMES), required=False)
 @click.option("--environment", default="", help="The section of `environments` to apply.")
-@click.option("--file", "file", type=click.Path(path_type=Path), default=Path("mlops.yaml"), help="The configuration.")
+@click.option("--file", type=click.Path(path_type=Path), help="The configuration.  [default: the project's mlops.yaml]")
 @click.option("--all", "everything", is_flag=True, help="Defaults too.")
-def config_command(action: str | None, environment: str, file: Path, everything: bool) -> None:
+def config_command(action: str | None, environment: str, file: Path | None, everything: bool) -> None:
     """Explain the configuration: each value that is set (or, with --all, each value) and the file and line, variable or
     default that it came from."""
     with plain_errors():
-        project = config.read_project(file)
+        project = config.read_project(
+            file or config.project_folder(Path.cwd()) / config.FILE, required=file is not None
+        )
         for name in [action] if action else chain.NAMES:
             declared = chain.load(name)
             resolved = config.resolve(declared, {}, config.environ(), project, environment)
@@ -131,18 +149,28 @@ def find_pipeline(root: Path) -> str:
     found = [n for n in names if not hidden.search(n) and named.search((root / n).read_text(errors="replace"))]
     if not found:
         raise BadInput(
-            f"No file below {root} has a @dsl.pipeline", fix="Write one (see examples/minimal), or name it: --pipeline"
+            f"No file below {root} has a @dsl.pipeline",
+            fix="Write one, or name it: --pipeline; `--example` writes a small one",
         )
     if len(found) > 1:
         raise BadInput(f"Several files have a @dsl.pipeline: {', '.join(found)}", fix="Name one: --pipeline")
     return found[0]
 
 
-def first_config(root: Path, pipeline: str, model: str) -> str:
-    """A first `mlops.yaml`, with a section for what the folder has and hints for the rest."""
-    lines = ["# yaml-language-server: $schema=mlops.schema.json", f"model: {model}"]
+def first_config(root: Path, added: Mapping[Path, str], pipeline: str, model: str) -> str:
+    """A first `mlops.yaml`, with a section for what the folder has and hints for the rest.
+
+    Args:
+        root: the folder.
+        added: files that it is about to get.
+        pipeline, model: as they are named in it.
+    """
+    lines = [f"# yaml-language-server: $schema={config.SCHEMA_URL}", f"model: {model}"]
     if (root / "requirements.txt").is_file():
         lines.append("requirements: requirements.txt")
+    if root / "contract.yaml" in added:
+        data = ", ".join(path.relative_to(root).as_posix() for path in added if path.parent.name == "data")
+        lines += ["", "validate-data:", f"  data: {data}", "  contract: contract.yaml"]
     lines += ["", "run-pipeline:", f"  pipeline: {pipeline}"]
     if (root / "experiment.yaml").is_file():
         lines += ["", "tune-hyperparams:", "  experiment: experiment.yaml"]
@@ -163,8 +191,31 @@ def first_config(root: Path, pipeline: str, model: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _workflow(repository: Path, root: Path, branch: str) -> dict[Path, str]:
+    """The workflow's file and text: in the repository's own folder, where alone GitHub looks for it."""
+    inside = root.relative_to(repository).as_posix()
+    if inside == ".":
+        name, title, folder = "mlops", "mlops", ""
+    else:
+        name, title = f"mlops-{re.sub(r'[^A-Za-z0-9._-]+', '-', inside)}", json.dumps(f"mlops {inside}")
+        folder = f"      working-directory: {json.dumps(inside)}\n"
+    text = WORKFLOW.format(name=title, branch=json.dumps(branch), owner=OWNER, folder=folder)
+    return {repository / ".github" / "workflows" / f"{name}.yml": text}
+
+
+def _default_branch(root: Path) -> str:
+    context = read_context({}, root)
+    return context.default_branch or (context.branch if context.branch == "master" else "main")
+
+
+def _is_empty(root: Path) -> bool:
+    """Whether a folder has nothing but what a new repository has."""
+    said = re.compile(r"\..*|(readme|license|licence|copying|contributing|codeowners)\b.*", re.IGNORECASE)
+    return not root.is_dir() or all(said.fullmatch(path.name) for path in root.iterdir())
+
+
 def _model_name(root: Path) -> str:
-    return re.sub(r"[^a-z0-9._-]+", "-", root.name.lower()).strip("-._") or "model"
+    return re.sub(r"[^a-z0-9._-]+", "-", root.name.lower())[:128].strip("-._") or "model"
 
 
 def _show(value: object) -> str:

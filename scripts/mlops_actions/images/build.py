@@ -291,12 +291,7 @@ class _Work:
     def _platforms(self) -> tuple[str, ...]:
         """The platforms of this build. An image of several exists only in a registry: without a push it is for one."""
         wanted = tuple(dict.fromkeys(self.request.platforms))
-        if wanted and not self.builder.buildx:
-            raise BadInput(
-                f"{self.builder.command} builds only for this machine's platform",
-                why="buildx is not installed",
-                fix="Install buildx, or leave `platforms` out",
-            )
+        self.builder.check(wanted)
         if len(wanted) > 1 and not self.request.push:
             own = self.engine.platform if self.engine.platform in wanted else wanted[0]
             self.say(f"Built for {own} only: several platforms are built when the image is pushed")

@@ -34,6 +34,19 @@ class Builder:
     command: str
     buildx: bool
 
+    def check(self, platforms: Sequence[str]) -> None:
+        """Check that images can be built for these platforms; none is the engine's own.
+
+        Raises:
+            BadInput: buildx is missing.
+        """
+        if platforms and not self.buildx:
+            raise BadInput(
+                f"{self.command} builds only for this machine's platform",
+                why="buildx is not installed",
+                fix="Install buildx, or leave `platforms` out",
+            )
+
 
 @dataclass(frozen=True)
 class Build:

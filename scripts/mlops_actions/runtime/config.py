@@ -9,7 +9,9 @@ default. `Resolved.origins` says which it was.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,8 +19,8 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from ..errors import BadInput, Place
-from ..inputs import SHARED, Inputs, Outputs, is_secret, kebab
+from ..errors import BadInput, Mistakes, Place
+from ..inputs import PATTERNS, SHARED, Inputs, Outputs, is_secret, kebab
 from ..project import Path_, Project
 from ..stores.store import StoreOptions
 from ..suggest import did_you_mean
@@ -30,6 +32,8 @@ I = TypeVar("I", bound=Inputs)  # noqa: E741
 O = TypeVar("O", bound=Outputs)  # noqa: E741
 
 SCHEMA_URL = "https://raw.githubusercontent.com/mlops-actions/mlops-actions/v1/scripts/mlops.schema.json"
+FILE = "mlops.yaml"
+"""The configuration file's name, where none is given."""
 _CALL_ONLY = ("config", "working_directory", "environment")
 """Inputs that say where the configuration is, and so cannot stand in it."""
 
@@ -42,11 +46,28 @@ class Resolved(Generic[I]):
     origins: Mapping[str, str]
 
 
+def project_folder(start: Path) -> Path:
+    """The project that a folder is in: the nearest folder upward with a configuration file, as git finds a repository.
+
+    It is not looked for above the git repository that the folder is in, nor above the user's home; without one it is
+    the folder itself.
+    """
+    folder, home = start.resolve(), None
+    with suppress(RuntimeError):  # this user has none
+        home = Path.home()
+    for one in (folder, *folder.parents):
+        if (one / FILE).is_file():
+            return one
+        if (one / ".git").exists() or one == home:
+            break
+    return folder
+
+
 def read_project(path: Path, *, required: bool = False) -> Project:
     """Read and check a configuration file; an absent one is an empty one unless it is required.
 
     Raises:
-        BadInput: with the place of what is wrong, and the nearest known name for an unknown key.
+        BadInput: with the place of each thing that is wrong, and the nearest known name for an unknown key.
     """
     if not required and not path.exists():
         return Project(path.name)
@@ -57,7 +78,10 @@ def read_project(path: Path, *, required: bool = False) -> Project:
     try:
         _model().model_validate(values)
     except ValidationError as error:
-        raise _refusal(error, project) from None
+        mistakes = Mistakes()
+        for problem in error.errors():
+            mistakes.add(_mistake(problem, project))
+        mistakes.refuse()
     return project
 
 
@@ -78,15 +102,18 @@ def resolve(
         environment: the section of it to apply, or "".
 
     Raises:
-        BadInput: a value does not fit, or there is no such environment.
+        BadInput: values do not fit, or there is no such environment; all that is wrong is told.
     """
+    mistakes = Mistakes()
     if environment and environment not in project.environments():
         known = ", ".join(project.environments()) or "none"
-        raise BadInput(
-            f"{project.name} has no environment {environment!r}",
-            why=f"It has: {known}",
-            fix="Add it, or correct `environment`",
-            place=project.place(("environments",)),
+        mistakes.add(
+            BadInput(
+                f"{project.name} has no environment {environment!r}",
+                why=f"It has: {known}",
+                fix="Add it, or correct `environment`",
+                place=project.place(("environments",)),
+            )
         )
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -108,16 +135,15 @@ def resolve(
             else:
                 origins[name] = "default"
     try:
-        return Resolved(action.inputs.model_validate(values), origins)
+        inputs = action.inputs.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]).replace("-", "_")
-        where = "" if name in places else f" ({origins.get(name, 'input')})"
-        raise BadInput(
-            f"{kebab(name)}{where}: {_words(first)}",
-            fix=f"See `mlops {action.name} --help`",
-            place=places.get(name),
-        ) from None
+        for problem in error.errors():
+            name = str(problem["loc"][0]).replace("-", "_")
+            where = "" if name in places else f" ({origins.get(name, 'input')})"
+            fix = f"See `mlops {action.name} --help`"
+            mistakes.add(BadInput(f"`{kebab(name)}`{where} {_words(problem)}", fix=fix, place=places.get(name)))
+    mistakes.refuse()
+    return Resolved(inputs, origins)
 
 
 def sections(project: Project, environment: str) -> dict[str, dict[str, Any]]:
@@ -245,18 +271,15 @@ def _dig(values: Any, path: Path_) -> Any:
     return values
 
 
-def _refusal(error: ValidationError, project: Project) -> BadInput:
-    """The first thing that is wrong, in the user's words."""
-    problems = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    first = problems[0]
-    path = tuple(part for part in first["loc"] if (*first["loc"],))
+def _mistake(problem: Any, project: Project) -> BadInput:
+    """One thing that is wrong in the file, in the user's words."""
+    path = tuple(problem["loc"])
     place = project.place(path)
     dotted = ".".join(str(part) for part in path) or "the file"
-    more = f" ({len(problems) - 1} more after this one)" if len(problems) > 1 else ""
-    if first["type"] == "extra_forbidden":
+    if problem["type"] == "extra_forbidden":
         fix = did_you_mean(path[-1], _known(path), "Known here: {}")
-        return BadInput(f"{project.name} has the unknown key `{dotted}`{more}", fix=fix, place=place)
-    return BadInput(f"`{dotted}` {_words(first)}{more}", fix="See `mlops config`", place=place)
+        return BadInput(f"Unknown key `{dotted}` in {project.name}", fix=fix, place=place)
+    return BadInput(f"`{dotted}` {_words(problem)}", fix="See `mlops config`", place=place)
 
 
 def _known(path: Path_) -> list[str]:
@@ -271,8 +294,12 @@ def _known(path: Path_) -> list[str]:
 
 def _words(problem: Any) -> str:
     """Pydantic's message in plain words, with the value that it speaks of."""
-    text = str(problem["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    text = str(problem["msg"]).removeprefix("Value error, ")
+    text = PATTERNS.get((problem.get("ctx") or {}).get("pattern", ""), text)
     value = problem.get("input")
+    for noun in ("Input", "String"):
+        text = text.replace(f"{noun} should", "must")
     if isinstance(value, str | int | float | bool) and "missing" not in problem["type"]:
-        text += f", not {value!r}"
+        shown = re.sub(r"//[^/@]*@", "//***@", value) if isinstance(value, str) else value
+        text += f", not {shown!r}"
     return text

@@ -16,9 +16,10 @@ from typing import Any
 from .. import environments
 from ..console import Console
 from ..context import Context
-from ..errors import BadInput, Cancelled, ComponentFailed, MlopsError, Rejected, RemoteFailed
+from ..errors import BadInput, Cancelled, ComponentFailed, Mistakes, MlopsError, Rejected, RemoteFailed
 from ..inputs import Inputs, kebab
 from ..processes.scratch import temporary_files
+from ..project import Project
 from ..records import Record, Verdict
 from ..workspace import Workspace
 from . import config
@@ -103,13 +104,16 @@ def prepare(
     """
     for secret in config.secrets_of(action, given, environ):
         console.mask(secret)
-    root = Path(given.get("working_directory") or environ.get("MLOPS_WORKING_DIRECTORY") or ".").resolve()
-    if not root.is_dir():
-        raise BadInput(f"The folder {root} does not exist", fix="Correct `working-directory`")
+    root = _root(given, environ, console)
     named = given.get("config") or environ.get("MLOPS_CONFIG")
-    project = config.read_project(root / (named or "mlops.yaml"), required=bool(named))
     environment = given.get("environment") or environ.get("MLOPS_ENVIRONMENT") or ""
-    resolved = config.resolve(action, given, environ, project, environment)
+    mistakes, project = Mistakes(), None
+    with mistakes.collected():
+        project = config.read_project(root / (named or config.FILE), required=bool(named))
+    with mistakes.collected():  # those of a wrong file are told already
+        resolved = config.resolve(action, given, environ, project or Project(), environment if project else "")
+    mistakes.refuse()
+    assert project is not None
     inputs: Inputs = resolved.inputs
     for name, origin in resolved.origins.items():
         console.debug(f"{kebab(name)} = {getattr(inputs, name)!r} ({origin})")
@@ -120,7 +124,7 @@ def prepare(
         cache=environments.cache_folder(),
         environ=environ,
         console=console,
-        store_url=inputs.store or (home / "store").as_uri(),
+        store_url=_store_url(inputs.store, root, home),
         store_options=config.store_options(inputs, environ),
         scope=f"pulls/{context.pull_request}/" if context.pull else "",
     )
@@ -128,6 +132,31 @@ def prepare(
     if not step.run and action.name in NAMES:
         step = replace(step, run=run_of_folder(step))
     return step, inputs
+
+
+def _root(given: Mapping[str, Any], environ: Mapping[str, str], console: Console) -> Path:
+    """The consumer's folder: the one that is named, else the project's that this process is in.
+
+    Raises:
+        BadInput: the one that is named does not exist.
+    """
+    if named := given.get("working_directory") or environ.get("MLOPS_WORKING_DIRECTORY"):
+        root = Path(named).resolve()
+        if not root.is_dir():
+            raise BadInput(f"The folder {root} does not exist", fix="Correct `working-directory`")
+        return root
+    here = Path.cwd()
+    root = config.project_folder(here)
+    if root != here.resolve():
+        console.say(f"The project is {root}: paths are relative to it")
+    return root
+
+
+def _store_url(store: str, root: Path, home: Path) -> str:
+    """The store that is named, a path from the consumer's folder on; without one, this machine's user's."""
+    if "://" in store:
+        return store
+    return ((root / store).resolve() if store else home / "store").as_uri()
 
 
 def _keep(record: Record, step: Step | None) -> MlopsError | None:

@@ -34,6 +34,7 @@ from obstore.exceptions import (
 from obstore.store import from_url
 
 from ..errors import BadInput, MlopsError, RemoteFailed
+from ..values import check_store
 
 CHUNK = 8 * 1024 * 1024
 LONGEST = timedelta(hours=6)
@@ -44,7 +45,6 @@ RETRYING = timedelta(seconds=6)
 """After this time since the first request no other one is tried."""
 STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 """Variables with the keys of an S3 store."""
-SCHEMES = ("file", "s3", "gs", "az")
 EMPTY = ".empty-folder"
 """Name of the object that stands for a folder without files, which stores of objects do not have."""
 
@@ -458,13 +458,9 @@ def _reason(error: Exception) -> str:
 
 
 def _normal(url: str) -> str:
-    if re.match(r"[a-z0-9]{2,}:/?(?!/)", url) and url.partition(":")[0] in SCHEMES:
-        scheme, _, rest = url.partition(":")
-        raise BadInput(f"The store {url!r} is not a URL", fix=f"Write `{scheme}://{rest.lstrip('/')}`")
-    if "://" not in url:
-        url = Path(url).resolve().as_uri()
-    if url.split("://")[0] not in SCHEMES:
-        raise BadInput(
-            f"The store {url!r} has an unknown scheme", fix=f"Use one of {', '.join(s + '://' for s in SCHEMES)}"
-        )
-    return url.rstrip("/")
+    try:
+        check_store(url)
+    except ValueError as error:
+        shown = re.sub(r"//[^/@]*@", "//***@", url)
+        raise BadInput(f"The store {shown!r} {error}", fix="Correct `store`") from None
+    return (url if "://" in url else Path(url).resolve().as_uri()).rstrip("/")
