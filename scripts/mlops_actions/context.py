@@ -56,6 +56,11 @@ class Context:
         """
         return not self.pull and self.branch != "HEAD" and self.branch in ("", self.default_branch or self.branch)
 
+    @property
+    def outside(self) -> bool:
+        """Whether this is a pull request that GitHub gives no secrets: from a fork, or by Dependabot."""
+        return self.event == "pull_request" and (self.fork or self.actor == "dependabot[bot]")
+
     def source(self) -> dict[str, Any]:
         """What a record keeps of it."""
         kept = ("repository", "commit", "branch", "event", "pull_request", "actor", "url")

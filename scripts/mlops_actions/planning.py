@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .context import Context
+from .engines import engines
 from .errors import BadInput
 
 Choice = Literal["auto", "always", "never"]
@@ -31,6 +32,8 @@ class Request:
         tune, deploy: what the caller asks for.
         deploy_to: environments to deploy to, in order.
         test_environments: see `tests`.
+        model: its name in the registry, or "".
+        alone: whether the jobs have no store in common, nor any keys.
     """
 
     context: Context
@@ -46,6 +49,7 @@ class Request:
     deploy_to: Sequence[str] = ()
     test_environments: Mapping[str, Any] = field(default_factory=dict)
     model: str = ""
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,13 +92,17 @@ def make_plan(request: Request) -> Plan:
         "run-pipeline": _pipeline(request),
         "tune-hyperparams": _tune(request, pull),
     }
+    if request.alone:
+        steps |= _without_keys(request, steps)
     steps["evaluate-model"] = Step(steps["run-pipeline"].runs, "after run-pipeline")
-    goldens = steps["run-pipeline"].runs
-    steps["test-model"] = Step(goldens, "after run-pipeline")
+    steps["test-model"] = Step(
+        steps["run-pipeline"].runs and not request.alone,
+        "no keys: its job would not find the model" if request.alone else "after run-pipeline",
+    )
     steps["register-model"] = _register(request, steps["run-pipeline"].runs)
     steps["deploy-model"] = _deploy(request, steps["register-model"])
     steps["monitor-model"] = _monitor(request, steps["deploy-model"])
-    if not any(step.runs for step in steps.values()):
+    if not any(step.runs for step in steps.values()) and not request.alone:
         raise BadInput(
             "There is nothing to run", fix="Name a pipeline with the input `pipeline`, or let `mlops init` set up"
         )
@@ -130,6 +138,20 @@ def _image(request: Request) -> Step:
 
 def _pipeline(request: Request) -> Step:
     return _when(request.pipeline, f"the pipeline is {request.pipeline}", "no pipeline is named or found")
+
+
+def _without_keys(request: Request, steps: Mapping[str, Step]) -> dict[str, Step]:
+    """What cannot run without the store's keys and other secrets, of what would run."""
+    lacking = {}
+    if remote := [one for one in request.data if one.startswith("store:") or "://" in one]:
+        lacking["validate-data"] = f"no keys for the data {remote[0]}"
+    lacking["materialize-features"] = "no keys for the feature store"
+    for action, package in (("run-pipeline", "pipelines"), ("tune-hyperparams", "tuning")):
+        known = engines(f"{__package__}.{package}.engines")
+        chosen = known.get(request.sections.get(action, {}).get("engine") or "local")
+        if chosen and chosen.remote:
+            lacking[action] = f"no keys for the engine {chosen.name}"
+    return {name: Step(False, why) for name, why in lacking.items() if steps[name].runs}
 
 
 def _tune(request: Request, pull: bool) -> Step:

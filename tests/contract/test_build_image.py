@@ -293,6 +293,32 @@ def test_content_in_the_registry_is_tagged_there_and_not_built(project: Project,
     project.engine.docker("pull", f"{name}:latest")
 
 
+@pytest.mark.parametrize("push", [False, pytest.param(True, marks=needs_registry)])
+def test_an_image_of_a_pull_request_is_found_by_that_pull_request_alone(
+    project: Project, push: bool, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    name = f"{request.getfixturevalue('registry')}/team/scoped" if push else "scoped"
+    options = ("--image", name, *(["--push"] if push else []))
+
+    def reused(number: int | None) -> bool:
+        if push:  # as on another machine
+            for image in set(project.engine.docker("images", "--quiet", name).split()):
+                project.engine.docker("rmi", "--force", image)
+        where: dict[str, str] = {}
+        if number:
+            event = tmp_path / "event.json"
+            event.write_text(json.dumps({"pull_request": {"number": number, "head": {"sha": "1" * 40}}}))
+            where = {"GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": "pull_request", "GITHUB_EVENT_PATH": str(event)}
+        code, _, said = project.call(*options, **where)
+        assert code == 0, said
+        return "Not built" in said
+
+    assert not reused(7) and reused(7)
+    assert not reused(8), "another pull request"
+    assert not reused(None), "the default branch builds what was merged"
+    assert reused(9), "and a pull request takes what the default branch has built"
+
+
 @needs_registry
 def test_a_pull_request_does_not_move_tags_that_others_use(project: Project, registry: str) -> None:
     name = f"{registry}/team/moving"

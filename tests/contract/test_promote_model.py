@@ -82,6 +82,24 @@ def test_all_environments_must_have_passed(store: Store, mlops: Run, tmp_path: P
     assert done.returncode == 0 and outputs(done)["version"] == 1, done.stderr
 
 
+def test_a_check_that_began_another_run_counts_without_registering_again(
+    store: Store, mlops: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model.joblib"
+    model.write_bytes(b"1")
+    checked(store, model, "evaluate-model")
+    version(mlops, model, b"1")
+    for entry in list(store.list("runs/here/")):
+        store.delete(entry.path)
+    checked(store, model, "run-pipeline", started="2026-01-02")
+    checked(store, model, "evaluate-model", "rejected", started="2026-01-03")
+    done = mlops("promote-model", "--model", "m", "--requires", "evaluate-model")
+    assert done.returncode == 1 and "evaluate-model says rejected" in done.stderr, done.stderr
+    checked(store, model, "evaluate-model", started="2026-01-04")
+    done = mlops("promote-model", "--model", "m", "--requires", "evaluate-model", "--json")
+    assert done.returncode == 0 and outputs(done)["version"] == 1, done.stderr
+
+
 def test_champion_moves_and_remembers(store: Store, mlops: Run, tmp_path: Path) -> None:
     model = tmp_path / "model.joblib"
     for content in (b"1", b"2"):

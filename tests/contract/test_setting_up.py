@@ -170,6 +170,52 @@ def test_plan_on_machines_that_share_nothing_asks_for_a_store(mlops: Run, tmp_pa
     assert mlops("plan").returncode == 0
 
 
+def on_github(tmp_path: Path, event: str, *, fork: bool = False, actor: str = "octocat") -> dict[str, str]:
+    """The variables of a step as GitHub sets them, of a repository with the default branch main."""
+    payload: dict[str, object] = {"repository": {"default_branch": "main", "full_name": "o/r"}}
+    variables = {"GITHUB_REF_NAME": "main", "GITHUB_REF_TYPE": "branch"}
+    if event == "pull_request":
+        head = {"ref": "change", "sha": "1" * 40, "repo": {"full_name": "someone/r" if fork else "o/r"}}
+        payload["pull_request"] = {"number": 7, "head": head, "base": {"ref": "main"}}
+        variables = {"GITHUB_REF_NAME": "7/merge", "GITHUB_HEAD_REF": "change", "GITHUB_BASE_REF": "main"}
+    file = tmp_path / "event.json"
+    file.write_text(json.dumps(payload))
+    return {
+        "GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": event, "GITHUB_EVENT_PATH": str(file),
+        "GITHUB_REPOSITORY": "o/r", "GITHUB_RUN_ID": "1", "GITHUB_RUN_ATTEMPT": "1", "GITHUB_ACTOR": actor,
+        "RUNNER_ENVIRONMENT": "github-hosted", "GITHUB_OUTPUT": str(tmp_path / "output"), **variables,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("store", ["s3://bucket/prefix", ""])
+def test_a_pull_request_without_keys_plans_what_needs_only_the_repository(
+    mlops: Run, tmp_path: Path, store: str
+) -> None:
+    (tmp_path / "pipeline.py").write_text(PIPELINE)
+    (tmp_path / "data.csv").write_text("x\n1\n")
+    (tmp_path / "mlops.yaml").write_text(f"store: {json.dumps(store)}\nmodel: m\nvalidate-data: {{data: data.csv}}\n")
+    for who in ({"fork": True}, {"actor": "dependabot[bot]"}):
+        github = on_github(tmp_path, "pull_request", **who)
+        done = mlops("plan", "--json", **github)
+        assert done.returncode == 0, done.stderr
+        plan = json.loads(done.stdout)
+        runs = {name for name in ("validate-data", "run-pipeline", "test-model", "register-model") if plan[name]}
+        assert runs == {"validate-data", "run-pipeline"}
+        assert "GitHub gives no secrets to this pull request" in done.stderr
+        done = mlops("validate-data", "--json", **github)
+        assert done.returncode == 0 and json.loads(done.stdout)["rows"] == 1, done.stderr
+    (tmp_path / "mlops.yaml").write_text("store: s3://bucket\nvalidate-data: {data: 's3://bucket/a.csv'}\n")
+    done = mlops("plan", "--json", **on_github(tmp_path, "pull_request", fork=True))
+    assert json.loads(done.stdout)["validate-data"] is False and "no keys for the data s3://bucket/a.csv" in done.stderr
+
+
+def test_keys_that_are_missing_are_bad_input(mlops: Run, tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("x\n1\n")
+    for event in ("push", "pull_request"):
+        done = mlops("validate-data", "--data", "data.csv", "--store", "s3://bucket", **on_github(tmp_path, event))
+        assert done.returncode == 2 and "No keys for the store s3://bucket" in done.stdout, done.stdout
+
+
 def test_doctor_names_what_is_missing_and_the_remedy(mlops: Run, tmp_path: Path) -> None:
     (tmp_path / "mlops.yaml").write_text("run-pipeline: {pipeline: gone.py}\n")
     done = mlops("doctor", "--json")

@@ -7,9 +7,10 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from act import make_consumer, plain
+from act import Consumer, make_consumer, plain
 from conftest import ROOT, Run
 
 STEPS = {"run-pipeline", "evaluate-model", "test-model@training", "register-model"}
@@ -154,6 +155,31 @@ def processes_of(folder: Path) -> list[str]:
     listed = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
     own = str(os.getpid())
     return [line for line in listed.splitlines() if str(folder) in line and line.split()[0] != own]
+
+
+def test_a_deployment_that_fails_is_reported(tmp_path: Path) -> None:
+    settings = "promote-model: {requires: [monitor-model]}\ndeploy-model: {}\n"
+    consumer = make_consumer(tmp_path, "minimal", **{"mlops.yaml": settings})
+    code, log = consumer.run()
+    assert code == 1, log
+    report = next(consumer.store.glob("reports/*/report.md")).read_text()
+    assert "promote-model says no" in report.splitlines()[1]
+
+
+def test_a_forks_pull_request_without_keys_runs_what_it_can(tmp_path: Path) -> None:
+    consumer = make_consumer(
+        tmp_path, "starter", **{"mlops.yaml": "model: m\nvalidate-data: {data: data/customers.csv}\n"}
+    )
+    workflow = consumer.folder / ".github" / "workflows" / "mlops.yml"
+    workflow.parent.mkdir(parents=True)
+    workflow.write_text((ROOT / "examples" / "minimal" / ".github" / "workflows" / "mlops.yml").read_text())
+    consumer.commit()
+    consumer = replace(consumer, fork=True, store_url="s3://bucket/prefix")
+    code, log = consumer.run("pull_request")
+    assert code == 0, log
+    assert "no keys: its job would not find the model" in log
+    (records,) = Consumer.records(replace(consumer, store=consumer.home / "store"))
+    assert set(records) == {"validate-data", "run-pipeline", "evaluate-model"}
 
 
 def test_init_of_an_empty_repository_writes_a_chain_that_runs_at_once(mlops: Run, tmp_path: Path) -> None:

@@ -102,3 +102,19 @@ def test_a_test_environment_that_is_not_a_mapping_is_bad_input(tmp_path: Path, v
     asked = replace(request(tmp_path), pipeline="pipeline.py", test_environments={"a": values})
     with pytest.raises(BadInput, match="The test environment 'a' must be a mapping"):
         make_plan(asked)
+
+
+def test_a_pull_request_without_keys_says_of_each_part_why_it_does_not_run(tmp_path: Path) -> None:
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features" / "feature_store.yaml").touch()
+    context = replace(PUSH, event="pull_request", branch="change", pull_request=3, fork=True)
+    plan = make_plan(request(tmp_path, context, alone=True, tune="always"))
+    assert running(plan) == {"validate-data", "tune-hyperparams", "run-pipeline", "evaluate-model"}
+    assert plan.steps["materialize-features"].why == "no keys for the feature store"
+    elsewhere = {"run-pipeline": {"engine": "kfp"}, "tune-hyperparams": {"engine": "katib"}}
+    plan = make_plan(
+        request(tmp_path, context, alone=True, tune="always", data=["store:a.csv"], sections={**SECTIONS, **elsewhere})
+    )
+    assert running(plan) == set(), "nothing to run is no mistake of the pull request's"
+    assert plan.steps["validate-data"].why == "no keys for the data store:a.csv"
+    assert plan.steps["run-pipeline"].why == "no keys for the engine kfp"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import io
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import Field, SecretStr
 
+from mlops_actions import RESULTS
 from mlops_actions.context import Context
 from mlops_actions.errors import BadInput, Place
 from mlops_actions.github.console import ActionsConsole
@@ -72,6 +74,14 @@ def test_same_work_is_found_again_and_says_so(run: Any) -> None:
     assert calls == [1]
     record = Record.model_validate(run.store.get_json("runs/r1/doctor-sum.json"))
     assert record.reused and record.outputs["total"] == 2 and record.source["commit"] == "c0ffee"
+
+
+def test_work_is_done_again_by_a_release_whose_results_may_be_others(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(a=1)
+    monkeypatch.setattr("mlops_actions.runtime.step.RESULTS", "99.0")
+    run(a=1)
+    assert calls == [1, 1]
+    assert re.fullmatch(r"\d+\.\d+", RESULTS), "a patch release takes the work of the one before it"
 
 
 def test_no_reuse_does_the_work_again(run: Any) -> None:

@@ -2,9 +2,9 @@
 
 The key of an image is the hash of its Dockerfile, the context without what `.dockerignore` names, the build
 arguments, the target, the platforms and the base images. An image with that key, in the engine or in the registry,
-is tagged instead of built. The command in `test` runs in the image before anything is pushed. Credentials are given
-to Docker in a file that is removed afterwards, never on a command line; after a 429 the
-request is repeated when the registry allows it.
+is tagged instead of built; that of a pull request is found by this pull request alone. The command in `test` runs in
+the image before anything is pushed. Credentials are given to Docker in a file that is removed afterwards, never on a
+command line; after a 429 the request is repeated when the registry allows it.
 
 Labels follow the OCI image specification; the time of creation is the commit's, so that equal sources give equal
 labels.
@@ -109,15 +109,19 @@ def _request(inputs: BuildImageInputs, step: Step) -> ImageRequest:
     dockerfile = step.workspace.path(inputs.dockerfile).resolve() if inputs.dockerfile else context / "Dockerfile"
     where = step.context
     image = names.parse_name(inputs.image or names.default_name(where.repository, step.workspace.root.name))
-    if inputs.push and not image.is_explicit:
+    password = inputs.registry_password.get_secret_value() if inputs.registry_password else ""
+    push = inputs.push
+    if push and where.outside and not password:
+        step.console.notice("GitHub gives no secrets to this pull request: the image is built and not pushed")
+        push = False
+    if push and not image.is_explicit:
         raise BadInput(
             "To push, `image` must name a registry or an owner",
             fix="Give `image`, for example `ghcr.io/owner/name`, or `push: false`",
         )
     tags = inputs.tags or names.default_tags(where.commit, where.branch, where.default_branch, where.pull_request)
-    if inputs.push and where.pull_request is not None:
+    if push and where.pull_request is not None:
         tags = _own_tags(tags, step)
-    password = inputs.registry_password.get_secret_value() if inputs.registry_password else ""
     known = inputs.registry_username and password
     return ImageRequest(
         context=context,
@@ -130,7 +134,7 @@ def _request(inputs: BuildImageInputs, step: Step) -> ImageRequest:
         platforms=inputs.platforms,
         network=inputs.network,
         test=inputs.test,
-        push=inputs.push,
+        push=push,
         credentials=Credentials(inputs.registry_username, password) if known else None,
         source=Source(
             commit=where.commit,
@@ -138,6 +142,7 @@ def _request(inputs: BuildImageInputs, step: Step) -> ImageRequest:
             made=commit_time(step.workspace.root),
         ),
         reuse=inputs.reuse,
+        scope=f"pr-{where.pull_request}" if where.pull else "",
     )
 
 

@@ -3,21 +3,25 @@
 The reusable workflow `mlops.yml` begins with it. A part of the chain runs when the repository has what it needs; a
 pull request trains and is judged but registers and deploys nothing, and takes the section `pull-request` of
 `environments` when the configuration has one, which is the place for small parameters.
+
+GitHub gives no secrets to a pull request from a fork, nor to Dependabot's. Without keys for the store its jobs work
+with a store of their own machine each, and the plan says what can run so: checks of data that are in the repository,
+an image that is not pushed, training and evaluation with `engine: local`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from pydantic import Field
 
 from ..inputs import ModelInputs, Outputs
 from ..planning import Choice
 from ..runtime.action import Action
-from ..runtime.config import sections
+from ..runtime.config import lacks_store, sections
 from ..runtime.result import Result
 from ..runtime.step import Step
-from ..values import Lines, Mappings
+from ..values import Lines, Mappings, parse_lines
 
 
 class PlanInputs(ModelInputs):
@@ -48,7 +52,8 @@ class PlanOutputs(Outputs):
     materialize_features: bool = Field(description="Whether materialize-features runs.")
     build_image: bool = Field(description="Whether build-image runs.")
     tune_hyperparams: bool = Field(description="Whether tune-hyperparams runs.")
-    run_pipeline: bool = Field(description="Whether run-pipeline, evaluate-model and test-model run.")
+    run_pipeline: bool = Field(description="Whether run-pipeline and evaluate-model run.")
+    test_model: bool = Field(description="Whether test-model runs.")
     register_model: bool = Field(description="Whether register-model runs.")
     deploy_model: bool = Field(description="Whether promote-model and deploy-model run.")
     monitor_model: bool = Field(description="Whether monitor-model runs.")
@@ -61,7 +66,8 @@ def run(inputs: PlanInputs, step: Step) -> Result[PlanOutputs]:
     from ..errors import BadInput
     from ..planning import Request, environment_of, make_plan
 
-    if not inputs.store and step.workspace.environ.get("RUNNER_ENVIRONMENT") == "github-hosted":
+    alone = lacks_store(step.context, inputs.store, step.workspace.environ)
+    if not alone and not inputs.store and step.workspace.environ.get("RUNNER_ENVIRONMENT") == "github-hosted":
         raise BadInput(
             "No `store` is given, and the jobs of this chain run on machines that share nothing else",
             fix="Give the workflow `store: s3://bucket/prefix`, with the keys as secrets, or set `store` in mlops.yaml",
@@ -82,15 +88,21 @@ def run(inputs: PlanInputs, step: Step) -> Result[PlanOutputs]:
             environment=environment,
             environments=step.project.environments(),
             pipeline=inputs.pipeline or named("run-pipeline", "pipeline", "pipeline.py"),
-            data=inputs.data or parts.get("validate-data", {}).get("data", ()),
+            data=inputs.data or cast(list[str], parse_lines(parts.get("validate-data", {}).get("data") or [])),
             experiment=inputs.experiment or named("tune-hyperparams", "experiment", "experiment.yaml"),
             tune=inputs.tune,
             deploy=inputs.deploy,
             deploy_to=inputs.deploy_to,
             test_environments=inputs.test_environments,
             model=inputs.model,
+            alone=alone,
         )
     )
+    if alone:
+        step.console.notice(
+            "GitHub gives no secrets to this pull request, so the store cannot be used: what needs only the repository"
+            " runs, each job for itself"
+        )
     rows = [("runs" if part.runs else "-", name, part.why) for name, part in plan.steps.items()]
     step.console.table(["", "action", "because"], rows)
     runs = {name.replace("-", "_"): part.runs for name, part in plan.steps.items()}

@@ -23,7 +23,9 @@ class PromoteModelInputs(ModelInputs):
     """What `promote-model` takes."""
 
     version: str = Field(
-        "", description="The version's number, or an alias that names it. By default register-model's of this run."
+        "",
+        description="The version's number, or an alias that names it. By default register-model's of this run, or"
+        " the one that has this run's model.",
     )
     alias: str = Field(
         "champion",

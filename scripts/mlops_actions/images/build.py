@@ -19,7 +19,7 @@ from .content import content_key
 from .dockerfile import Instruction, base_images, instructions, stage_number, stages
 from .engine import KEY_LABEL, Engine, EngineUnavailable, Say
 from .login import Credentials, docker_config, stored_credentials
-from .names import KEY_TAG, ImageName
+from .names import ImageName, key_tag
 from .registry import Registry
 
 __all__ = ["BuiltImage", "Credentials", "EngineUnavailable", "ImageRequest", "Source", "build_image"]
@@ -61,6 +61,8 @@ class ImageRequest:
         credentials: for the registry; None for those of `docker login`.
         source: the code.
         reuse: whether an image of the same content may be reused.
+        scope: "" for the images of everybody, `pr-<number>` for those of a pull request: they are found by nobody
+            else, and it finds those of everybody.
     """
 
     context: Path
@@ -77,6 +79,7 @@ class ImageRequest:
     credentials: Credentials | None = None
     source: Source = field(default_factory=Source)
     reuse: bool = True
+    scope: str = ""
 
 
 @dataclass(frozen=True)
@@ -187,6 +190,7 @@ class _Work:
             bases=self.bases,
             test=request.test,
         )
+        self.marks = list(dict.fromkeys((key_tag(self.key, request.scope), key_tag(self.key))))
         self.credentials = request.credentials or stored_credentials(environ, self.image.registry)
         insecure = engine.allows_http(self.image.registry)
         self.registry = Registry(self.image, self.credentials, environ, insecure=insecure, say=say)
@@ -201,11 +205,11 @@ class _Work:
         if self.request.push and not self.request.reuse:
             self.registry.has("latest")  # an unreachable registry fails before the build, not after it
         several = len(self.platforms) > 1
-        identity = "" if several or not self.request.reuse else self.engine.find(self.key)
+        identity = "" if several or not self.request.reuse else self.engine.find(self.key, self.marks)
         if identity:
             self.say(f"Not built: the engine already has this content as {identity[:19]}")
             built = self._result(identity, "engine")
-            for tag in (*self.request.tags, KEY_TAG + self.key):
+            for tag in (*self.request.tags, self.marks[0]):
                 self.engine.tag(identity, self.image.name, tag)
         else:
             built = self._build()
@@ -224,9 +228,8 @@ class _Work:
 
     def _in_registry(self) -> BuiltImage | None:
         """An image of this content that was pushed before, with the tags wanted now."""
-        if not self.registry.has(KEY_TAG + self.key):
-            return None
-        manifest = self.registry.manifest(KEY_TAG + self.key)
+        mark = next((mark for mark in self.marks if self.registry.has(mark)), "")
+        manifest = self.registry.manifest(mark) if mark else None
         if manifest is None:
             return None
         for tag in self.request.tags:
@@ -257,13 +260,13 @@ class _Work:
                 identity = self.engine.image_id(temporary)
                 self._test(identity)
             if several:
-                tags = [f"{self.image.name}:{tag}" for tag in (*self.request.tags, KEY_TAG + self.key)]
+                tags = [f"{self.image.name}:{tag}" for tag in (*self.request.tags, self.marks[0])]
                 everywhere = replace(order, tags=tags, push=True)
                 progress, digest = build(
                     self.builder, everywhere, self.environ, self.parsed, self.request.shown, self.say
                 )
                 return self._counted(digest, progress.counted)
-            for tag in (*self.request.tags, KEY_TAG + self.key):
+            for tag in (*self.request.tags, self.marks[0]):
                 self.engine.tag(identity, self.image.name, tag)
             return self._counted(identity, progress.counted)
         finally:
@@ -276,7 +279,7 @@ class _Work:
 
     def _push(self, built: BuiltImage) -> BuiltImage:
         digest = ""
-        for tag in (*self.request.tags, KEY_TAG + self.key):
+        for tag in (*self.request.tags, self.marks[0]):
             digest = self.engine.push(self.image, tag, self.credentials, self.say) or digest
         manifest = self.registry.manifest(digest)
         self.say(f"Pushed {self.image.name}@{digest}")

@@ -17,7 +17,7 @@ from docker.models.images import Image
 
 from ..errors import BadInput, Rejected, RemoteFailed
 from .login import Credentials
-from .names import HUB, KEY_TAG, ImageName
+from .names import HUB, ImageName
 
 KEY_LABEL = "io.mlops-actions.key"
 Say = Callable[[str], None]
@@ -76,10 +76,15 @@ class Engine:
         image = self._image(reference)
         return str(image.id) if image else ""
 
-    def find(self, key: str) -> str:
-        """The ID of an image that was built from this content and passed its test; "" if there is none."""
+    def find(self, key: str, marks: Sequence[str]) -> str:
+        """The ID of an image that was built from this content and passed its test; "" if there is none.
+
+        Args:
+            key: of the content.
+            marks: tags that say so.
+        """
         for image in self._client.images.list(filters={"label": f"{KEY_LABEL}={key}"}):
-            if any(tag.endswith(f":{KEY_TAG}{key}") for tag in image.tags):
+            if any(tag.rpartition(":")[2] in marks for tag in image.tags):
                 return str(image.id)
         return ""
 

@@ -12,7 +12,8 @@ from ..errors import BadInput
 
 HUB = "docker.io"
 KEY_TAG = "key-"
-"""A tag `key-<content key>` is set when all else is done: it says that this content was built and passed its test."""
+"""A tag `key-<content key>` is set when all else is done: it says that this content was built and passed its test.
+Before it stands whose it is, if it is a pull request's: see `key_tag`."""
 
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _PATH = re.compile(rf"{_PART}(?:/{_PART})*")
@@ -76,9 +77,14 @@ def check_tags(tags: list[str]) -> list[str]:
                 why="A tag is at most 128 letters, digits, `.`, `_`, `-`, and does not begin with `.` or `-`",
                 fix="Correct `tags`: tags only, without the image's name",
             )
-        if tag.startswith(KEY_TAG):
+        if re.match(rf"(pr-[0-9]+-)?{KEY_TAG}", tag):
             raise BadInput(f"{tag!r} is reserved: `{KEY_TAG}` marks content keys", fix="Choose another in `tags`")
     return list(dict.fromkeys(tags))
+
+
+def key_tag(key: str, scope: str = "") -> str:
+    """The tag that marks a content key: everybody's, or that of one pull request (`pr-<number>`)."""
+    return f"{scope}-{KEY_TAG}{key}" if scope else KEY_TAG + key
 
 
 def default_name(repository: str, folder: str) -> str:

@@ -30,16 +30,20 @@ def name_of(records: Sequence[Record], given: str) -> str:
 
 
 def registered(registry: Registry, records: Sequence[Record], name: str, wanted: str) -> Manifest:
-    """The version that is asked for, or the one that register-model gave in this run.
+    """The version that is asked for, or that register-model gave in this run, or that is the model of this run.
 
     Raises:
-        BadInput: there is neither.
+        BadInput: there is none.
     """
     if wanted:
         return registry.resolve(name, wanted)
     for record in reversed(records):
         if record.action == "register-model" and record.subject.get("name") == name:
             return registry.manifest(name, int(record.subject["version"]))
+    made = next((r.subject.get("model") for r in reversed(records) if r.action == "run-pipeline"), None)
+    for number in reversed(registry.versions(name) if made else []):
+        if (found := registry.manifest(name, number)).digest == made:
+            return found
     raise BadInput("No version is named", fix="Give `version`, or run register-model first in this run")
 
 

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
+from ..context import Context
 from ..errors import BadInput, Mistakes, Place
 from ..inputs import PATTERNS, SHARED, Inputs, Outputs, is_secret, kebab
 from ..project import Path_, Project
@@ -170,6 +171,31 @@ def store_options(inputs: Inputs, environ: Mapping[str, str]) -> StoreOptions:
         region=inputs.store_region,
         credentials={theirs: environ[ours] for ours, theirs in names.items() if environ.get(ours)},
     )
+
+
+_STORE_KEYS = {
+    "s3": ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+    "gs": ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_KEY"),
+    "az": ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_CLIENT_ID"),
+}
+
+
+def lacks_store(context: Context, store: str, environ: Mapping[str, str]) -> bool:
+    """Whether a pull request from outside cannot use the store, as GitHub gives it no keys.
+
+    Its jobs then work with a store of their own machine each: what needs no more than the repository can be run.
+
+    Args:
+        context: the event.
+        store: as it is configured; "" where it comes from a variable, which GitHub does not give either.
+        environ: variables, for keys.
+    """
+    if not context.outside:
+        return False
+    keys = _STORE_KEYS.get(store.partition("://")[0])
+    if keys is None:
+        return not store and environ.get("RUNNER_ENVIRONMENT") == "github-hosted"
+    return not any(environ.get(name) for name in keys)
 
 
 def secrets_in(environ: Mapping[str, str]) -> Iterator[str]:

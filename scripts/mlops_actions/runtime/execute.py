@@ -124,7 +124,7 @@ def prepare(
         cache=environments.cache_folder(),
         environ=environ,
         console=console,
-        store_url=_store_url(inputs.store, root, home),
+        store_url=_store_url("" if config.lacks_store(context, inputs.store, environ) else inputs.store, root, home),
         store_options=config.store_options(inputs, environ),
         scope=f"pulls/{context.pull_request}/" if context.pull else "",
     )

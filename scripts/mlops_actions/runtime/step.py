@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from .. import RESULTS
 from ..console import Console
 from ..context import Context
 from ..errors import BadInput
@@ -47,8 +48,8 @@ class Step:
     reuse: bool
 
     def key(self, **parts: object) -> str:
-        """The hash of all that decides a result. Every part must have JSON."""
-        text = json.dumps({"action": self.action, **parts}, sort_keys=True, default=str)
+        """The hash of all that decides a result, our own version among it. Every part must have JSON."""
+        text = json.dumps({"action": self.action, "tool": RESULTS, **parts}, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def once(

@@ -83,8 +83,8 @@ class Store:
         options: how to reach it.
         hide: takes what must not be seen out of a text; for `put_log`.
 
-    Raises (all methods): RemoteFailed when the store cannot be reached, refuses the keys, has no such bucket or no
-    space; FileNotFoundError when an object that is read is absent.
+    Raises (all methods): BadInput when there are no keys for it; RemoteFailed when it cannot be reached, refuses the
+    keys, has no such bucket or no space; FileNotFoundError when an object that is read is absent.
     """
 
     def __init__(
@@ -298,7 +298,7 @@ class Store:
         except (OSError, obstore.exceptions.BaseError) as error:
             raise self._failure(error, where) from error
 
-    def _failure(self, error: Exception, where: str) -> RemoteFailed:
+    def _failure(self, error: Exception, where: str) -> MlopsError:
         text = str(error)
         if "NoSuchBucket" in text:
             return self._no_bucket(where)
@@ -311,7 +311,7 @@ class Store:
                 fix="Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
             )
         if "169.254.169.254" in text:  # without keys, the cloud's metadata service is asked for some
-            return RemoteFailed(f"No keys for {where}", fix="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+            return BadInput(f"No keys for {where}", fix="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
         if "kind: Connect" in text or "tcp connect error" in text or "dns error" in text:
             return RemoteFailed(f"Cannot connect to {where}", why=_reason(error), fix="Check `store-endpoint`")
         return RemoteFailed(f"Cannot use {where}", why=_reason(error), fix="Check `store` and `store-endpoint`")

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ... import RESULTS
 from ..files import named_files, named_in_source, opened_files
 from ..source import stable
 from .artifacts import Artifacts, settle, type_of
@@ -277,6 +278,7 @@ class Tasks:
             return ""
         python = self._plan.pythons.get(label)
         parts = {
+            "tool": RESULTS,
             "source": stable(source),
             "command": [] if source else [container.get("command", []), container.get("args", [])],
             "function": function(container) if source else "",
