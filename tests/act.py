@@ -49,7 +49,8 @@ class Consumer:
             act, event, "--workflows", workflow, "--eventpath", str(file), "--defaultbranch", "main",
             "--platform", "ubuntu-latest=-self-hosted", "--no-cache-server",
             "--local-repository", f"{OWNER}@v1={self.actions}", "--local-repository", f"{OWNER}@act={self.actions}",
-            "--var", f"MLOPS_STORE={self.store_url or self.store.as_uri()}", "--action-cache-path", str(self.folder.parent / "act"),
+            "--var", f"MLOPS_STORE={self.store_url or self.store.as_uri()}",
+            "--action-cache-path", str(self.folder.parent / "act"),
         ]  # fmt: skip
 
     def environ(self) -> dict[str, str]:
