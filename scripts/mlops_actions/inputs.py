@@ -68,7 +68,11 @@ class CodeInputs(Inputs):
 class GoldenInputs(CodeInputs):
     """What actions take that compare a model with golden predictions."""
 
-    score_column: str = Field("score", description="The golden file's column of expected scores.")
+    score_column: str = Field(
+        "score",
+        description="The golden file's column of expected scores: of a classifier of two classes the probability of the"
+        " positive one (`predict_proba(rows)[:, 1]`), of other models what `predict` gives.",
+    )
     absolute_tolerance: float = Field(1e-6, ge=0, description="How far a score may be from the expected one.")
     relative_tolerance: float = Field(
         1e-5, ge=0, description="The same, as a share of the expected score. Both add up."

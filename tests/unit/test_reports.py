@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -110,3 +111,65 @@ def test_each_action_has_a_section_of_its_own_for_a_failure() -> None:
 def test_what_to_do_has_its_urls_as_links_and_nothing_else_as_markup() -> None:
     fix = "Run *it* again, or see https://kfp.example.com/#/runs/details/1_2. Then <stop>"
     assert prose(fix) == ("Run \\*it\\* again, or see <https://kfp.example.com/#/runs/details/1_2>. Then &lt;stop&gt;")
+
+
+def test_what_was_skipped_is_not_green() -> None:
+    skipped = DONE.model_copy(
+        update={
+            "action": "build-image",
+            "outputs": {"skipped": True},
+            "details": {"skipped": "x"},
+            "reason": "Skipped: x",
+        }
+    )
+    report = gather("", [skipped, DONE], NAMES)
+    assert "| ➖ | build-image | Skipped: x |" in markdown(report)
+    html = page(report, lambda uri: b"")
+    assert '<li class="off"><a href="#s1">build-image<small>skipped' in html
+    assert '<li class="yes"><a href="#s2">run-pipeline' in html
+
+
+def test_drift_is_in_the_headline_also_where_it_fails_nothing() -> None:
+    deployed = DONE.model_copy(update={"action": "deploy-model", "reason": "Version 2 is served"})
+    moved = {"columns": [{"column": "a", "drifted": True, "why": "psi", "psi": 0.4}], "rows": 1}
+    monitor = DONE.model_copy(
+        update={"action": "monitor-model", "reason": "m should be trained again", "details": moved}
+    )
+    report = gather("", [deployed, monitor], NAMES)
+    assert report.headline == "monitor-model: m should be trained again; Version 2 is served"
+    still = {"columns": [{"column": "a", "drifted": False, "psi": 0.0}], "rows": 1}
+    quiet = gather("", [deployed, monitor.model_copy(update={"details": still})], NAMES)
+    assert quiet.headline == "Version 2 is served"
+
+
+def test_report_says_what_the_plan_left_out_and_why() -> None:
+    steps = [
+        {"name": "test-model", "runs": False, "why": "no keys"},
+        {"name": "run-pipeline", "runs": True, "why": "x"},
+    ]
+    plan = DONE.model_copy(update={"action": "plan", "details": {"steps": steps}})
+    assert "<sub>Not run: test-model (no keys)</sub>" in markdown(gather("", [plan, DONE], NAMES))
+
+
+def test_the_page_shows_no_markdown_as_it_is_written() -> None:
+    said = Problem(exit_code=2, what="No file `a_b.py`", why="It is *new*", fix="Set `pipeline`, see https://x.org/a")
+    failed = BAD.model_copy(update={"problem": said})
+    trials = {"trials-uri": "file:///store/trials.csv"}
+    best = {"value": 1.0, "parameters": {}, "name": "t1", "metrics": {}}
+    counts = {"succeeded": 1, "all": 1, "failed": 0, "early-stopped": 0, "killed": 0}
+    tuned = DONE.model_copy(
+        update={
+            "action": "tune-hyperparams",
+            "outputs": trials,
+            "details": {"best": best, "counts": counts, "trials": [], "space": {}},
+        }
+    )
+    ran = DONE.model_copy(update={"details": {"pipeline": "a_b", "variant": "py_3"}, "outputs": {"artifacts": []}})
+    html = page(gather("", [failed, tuned, ran], NAMES), lambda uri: b"")
+    assert "artifacts of a_b</summary>" in html
+    assert "<summary>run-pipeline (py_3)</summary>" in markdown(gather("", [ran], NAMES))
+    text = re.sub(r"<(code|pre|style)\b.*?</\1>", "", html, flags=re.DOTALL)
+    assert "<h1>" in html and "<code>a_b.py</code>" in html.split("</h1>")[0]
+    assert "<code>pipeline</code>, see <a" in html
+    for mark in ("`", "](", "**", "| ---"):
+        assert mark not in text, text[text.index(mark) - 60 :][:120]

@@ -44,8 +44,17 @@ class EvaluateModelInputs(ModelInputs):
         "auto", description="What is predicted. By default seen from the labels."
     )
     label_column: str = Field("label", description="The column of true values.")
-    score_column: str = Field("score", description="The column of probabilities, or of predicted numbers.")
-    prediction_column: str = Field("prediction", description="The column of predicted classes, if there is one.")
+    score_column: str = Field(
+        "score",
+        description="The column of scores. `binary`: the probability of the positive class, from 0 to 1 (other numbers"
+        " that rise with it serve for `auc` and `average_precision`). `regression`: the predicted number. `multiclass`:"
+        " not needed, `prediction-column` is.",
+    )
+    prediction_column: str = Field(
+        "prediction",
+        description="The column of predicted classes. `binary`: by default those with a score of 0.5 or more."
+        " `regression`: the predicted number, where there is no score.",
+    )
     id_column: str = Field("", description="The column that names a test row, to find it in other predictions.")
     thresholds: Limits = Field(
         {}, description='Limits of metrics, such as `auc: ">= 0.65"`, or `auc>=0.65` lines.', examples=["auc>=0.7"]

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from ..errors import BadInput
 from ..records import Record
-from .sections import render, section
+from .sections import prose, render, section
 
 MARKER = "<!-- mlops-actions report -->"
 _MERMAID = re.compile(r"^```mermaid\n.*?^```\n", re.MULTILINE | re.DOTALL)
@@ -25,6 +25,7 @@ _PLAIN = {
     "⚠️": ("bad", "!"),
     "⏹️": ("bad", "■"),
     "➖": ("soft", "–"),
+    "⚪": ("soft", "○"),
     "❔": ("soft", "?"),
 }
 _FAILED = ("rejected", "bad-input", "failed", "cancelled")
@@ -71,7 +72,15 @@ class Report:
         last = [
             r for r in self.records if r.action in ("deploy-model", "promote-model", "register-model", "evaluate-model")
         ]
-        return last[-1].reason if last else f"{len(self.records)} actions passed"
+        drifted = [f"{record.action}: {record.reason}" for record in self.records if _drifted(record)]
+        return "; ".join([*drifted, last[-1].reason if last else f"{len(self.records)} actions passed"])
+
+    @property
+    def not_run(self) -> list[tuple[str, str]]:
+        """The parts of the chain that the plan left out, each with its reason."""
+        plans = [record for record in self.records if record.action == "plan"]
+        steps = plans[-1].details.get("steps", []) if plans else []
+        return [(step["name"], step["why"]) for step in steps if not step["runs"]]
 
 
 _VERBS = {"rejected": "says no", "bad-input": "was given bad input", "failed": "failed", "cancelled": "was cancelled"}
@@ -129,10 +138,17 @@ def page(report: Report, fetch: Callable[[str], bytes]) -> str:
         if record.action != "plan":
             text = _MERMAID.sub("", section(record))  # GitHub draws it; here it would be source text
             sections.append((record, renderer.render(text), pictures))
-    text = render("_page.html.j2", report=report, sections=sections)
+    headline = renderer.renderInline(prose(report.headline))
+    text = render("_page.html.j2", report=report, sections=sections, headline=headline)
     for emoji, (kind, plain) in _PLAIN.items():
         text = text.replace(emoji, f'<span class="{kind}">{plain}</span>')
     return text
+
+
+def _drifted(record: Record) -> bool:
+    """Whether an action found drift, also where that was no reason to fail."""
+    columns = record.details.get("drift") or record.details.get("columns") or []
+    return record.action in ("validate-data", "monitor-model") and any(one.get("drifted") for one in columns)
 
 
 def _identity(record: Record) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,7 @@ _SIGNS = {
     "cancelled": "⏹️",
     "skipped": "➖",
 }
-_URL = re.compile(r"(https?://[^\s<>]*[^\s<>.,;:!?)\]}'\"`])")
+_MARKED = re.compile(r"(https?://[^\s<>]*[^\s<>.,;:!?)\]}'\"`]|`[^`]+`)")
 
 
 def section(record: Record) -> str:
@@ -49,8 +50,16 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
         autoescape=False,  # the output is Markdown; `cell` and `code` make foreign text harmless in it
     )
-    environment.filters |= {"cell": cell, "code": code, "duration": duration, "number": number, "prose": prose}
+    environment.filters |= {
+        "cell": cell,
+        "code": code,
+        "duration": duration,
+        "label": label,
+        "number": number,
+        "prose": prose,
+    }
     environment.globals["sign"] = lambda verdict: _SIGNS.get(verdict, "❔")
+    environment.globals["state"] = state
     return environment
 
 
@@ -59,10 +68,24 @@ def cell(value: object) -> str:
     return _escaped(" ".join(str(value).split()))
 
 
+def label(value: object) -> str:
+    """Text for a `<summary>`, where Markdown is not read: no markup, no mention of a person."""
+    return html.escape(" ".join(str(value).split())).replace("@", "@\u200b")
+
+
 def prose(value: object) -> str:
-    """A sentence of our own: as `cell`, with its URLs as links."""
-    parts = _URL.split(" ".join(str(value).split()))
-    return "".join(f"<{part}>" if index % 2 else _escaped(part) for index, part in enumerate(parts))
+    """A sentence of our own: as `cell`, with its URLs as links, and what stands between backticks as code."""
+    parts = _MARKED.split(" ".join(str(value).split()))
+    return "".join(_marked(part) if index % 2 else _escaped(part) for index, part in enumerate(parts))
+
+
+def _marked(part: str) -> str:
+    return code(part.strip("`")) if part.startswith("`") else f"<{part}>"
+
+
+def state(record: Record) -> str:
+    """How an action ended, as its sign says it: its verdict, or `skipped` when it did nothing."""
+    return "skipped" if record.verdict == "passed" and record.outputs.get("skipped") is True else record.verdict
 
 
 def code(value: object) -> str:
