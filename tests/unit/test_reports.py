@@ -9,7 +9,7 @@ import pytest
 
 from mlops_actions.errors import BadInput
 from mlops_actions.records import Problem, Record
-from mlops_actions.reports.report import MARKER, gather, markdown, page
+from mlops_actions.reports.report import MARKER, gather, markdown, marker, page
 from mlops_actions.reports.sections import cell, code, prose, section
 from mlops_actions.runtime.chain import NAMES
 from mlops_actions.text import duration, number
@@ -173,3 +173,13 @@ def test_the_page_shows_no_markdown_as_it_is_written() -> None:
     assert "<code>pipeline</code>, see <a" in html
     for mark in ("`", "](", "**", "| ---"):
         assert mark not in text, text[text.index(mark) - 60 :][:120]
+
+
+def test_each_project_of_a_repository_has_a_comment_of_its_own() -> None:
+    assert marker(".") == MARKER
+    marks = {marker(folder) for folder in (".", "models/churn", "models/prices")}
+    assert len(marks) == 3
+    for one in marks:  # the one of a folder is not found in the comment of another
+        text = markdown(gather("", [DONE], NAMES), mark=one)
+        assert [other for other in marks if text.startswith(other)] == [one]
+    assert "-->" not in marker("a-->b").removesuffix("-->")

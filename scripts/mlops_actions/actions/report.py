@@ -3,7 +3,7 @@
 It reads the results of the jobs from `toJSON(needs)` and the records of the actions from the jobs' outputs and the
 store. The page holds its pictures and needs nothing else; it is kept in the store, with the Markdown, under
 `reports/<run>/`. The comment is written when there is a token and the event is a pull request, and the same comment
-is updated the next time.
+is updated the next time; each project of a repository (`working-directory`) has its own.
 """
 
 from __future__ import annotations
@@ -44,12 +44,13 @@ class ReportOutputs(Outputs):
 def run(inputs: ReportInputs, step: Step) -> Result[ReportOutputs]:
     """Gather, write the Markdown and the page, comment."""
     from ..github.api import upsert_comment
-    from ..reports.report import MARKER, gather, markdown, page
+    from ..reports.report import gather, markdown, marker, page
 
     store = step.workspace.store
     report = gather(inputs.needs, step.records(), NAMES)
+    mark = marker(inputs.working_directory.as_posix())
     text, html = (
-        markdown(report),
+        markdown(report, mark=mark),
         page(report, lambda uri: store.get(uri.removeprefix(store.url + "/"))),
     )
     folder = f"reports/{step.run}"
@@ -62,7 +63,7 @@ def run(inputs: ReportInputs, step: Step) -> Result[ReportOutputs]:
     number = step.context.pull_request
     if inputs.comment == "auto" and token and number:
         try:
-            url = upsert_comment(step.context.api, token, step.context.repository, number, MARKER, text)
+            url = upsert_comment(step.context.api, token, step.context.repository, number, mark, text)
         except MlopsError as error:  # the report exists all the same, in the summary
             step.console.warning(str(error))
     outputs = ReportOutputs(

@@ -117,10 +117,16 @@ def gather(needs: str, stored: Sequence[Record], order: Sequence[str]) -> Report
     return Report(results, ordered)
 
 
-def markdown(report: Report, page_url: str = "") -> str:
-    """The report in GitHub's Markdown."""
+def marker(folder: str) -> str:
+    """What marks the comment of a project: one a folder of a repository that has several."""
+    name = re.sub(r"[^A-Za-z0-9._/]+", "-", folder).strip("-./")
+    return MARKER.replace(" -->", f" {name} -->") if name else MARKER
+
+
+def markdown(report: Report, page_url: str = "", mark: str = MARKER) -> str:
+    """The report in GitHub's Markdown, with the mark that its comment is found by."""
     sections = [(record, section(record)) for record in report.records if record.action != "plan"]
-    return render("_report.md.j2", report=report, sections=sections, page_url=page_url, marker=MARKER)
+    return render("_report.md.j2", report=report, sections=sections, page_url=page_url, marker=mark)
 
 
 def page(report: Report, fetch: Callable[[str], bytes]) -> str:
