@@ -101,6 +101,16 @@ def test_work_of_a_pull_request_is_taken_by_nobody_else(tmp_path: Path) -> None:
     assert len(made) == 3
 
 
+def test_what_an_engine_has_of_a_pull_request_is_found_by_nobody_else(tmp_path: Path) -> None:
+    pull = Context(event="pull_request", pull_request=7)
+    keys = [
+        step(tmp_path, "run-pipeline", context).own_key("k") for context in (None, pull, replace(pull, pull_request=8))
+    ]
+    assert keys[0] == "k" and len(set(keys)) == 3
+    assert step(tmp_path, "run-pipeline", pull).own_key("k") == keys[1], "the same job, run again, finds it"
+    assert step(tmp_path, "run-pipeline", pull).own_key("") == "", "what may not be reused has no key"
+
+
 @pytest.mark.parametrize(
     ("context", "trusted"),
     [

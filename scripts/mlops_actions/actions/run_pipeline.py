@@ -160,13 +160,13 @@ def run(inputs: RunPipelineInputs, step: Step) -> Result[RunPipelineOutputs]:
     workspace = step.workspace
     site = Site(workspace, Origin(step.context, workspace.root.name, step.run))
     engine: PipelineEngine = engines(_ENGINES)[inputs.engine].make(inputs, site)
-    request = _request(inputs, engine, step)
+    request, key = _request(inputs, engine, step)
 
     def gone(found: Result[RunPipelineOutputs]) -> str:
         name = changed(found.details.get("read", {}), workspace.root, workspace.store_options)
         return f"{name}, which a task read, has changed" if name else ""
 
-    result = step.once(request.key, RunPipelineOutputs, lambda: _run(engine, request, step), gone=gone)
+    result = step.once(key, RunPipelineOutputs, lambda: _run(engine, request, step), gone=gone)
     if result.reused:
         result = replace(result, reason=headline_of_reused(result.origin, result.details))
     more = {
@@ -176,8 +176,8 @@ def run(inputs: RunPipelineInputs, step: Step) -> Result[RunPipelineOutputs]:
     return replace(result, outputs=result.outputs.model_copy(update=more))
 
 
-def _request(inputs: RunPipelineInputs, engine: PipelineEngine, step: Step) -> RunRequest:
-    """The pipeline, compiled and checked, with all that decides its result."""
+def _request(inputs: RunPipelineInputs, engine: PipelineEngine, step: Step) -> tuple[RunRequest, str]:
+    """The pipeline, compiled and checked, and the hash of all that decides its result."""
     from ..pipelines.compiler import compile_pipeline
     from ..pipelines.engine import RunRequest
     from ..pipelines.files import named_files
@@ -218,7 +218,8 @@ def _request(inputs: RunPipelineInputs, engine: PipelineEngine, step: Step) -> R
         images=dict(prepared.images),
         roles=roles,
     )
-    return RunRequest(pipeline, parameters, key, prepared.pythons, lineage, inputs.timeout, step.reuse, roles, image)
+    own, reuse = step.own_key(key), step.reuse
+    return RunRequest(pipeline, parameters, own, prepared.pythons, lineage, inputs.timeout, reuse, roles, image), key
 
 
 def _run(engine: PipelineEngine, request: RunRequest, step: Step) -> Result[RunPipelineOutputs]:

@@ -133,7 +133,7 @@ def run(inputs: TuneHyperparamsInputs, step: Step) -> Result[TuneHyperparamsOutp
     # Katib resumes a finished Experiment with a higher count unless its policy is Never, which is the default.
     state = step.key(**decided, **(limits if experiment.spec.resume_policy == "Never" else {}))
     key = step.key(**decided, **limits, logs=inputs.keep_logs)
-    request = _request(inputs, order, state, parallel, most, step)
+    request = _request(inputs, order, step.own_key(state), parallel, most, step)
     return step.once(key, TuneHyperparamsOutputs, lambda: _run(inputs, order, request, environment, key, step))
 
 

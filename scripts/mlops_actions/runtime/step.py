@@ -52,6 +52,15 @@ class Step:
         text = json.dumps({"action": self.action, "tool": RESULTS, **parts}, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
+    def own_key(self, key: str) -> str:
+        """The key that an engine does the work with: on a pull request one of its own.
+
+        An engine may find a run, an Experiment or a part of them by its key: nobody else's is to be found by a pull
+        request, and its own by nobody else.
+        """
+        scope = self.workspace.scope
+        return hashlib.sha256(f"{scope}{key}".encode()).hexdigest()[:32] if scope and key else key
+
     def once(
         self,
         key: str,
