@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Literal, get_args, get_origin
@@ -10,6 +12,7 @@ from typing import Literal, get_args, get_origin
 import pytest
 import yaml
 
+from act import Consumer
 from conftest import ROOT
 from mlops_actions import generated
 from mlops_actions.runtime import chain
@@ -78,3 +81,14 @@ def test_inputs_of_workflows_are_those_that_their_actions_declare(path: Path) ->
             if choices and about.get("default"):
                 assert about["default"] in choices, f"{trigger}: {name}"
             assert len(about.get("description", "")) > 5, f"{trigger}: {name}"
+
+
+def test_the_readmes_command_for_act_is_the_one_that_the_tests_run(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = re.search(r"^\$ (act push (?:.*\\\n)*.*)", text, re.MULTILINE)
+    copied = re.search(r"^\$ \S*scripts/rewrite-uses copy (\S+)$", text, re.MULTILINE)
+    assert lines and copied
+    words = shlex.split(lines[1].replace("\\\n", " "))
+    tested = Consumer(tmp_path / "consumer", Path(copied[1]), Path("/tmp/mlops-store"), tmp_path).command("push")
+    given = {(a, b) for a, b in itertools.pairwise(words) if a.startswith("--")}
+    assert given and given <= set(itertools.pairwise(tested))
