@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -44,9 +45,13 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
 
-def imported(path: Path, text: str, modules: set[str]) -> Iterator[str]:
+@cache
+def imported(path: Path, text: str, modules: frozenset[str]) -> frozenset[str]:
     """The modules of the package that a module imports anywhere: at its top, in functions, for the type checker."""
-    parts = path.relative_to(PACKAGE).parts[:-1]
+    return frozenset(_imported(path.relative_to(PACKAGE).parts[:-1], text, modules))
+
+
+def _imported(parts: tuple[str, ...], text: str, modules: frozenset[str]) -> Iterator[str]:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom):
             if node.level:
@@ -65,8 +70,8 @@ def imported(path: Path, text: str, modules: set[str]) -> Iterator[str]:
 
 def graph_of(texts: Mapping[Path, str]) -> dict[str, set[str]]:
     """Which module imports which."""
-    modules = {name_of(path) for path in texts}
-    return {name_of(path): set(imported(path, text, modules)) - {name_of(path)} for path, text in texts.items()}
+    modules = frozenset(name_of(path) for path in texts)
+    return {name_of(path): {*imported(path, text, modules)} - {name_of(path)} for path, text in texts.items()}
 
 
 def floor_of(module: str) -> int:
