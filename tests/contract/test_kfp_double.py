@@ -868,16 +868,16 @@ def test_cron_is_read_as_kfp_reads_it() -> None:
 
 
 def test_a_synthetic_run_follows_its_script(kfp: Client) -> None:
-    steps = [Step(f"task-{n}", n * 10, n * 10 + 15, lines=[f"line {n}"]) for n in range(500)]
-    identity = kfp.double.synthetic_run([*steps, Step("broken", 0, 5000, "Failed")])
-    kfp.double.fault("clock", seconds=2000 + 2)
+    steps = [Step(f"task-{n}", n * 1000, n * 1000 + 1500, lines=[f"line {n}"]) for n in range(500)]
+    identity = kfp.double.synthetic_run([*steps, Step("broken", 0, 600_000, "Failed")])
+    kfp.double.fault("clock", seconds=200_000 + 2)
     run = kfp.ask("GET", f"/runs/{identity}")
     found = states(run)
     assert run["state"] == "RUNNING" and "task-201" not in found
     assert found["task-198"] == ["SUCCEEDED"] and found["task-199"] == found["task-200"] == ["RUNNING"]
     pod = kfp.double.pods(identity, "executor(0)")[201]
     assert kfp.lines(identity, pod) == ["line 200"]
-    kfp.double.fault("clock", seconds=6000)
+    kfp.double.fault("clock", seconds=700_000)
     ended = kfp.ask("GET", f"/runs/{identity}")
     assert ended["state"] == "FAILED" and len(ended["run_details"]["task_details"]) == 2 * (3 * 501 + 3)
 

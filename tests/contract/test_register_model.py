@@ -90,7 +90,7 @@ def test_registrations_at_once_never_overwrite(world: tuple[Store, dict[str, str
         path.write_bytes(content)
         models.append(path)
     jobs = [register(environ, tmp_path / f"home{i}", model) for i, model in enumerate(models)]
-    ends = [job.communicate(timeout=120) for job in jobs]
+    ends = [job.communicate(timeout=240) for job in jobs]
     assert [job.returncode for job in jobs] == [0] * 5, ends
     given = [json.loads(out) for out, _ in ends]
     registry = Registry(store)

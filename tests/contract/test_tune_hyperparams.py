@@ -69,7 +69,7 @@ class Consumer:
 
     def run(self, *options: str, **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.call(*options), cwd=self.folder, env=self.environ(**more), capture_output=True, text=True, timeout=120
+            self.call(*options), cwd=self.folder, env=self.environ(**more), capture_output=True, text=True, timeout=240
         )
 
     def outputs(self, *options: str) -> dict[str, Any]:
@@ -301,7 +301,7 @@ def test_resume_policy_lets_a_higher_count_go_on(consumer: Consumer) -> None:
 def test_two_runs_of_the_same_work_do_it_once(consumer: Consumer) -> None:
     consumer.slow(0.2)
     both = [consumer.start("--json", "--max-trials", "6") for _ in range(2)]
-    found = [json.loads(process.communicate(timeout=60)[0]) for process in both]
+    found = [json.loads(process.communicate(timeout=240)[0]) for process in both]
     assert found[0]["trials"] == found[1]["trials"] == 6
     assert found[0]["best-parameters"] == found[1]["best-parameters"]
     assert sorted(consumer.lines("started.txt")) == [f"random-{n:04d}" for n in range(1, 7)]
