@@ -65,6 +65,14 @@ def test_mistake_is_named_with_its_line(tmp_path: Path, text: str, line: int, me
     assert (caught.value.place.file, caught.value.place.line) == ("mlops.yaml", line)
 
 
+def test_a_variable_gives_only_what_several_actions_share(tmp_path: Path) -> None:
+    """`MLOPS_STORE` is of all of them; `MLOPS_COLOUR` may be anybody's."""
+    environ = {"MLOPS_STORE": "file:///variable", "MLOPS_COLOUR": "blue", "MLOPS_LAYERS": "7"}
+    found = config.resolve(PAINT, {}, environ, project(tmp_path, "run-pipeline: {}\n"))
+    assert (found.inputs.store, found.inputs.colour, found.inputs.layers) == ("file:///variable", "red", 1)
+    assert (found.origins["store"], found.origins["colour"]) == ("variable MLOPS_STORE", "default")
+
+
 def test_order_is_input_then_variable_then_environment_then_section_then_top_then_default(tmp_path: Path) -> None:
     file = project(
         tmp_path,

@@ -70,6 +70,19 @@ def test_masked_value_is_hidden_everywhere(console: ActionsConsole, stream: io.S
     assert "s3cret-value" not in (tmp_path / "summary").read_text()
 
 
+@pytest.mark.parametrize("secret", ["abcd", "abcdefg", "abcdefgh"])
+def test_a_short_secret_is_hidden_too(console: ActionsConsole, stream: io.StringIO, secret: str) -> None:
+    console.mask(secret)
+    console.say(f"<{secret}>")
+    assert stream.getvalue() == f"::add-mask::{secret}\n<***>\n"
+
+
+def test_what_is_too_short_to_tell_is_not_hidden(console: ActionsConsole, stream: io.StringIO) -> None:
+    console.mask("abc")
+    console.say("<abc>")
+    assert stream.getvalue() == "<abc>\n"
+
+
 def test_summary_stays_below_githubs_limit(console: ActionsConsole, tmp_path: Path) -> None:
     console.finish({}, "é" * SUMMARY_LIMIT)
     data = (tmp_path / "summary").read_bytes()

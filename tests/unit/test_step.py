@@ -74,6 +74,15 @@ def test_same_work_is_found_again_and_says_so(run: Any) -> None:
     assert record.reused and record.outputs["total"] == 2 and record.source["commit"] == "c0ffee"
 
 
+def test_finished_work_is_kept_as_it_was_made_however_often_it_is_found(run: Any) -> None:
+    run(a=1)
+    path = next(entry.path for entry in run.store.list("work/"))
+    made = run.store.get(path)
+    run(a=1)
+    assert run.store.get(path) == made
+    assert not Record.model_validate_json(made).reused
+
+
 def test_no_reuse_does_the_work_again(run: Any) -> None:
     run(a=1)
     run(a=1, reuse=False)
