@@ -106,20 +106,18 @@ def _when(found: object, yes: str, no: str) -> Step:
 
 
 def _features(request: Request, pull: bool) -> Step:
-    section = request.sections.get("materialize-features", {})
-    folder = section.get("repository", "features")
-    there = (request.root / folder / "feature_store.yaml").is_file()
+    folder = request.sections.get("materialize-features", {}).get("repository", "features")
     return _when(
-        "materialize-features" in request.sections or there,
+        "materialize-features" in request.sections or (request.root / folder / "feature_store.yaml").is_file(),
         f"a Feast repository is at {folder}" + (": a pull request plans it" if pull else ""),
         f"no Feast repository is at {folder}",
     )
 
 
 def _image(request: Request) -> Step:
-    section = request.sections.get("build-image", {})
-    there = (request.root / section.get("context", ".") / section.get("dockerfile", "Dockerfile")).is_file()
-    return _when("build-image" in request.sections or there, "there is a Dockerfile", "there is no Dockerfile")
+    if "build-image" in request.sections:
+        return Step(True, "build-image is configured")
+    return _when((request.root / "Dockerfile").is_file(), "there is a Dockerfile", "there is no Dockerfile")
 
 
 def _pipeline(request: Request) -> Step:

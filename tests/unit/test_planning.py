@@ -68,20 +68,19 @@ def test_nothing_is_registered_without_a_pipeline_or_a_name(tmp_path: Path) -> N
 )
 def test_what_is_configured_or_there_runs(tmp_path: Path, action: str, file: str, missing: str) -> None:
     assert make_plan(request(tmp_path)).steps[action] == Step(False, missing)
-    assert make_plan(request(tmp_path, sections={action: {}})).steps[action].runs
+    configured = make_plan(request(tmp_path, sections={action: {}})).steps[action]
+    assert configured.runs and configured.why in ("build-image is configured", "a Feast repository is at features")
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).touch()
     assert make_plan(request(tmp_path)).steps[action].runs
 
 
-def test_features_and_images_are_looked_for_where_the_configuration_says(tmp_path: Path) -> None:
+def test_features_are_looked_for_where_the_configuration_says(tmp_path: Path) -> None:
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "feature_store.yaml").touch()
-    (tmp_path / "Dockerfile.gpu").touch()
-    sections = {"materialize-features": {"repository": "shop"}, "build-image": {"dockerfile": "Dockerfile.gpu"}}
+    sections = {"materialize-features": {"repository": "shop"}}
     steps = make_plan(request(tmp_path, sections=sections)).steps
     assert steps["materialize-features"] == Step(True, "a Feast repository is at shop")
-    assert steps["build-image"] == Step(True, "there is a Dockerfile")
     planned = make_plan(request(tmp_path, PULL, sections=sections)).steps["materialize-features"]
     assert planned.why == "a Feast repository is at shop: a pull request plans it"
 
@@ -109,13 +108,11 @@ def test_environment_is_what_was_asked_for_or_the_pull_requests_own() -> None:
     assert environment_of(PUSH, "", ENVIRONMENTS) == ""
 
 
-def test_files_are_looked_for_where_the_environment_says(tmp_path: Path) -> None:
-    (tmp_path / "gpu").mkdir()
-    (tmp_path / "gpu" / "Dockerfile").touch()
+def test_what_an_environment_configures_is_configured(tmp_path: Path) -> None:
     values = {"environments": {"staging": {"build-image": {"context": "gpu"}}}}
     assert make_plan(request(tmp_path)).steps["build-image"].runs is False
     sections = config.sections(Project("mlops.yaml", values), "staging")
-    assert make_plan(request(tmp_path, sections=sections)).steps["build-image"].why == "there is a Dockerfile"
+    assert make_plan(request(tmp_path, sections=sections)).steps["build-image"].why == "build-image is configured"
 
 
 def test_pull_request_trains_and_registers_nothing(tmp_path: Path) -> None:
@@ -138,7 +135,15 @@ def test_choices_win_over_what_is_found(tmp_path: Path) -> None:
     assert make_plan(request(tmp_path, sections={})).steps["deploy-model"].why == "deploy-model is not configured"
 
 
-def test_nothing_to_run_is_bad_input(tmp_path: Path) -> None:
+def test_what_is_named_runs_and_nothing_to_run_is_bad_input(tmp_path: Path) -> None:
+    pipeline = make_plan(Request(PUSH, tmp_path, {}, pipeline="p.py"))
+    assert running(pipeline) == {"run-pipeline", "evaluate-model", "test-model"}
+    assert pipeline.steps["validate-data"] == Step(False, "no `data` is named for validate-data")
+    assert pipeline.steps["register-model"] == Step(False, "no `model` is named")
+    assert pipeline.deployments == [{"name": "default", "environment": ""}]
+    data = make_plan(Request(PUSH, tmp_path, {}, data=["d"]))
+    assert data.steps["validate-data"] == Step(True, "data is named")
+    assert data.steps["run-pipeline"] == Step(False, "no pipeline is named or found")
     with pytest.raises(BadInput, match=r"nothing to run\. Name a pipeline with the input `pipeline`"):
         make_plan(Request(PUSH, tmp_path, {}))
 
