@@ -83,7 +83,7 @@ def draws(name: str, count: int, seed: int = 1, **settings: str) -> list[Mapping
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_value_is_in_its_space(name: str) -> None:
     on_steps = name != "pbt"  # which multiplies values by 0.8 or 1.2
-    for drawn in draws(name, 7 if name in SLOW else 60):
+    for drawn in draws(name, 7 if name in SLOW else 40):
         assert 0.0001 <= float(drawn["lr"]) <= 1
         assert 0.5 <= float(drawn["momentum"]) <= 0.9
         assert 2 <= int(drawn["layers"]) <= 8
@@ -136,7 +136,7 @@ def test_same_seed_same_trials(name: str) -> None:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_resumed_search_goes_on_as_if_it_had_not_stopped(name: str) -> None:
-    half, count = (6, 8) if name in SLOW else (17, 30)
+    half, count = (6, 8) if name in SLOW else (12, 20)
     whole = run(make(name), count)
     search = make(name)
     for past in whole[:half]:
@@ -203,7 +203,7 @@ def test_search_learns(name: str) -> None:
     ],
 )
 def test_setting_matters(name: str, setting: str, value: str) -> None:
-    count = 7 if name in SLOW else 40
+    count = 7 if name in SLOW else 25
     assert draws(name, count, **{setting: value}) != draws(name, count)
 
 
