@@ -54,7 +54,7 @@ def test_limits_are_read(given: object, limits: dict[str, str]) -> None:
         ({"auc": None}, "auc: None is not a limit"),
         ("auc=", "valid dictionary"),
         ("auc", "valid dictionary"),
-        (["auc>=1"], "valid dictionary"),
+        (["auc>=1"], r"valid dictionary[^\n]*input_value=\['auc>=1'\]"),
         ("auc: [", "is not valid YAML"),
     ],
 )

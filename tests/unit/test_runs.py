@@ -110,6 +110,7 @@ def test_work_of_a_pull_request_is_taken_by_nobody_else(tmp_path: Path) -> None:
         (Context(branch="topic", default_branch="main", event="pull_request", pull_request=1), False),
         (Context(branch="v1", tag="v1", default_branch="main", event="push"), False),
         (Context(branch="main", default_branch="main", event="schedule"), True),
+        (Context(default_branch="main", event="dispatch"), False),
         (Context(branch="topic"), True),
         (Context(branch="HEAD"), False),
         (Context(branch="HEAD", default_branch="main"), False),
