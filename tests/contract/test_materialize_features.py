@@ -137,7 +137,7 @@ def test_what_is_wrong_is_said_at_its_place(
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
-        ("python build.py", "build.py:2: `prepare` failed with exit code 1. KeyError: 'origin'"),
+        ("python build.py", "build.py:2: `prepare` failed with exit code 1: python build.py. KeyError: 'origin'"),
         ("no-such-program --now", "`prepare` cannot be started: no-such-program"),
     ],
 )

@@ -122,14 +122,22 @@ def test_one_environment_that_failed_is_enough() -> None:
 
 def test_limits_of_metrics_include_their_bounds_and_an_absent_metric_breaks_them() -> None:
     policy = Policy.model_validate(
-        {"metrics": {"auc": {"min": 0.7, "max": 0.7}, "rmse": {"min": 3, "max": 2}, "f1": {"min": 0, "max": 1}}}
+        {
+            "metrics": {
+                "auc": {"min": 0.7, "max": 0.7},
+                "rmse": {"min": 3, "max": 2},
+                "mae": {"max": 3},
+                "f1": {"min": 0, "max": 1},
+            }
+        }
     )
-    answers = judge(policy, [], manifest(metrics={"auc": 0.7, "rmse": 2.5}), [])
+    answers = judge(policy, [], manifest(metrics={"auc": 0.7, "rmse": 2.5, "mae": 2}), [])
     assert [(a.requirement, a.met, a.found) for a in answers] == [
         ("auc ≥ 0.7", True, "0.7"),
         ("auc ≤ 0.7", True, "0.7"),
         ("rmse ≥ 3", False, "2.5"),
         ("rmse ≤ 2", False, "2.5"),
+        ("mae ≤ 3", True, "2"),
         ("f1 ≥ 0", False, "absent"),
         ("f1 ≤ 1", False, "absent"),
     ]
