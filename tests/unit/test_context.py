@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mlops_actions.context import Context
-from mlops_actions.github.context import read_context
+from mlops_actions.github.context import make_console, read_context
 
 RUNNER = {
     "GITHUB_ACTIONS": "true",
@@ -74,6 +74,38 @@ def test_another_server_of_github_is_named(tmp_path: Path) -> None:
     found = read(tmp_path, {}, **server)
     assert (found.server, found.api) == tuple(server.values())
     assert found.url == "https://git.example.org/o/r/actions/runs/7"
+
+
+def test_what_the_runner_does_not_say_is_empty(tmp_path: Path) -> None:
+    found = read_context({"GITHUB_ACTIONS": "true"}, tmp_path)
+    assert (found.repository, found.commit, found.branch, found.event, found.actor) == ("",) * 5
+    assert (found.run, found.fork) == ("-1", False)
+
+
+def test_the_console_is_the_runners_unless_json_is_asked_for(tmp_path: Path, capsys: Any) -> None:
+    files = {"GITHUB_OUTPUT": str(tmp_path / "output"), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
+    on_runner = make_console({**RUNNER, **files})
+    on_runner.warning("w")
+    on_runner.finish({"n": 1}, "text")
+    assert "::warning" in capsys.readouterr().out
+    assert "n<<" in (tmp_path / "output").read_text() and "text" in (tmp_path / "summary").read_text()
+    for console in (make_console({**RUNNER, **files}, as_json=True), make_console({}, as_json=True)):
+        console.finish({"n": 1}, "text")
+        assert json.loads(capsys.readouterr().out) == {"n": 1}
+    make_console({}).warning("w")
+    make_console(RUNNER).finish({"n": 1}, "text")  # a runner without files is asked for nothing
+
+
+@pytest.mark.parametrize(
+    ("environ", "shown"), [({}, False), ({"RUNNER_DEBUG": "1"}, True), ({"MLOPS_DEBUG": "x"}, True)]
+)
+@pytest.mark.parametrize("runner", [{}, RUNNER])
+def test_details_are_shown_where_they_are_asked_for(
+    environ: dict[str, str], shown: bool, runner: dict[str, str], capsys: Any
+) -> None:
+    make_console({**runner, **environ}).debug("a detail")
+    told = capsys.readouterr()
+    assert ("a detail" in told.out + told.err) is shown
 
 
 def test_a_record_keeps_what_is_known_of_the_code_and_the_event() -> None:
