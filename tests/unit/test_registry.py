@@ -171,6 +171,7 @@ def test_policy_that_cannot_be_read(tmp_path: Path, text: str, said: str) -> Non
         ("metrics:\n  f1: {min: 0}\n  auc:\n    min: high\n", "metrics.auc.min", 4),
         ("accept-unchecked:\n- a\n- [b]\n", "accept-unchecked.1", 3),
         ("metrics: {}\nrequire: [a]\n", "require", 2),
+        ("metrics:\n\n  auc: {1: 2}\n", "metrics.auc.1", 3),
     ],
 )
 def test_what_is_wrong_in_a_policy_is_said_at_its_line_with_what_it_may_have(
