@@ -1,5 +1,6 @@
 """The local engine runs Experiments as processes: how they end, what is kept, what is run again."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import yaml
 from mlops_actions.errors import BadInput, ComponentFailed, RemoteFailed
 from mlops_actions.records import Record
 from mlops_actions.reports.sections import section
-from mlops_actions.tuning.engine import PARENT, Outcome, Request, Site, Trial
+from mlops_actions.tuning.engine import PARENT, Outcome, Pipeline, Request, Site, Trial
 from mlops_actions.tuning.experiment import EarlyStopping, Experiment
 from mlops_actions.tuning.local import LocalEngine
 from mlops_actions.tuning.publish import as_csv, details, typed
@@ -116,13 +117,31 @@ def test_without_a_seed_one_is_chosen_and_kept(tmp_path: Path) -> None:
 
 def test_too_many_failures_end_it_with_the_last_ones_log(tmp_path: Path) -> None:
     watcher = Recorder()
-    broken = experiment("import sys; print('about to break'); sys.exit(7)", maxFailedTrialCount=2)
-    with pytest.raises(ComponentFailed, match=r"3 trials failed, and `maxFailedTrialCount` is 2") as failed:
+    broken = experiment("import sys; print('about to break'); sys.exit(7)", maxFailedTrialCount=3)
+    with pytest.raises(ComponentFailed, match=r"3 trials failed, and `maxFailedTrialCount` is 3") as failed:
         run(broken, tmp_path, watcher, parallel=1)
     assert "random-0003 with lr=" in failed.value.why
     assert "it ended with exit code 7" in failed.value.why
     assert failed.value.log == "about to break"
     assert watcher.stopped_with == [None]
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_as_many_failures_as_the_count_end_it_as_on_katib(allowed: int, tmp_path: Path) -> None:
+    with pytest.raises(ComponentFailed, match=f"1 trial failed, and `maxFailedTrialCount` is {allowed}"):
+        run(experiment("raise SystemExit(1)", maxFailedTrialCount=allowed), tmp_path, parallel=1)
+
+
+@pytest.mark.parametrize(("code", "kind"), [(1, ComponentFailed), (2, ComponentFailed), (3, RemoteFailed)])
+def test_trial_whose_pipeline_failed_for_a_remote_reason_is_not_the_consumers_failure(
+    code: int, kind: type[Exception], tmp_path: Path
+) -> None:
+    said = {"record": {"problem": {"what": "The pipeline failed", "why": "no cluster"}}}
+    program = f"print({json.dumps(said)!r}); raise SystemExit({code})"
+    pipeline = Pipeline((sys.executable, "-S", "-c", program), dict(os.environ))
+    given = experiment(maxFailedTrialCount=1)
+    with pytest.raises(kind, match=f"exit code {code}: The pipeline failed. no cluster"):
+        run(given, tmp_path, parallel=1, pipeline=pipeline)
 
 
 def test_failures_are_allowed_up_to_the_count(tmp_path: Path) -> None:
@@ -181,13 +200,14 @@ def test_trial_that_takes_too_long_fails_with_all_that_it_started(tmp_path: Path
 
 def test_time_for_all_is_up_and_the_next_run_goes_on(tmp_path: Path) -> None:
     slow = experiment("import time; time.sleep(0.4); print('loss=1')")
+    first, second = Recorder(), Recorder()
     with pytest.raises(RemoteFailed, match=r"did not end within 1 s.*goes on from there"):
-        run(slow, tmp_path, timeout=1.0, parallel=1, max_trials=4)
-    watcher = Recorder()
-    outcome = run(slow, tmp_path, watcher, parallel=1, max_trials=4)
-    assert watcher.recalled == ["random-0001", "random-0002"]
-    assert watcher.begun == ["random-0003", "random-0004"]
-    assert outcome.resumed == 2
+        run(slow, tmp_path, first, timeout=1.0, parallel=1, max_trials=4)
+    outcome = run(slow, tmp_path, second, parallel=1, max_trials=4)
+    done = [name for name, _ in first.ended]
+    assert len(done) < 4 and second.recalled == done
+    assert [*done, *second.begun] == [f"random-{number:04d}" for number in range(1, 5)]
+    assert outcome.resumed == len(done)
 
 
 def test_more_trials_are_added_to_those_that_are_there(tmp_path: Path) -> None:

@@ -7,11 +7,10 @@ from typing import Literal
 from ...errors import BadInput, Cancelled, ComponentFailed, MlopsError, RemoteFailed
 from ...kubernetes.failures import ClusterFailed
 from ...kubernetes.objects import EXPERIMENT, POD, TRIAL, Change, Cluster
-from ..engine import End, Outcome, Request, Site, Trial, Watcher
+from ..engine import Cause, End, Outcome, Request, Site, Trial, Watcher, too_many_failures
 from ..importance import importances
 from . import ending, manifest
 from .begin import EXPERIMENT_LABEL, Begun, begin, trials_of
-from .collector_log import Cause
 from .explaining import Explainer
 from .feed import Feed, Selection
 from .pods import NotInjected, Pods
@@ -243,9 +242,8 @@ class _Run:
             )
         failures = len(self._failures())
         if failures:
-            many = "1 trial failed" if failures == 1 else f"{failures} trials failed"
             allowed = self._body["spec"].get("maxFailedTrialCount")
-            return self._by_last_failure(f"{many}, and `maxFailedTrialCount` is {allowed}")
+            return self._by_last_failure(too_many_failures(failures, allowed))
         if refused := why_no_suggestion(self._cluster, self._name):
             return BadInput(
                 f"{self._request.document.name}: the service of the algorithm refuses the Experiment",
@@ -269,7 +267,7 @@ class _Run:
         last = failures[-1]
         parameters = " ".join(f"{name}={value}" for name, value in last.parameters.items())
         cause = self._explainer.causes.get(last.name, Cause(last.message))
-        return (ComponentFailed if cause.own else RemoteFailed)(
+        return (ComponentFailed if last.own else RemoteFailed)(
             what,
             why=f"The last, {last.name} with {parameters}: {last.message}",
             fix=cause.fix,

@@ -16,10 +16,11 @@ from ...kubernetes.failures import ClusterFailed
 from ...kubernetes.objects import INJECTION_LABEL, POD, Change, Cluster
 from ...kubernetes.pods import Trouble, explain
 from ...waiting import Clock
+from ..engine import Cause
 from ..experiment import Experiment
 from . import collector_log
 from .begin import needs_collector
-from .collector_log import COLLECTORS, Cause, CollectorLog
+from .collector_log import COLLECTORS, CollectorLog
 from .status import Object
 from .troubles import Troubles
 
