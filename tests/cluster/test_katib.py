@@ -446,7 +446,7 @@ def test_pods_that_a_quota_forbids_are_told(
 @only_double
 def test_algorithm_whose_service_does_not_start_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     impatient(monkeypatch)
-    said = "service of the algorithm is not ready", "cannot be had"  # the latter of the service's pod
+    said = "service of the algorithm is not ready", "Cannot pull the image"  # the latter of the service's pod
     world.clock.when = lambda: all(world.has_said(text) for text in said)
     with pytest.raises(RemoteFailed, match="ended no trial within 300 s") as failed:
         world.run(world.document(change=faults(suggestion="never-ready")), stall_timeout=LIMIT)

@@ -163,7 +163,9 @@ def _waiting(pod: Object, one: Mapping[str, Any], waiting: Mapping[str, Any]) ->
         last = _ended(pod, one, end)
         return Trouble(reason, f"{last.message}; {times}", last.advice, one["name"], last.exit_code)
     if "Image" in reason:
-        message = f"The image {one.get('image')} cannot be had" + (f": {_shorter(message)}" if ":" in message else "")
+        image = one.get("image")
+        why = _shorter(message).removeprefix(f"{image}: ") if ":" in message else ""
+        message = f"Cannot pull the image {image}" + (f": {why}" if why else "")
     return _trouble(reason, message, one["name"])
 
 
