@@ -264,7 +264,7 @@ def test_a_run_whose_results_cannot_be_read_is_no_success_and_is_found_again(
 ) -> None:
     monkeypatch.setattr(kfp_engine, "_RECORDED", 1.0)
     world.double.fault("metadata", status=503)
-    monkeypatch.setattr(kfp_engine, "check", lambda api: None)  # it breaks while the run goes on
+    monkeypatch.setattr(kfp_engine, "check_metadata", lambda api: None)  # it breaks while the run goes on
     with pytest.raises(RemoteFailed, match="The run succeeded in KFP, but its results cannot be read"):
         world.run("training")
     assert world.double.runs()[0]["state"] == "SUCCEEDED"
