@@ -16,6 +16,10 @@ from .objects import EVENT, Cluster, Object
 
 _WAITING = ("ContainerCreating", "PodInitializing", "")
 """Reasons of a container that waits as it should."""
+UNPULLED = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
+"""Reasons of a container whose image its node cannot get."""
+PULLING = 120.0
+"""Seconds for which Kubernetes may try to pull an image, which it does about four times."""
 
 _ADVICE = (
     (r"Image.*(not found|manifest unknown|does not exist)", "Push the image first, or correct its name and tag"),
