@@ -492,7 +492,7 @@ def test_controllers_that_stop_midway_are_told_and_not_waited_for_for_ever(
     with pytest.raises(RemoteFailed, match="Katib has not taken note of it") as failed:
         world.run(world.document(change=faults(stops_after=1)), max_trials=4)
     assert "katib-controller" in failed.value.fix
-    assert "1 trials ended; the best of them" in failed.value.why
+    assert "1 trial ended; the best of them" in failed.value.why
 
 
 def test_limit_gives_the_best_so_far_and_stops_the_trials(world: World) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
+from ..text import many
 from ..waiting import Clock
 from .experiment import Experiment
 from .space import Value
@@ -221,8 +222,7 @@ class Engine(Protocol):
 
 def too_many_failures(failures: int, allowed: int | None) -> str:
     """What happened when an Experiment failed because its trials did, by its `maxFailedTrialCount`."""
-    many = "1 trial" if failures == 1 else f"{failures} trials"
-    return f"{many} failed, and `maxFailedTrialCount` is {allowed}"
+    return f"{many(failures, 'trial')} failed, and `maxFailedTrialCount` is {allowed}"
 
 
 def best_of(experiment: Experiment, trials: Iterable[Trial]) -> Trial | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..errors import BadInput, ComponentFailed, RemoteFailed
+from ..text import many
 from .algorithms.base import Task
 from .algorithms.table import algorithm
 from .engine import End, Outcome, Request, Site, Trial, Watcher, best_of, too_many_failures, trial_name
@@ -187,7 +188,7 @@ class _Run:
             f"No trial ended within {self._request.stall_timeout:g} s"
             if stalled
             else f"The Experiment did not end within {self._request.timeout:g} s",
-            why=f"{len(self._done)} trials ended{so_far}",
+            why=f"{many(len(self._done), 'trial')} ended{so_far}",
             fix=f"Run it again, and it goes on from there; or raise `{limit}`, or lower `max-trials`"
             + ("; `at-limit: best` takes the best so far" if best else ""),
             log=tail(self._place.log(self._trials.running[0])) if stalled and len(self._trials) else "",

@@ -7,6 +7,7 @@ from typing import Literal
 from ...errors import BadInput, Cancelled, ComponentFailed, MlopsError, RemoteFailed
 from ...kubernetes.failures import ClusterFailed
 from ...kubernetes.objects import EXPERIMENT, POD, TRIAL, Change, Cluster
+from ...text import many
 from ..engine import Cause, End, Outcome, Request, Site, Trial, Watcher, too_many_failures
 from ..importance import importances
 from . import ending, manifest
@@ -278,7 +279,7 @@ class _Run:
         best, name = self._trials.best, self._experiment.spec.objective.objective_metric_name
         found = f"; the best of them, {best.name}, has {name}={best.value:g}" if best else ""
         now = f". What is in the way: {self._troubles.now}" if self._troubles.now else ""
-        return f"{len(self._trials.ended)} trials ended{found}{now}"
+        return f"{many(len(self._trials.ended), 'trial')} ended{found}{now}"
 
     def _outcome(self, end: End) -> Outcome:
         best = self._best()
@@ -287,7 +288,7 @@ class _Run:
         trials = self._trials.in_order()
         best = next(trial for trial in trials if trial.name == best.name)
         if left := len(self._trials.running) + len(self._trials.pending):
-            self._site.say(f"{left} trials still run; Katib lets them come to their end")
+            self._site.say(f"{many(left, 'trial')} not ended yet; Katib lets them come to their end")
         return Outcome(
             end,
             tuple(trials),
