@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import pytest
 
+import kfp_recorded
 import servers
 from doubles.kfp import KfpDouble, Metadata, MetadataUnavailable, Settings
 from doubles.kfp.metadata import Record
@@ -647,6 +648,14 @@ def test_a_failure_names_the_task_its_exception_its_line_and_its_log(world: Worl
     assert error.log.startswith("about to fail\nTraceback")
     assert world.double.url in error.fix
     assert {task["name"]: task["state"] for task in error.details["tasks"]}["broken"] == "failed"
+
+
+def test_a_failure_in_a_nested_pipeline_of_the_real_server_is_that_of_its_task(world: World) -> None:
+    """`nestfail`, which was run on a real server: there too `ok` and `last` succeed."""
+    pipeline = Pipeline(kfp_recorded.RECORDED / "nestfail-spec.json", kfp_recorded.spec("nestfail"), {})
+    with pytest.raises(ComponentFailed, match=r"The task 'inner/broken' failed\. ValueError: invalid literal"):
+        world.run("nestfail", pipeline=pipeline, text="nope")
+    assert world.told.states() == {"ok": "succeeded", "inner/broken": "failed", "last": "succeeded"}
 
 
 def test_a_failure_without_an_exception_tells_its_exit_code_and_last_line(world: World) -> None:
