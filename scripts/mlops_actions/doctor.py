@@ -106,7 +106,7 @@ def _docker(wanted: bool, host: str) -> Finding:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         return Finding(
-            "Docker", state, "no engine answers", "Start it: `sudo systemctl start docker`, or Docker Desktop"
+            "Docker", state, "no engine responds", "Start it: `sudo systemctl start docker`, or Docker Desktop"
         )
     return Finding("Docker", "ok", f"engine {done.stdout.strip()}")
 
