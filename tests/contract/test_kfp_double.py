@@ -325,7 +325,13 @@ def test_packages_are_installed_and_containers_are_not_run(kfp: Client) -> None:
     assert any("runs Python functions only" in text for text in texts)
 
 
-def test_each_attempt_of_a_task_is_a_pod_with_a_log(kfp: Client) -> None:
+def test_what_fails_by_itself_is_not_tried_again_with_the_configuration_of_2_17(kfp: Client) -> None:
+    kfp.double.fault("task", task="load-2", outcome="exit", code=3)
+    assert "executor(1)" not in states(kfp.end(kfp.start("branching")))
+
+
+def test_each_attempt_of_a_task_is_a_pod_with_a_log(start: Callable[..., Client]) -> None:
+    kfp = start(settings=Settings(retries=False))
     kfp.double.fault("task", task="load-2", outcome="exit", code=3)
     run = kfp.end(kfp.start("branching"))
     found = states(run)

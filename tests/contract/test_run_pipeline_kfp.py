@@ -650,6 +650,19 @@ def test_a_failure_names_the_task_its_exception_its_line_and_its_log(world: Worl
     assert {task["name"]: task["state"] for task in error.details["tasks"]}["broken"] == "failed"
 
 
+@pytest.mark.parametrize(
+    ("retries", "said"), [(True, "KFP made one attempt, though `set_retry` allows 1 more"), (False, "Attempts: 2")]
+)
+def test_attempts_are_those_that_kfp_made(
+    pipelines: dict[str, Pipeline], metadata: Metadata, tmp_path: Path, quick: None, retries: bool, said: str
+) -> None:
+    with KfpDouble(settings=Settings(retries=retries), metadata=metadata) as double:
+        double.fault("task", task="load-2", outcome="exit", code=3)
+        with pytest.raises(ComponentFailed, match=re.escape(said)) as caught:
+            World(double, pipelines, tmp_path).run("branching")
+    assert "The task 'load-2' failed" in caught.value.what
+
+
 def test_a_failure_in_a_nested_pipeline_of_the_real_server_is_that_of_its_task(world: World) -> None:
     """`nestfail`, which was run on a real server: there too `ok` and `last` succeed."""
     pipeline = Pipeline(kfp_recorded.RECORDED / "nestfail-spec.json", kfp_recorded.spec("nestfail"), {})
