@@ -106,7 +106,7 @@ def _docker(wanted: bool, host: str) -> Finding:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         return Finding(
-            "Docker", state, "no engine answers", "Start it: `sudo systemctl start docker`, or Docker Desktop"
+            "Docker", state, "no engine responds", "Start it: `sudo systemctl start docker`, or Docker Desktop"
         )
     return Finding("Docker", "ok", f"engine {done.stdout.strip()}")
 
@@ -127,8 +127,9 @@ def _files(root: Path, sections: Mapping[str, Any]) -> list[Finding]:
 
 
 def findings_of_kfp(inputs: KfpInputs, workspace: Workspace) -> list[Finding]:
-    """Look at Kubeflow Pipelines: that it answers, takes the sign-in, and lets us look at experiments."""
+    """Look at Kubeflow Pipelines: that it responds, takes the sign-in, lets us look at experiments, and has results."""
     from .pipelines.kfp.client.api import KfpApi
+    from .pipelines.kfp.probe import check_metadata
 
     mask = workspace.console.mask
     try:
@@ -138,7 +139,14 @@ def findings_of_kfp(inputs: KfpInputs, workspace: Workspace) -> list[Finding]:
         api.get("/apis/v2beta1/experiments", **query)
     except MlopsError as error:
         return [_lacking("Kubeflow Pipelines", error)]
-    return [Finding("Kubeflow Pipelines", "ok", api.url + (f", namespace {api.namespace}" if api.namespace else ""))]
+    where = api.url + (f", namespace {api.namespace}" if api.namespace else "")
+    findings = [Finding("Kubeflow Pipelines", "ok", where)]
+    try:
+        check_metadata(api)
+        findings.append(Finding("ML Metadata", "ok", f"responds at {api.url}"))
+    except MlopsError as error:
+        findings.append(_lacking("ML Metadata", error))
+    return findings
 
 
 def findings_of_cluster(open_cluster: Callable[[], Cluster], parts: Sequence[str]) -> list[Finding]:

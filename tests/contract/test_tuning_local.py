@@ -1,5 +1,6 @@
 """The local engine runs Experiments as processes: how they end, what is kept, what is run again."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import yaml
 from mlops_actions.errors import BadInput, ComponentFailed, RemoteFailed
 from mlops_actions.records import Record
 from mlops_actions.reports.sections import section
-from mlops_actions.tuning.engine import PARENT, Outcome, Request, Site, Trial
+from mlops_actions.tuning.engine import PARENT, Outcome, Pipeline, Request, Site, Trial
 from mlops_actions.tuning.experiment import EarlyStopping, Experiment
 from mlops_actions.tuning.local import LocalEngine
 from mlops_actions.tuning.publish import as_csv, details, typed
@@ -116,13 +117,31 @@ def test_without_a_seed_one_is_chosen_and_kept(tmp_path: Path) -> None:
 
 def test_too_many_failures_end_it_with_the_last_ones_log(tmp_path: Path) -> None:
     watcher = Recorder()
-    broken = experiment("import sys; print('about to break'); sys.exit(7)", maxFailedTrialCount=2)
-    with pytest.raises(ComponentFailed, match=r"3 trials failed, and `maxFailedTrialCount` is 2") as failed:
+    broken = experiment("import sys; print('about to break'); sys.exit(7)", maxFailedTrialCount=3)
+    with pytest.raises(ComponentFailed, match=r"3 trials failed, and `maxFailedTrialCount` is 3") as failed:
         run(broken, tmp_path, watcher, parallel=1)
     assert "random-0003 with lr=" in failed.value.why
     assert "it ended with exit code 7" in failed.value.why
     assert failed.value.log == "about to break"
     assert watcher.stopped_with == [None]
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_as_many_failures_as_the_count_end_it_as_on_katib(allowed: int, tmp_path: Path) -> None:
+    with pytest.raises(ComponentFailed, match=f"1 trial failed, and `maxFailedTrialCount` is {allowed}"):
+        run(experiment("raise SystemExit(1)", maxFailedTrialCount=allowed), tmp_path, parallel=1)
+
+
+@pytest.mark.parametrize(("code", "kind"), [(1, ComponentFailed), (2, ComponentFailed), (3, RemoteFailed)])
+def test_trial_whose_pipeline_failed_for_a_remote_reason_is_not_the_consumers_failure(
+    code: int, kind: type[Exception], tmp_path: Path
+) -> None:
+    said = {"record": {"problem": {"what": "The pipeline failed", "why": "no cluster"}}}
+    program = f"print({json.dumps(said)!r}); raise SystemExit({code})"
+    pipeline = Pipeline((sys.executable, "-S", "-c", program), dict(os.environ))
+    given = experiment(maxFailedTrialCount=1)
+    with pytest.raises(kind, match=f"exit code {code}: The pipeline failed. no cluster"):
+        run(given, tmp_path, parallel=1, pipeline=pipeline)
 
 
 def test_failures_are_allowed_up_to_the_count(tmp_path: Path) -> None:
