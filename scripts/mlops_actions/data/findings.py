@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from ..errors import Place
+from ..text import visible
 from .tables import FILE, ROW, Part, Table, python_rows
 
 EXAMPLES = 20
@@ -41,7 +42,7 @@ class Check:
     def sentence(self) -> str:
         """What is wrong, for a person."""
         what = f"{self.name} " if self.why.startswith("fails") else ""
-        return printable(f"{self.column or 'the table'}: {what}{self.why}")
+        return visible(f"{self.column or 'the table'}: {what}{self.why}")
 
     def show(self, part: Part, rows: Sequence[int], values: Sequence[object]) -> None:
         """Keep failing rows (their numbers from 0) as examples, while there is room."""
@@ -66,14 +67,7 @@ def shown(value: object) -> object:
     """A value as JSON has it, cut short."""
     if value is None or isinstance(value, bool | int | float):
         return value if value == value else "NaN"
-    return printable(str(value)[:80])
-
-
-def printable(text: str) -> str:
-    """Text of data without what would steer a terminal or break a line: `\\x1b` for ESC."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return visible(str(value)[:80]).replace("\t", r"\t")
 
 
 def span_in_words(span: timedelta) -> str:

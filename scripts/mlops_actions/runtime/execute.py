@@ -27,7 +27,7 @@ from .chain import NAMES
 from .record import as_json, problem_of, public_inputs, record_of
 from .result import Result
 from .runs import run_of_folder
-from .step import Step, work_path
+from .step import Step
 
 _VERDICTS: dict[int, Verdict] = {0: "passed", 1: "rejected", 2: "bad-input", 3: "failed", 130: "cancelled"}
 
@@ -69,8 +69,8 @@ def execute(
             **({"details": as_json(error.details)} if error else {}),
         }
     )
-    record = Record.model_validate_json(console.hide(record.model_dump_json()))
-    unkept = _keep(record, step)
+    whole, record = record, record.hidden(console.hide)
+    unkept = _keep(record, whole, step)
     error = error or unkept
     code = error.exit_code if error else code
     if record.verdict == "unchecked":
@@ -130,8 +130,8 @@ def prepare(
     return step, inputs
 
 
-def _keep(record: Record, step: Step | None) -> MlopsError | None:
-    """Write the record to the run's folder, and under its key when it is finished work."""
+def _keep(record: Record, whole: Record, step: Step | None) -> MlopsError | None:
+    """Write the record to the run's folder; and `whole`, with what was taken out, under its key if it may be reused."""
     if step is None or record.action in ("plan", "report", "doctor"):
         return None
     variant = record.details.get("variant")
@@ -139,9 +139,7 @@ def _keep(record: Record, step: Step | None) -> MlopsError | None:
     try:
         step.workspace.store.put_json(f"runs/{record.run}/{name}.json", record.model_dump(mode="json"))
         if record.key and record.verdict == "passed" and not record.reused:
-            step.workspace.store.put_json(
-                step.workspace.scope + work_path(record.action, record.key), record.model_dump(mode="json")
-            )
+            step.keep(whole)
     except MlopsError as error:
         return error
     return None

@@ -33,6 +33,7 @@ from obstore.exceptions import (
 )
 from obstore.store import from_url
 
+from ..console import hidden
 from ..errors import BadInput, MlopsError, RemoteFailed
 
 CHUNK = 8 * 1024 * 1024
@@ -81,7 +82,7 @@ class Store:
     Args:
         url: `scheme://…`, or a folder.
         options: how to reach it.
-        hide: takes what must not be seen out of a text; for `put_log`.
+        hide: takes what must not be seen out of a text; for logs and results.
 
     Raises (all methods): RemoteFailed when the store cannot be reached, refuses the keys, has no such bucket or no
     space; FileNotFoundError when an object that is read is absent.
@@ -164,6 +165,16 @@ class Store:
     def put_json(self, path: str, value: object) -> None:
         """Write the value as indented JSON."""
         self.put(path, to_json(value))
+
+    def put_reusable(self, path: str, value: object) -> bool:
+        """Write a result that is taken for the work itself later on.
+
+        Returns: whether it was written; one that holds what must not be seen is not, as it would come back changed.
+        """
+        if hidden(value, self._hide) != value:
+            return False
+        self.put(path, to_json(value))
+        return True
 
     def put_file(self, source: Path, path: str) -> str:
         """Upload a file, or what a folder holds under `path`; the URI. Empty folders come back as such.
