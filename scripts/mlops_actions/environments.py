@@ -174,9 +174,14 @@ def _install(command: list[str], what: str) -> None:
         raise EnvironmentFailed(f"{text}. Check the requirements, or the network if it says so.")
 
 
+_UNSEEN = (
+    "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME",  # they speak of somebody else's environment
+    "ACTIONS_", "AWS_", "GH_TOKEN", "GITHUB_", "INPUT_", "MLOPS_",  # a package that is built runs code of its own
+)  # fmt: skip
+
+
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    # VIRTUAL_ENV and PYTHONPATH speak of somebody else's environment.
-    environ = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")}
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(_UNSEEN)}
     return subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
 
 
