@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-from markdown_it import MarkdownIt
 
+from live_markup import Live, as_html
 from mlops_actions.errors import BadInput
 from mlops_actions.records import Problem, Record
 from mlops_actions.reports import sections
@@ -90,7 +88,7 @@ def test_page_does_not_run_foreign_script() -> None:
 
 @pytest.mark.parametrize("text", ["a|b", "*a*", "`a`", "<b>", "#1", "[x](y)", "a\nb", "@octocat"])
 def test_cell_has_no_markup(text: str) -> None:
-    made = MarkdownIt("commonmark").enable("table").render(f"| a |\n| --- |\n| {cell(text)} |\n")
+    made = as_html(f"| a |\n| --- |\n| {cell(text)} |\n")
     assert made.count("<td>") == 1
     assert not any(tag in made for tag in ("<em>", "<code>", "<b>", "<a ", "<h1>"))
     assert "@octocat" not in made
@@ -152,36 +150,6 @@ class Evil(str):
 
     def get(self, name: str, default: Any = None) -> Any:
         return Evil(self)
-
-
-class Live(HTMLParser):
-    """What of a page would load, run, link or mention: GitHub looks for links and people in text outside of code."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.found: list[str] = []
-        self._code = 0
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._code += tag in ("code", "pre")
-        if tag in ("img", "script", "svg", "b", "iframe", "style") or any(name.startswith("on") for name, _ in attrs):
-            self.found.append(tag)
-        self.found += [f"{name}={value}" for name, value in attrs if name in ("href", "src") and "evil" in str(value)]
-        self.found += [f"{name}={value}" for name, value in attrs if str(value).startswith("javascript:")]
-
-    def handle_endtag(self, tag: str) -> None:
-        self._code -= tag in ("code", "pre")
-
-    def handle_data(self, data: str) -> None:
-        if "\x1b" in data or "\u202e" in data:
-            self.found.append("effect")
-        if not self._code:
-            self.found += re.findall(r"@octocat|@evil|https?://evil|www\.evil|#12", data)
-
-
-def as_html(text: str) -> str:
-    return str(MarkdownIt("commonmark", {"html": True, "linkify": False}).enable("table").render(text))
 
 
 TEMPLATES = sorted(path.name for path in (Path(sections.__file__).parent / "templates").glob("[a-z]*.md.j2"))

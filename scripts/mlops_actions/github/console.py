@@ -101,7 +101,7 @@ class ActionsConsole:
         if place:
             properties |= {"file": place.file, "line": str(place.line or ""), "col": str(place.column or "")}
         listed = ",".join(f"{key}={_escape(value, ',:')}" for key, value in properties.items() if value)
-        self._write(f"::{name}{' ' + listed if listed else ''}::{_escape(text)}")
+        self._write(f"::{name}{' ' + listed if listed else ''}::{_escape(text)}".replace("##[", "## ["))
 
     def _write(self, line: str) -> None:
         self._stream.write(line + "\n")
