@@ -33,11 +33,13 @@ require("fs").writeFileSync(to, JSON.stringify(all));
 @dataclass
 class GitHub:
     """The API's address; the requests that were made; `prefer` asks Prism for an answer to what is written,
-    such as `code=403`."""
+    such as `code=403`; `user` is whom the token belongs to, "" for a job's own token; `kind` of those who comment."""
 
     url: str
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     prefer: str = ""
+    user: str = "octocat"  # who comments in the description's examples
+    kind: str = "User"
 
 
 def missing() -> str:
@@ -105,7 +107,10 @@ def _proxy(prism: str) -> Iterator[GitHub]:
             headers = {
                 name: self.headers[name] for name in ("Authorization", "Accept", "Content-Type") if self.headers[name]
             }
-            headers |= {"Prefer": found.prefer} if found.prefer and self.command != "GET" else {}
+            prefer = found.prefer if self.command != "GET" else ""
+            if self.path == "/user" and not found.user:
+                prefer = "code=403"
+            headers |= {"Prefer": prefer} if prefer else {}
             request = urllib.request.Request(prism + self.path, body or None, headers, method=self.command)
             try:
                 with urllib.request.urlopen(request, timeout=20) as response:
@@ -113,6 +118,9 @@ def _proxy(prism: str) -> Iterator[GitHub]:
             except urllib.error.HTTPError as error:
                 code, text = error.code, error.read()
             text = text.replace(b"https://api.github.com", found.url.encode())
+            if self.path == "/user":
+                text = text.replace(b'"octocat"', json.dumps(found.user).encode())
+            text = text.replace(b'"type":"User"', b'"type":' + json.dumps(found.kind).encode())
             self.send_response(code)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(text)))

@@ -6,6 +6,7 @@ Beside it, what must never be seen: `Masks` for texts, `hidden` for values.
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -52,6 +53,7 @@ class Console(Protocol):
         """The command's outputs (JSON values), and its summary in Markdown."""
 
 
+_LOGIN = re.compile(r"(?<=://)[^/?#@\s:\"']*:[^/?#@\s\"']+(?=@)")
 SHORTEST_MASK = 4
 """Characters: what is shorter is in too many words to be hidden."""
 
@@ -71,10 +73,10 @@ class Masks:
         return [form for form in new if "\n" not in form]
 
     def hide(self, text: str) -> str:
-        """The text with the values replaced by `***`."""
+        """The text with the values, and with user and password in URLs, replaced by `***`."""
         for value in self._values:
             text = text.replace(value, "***")
-        return text
+        return _LOGIN.sub("***", text) if "://" in text else text
 
 
 def hidden(value: Any, hide: Callable[[str], str]) -> Any:

@@ -17,6 +17,10 @@ def kebab(name: str) -> str:
     return name.replace("_", "-")
 
 
+PATH_PART = r"^([^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{0,199})?$"
+"""A name that becomes a part of a path in the store, or ""."""
+
+
 class Inputs(BaseModel):
     """What every action takes."""
 
@@ -41,6 +45,7 @@ class Inputs(BaseModel):
         description="Name of the run of the chain that this is a part of. Actions of one run find each other's results"
         " in the store. By default the GitHub run; in a terminal the folder's last one, a new one when an action of it"
         " is run again.",
+        pattern=PATH_PART,
     )
     reuse: bool = Field(True, description="Take the result of the same work when it was done before.")
 

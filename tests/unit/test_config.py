@@ -148,3 +148,14 @@ def test_every_secret_of_an_action_is_hidden_from_the_consumers_code() -> None:
         for field, info in chain.load(name).inputs.model_fields.items():
             if is_secret(info.annotation):
                 assert f"MLOPS_{field.upper()}" in HIDDEN
+
+
+@pytest.mark.parametrize("run", ["../../x", "a/b", "..", ".hidden", "a\\b", "a\nb", "x" * 201])
+def test_run_is_one_part_of_a_path(run: str) -> None:
+    with pytest.raises(BadInput, match=r"^run \(input\)"):
+        config.resolve(PAINT, {"run": run}, {}, Project())
+
+
+@pytest.mark.parametrize("run", ["1234-1", "local-my project-1f", "Über_2.b"])
+def test_runs_may_be_called_as_folders_are(run: str) -> None:
+    assert config.resolve(PAINT, {"run": run}, {}, Project()).inputs.run == run

@@ -194,3 +194,16 @@ def test_secret_is_hidden_before_a_line_is_cut(console: ActionsConsole, stream: 
     console.mask("s3cret-value")
     console.say("x" * (LONGEST_LINE - 5) + "s3cret-value")
     assert "s3cre" not in stream.getvalue().split("add-mask")[-1].split("\n", 1)[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("see https://me:p4ss@h/x", "see https://***@h/x"),
+        ("postgresql+psycopg://u:p%40:x@h:5432/d?a=b@c", "postgresql+psycopg://***@h:5432/d?a=b@c"),
+        ("https://h:8080/a@b s3://b/k", "https://h:8080/a@b s3://b/k"),
+        ('{"u": "http://:t0ken@h"}', '{"u": "http://***@h"}'),
+    ],
+)
+def test_urls_lose_user_and_password(console: ActionsConsole, text: str, shown: str) -> None:
+    assert console.hide(text) == shown

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from github import Auth, Github, GithubException
+from github.IssueComment import IssueComment
 
 from ..errors import RemoteFailed
 
@@ -12,6 +15,8 @@ _TIMEOUT = 20  # seconds a request
 
 def upsert_comment(api: str, token: str, repository: str, number: int, marker: str, body: str) -> str:
     """Write the one comment of a pull request that has the marker: the same comment is updated next time.
+
+    Anybody may write the marker into a comment, so only one by the token's own user is taken for it.
 
     Args:
         api: GitHub's API address.
@@ -33,7 +38,8 @@ def upsert_comment(api: str, token: str, repository: str, number: int, marker: s
     try:
         client = Github(auth=Auth.Token(token), base_url=api, timeout=_TIMEOUT, lazy=True)
         issue = client.get_repo(repository).get_issue(number)
-        ours = next((comment for comment in issue.get_comments() if marker in (comment.body or "")), None)
+        marked = [comment for comment in issue.get_comments() if marker in (comment.body or "")]
+        ours = next(filter(_author(client), marked), None) if marked else None
         if ours:
             ours.edit(body)
             return ours.html_url
@@ -44,3 +50,15 @@ def upsert_comment(api: str, token: str, repository: str, number: int, marker: s
         raise RemoteFailed(
             f"The comment on pull request {number} cannot be written", why=str(error), fix=fix
         ) from error
+
+
+def _author(client: Github) -> Callable[[IssueComment], bool]:
+    """Whether a comment is by the user of the token.
+
+    A job's own token, and that of an app, is of no user and may not ask who it is; its comments are a bot's.
+    """
+    try:
+        login = client.get_user().login
+    except GithubException:
+        return lambda comment: comment.user.type == "Bot"
+    return lambda comment: comment.user.login == login

@@ -113,11 +113,14 @@ def prepare(
     inputs: Inputs = resolved.inputs
     for name, origin in resolved.origins.items():
         console.debug(f"{kebab(name)} = {getattr(inputs, name)!r} ({origin})")
-    home = config.home(environ)
+    try:
+        home, cache = config.home(environ), environments.cache_folder()
+    except RuntimeError:
+        raise BadInput("This user has no home folder", fix="Set HOME, or MLOPS_HOME and MLOPS_CACHE") from None
     workspace = Workspace(
         root=root,
         home=home,
-        cache=environments.cache_folder(),
+        cache=cache,
         environ=environ,
         console=console,
         store_url=inputs.store or (home / "store").as_uri(),
