@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..waiting import wait_until
+from .concealing import open_environ
 from .identity import Identity, group_is_alive
 
 GRACE = 2.0
@@ -27,8 +28,6 @@ _GONE = 10.0  # seconds that a killed group may take to go
 _SCRIPTS = Path(__file__).resolve().parents[2]
 _WINDOWS = os.name == "nt"
 Target = int | IO[bytes]
-_GUARDS = ("PATH", "LD_LIBRARY_PATH", "RUNNER_TRACKING_ID")
-"""Variables of the guard: whatever runs beside it can read them."""
 
 
 class Group:
@@ -200,7 +199,7 @@ class _Guard:
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     cwd=_SCRIPTS,
-                    env={name: os.environ[name] for name in _GUARDS if name in os.environ},
+                    env=open_environ(),
                     start_new_session=True,
                 )
             return self._process
