@@ -25,8 +25,8 @@ CAPABILITIES = {
 }  # fmt: skip
 FLOORS: list[set[str]] = [
     {
-        "__init__", "console", "context", "engines", "environments", "errors", "inputs", "processes", "project",
-        "records", "suggest", "text", "values", "waiting", "yaml_io",
+        "__init__", "console", "context", "engines", "environments", "errors", "foreign", "inputs",
+        "processes", "project", "records", "suggest", "text", "values", "waiting", "yaml_io",
     },
     {"http", "kubernetes", "stores", "workspace"},
     CAPABILITIES,

@@ -11,10 +11,11 @@ import pytest
 
 from live_markup import Live, as_html
 from mlops_actions.errors import BadInput
+from mlops_actions.foreign import block, cell, code, link, prose
 from mlops_actions.records import Problem, Record
 from mlops_actions.reports import sections
 from mlops_actions.reports.report import MARKER, gather, markdown, page
-from mlops_actions.reports.sections import block, cell, code, link, prose, section
+from mlops_actions.reports.sections import section
 from mlops_actions.runtime.chain import NAMES
 from mlops_actions.text import duration, number
 

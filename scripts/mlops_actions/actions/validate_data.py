@@ -206,7 +206,7 @@ def _pictures(found: Validation, step: Step, key: str) -> list[dict[str, str]]:
         drawn = write_pictures(found.drift, Path(scratch), now="data")
         return [
             {"title": f"Reference and data: {', '.join(columns)}",
-             "uri": step.workspace.store.put_file(file, f"reports/{key}/{file.name}")}
+             "uri": step.workspace.store.put_file(file, step.workspace.kept(f"reports/{key}/{file.name}"))}
             for file, columns in drawn
         ]  # fmt: skip
 

@@ -10,7 +10,6 @@ from typing import Any
 import polars as pl
 
 from ..errors import Place
-from ..text import visible
 from .tables import FILE, ROW, Part, Table, python_rows
 
 EXAMPLES = 20
@@ -42,7 +41,7 @@ class Check:
     def sentence(self) -> str:
         """What is wrong, for a person."""
         what = f"{self.name} " if self.why.startswith("fails") else ""
-        return visible(f"{self.column or 'the table'}: {what}{self.why}")
+        return f"{self.column or 'the table'}: {what}{self.why}"
 
     def show(self, part: Part, rows: Sequence[int], values: Sequence[object]) -> None:
         """Keep failing rows (their numbers from 0) as examples, while there is room."""
@@ -67,7 +66,7 @@ def shown(value: object) -> object:
     """A value as JSON has it, cut short."""
     if value is None or isinstance(value, bool | int | float):
         return value if value == value else "NaN"
-    return visible(str(value)[:80]).replace("\t", r"\t")
+    return str(value)[:80]
 
 
 def span_in_words(span: timedelta) -> str:

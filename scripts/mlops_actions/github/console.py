@@ -16,7 +16,7 @@ from typing import IO
 
 from ..console import Masks
 from ..errors import MlopsError, Place
-from ..text import printed_lines, visible, visible_lines
+from ..foreign import log_command, log_line, printed_lines, visible, visible_lines
 
 SUMMARY_LIMIT = 1024 * 1024
 LOG_LINES = 20
@@ -39,7 +39,7 @@ class ActionsConsole:
 
     def say(self, text: str) -> None:
         for line in printed_lines(self._masks.hide(text)):
-            self._write(_no_command(line))
+            self._write(log_line(line))
 
     def debug(self, text: str) -> None:
         if self._debugging:
@@ -100,8 +100,7 @@ class ActionsConsole:
         properties = {"title": title}
         if place:
             properties |= {"file": place.file, "line": str(place.line or ""), "col": str(place.column or "")}
-        listed = ",".join(f"{key}={_escape(value, ',:')}" for key, value in properties.items() if value)
-        self._write(f"::{name}{' ' + listed if listed else ''}::{_escape(text)}".replace("##[", "## ["))
+        self._write(log_command(name, text, properties))
 
     def _write(self, line: str) -> None:
         self._stream.write(line + "\n")
@@ -212,19 +211,7 @@ def _for_people(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else as_text(value)
 
 
-def _no_command(line: str) -> str:
-    """A line that the runner takes for text: it obeys `::` at a line's beginning, and `##[` anywhere in it."""
-    line = line.replace("##[", "## [")
-    return f"| {line}" if line.lstrip().startswith("::") else line
-
-
 def _output(name: str, value: str) -> str:
     """An entry of GITHUB_OUTPUT. The delimiter is random, so that no value can end it early and set another output."""
     delimiter = f"end-{uuid.uuid4()}"
     return f"{name}<<{delimiter}\n{value}\n{delimiter}\n"
-
-
-def _escape(text: str, also: str = "") -> str:
-    for char in "%\r\n" + also:
-        text = text.replace(char, f"%{ord(char):02X}")
-    return text

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from ..errors import BadInput, Place
+from ..http.proxies import proxy_for
 from ..inputs import SHARED, Inputs, Outputs, is_secret, kebab
 from ..project import Path_, Project
 from ..stores.store import StoreOptions
@@ -139,9 +140,13 @@ def store_options(inputs: Inputs, environ: Mapping[str, str]) -> StoreOptions:
         "AWS_SECRET_ACCESS_KEY": "aws_secret_access_key",
         "AWS_SESSION_TOKEN": "aws_session_token",
     }
+    endpoint = inputs.store_endpoint or environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL", "")
+    others = {"gs": "storage.googleapis.com", "az": "blob.core.windows.net"}
+    host = others.get(inputs.store.partition(":")[0], f"s3.{inputs.store_region}.amazonaws.com")
     return StoreOptions(
-        endpoint=inputs.store_endpoint or environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL", ""),
+        endpoint=endpoint,
         region=inputs.store_region,
+        proxy=proxy_for(endpoint or f"https://{host}", environ),
         credentials={theirs: environ[ours] for ours, theirs in names.items() if environ.get(ours)},
     )
 

@@ -140,7 +140,8 @@ def _keep(record: Record, whole: Record, step: Step | None) -> MlopsError | None
     variant = record.details.get("variant")
     name = f"{record.action}@{variant}" if variant else record.action
     try:
-        step.workspace.store.put_json(f"runs/{record.run}/{name}.json", record.model_dump(mode="json"))
+        path = step.workspace.kept(f"runs/{record.run}/{name}.json")
+        step.workspace.store.put_json(path, record.model_dump(mode="json"))
         if record.key and record.verdict == "passed" and not record.reused:
             step.keep(whole)
     except MlopsError as error:

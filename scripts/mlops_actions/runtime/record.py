@@ -9,7 +9,6 @@ from typing import Any
 from ..errors import MlopsError
 from ..inputs import Inputs, Outputs, is_secret
 from ..records import Problem, Record
-from ..text import printed_lines, visible, visible_lines
 from .result import Result
 
 _LONG = 4096  # characters of an input that a record keeps
@@ -44,11 +43,11 @@ def problem_of(error: MlopsError) -> Problem:
     """A failure, with the end of its log."""
     return Problem(
         exit_code=error.exit_code,
-        what="\n".join(visible_lines(error.what)),
-        why="\n".join(visible_lines(error.why)),
-        fix="\n".join(visible_lines(error.fix)),
-        place=visible(str(error.place or "")),
-        log="\n".join(printed_lines(error.log)[-40:]),
+        what=error.what,
+        why=error.why,
+        fix=error.fix,
+        place=str(error.place or ""),
+        log="\n".join(error.log.splitlines()[-40:]),
     )
 
 
