@@ -53,7 +53,8 @@ class Console(Protocol):
         """The command's outputs (JSON values), and its summary in Markdown."""
 
 
-_LOGIN = re.compile(r"(?<=://)[^/?#@\s:\"']*:[^/?#@\s\"']+(?=@)")
+_LOGIN = re.compile(r"(?<=://)[^/?#\s\"'<>]+(?=@)")
+"""What is before the host of a URL: user and password, or a token alone."""
 SHORTEST_MASK = 4
 """Characters: what is shorter is in too many words to be hidden."""
 
@@ -98,6 +99,6 @@ def _forms(text: str) -> Iterator[str]:
     yield repr(text)[1:-1]
     yield text.replace("'", "'\\''")
     yield text.replace("'", "'\"'\"'")
-    yield quote(text)
-    yield quote(text, safe="")
+    yield quote(text, errors="surrogatepass")
+    yield quote(text, safe="", errors="surrogatepass")
     yield b64encode(text.encode(errors="surrogatepass")).decode()

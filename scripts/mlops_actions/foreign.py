@@ -119,7 +119,7 @@ def label(value: object) -> Markup:
 
 def link(url: object, text: str = "") -> Markup:
     """A link to a URL of http or https; of another one, its text."""
-    address = quote(str(url), safe=":/?#[@]!$&*+,;=%~")
+    address = quote(str(url), safe=":/?#[@]!$&*+,;=%~", errors="replace")
     if not re.match(r"https?://[^/]", address):
         return cell(text or url)
     return Markup(f"[{cell(text)}]({address})" if text else f"<{address}>")
@@ -131,14 +131,17 @@ def anchor(url: object, text: str) -> Markup:
     return Markup(f'<a href="{escape(address)}">{shown}</a>') if re.match(r"https?://[^/]", address) else shown
 
 
-_MARKUP = str.maketrans({char: f"\\{char}" for char in "\\`*_[]|#~"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"})
-_LINK = re.compile(r"\b(https?|ftp|mailto|xmpp):|\bwww\.|(?:\bGH-|#)(?=\d)|@", re.IGNORECASE)
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "<span>$</span>"}  # what is between two $ is a formula
+_MARKUP = str.maketrans({char: f"\\{char}" for char in "\\`*_[]|#~"} | _ENTITIES)
+_ITEM = re.compile(r"^(?:\d{1,9}(?=[.)](?:\s|$))|(?=[-+](?:[\s-]|$))|(?==))")
+"""What makes a list, a line or a heading of a text's beginning, up to the character that does."""
+_LINK = re.compile(r"(https?|ftp|mailto|xmpp):|www\.|(?:GH-|#)(?=\d)|@", re.IGNORECASE)
 """What GitHub makes links and mentions of: https://github.github.com/gfm/#autolinks-extension-"""
 
 
 def escaped(text: str) -> Markup:
     """Text without markup, links and mentions, in Markdown."""
-    return Markup(_unlinked(text).translate(_MARKUP))
+    return Markup(_ITEM.sub(lambda found: f"{found[0]}\\", _unlinked(text).translate(_MARKUP)))
 
 
 def _unlinked(text: str) -> str:

@@ -203,6 +203,8 @@ def test_secret_is_hidden_before_a_line_is_cut(console: ActionsConsole, stream: 
         ("postgresql+psycopg://u:p%40:x@h:5432/d?a=b@c", "postgresql+psycopg://***@h:5432/d?a=b@c"),
         ("https://h:8080/a@b s3://b/k", "https://h:8080/a@b s3://b/k"),
         ('{"u": "http://:t0ken@h"}', '{"u": "http://***@h"}'),
+        ("git+https://ghp_t0ken@github.com/o/r", "git+https://***@github.com/o/r"),
+        ("redis://u:p@ss@h:1/0", "redis://***@h:1/0"),
     ],
 )
 def test_urls_lose_user_and_password(console: ActionsConsole, text: str, shown: str) -> None:

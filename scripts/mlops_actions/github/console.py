@@ -153,15 +153,15 @@ class TerminalConsole:
         self._rich.print(table)
 
     def notice(self, text: str, place: Place | None = None) -> None:
-        self._line(f"{place}: {text}" if place else text, "cyan")
+        self._sentence(f"{place}: {text}" if place else text, "cyan")
 
     def warning(self, text: str, place: Place | None = None) -> None:
-        self._line("warning: " + (f"{place}: {text}" if place else text), "yellow")
+        self._sentence("warning: " + (f"{place}: {text}" if place else text), "yellow")
 
     def failure(self, error: MlopsError) -> None:
         if error.log:
             self._line("\n".join(error.log.rstrip().split("\n")[-LOG_LINES:]), "dim")
-        self._line(f"{error.title}: " + (f"{error.place}: " if error.place else "") + str(error), "bold red")
+        self._sentence(f"{error.title}: " + (f"{error.place}: " if error.place else "") + str(error), "bold red")
 
     @contextmanager
     def group(self, title: str) -> Iterator[None]:
@@ -188,8 +188,16 @@ class TerminalConsole:
             sys.stdout.write(f"{name.ljust(width)}  {visible(self._masks.hide(value))}\n")
 
     def _line(self, text: str, style: str = "") -> None:
+        """What a program printed, or we say."""
+        self._print(printed_lines(self._masks.hide(text)), style)
+
+    def _sentence(self, text: str, style: str) -> None:
+        """What we say of something, in which its effects stand as their escapes."""
+        self._print(visible_lines(self._masks.hide(text)), style)
+
+    def _print(self, lines: Sequence[str], style: str) -> None:
         self._clear()
-        self._rich.print("\n".join(printed_lines(self._masks.hide(text))), style=style or None, markup=False)
+        self._rich.print("\n".join(lines), style=style or None, markup=False)
 
     def _clear(self) -> None:
         if self._status:
