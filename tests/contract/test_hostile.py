@@ -62,12 +62,12 @@ def test_nothing_that_a_task_prints_or_returns_is_obeyed(world: World, fail: str
 
 def test_code_under_training_reads_no_credentials_of_its_parents(world: World) -> None:
     world.run("hostile")
-    parents = [line for line in (world.folder / "seen").read_text().splitlines() if " :: " in line]
-    assert parents
-    first = parents[0].partition(" :: ")[2].split(";")  # the action itself; the others are the test's own
-    assert not set(first) & set(CREDENTIALS)
-    own = next(line for line in (world.folder / "seen").read_text().splitlines() if line.startswith("ALLOWN"))
-    assert "GITHUB_TOKEN" not in own and "MLOPS_KFP_TOKEN" not in own
+    *parents, own, allown = (world.folder / "seen").read_text().splitlines()
+    assert sum(" :: " in line for line in parents) >= 1, "it could look"
+    shown = [name for line in parents for name in line.partition(" :: ")[2].split(";")]
+    assert not set(shown) & set(CREDENTIALS), parents
+    names = {*own.removeprefix("OWN ").split(";"), *allown.removeprefix("ALLOWN ").split(" ")}
+    assert not names & {"GITHUB_TOKEN", "MLOPS_KFP_TOKEN"} and "AWS_SECRET_ACCESS_KEY" in names
 
 
 @pytest.mark.parametrize("fail", ["false", "true"])

@@ -19,13 +19,17 @@ from pydantic import ValidationError
 
 from conftest import ROOT
 from mlops_actions.data.contract import read_contract
-from mlops_actions.errors import BadInput
+from mlops_actions.errors import BadInput, MlopsError
 from mlops_actions.pipelines.parameters import read_parameters
 from mlops_actions.records import Record
+from mlops_actions.registry.manifest import Alias, Manifest
 from mlops_actions.registry.policy import read_policy
+from mlops_actions.registry.registry import Registry, alias_path, manifest_path
 from mlops_actions.reports.report import gather, markdown, page
+from mlops_actions.runtime import chain
 from mlops_actions.runtime.chain import NAMES
-from mlops_actions.runtime.config import read_project
+from mlops_actions.runtime.config import read_project, resolve
+from mlops_actions.stores.store import Store
 from mlops_actions.tuning import reading
 from mlops_actions.values import parse_lines, parse_mappings, parse_texts, parse_values
 
@@ -58,6 +62,18 @@ RECORDS = [
         action="validate-data", started="", seconds=0, verdict="rejected", details={"columns": [{"column": "a"}]}
     ).model_dump_json(),
 ]  # fmt: skip
+_DIGEST = "sha256:" + "0" * 64
+_FILE = {"path": "a/model.txt", "digest": _DIGEST, "size": 3}
+MANIFEST = json.loads(
+    Manifest(
+        name="m", version=1, created="2026-01-01T00:00:00+00:00", digest=_DIGEST, identity="i", files=[_FILE],
+        metrics={"auc": 0.5}, card=_FILE, tags={"a": 1},
+        evidence=[{"action": "test-model", "verdict": "passed", "record": _DIGEST}],
+    ).model_dump_json()
+)  # fmt: skip
+ALIAS = Alias(
+    name="m", alias="champion", version=1, digest=_DIGEST, history=[{"version": 1, "at": "2026-01-01T00:00:00+00:00"}]
+).model_dump(mode="json")
 TOKENS = [
     "&a ", "*a", "<<: *a", "!!int ", "!!float ", "!!set ", "!!python/object:os.system ", "!<x> ", "{", "}", "[", "]",
     ": ", "- ", "? ", "|", ">", "'", '"', "#", "%YAML 9.9\n", "---\n", "...\n", "\t", "\n", "\r", "\x00", "\x1b[31m",
@@ -101,7 +117,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @fuzz
 @given(text=changed(CONFIG))
 def test_config(folder: Path, text: str) -> None:
-    reads(folder / "mlops.yaml", text, read_project)
+    def all_of_it(file: Path) -> None:
+        project = read_project(file)
+        for name in NAMES:
+            try:
+                resolve(chain.load(name), {}, {}, project)
+            except BadInput as error:
+                assert error.what
+
+    reads(folder / "mlops.yaml", text, all_of_it)
 
 
 @fuzz
@@ -172,3 +196,20 @@ def test_needs(text: str) -> None:
         markdown(gather(text, [], NAMES))
     except BadInput as error:
         assert error.what
+
+
+@fuzz
+@given(data=st.data(), kept=st.sampled_from([MANIFEST, ALIAS]))
+def test_manifests_and_aliases_of_another_shape_are_refused(folder: Path, data: st.DataObject, kept: Any) -> None:
+    registry = Registry(Store((folder / "store").as_uri()))
+    values = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=9), st.just({}))
+    given = _leaves(kept, lambda value: data.draw(values) if data.draw(st.integers(0, 9)) == 0 else value)
+    text = data.draw(changed([json.dumps(given)]))
+    path = manifest_path("m", 1) if kept is MANIFEST else alias_path("m", "champion")
+    registry.store.put(path, text.encode(errors="surrogatepass"))
+    try:
+        found = registry.manifest("m", 1) if kept is MANIFEST else registry.alias("m", "champion")
+    except MlopsError as error:
+        assert "is not what the registry writes" in error.what
+    else:
+        assert type(found).model_validate_json(text) == found
