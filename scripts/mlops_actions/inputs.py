@@ -19,6 +19,14 @@ def kebab(name: str) -> str:
 
 PATH_PART = r"^([^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{0,199})?$"
 """A name that becomes a part of a path in the store, or ""."""
+MODEL_NAME = r"^([a-z0-9]([a-z0-9._-]{0,126}[a-z0-9])?)?$"
+ALIAS_NAME = r"^[a-z]([a-z0-9._-]{0,62}[a-z0-9])?$"
+PATTERNS = {
+    PATH_PART: "at most 200 characters without `/`, `\\` and control characters, and not begin with `.`",
+    MODEL_NAME: "small letters, digits, `.`, `_` and `-`, and begin and end with a letter or digit",
+    ALIAS_NAME: "small letters, digits, `.`, `_` and `-`, begin with a letter and end with a letter or digit",
+}
+"""What a name of a pattern must be, in words."""
 
 
 class Inputs(BaseModel):
@@ -75,7 +83,7 @@ class ModelInputs(Inputs):
     model: str = Field(
         "",
         description="Name of the model in the registry.",
-        pattern=r"^([a-z0-9]([a-z0-9._-]{0,126}[a-z0-9])?)?$",
+        pattern=MODEL_NAME,
         examples=["flight-delays"],
     )
 

@@ -8,10 +8,11 @@ import unicodedata
 from html import unescape
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from fuzzing import fuzz
 from live_markup import Live, as_html
 from mlops_actions.errors import BadInput
 from mlops_actions.foreign import (
@@ -38,7 +39,6 @@ PIECES = [
     "---", "===", "$x$", "$$", "$`", "`$", "xmpp:a@evil.example", "ftp://evil.example", "\ud800", "é", "𝒳",
 ]  # fmt: skip
 texts = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=5)), max_size=12).map("".join)
-fuzz = settings(max_examples=300, deadline=None, derandomize=True, database=None)
 
 
 def obeyed(line: str) -> bool:

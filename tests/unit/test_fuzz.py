@@ -1,23 +1,22 @@
 """Whatever a file holds, what reads it says what is wrong, or reads it: nothing else comes out.
 
-Each target starts from texts that are right and changes them. FUZZ_EXAMPLES is how many are tried of each target:
-`FUZZ_EXAMPLES=100000 python -m pytest tests/unit/test_fuzz.py` takes about an hour on one core.
+Each target starts from texts that are right and changes them.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from conftest import ROOT
+from fuzzing import fuzz
 from mlops_actions.data.contract import read_contract
 from mlops_actions.errors import BadInput, MlopsError
 from mlops_actions.pipelines.parameters import read_parameters
@@ -32,12 +31,6 @@ from mlops_actions.runtime.config import read_project, resolve
 from mlops_actions.stores.store import Store
 from mlops_actions.tuning import reading
 from mlops_actions.values import parse_lines, parse_mappings, parse_texts, parse_values
-
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
-fuzz = settings(
-    max_examples=EXAMPLES, deadline=None, derandomize=EXAMPLES <= 60, database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)  # fmt: skip
 
 CONFIG = [path.read_text() for path in sorted((ROOT / "examples").glob("*/mlops.yaml"))]
 EXPERIMENTS = [path.read_text() for path in sorted((ROOT / "tests" / "data" / "katib").glob("example-*.yaml"))]

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from ..errors import BadInput, Place
 from ..http.proxies import proxy_for
-from ..inputs import SHARED, Inputs, Outputs, is_secret, kebab
+from ..inputs import PATTERNS, SHARED, Inputs, Outputs, is_secret, kebab
 from ..project import Path_, Project
 from ..stores.store import StoreOptions
 from ..suggest import did_you_mean
@@ -277,6 +277,8 @@ def _known(path: Path_) -> list[str]:
 def _words(problem: Any) -> str:
     """Pydantic's message in plain words, with the value that it speaks of."""
     text = str(problem["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    if problem["type"] == "string_pattern_mismatch":
+        text = f"must be {PATTERNS[problem['ctx']['pattern']]}"
     value = problem.get("input")
     if isinstance(value, str | int | float | bool) and "missing" not in problem["type"]:
         text += f", not {value!r}"

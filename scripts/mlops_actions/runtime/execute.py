@@ -117,6 +117,11 @@ def prepare(
         home, cache = config.home(environ), environments.cache_folder()
     except RuntimeError:
         raise BadInput("This user has no home folder", fix="Set HOME, or MLOPS_HOME and MLOPS_CACHE") from None
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        fix = "Set MLOPS_HOME to a folder that can be written"
+        raise BadInput(f"Cannot create the folder {home}", why=fault.strerror or "", fix=fix) from None
     workspace = Workspace(
         root=root,
         home=home,
