@@ -22,7 +22,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[github_api.GitH
     comments = "/repos/{owner}/{repo}/issues/{issue_number}/comments"
     one = "/repos/{owner}/{repo}/issues/comments/{comment_id}"
     with github_api.github(
-        tmp_path_factory.mktemp("github"), "/repos/{owner}/{repo}/issues/{issue_number}", comments, one, "/user"
+        tmp_path_factory.mktemp("github"), "/repos/{owner}/{repo}/issues/{issue_number}", comments, one
     ) as found:
         yield found
 
@@ -30,7 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[github_api.GitH
 @pytest.fixture
 def github(server: github_api.GitHub) -> github_api.GitHub:
     server.requests.clear()
-    server.prefer, server.user, server.kind = "", "octocat", "User"
+    server.prefer, server.user = "", "octocat"
     return server
 
 
@@ -47,13 +47,10 @@ def test_comment_that_has_the_marker_is_updated(github: github_api.GitHub) -> No
 
 
 @pytest.mark.parametrize(
-    ("user", "kind", "updated"),
-    [("octocat", "User", True), ("release-bot", "User", False), ("", "User", False), ("", "Bot", True)],
+    ("user", "updated"), [("octocat", True), ("github-actions[bot]", False), ("release-bot", False), ("", False)]
 )
-def test_only_a_comment_by_the_tokens_user_is_ours(
-    github: github_api.GitHub, user: str, kind: str, updated: bool
-) -> None:
-    github.user, github.kind = user, kind
+def test_only_a_comment_by_the_tokens_user_is_ours(github: github_api.GitHub, user: str, updated: bool) -> None:
+    github.user = user
     upsert_comment(github.url, "token", "o/r", 7, THEIRS, f"{THEIRS}: newer")
     assert len(github_api.bodies(github, "PATCH")) == updated
     assert len(github_api.bodies(github, "POST")) == (not updated)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from github import Auth, Github, GithubException
-from github.IssueComment import IssueComment
 
 from ..errors import RemoteFailed
 
@@ -39,7 +36,8 @@ def upsert_comment(api: str, token: str, repository: str, number: int, marker: s
         client = Github(auth=Auth.Token(token), base_url=api, timeout=_TIMEOUT, lazy=True)
         issue = client.get_repo(repository).get_issue(number)
         marked = [comment for comment in issue.get_comments() if marker in (comment.body or "")]
-        ours = next(filter(_author(client), marked), None) if marked else None
+        login = _login(client) if marked else ""
+        ours = next((comment for comment in marked if comment.user.login == login), None)
         if ours:
             ours.edit(body)
             return ours.html_url
@@ -52,13 +50,13 @@ def upsert_comment(api: str, token: str, repository: str, number: int, marker: s
         ) from error
 
 
-def _author(client: Github) -> Callable[[IssueComment], bool]:
-    """Whether a comment is by the user of the token.
+def _login(client: Github) -> str:
+    """Who the token is: a user, or `github-actions[bot]` or another app; "" if GitHub does not say.
 
-    A job's own token, and that of an app, is of no user and may not ask who it is; its comments are a bot's.
+    The REST API tells a token of a job or an app nothing of itself; GraphQL does.
     """
     try:
-        login = client.get_user().login
-    except GithubException:
-        return lambda comment: comment.user.type == "Bot"
-    return lambda comment: comment.user.login == login
+        _, found = client.requester.graphql_query("query { viewer { login } }", {})
+        return str(found["data"]["viewer"]["login"])
+    except (GithubException, LookupError, TypeError):
+        return ""
