@@ -159,3 +159,18 @@ def test_run_is_one_part_of_a_path(run: str) -> None:
 @pytest.mark.parametrize("run", ["1234-1", "local-my project-1f", "Über_2.b"])
 def test_runs_may_be_called_as_folders_are(run: str) -> None:
     assert config.resolve(PAINT, {"run": run}, {}, Project()).inputs.run == run
+
+
+def test_variables_are_secret_by_their_names() -> None:
+    secret = {
+        "AWS_SECRET_ACCESS_KEY": "a-secret-1", "AWS_SESSION_TOKEN": "a-secret-2", "GITHUB_TOKEN": "a-secret-3",
+        "AZURE_STORAGE_ACCOUNT_KEY": "a-secret-4", "WANDB_API_KEY": "a-secret-5", "PASSWORD": "a-secret-6",
+        "DB_PASSWORD": "a-secret-7", "CLIENT_SECRET": "a-secret-8",
+    }  # fmt: skip
+    open_ = {
+        "AWS_ACCESS_KEY_ID": "not-secret",
+        "CACHE_KEY": "linux-py3.11",
+        "MAX_TOKENS": "123456789",
+        "A_TOKEN": "true",
+    }
+    assert set(config.secrets_in({**secret, **open_})) == set(secret.values())

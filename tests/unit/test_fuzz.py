@@ -94,6 +94,7 @@ def reads(file: Path, text: str, read: Callable[[Path], object]) -> None:
         read(file)
     except BadInput as error:
         assert error.what and "Traceback" not in str(error)
+        assert error.place is None or error.place.file == file.name, "an annotation is on the file"
         if error.place and error.place.line:
             assert (
                 1

@@ -20,7 +20,7 @@ def upsert_comment(api: str, token: str, repository: str, number: int, marker: s
         token: needs `pull-requests: write`.
         repository: `owner/name`.
         number: of the pull request.
-        marker: a string that only this comment contains; the body must have it.
+        marker: what this comment begins with, and so must the body.
         body: Markdown; what is over GitHub's limit is cut.
 
     Returns:
@@ -35,7 +35,7 @@ def upsert_comment(api: str, token: str, repository: str, number: int, marker: s
     try:
         client = Github(auth=Auth.Token(token), base_url=api, timeout=_TIMEOUT, lazy=True)
         issue = client.get_repo(repository).get_issue(number)
-        marked = [comment for comment in issue.get_comments() if marker in (comment.body or "")]
+        marked = [comment for comment in issue.get_comments() if (comment.body or "").startswith(marker)]
         login = _login(client) if marked else ""
         ours = next((comment for comment in marked if comment.user.login == login), None)
         if ours:

@@ -9,6 +9,7 @@ default. `Resolved.origins` says which it was.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -31,6 +32,7 @@ I = TypeVar("I", bound=Inputs)  # noqa: E741
 O = TypeVar("O", bound=Outputs)  # noqa: E741
 
 SCHEMA_URL = "https://raw.githubusercontent.com/mlops-actions/mlops-actions/v1/scripts/mlops.schema.json"
+_SECRET_NAME = re.compile(r"(^|_)(TOKEN|PASSWORD|SECRET|(ACCESS|ACCOUNT|API|PRIVATE)_KEY)$")
 _CALL_ONLY = ("config", "working_directory", "environment")
 """Inputs that say where the configuration is, and so cannot stand in it."""
 
@@ -152,9 +154,9 @@ def store_options(inputs: Inputs, environ: Mapping[str, str]) -> StoreOptions:
 
 
 def secrets_in(environ: Mapping[str, str]) -> Iterator[str]:
-    """The values of variables that are secret wherever they are seen."""
+    """The values of variables that are secret by their names; of 8 characters, as shorter ones may be words."""
     for name, value in environ.items():
-        if value and name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "GITHUB_TOKEN", "GH_TOKEN"):
+        if _SECRET_NAME.search(name) and len(value) >= 8:
             yield value
 
 
