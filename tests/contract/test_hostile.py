@@ -28,8 +28,11 @@ class World:
 
     def run(self, name: str, *options: str) -> subprocess.CompletedProcess[str]:
         shutil.copy(CASES / f"{name}.py", self.folder)
+        return self.do("run-pipeline", "--pipeline", f"{name}.py", *options)
+
+    def do(self, *command: str) -> subprocess.CompletedProcess[str]:
         return self.mlops(
-            "run-pipeline", "--pipeline", f"{name}.py", "--store", self.store.as_uri(), *options, cwd=self.folder,
+            *command, "--store", self.store.as_uri(), cwd=self.folder,
             GITHUB_ACTIONS="true", GITHUB_RUN_ID="7", GITHUB_OUTPUT=str(self.folder / "output"),
             GITHUB_STEP_SUMMARY=str(self.folder / "summary.md"), MLOPS_HOME=str(self.folder / "home"),
             SEEN=str(self.folder / "seen"), **CREDENTIALS,
@@ -74,8 +77,7 @@ def test_code_under_training_reads_no_credentials_of_its_parents(world: World) -
 def test_secret_that_a_task_gives_away_is_nowhere(world: World, fail: str) -> None:
     done = world.run("leak", "--parameters", f"fail={fail}")
     assert done.returncode == (1 if fail == "true" else 0), done.stdout
-    world.mlops("report", "--store", world.store.as_uri(), cwd=world.folder, GITHUB_ACTIONS="true", GITHUB_RUN_ID="7",
-                GITHUB_STEP_SUMMARY=str(world.folder / "summary.md"), MLOPS_HOME=str(world.folder / "home"), **CREDENTIALS)  # fmt: skip
+    world.do("report")
     assert list(world.store.glob("reports/*/report.html"))
     forms = [SECRET, json.dumps(SECRET)[1:-1], "w0rd"]
     said = "\n".join(line for line in done.stdout.splitlines() if not line.startswith("::add-mask::")) + done.stderr
