@@ -15,7 +15,6 @@ from .environments import EnvironmentFailed, find_uv
 from .errors import MlopsError
 from .inputs import KfpInputs
 from .kubernetes.connection import connector
-from .stores.store import Store
 from .workspace import Workspace
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def examine(workspace: Workspace, sections: Mapping[str, Any]) -> list[Finding]:
         _uv(workspace.cache),
         _git(root),
         _space(workspace.cache),
-        _store(lambda: workspace.store),
+        _store(workspace),
         _docker("build-image" in sections or (root / "Dockerfile").is_file(), host),
         *_files(root, sections),
     ]
@@ -82,10 +81,10 @@ def _space(cache: Path) -> Finding:
     return Finding("disk", "ok", text) if free > _SPACE else Finding("disk", "missing", text, fix)
 
 
-def _store(open_store: Callable[[], Store]) -> Finding:
-    path = f"doctor/{uuid.uuid4().hex}"
+def _store(workspace: Workspace) -> Finding:
+    path = workspace.kept(f"doctor/{uuid.uuid4().hex}")
     try:
-        store = open_store()
+        store = workspace.store
         created = store.create(path, b"1") and not store.create(path, b"2")
         _, tag = store.get_tagged(path)
         swapped = store.replace(path, b"3", tag) and not store.replace(path, b"4", tag)

@@ -17,6 +17,18 @@ def kebab(name: str) -> str:
     return name.replace("_", "-")
 
 
+PATH_PART = r"^([^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{0,199})?$"
+"""A name that becomes a part of a path in the store, or ""."""
+MODEL_NAME = r"^([a-z0-9]([a-z0-9._-]{0,126}[a-z0-9])?)?$"
+ALIAS_NAME = r"^[a-z]([a-z0-9._-]{0,62}[a-z0-9])?$"
+PATTERNS = {
+    PATH_PART: "at most 200 characters without `/`, `\\` and control characters, and not begin with `.`",
+    MODEL_NAME: "small letters, digits, `.`, `_` and `-`, and begin and end with a letter or digit",
+    ALIAS_NAME: "small letters, digits, `.`, `_` and `-`, begin with a letter and end with a letter or digit",
+}
+"""What a name of a pattern must be, in words."""
+
+
 class Inputs(BaseModel):
     """What every action takes."""
 
@@ -41,6 +53,7 @@ class Inputs(BaseModel):
         description="Name of the run of the chain that this is a part of. Actions of one run find each other's results"
         " in the store. By default the GitHub run; in a terminal the folder's last one, a new one when an action of it"
         " is run again.",
+        pattern=PATH_PART,
     )
     reuse: bool = Field(True, description="Take the result of the same work when it was done before.")
 
@@ -70,7 +83,7 @@ class ModelInputs(Inputs):
     model: str = Field(
         "",
         description="Name of the model in the registry.",
-        pattern=r"^([a-z0-9]([a-z0-9._-]{0,126}[a-z0-9])?)?$",
+        pattern=MODEL_NAME,
         examples=["flight-delays"],
     )
 

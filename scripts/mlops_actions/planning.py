@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .context import Context
-from .errors import BadInput
+from .errors import BadInput, Place
 
 Choice = Literal["auto", "always", "never"]
 PULL_REQUEST = "pull-request"
@@ -30,7 +30,7 @@ class Request:
         pipeline, data, experiment: the files that were named, or "".
         tune, deploy: what the caller asks for.
         deploy_to: environments to deploy to, in order.
-        test_environments: see `tests`.
+        test_environments: see `tests`; and where they stand, if that is in a file.
     """
 
     context: Context
@@ -45,6 +45,7 @@ class Request:
     deploy: Choice = "auto"
     deploy_to: Sequence[str] = ()
     test_environments: Mapping[str, Any] = field(default_factory=dict)
+    test_environments_at: Place | None = None
     model: str = ""
 
 
@@ -169,11 +170,14 @@ def _tests(request: Request) -> list[dict[str, str]]:
             raise BadInput(
                 f"The test environment {name!r} must be a mapping, not {values!r}",
                 fix=f"It may have: {', '.join(keys)}",
+                place=request.test_environments_at,
             )
         unknown = sorted(set(values) - set(keys))
         if unknown:
             raise BadInput(
-                f"The test environment {name!r} has the unknown key {unknown[0]!r}", fix=f"Known: {', '.join(keys)}"
+                f"The test environment {name!r} has the unknown key {unknown[0]!r}",
+                fix=f"Known: {', '.join(keys)}",
+                place=request.test_environments_at,
             )
         made.append({"name": name, **{key: str(values.get(key) or "") for key in keys}})
     return made

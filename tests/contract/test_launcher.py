@@ -154,3 +154,12 @@ def test_importing_an_action_imports_no_engine() -> None:
     )
     environ = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
     assert subprocess.run([sys.executable, "-c", code], env=environ, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("variable", ["HOME", "MLOPS_HOME"])
+def test_a_folder_of_ours_that_cannot_be_made_is_bad_input(mlops: Run, variable: str) -> None:
+    environ = {variable: "/proc/none", "MLOPS_CACHE": "", "XDG_CACHE_HOME": ""} if variable == "HOME" else {}
+    done = mlops("report", **{variable: "/proc/none", **environ})
+    said = done.stdout + done.stderr
+    assert done.returncode == 2 and "/proc/none" in said and "Traceback" not in said
+    assert ("MLOPS_CACHE" if variable == "HOME" else "MLOPS_HOME") in said

@@ -327,7 +327,7 @@ def test_an_interrupted_loop_leaves_no_process(tmp_path: Path, at_once: bool) ->
         obedient = f"import time; '{tmp_path}'; time.sleep(60)"
         stubborn = f"import signal, pathlib; signal.signal(15, signal.SIG_IGN); pathlib.Path({str(ready)!r}).touch()"
         commands = [[sys.executable, "-c", program] for program in (obedient, f"{stubborn}; {obedient}")]
-        await together(run_process(command, tmp_path, os.environ, tmp_path / "log", print) for command in commands)
+        await together(run_process(command, tmp_path, os.environ, tmp_path / "log", print, str) for command in commands)
 
     with pytest.raises(KeyboardInterrupt):
         run_loop(several(), tick)

@@ -156,3 +156,29 @@ def test_every_secret_of_an_action_is_hidden_from_the_consumers_code() -> None:
         for field, info in chain.load(name).inputs.model_fields.items():
             if is_secret(info.annotation):
                 assert f"MLOPS_{field.upper()}" in HIDDEN
+
+
+@pytest.mark.parametrize("run", ["../../x", "a/b", "..", ".hidden", "a\\b", "a\nb", "x" * 201])
+def test_run_is_one_part_of_a_path(run: str) -> None:
+    with pytest.raises(BadInput, match=r"^run \(input\)"):
+        config.resolve(PAINT, {"run": run}, {}, Project())
+
+
+@pytest.mark.parametrize("run", ["1234-1", "local-my project-1f", "Über_2.b"])
+def test_runs_may_be_called_as_folders_are(run: str) -> None:
+    assert config.resolve(PAINT, {"run": run}, {}, Project()).inputs.run == run
+
+
+def test_variables_are_secret_by_their_names() -> None:
+    secret = {
+        "AWS_SECRET_ACCESS_KEY": "a-secret-1", "AWS_SESSION_TOKEN": "a-secret-2", "GITHUB_TOKEN": "a-secret-3",
+        "AZURE_STORAGE_ACCOUNT_KEY": "a-secret-4", "WANDB_API_KEY": "a-secret-5", "PASSWORD": "a-secret-6",
+        "DB_PASSWORD": "a-secret-7", "CLIENT_SECRET": "a-secret-8",
+    }  # fmt: skip
+    open_ = {
+        "AWS_ACCESS_KEY_ID": "not-secret",
+        "CACHE_KEY": "linux-py3.11",
+        "MAX_TOKENS": "123456789",
+        "A_TOKEN": "true",
+    }
+    assert set(config.secrets_in({**secret, **open_})) == set(secret.values())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mlops_actions.context import Context
-from mlops_actions.errors import BadInput
+from mlops_actions.errors import BadInput, Place
 from mlops_actions.planning import Request, Step, environment_of, make_plan
 from mlops_actions.project import Project
 from mlops_actions.runtime import config
@@ -179,8 +179,9 @@ def test_two_runs_never_share_a_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("values", [1, "py3.12", ["a"], True])
 def test_a_test_environment_that_is_not_a_mapping_is_bad_input(tmp_path: Path, values: object) -> None:
-    asked = replace(request(tmp_path), pipeline="pipeline.py", test_environments={"a": values})
-    with pytest.raises(
-        BadInput, match=r"The test environment 'a' must be a mapping.*It may have: runs-on, python, req"
-    ):
+    at = Place("mlops.yaml", 2, 3)
+    asked = replace(request(tmp_path), pipeline="pipeline.py", test_environments={"a": values}, test_environments_at=at)
+    must = r"The test environment 'a' must be a mapping.*It may have: runs-on, python, req"
+    with pytest.raises(BadInput, match=must) as caught:
         make_plan(asked)
+    assert caught.value.place == at

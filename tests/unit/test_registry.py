@@ -535,3 +535,11 @@ def test_the_alias_of_a_first_version_that_cannot_be_deployed_names_nothing(regi
     said = take_back(registry, [_promoted(one, None)], one, "me", "r1")
     assert said == "The alias champion names no version again"
     assert registry.alias("m", "champion") is None
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", "a\\b", "", ".", "..", "a\nb", "-a", "é", "x" * 129])
+def test_what_is_not_a_name_is_refused(name: str) -> None:
+    with pytest.raises(BadInput, match="cannot be the name of an alias"):
+        alias_path("m", name)
+    with pytest.raises(BadInput, match="cannot be the name of a model"):
+        manifest_path(name, 1)

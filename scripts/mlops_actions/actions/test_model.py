@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from ..inputs import CodeInputs, GoldenInputs, Outputs
+from ..inputs import PATH_PART, CodeInputs, GoldenInputs, Outputs
 from ..runtime.action import Action
 from ..runtime.result import Result
 from ..runtime.step import Step
@@ -39,6 +39,7 @@ class TestModelInputs(GoldenInputs):
         "",
         description="Name of the environment under test, such as `py3.11-sklearn-1.7`. By default the Python version"
         " and the requirements file's name.",
+        pattern=PATH_PART,
         examples=["py3.12"],
     )
     packages: Lines = Field(

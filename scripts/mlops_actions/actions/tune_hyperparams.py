@@ -186,7 +186,8 @@ def _run(
     engine = engines(_ENGINES)[inputs.engine].make(inputs, site)
     with workspace.lock(f"the Experiment {experiment.name} ({request.key})"):
         outcome = engine.run(request, Progress(step.console, experiment, request.max_trials))
-        table, picture = publish(workspace.store, f"tuning/{key}", experiment, outcome, logs=inputs.keep_logs)
+        folder = workspace.kept(f"tuning/{key}")
+        table, picture = publish(workspace.store, folder, experiment, outcome, logs=inputs.keep_logs)
     return _result(order, outcome, table, picture)
 
 

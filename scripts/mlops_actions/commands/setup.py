@@ -9,8 +9,11 @@ from pathlib import Path
 
 import click
 
+from ..console import Masks
 from ..errors import BadInput, MlopsError
+from ..foreign import visible
 from ..generated import OWNER
+from ..github.console import TerminalConsole
 from ..inputs import kebab
 from ..runtime import chain, config
 
@@ -93,7 +96,8 @@ def config_command(action: str | None, environment: str, file: Path, everything:
             click.secho(name, bold=True)
             width = max(len(field) for field, _, _ in shown)
             for field, value, origin in shown:
-                click.echo(f"  {field.ljust(width)}  {_show(value)}  " + click.style(f"({origin})", dim=True))
+                text = visible(Masks().hide(_show(value)))
+                click.echo(f"  {field.ljust(width)}  {text}  " + click.style(f"({origin})", dim=True))
 
 
 @click.command("schema", short_help="Print the JSON Schema of mlops.yaml.")
@@ -178,6 +182,5 @@ class plain_errors:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, MlopsError):
-            where = f"{error.place}: " if error.place else ""
-            click.secho(f"{error.title}: {where}{error}", fg="red", err=True)
+            TerminalConsole().failure(error)
             sys.exit(error.exit_code)

@@ -9,6 +9,7 @@ default. `Resolved.origins` says which it was.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +19,8 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from ..errors import BadInput, Place
-from ..inputs import SHARED, Inputs, Outputs, is_secret, kebab
+from ..http.proxies import proxy_for
+from ..inputs import PATTERNS, SHARED, Inputs, Outputs, is_secret, kebab
 from ..project import Path_, Project
 from ..stores.store import StoreOptions
 from ..suggest import did_you_mean
@@ -30,6 +32,7 @@ I = TypeVar("I", bound=Inputs)  # noqa: E741
 O = TypeVar("O", bound=Outputs)  # noqa: E741
 
 SCHEMA_URL = "https://raw.githubusercontent.com/mlops-actions/mlops-actions/v1/scripts/mlops.schema.json"
+_SECRET_NAME = re.compile(r"(^|_)(TOKEN|PASSWORD|SECRET|(ACCESS|ACCOUNT|API|PRIVATE)_KEY)$")
 _CALL_ONLY = ("config", "working_directory", "environment")
 """Inputs that say where the configuration is, and so cannot stand in it."""
 
@@ -139,17 +142,21 @@ def store_options(inputs: Inputs, environ: Mapping[str, str]) -> StoreOptions:
         "AWS_SECRET_ACCESS_KEY": "aws_secret_access_key",
         "AWS_SESSION_TOKEN": "aws_session_token",
     }
+    endpoint = inputs.store_endpoint or environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL", "")
+    others = {"gs": "storage.googleapis.com", "az": "blob.core.windows.net"}
+    host = others.get(inputs.store.partition(":")[0], f"s3.{inputs.store_region}.amazonaws.com")
     return StoreOptions(
-        endpoint=inputs.store_endpoint or environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL", ""),
+        endpoint=endpoint,
         region=inputs.store_region,
+        proxy=proxy_for(endpoint or f"https://{host}", environ),
         credentials={theirs: environ[ours] for ours, theirs in names.items() if environ.get(ours)},
     )
 
 
 def secrets_in(environ: Mapping[str, str]) -> Iterator[str]:
-    """The values of variables that are secret wherever they are seen."""
+    """The values of variables that are secret by their names; of 8 characters, as shorter ones may be words."""
     for name, value in environ.items():
-        if value and name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "GITHUB_TOKEN", "GH_TOKEN"):
+        if _SECRET_NAME.search(name) and len(value) >= 8:
             yield value
 
 
@@ -272,6 +279,8 @@ def _known(path: Path_) -> list[str]:
 def _words(problem: Any) -> str:
     """Pydantic's message in plain words, with the value that it speaks of."""
     text = str(problem["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    if problem["type"] == "string_pattern_mismatch":
+        text = f"must be {PATTERNS[problem['ctx']['pattern']]}"
     value = problem.get("input")
     if isinstance(value, str | int | float | bool) and "missing" not in problem["type"]:
         text += f", not {value!r}"

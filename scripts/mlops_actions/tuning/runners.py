@@ -112,7 +112,7 @@ class PipelineRunner:
 
     def begin(self, trial: Trial) -> Launch:
         """See `Runner.begin`."""
-        run = f"tuning/{self._run}/{trial.name}"  # not below the chain's own, whose records they are not
+        run = f"{self._run}-{trial.name}"  # a run beside the chain's own, whose records they are not
         argv = [*self._pipeline.argv, "--parameters", json.dumps(self._parameters(trial)), "--run", run, "--json"]
         output = self._place.output(trial)
         output.unlink(missing_ok=True)

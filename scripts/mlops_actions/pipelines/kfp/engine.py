@@ -305,14 +305,10 @@ class _Run:
         """The result, with the artifacts that later actions need in our store."""
         artifacts = [artifact for task in tasks for artifact in task.artifacts]
         chosen = [choose(artifacts, role, named)[0] for role, named in self._request.roles.items()]
+        workspace = self._site.workspace
+        folder = workspace.kept(f"artifacts/{self._request.key}")
         home = {
-            id(artifact): bring_home(
-                artifact,
-                self._request.key,
-                self._site.workspace.store,
-                self._site.workspace.store_options,
-                self._progress.warning,
-            )
+            id(artifact): bring_home(artifact, folder, workspace.store, workspace.store_options, self._progress.warning)
             for artifact in chosen
             if artifact is not None and artifact.uri
         }
