@@ -10,11 +10,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from mlops_actions.serving.golden import read_golden
 
 from mlops_actions.errors import BadInput
 from mlops_actions.evaluation.golden import Tolerance
 from mlops_actions.serving import rollout
-from mlops_actions.serving.golden import read_golden
 from mlops_actions.serving.process import free_port, is_free, running
 from mlops_actions.serving.protocol import _score, body, rows
 from mlops_actions.waiting import wait_until
