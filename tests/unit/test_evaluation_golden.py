@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from mlops_actions.errors import BadInput, Rejected, RemoteFailed
-from mlops_actions.evaluation import golden, golden_worker
+from mlops_actions.errors import Rejected, RemoteFailed
+from mlops_actions.evaluation import golden
+from mlops_actions.evaluation.golden_rows import read_golden
 
 MODEL = '''
 class Doubler:
@@ -55,10 +56,9 @@ def folder(tmp_path: Path) -> Path:
 
 def request(folder: Path, **changes: Any) -> golden.Request:
     values: dict[str, Any] = {
-        "python": Path(sys.executable), "model": folder / "model.json", "golden": folder / "golden.csv",
-        "score": "score",
-        "hook": f"{folder / 'hooks.py'}:load", "root": folder, "environ": dict(os.environ),
-        "tolerance": golden.Tolerance(), "repeats": 20, "timeout": 60.0,
+        "python": Path(sys.executable), "model": folder / "model.json",
+        "golden": read_golden(folder / "golden.csv"), "predict": "hooks.py:load", "root": folder,
+        "environ": dict(os.environ), "tolerance": golden.Tolerance(), "repeats": 20, "timeout": 60.0,
     }  # fmt: skip
     (folder / "hooks.py").write_text(MODEL)
     return golden.Request(**{**values, **changes})
@@ -88,18 +88,18 @@ def test_a_pickle_in_a_folder_is_loaded_without_a_hook(folder: Path, monkeypatch
     (folder / "model").mkdir()
     (folder / "model" / "m.pkl").write_bytes(pickle.dumps(doubler.Doubler()))
     environ = {**os.environ, "PYTHONPATH": str(folder)}
-    assert golden.test(request(folder, hook="", model=folder / "model", environ=environ)).agreement.mismatches == []
+    assert golden.test(request(folder, predict="", model=folder / "model", environ=environ)).agreement.mismatches == []
     with pytest.raises(golden.DoesNotWork) as raised:
-        golden.test(request(folder, hook="", model=folder / "model"))
+        golden.test(request(folder, predict="", model=folder / "model"))
     assert "ModuleNotFoundError: No module named 'doubler_module'" in str(raised.value)
-    assert "Add the package" in raised.value.fix and raised.value.facts["python"]
+    assert "Add doubler_module to the `requirements`" in raised.value.fix and raised.value.facts["python"]
 
 
 def test_the_version_that_a_scikit_learn_model_was_saved_with_is_told(folder: Path) -> None:
     state = b"\x80\x04cgone_module\nGone\n\x8c\x10_sklearn_version\x94\x8c\x051.7.2\x94."
     (folder / "m.pkl").write_bytes(state)
     with pytest.raises(golden.DoesNotWork, match=r"saved with scikit-learn 1\.7\.2"):
-        golden.test(request(folder, hook="", model=folder / "m.pkl"))
+        golden.test(request(folder, predict="", model=folder / "m.pkl"))
 
 
 @pytest.mark.parametrize(
@@ -117,11 +117,6 @@ def test_what_goes_wrong_is_said(folder: Path, code: str, kind: type[Exception],
     (folder / "hooks.py").write_text(code)
     with pytest.raises(kind, match=words):
         golden.test(asked)
-
-
-def test_a_golden_file_without_scores_is_bad_input(folder: Path) -> None:
-    with pytest.raises(BadInput, match="golden file cannot be read"):
-        golden.test(request(folder, score="expected"))
 
 
 def test_texts_are_compared_as_they_are(folder: Path) -> None:
@@ -149,30 +144,6 @@ def test_what_pandas_writes_as_an_index_is_not_a_feature(folder: Path) -> None:
     asked = request(folder)
     (folder / "hooks.py").write_text(ONLY_X)
     assert golden.test(asked).agreement.mismatches == []
-
-
-def test_a_model_of_texts_is_given_the_one_column_as_a_series(folder: Path) -> None:
-    class Frame(list):  # type: ignore[type-arg]
-        """As much of a pandas table as is looked at; as a pandas table, it has its columns' names for items."""
-
-        def __init__(self, texts: list[str]) -> None:
-            super().__init__(["text"])
-            self.shape = (len(texts), 1)
-            self.dtypes = self.iloc = self
-            self._texts = texts
-
-        def __getitem__(self, key: Any) -> Any:
-            return self._texts if isinstance(key, tuple) else type("dtype", (), {"kind": "O"})
-
-    for texts in (["a", "bbb"], ["ccc"]):
-        rows, found = golden_worker.asked(
-            lambda rows: [len(text) for text in rows], Frame(texts), len(texts), table_only=False
-        )
-        assert (rows, found) == (texts, [len(text) for text in texts])
-        with_table = golden_worker.asked(
-            lambda rows: [len(text) for text in rows], Frame(texts), len(texts), table_only=True
-        )
-        assert with_table[1] == [4]
 
 
 def test_nan_where_a_number_is_expected_is_a_mismatch(folder: Path) -> None:

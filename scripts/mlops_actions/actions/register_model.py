@@ -70,8 +70,8 @@ class RegisterModelOutputs(Outputs):
     card_uri: str = Field(description="URI of the model card.")
     digest: str = Field(description="Digest of the model.")
     kind: str = Field(
-        description="Kind of the model: `sklearn`, `skops`, `xgboost`, `lightgbm`, `catboost`, `onnx` or `mlflow`; empty"
-        " where only code that `predict` names can load it."
+        description="Kind of the model: `sklearn`, `skops`, `xgboost`, `lightgbm`, `catboost`, `onnx` or `mlflow`;"
+        " empty where only code that `predict` names can load it."
     )
     created: bool = Field(description="False when the same model had been registered before.")
 

@@ -293,7 +293,10 @@ def _write_server(folder: Path, wanted: Current) -> None:
 def _write_model(folder: Path, name: str, wanted: Current) -> None:
     extra = {"predict": wanted.predict, "root": wanted.root, "example": wanted.example}
     parameters = {"uri": wanted.model, "version": str(wanted.version), "extra": extra}
-    _write(_model_settings(folder, name), {"name": name, "implementation": _RUNTIME, "parameters": parameters})
+    _write(
+        _model_settings(folder, name),
+        {"name": name, "versions": [str(wanted.version)], "implementation": _RUNTIME, "parameters": parameters},
+    )
 
 
 def _model_settings(folder: Path, name: str) -> Path:

@@ -7,7 +7,6 @@ status 500, and its traceback is in the log.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import traceback
@@ -33,7 +32,7 @@ class ServedModel(MLModel):  # type: ignore[misc]
     async def load(self) -> bool:
         """Load it, ask it its example, and say what its inputs and outputs are."""
         try:
-            await asyncio.to_thread(self._load)
+            self._load()  # not in a thread: MLServer would meanwhile send requests to a model that is not ready
         except BaseException as error:
             text = f"{type(error).__name__}: {error}".split("\n")[0]
             told = {"error": text, "traceback": traceback.format_exc(), "missing": missing_package(error)}
