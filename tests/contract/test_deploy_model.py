@@ -336,6 +336,21 @@ def test_code_of_the_consumer_is_served_and_tells_its_failure(first: World) -> N
     (first.folder / "own.py").write_text(OWN)
 
 
+@pytest.mark.parametrize(
+    ("crash", "reason"),
+    [
+        ("__import__('os').abort()", "version 8 cannot be loaded: the server ended with exit code -6"),
+        ("len(rows) > 1 and __import__('os').abort()", "the server ended while it was asked the golden rows"),
+    ],
+)
+def test_a_model_that_crashes_leaves_the_old_one_and_tells_where(first: World, crash: str, reason: str) -> None:
+    (first.folder / "own.py").write_text(OWN.replace("if (rows", f"{crash}\n        if (rows"))
+    code, outputs, log = first.deploy("--version", "8", "--predict", "own:Adder")
+    (first.folder / "own.py").write_text(OWN)
+    assert (code, outputs["version"]) == (1, 1) and f"{reason}; version 1 serves as before" in log
+    assert "Fatal Python error: Aborted" in log and "own.py" in log
+
+
 def test_a_library_that_the_model_misses_is_named_with_the_remedy(world: World) -> None:
     world.deploy("--stop")
     (world.folder / "bare.txt").write_text("pandas\n")

@@ -181,18 +181,27 @@ class Rollout:
             Refused: it does not predict as it should.
         """
         golden = self._request.golden
-        return client.check(model, golden, self._request.tolerance) if golden else Answered()
+        try:
+            return client.check(model, golden, self._request.tolerance) if golden else Answered()
+        except Refused as error:
+            if error.status == 0 and running(self._log.parent) is None:
+                raise Refused(0, "the server ended while it was asked the golden rows") from None
+            raise
 
     def log(self) -> str:
-        """The traceback of the model that could not be loaded, or the last lines of the log of the server that was
-        tried last."""
+        """What the server that was tried last says of its failure.
+
+        The traceback of a model that could not be loaded, where Python crashed, or else the last lines of its log.
+        """
         if failure := self._failure():
             return failure["traceback"]
         try:
             text = self._log.read_bytes()[self._log_start :].decode(errors="replace")
         except OSError:
             return ""
-        return "\n".join(text.splitlines()[-_LOG_LINES:])
+        lines = text.splitlines()
+        crashes = [number for number, line in enumerate(lines) if line.startswith("Fatal Python error")]
+        return "\n".join(lines[crashes[-1] :][:_LOG_LINES] if crashes else lines[-_LOG_LINES:])
 
     def _start(self, folder: Path, wanted: Current, *, wait: bool = True) -> Identity:
         _write_server(folder, wanted)
