@@ -67,7 +67,21 @@ class CodeInputs(Inputs):
     python: str = Field("", description="Python for the consumer's code: a version such as `3.12`, or a path.")
 
 
-class GoldenInputs(CodeInputs):
+class PredictInputs(CodeInputs):
+    """What actions take that load a model."""
+
+    predict: str = Field(
+        "",
+        description="How the model is asked: `predict`, `predict_proba` or `decision_function`; or code of the"
+        " consumer's that loads it, `module:name` or `file.py:name`: a class with `load(path)` and `predict(rows)`, or"
+        " a function of the path that returns such an object or the function of the rows (a pandas DataFrame, or a list"
+        " of dictionaries where there is no pandas). By default a model of two classes is asked for the probability of"
+        " the second, and another one for its prediction.",
+        examples=["predict_proba", "model:Model"],
+    )
+
+
+class GoldenInputs(PredictInputs):
     """What actions take that compare a model with golden predictions."""
 
     score_column: str = Field("score", description="The golden file's column of expected scores.")
@@ -159,7 +173,7 @@ class KfpInputs(ClusterInputs):
     kfp_client_key: str = Field("", description="File with its key, if it is not in the same file.")
 
 
-SHARED = (Inputs, CodeInputs, ModelInputs, ClusterInputs, KfpInputs)
+SHARED = (Inputs, CodeInputs, PredictInputs, ModelInputs, ClusterInputs, KfpInputs)
 """Inputs that several actions have: they may stand at the top level of `mlops.yaml` and come from a variable."""
 
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from mlops_actions.errors import BadInput, Rejected, RemoteFailed
+from mlops_actions.errors import Rejected, RemoteFailed
 from mlops_actions.evaluation import golden
+from mlops_actions.evaluation.golden_rows import read_golden
 from mlops_actions.waiting import wait_until
 
 MODEL = '''
@@ -55,10 +56,9 @@ def folder(tmp_path: Path) -> Path:
 
 def request(folder: Path, **changes: Any) -> golden.Request:
     values: dict[str, Any] = {
-        "python": Path(sys.executable), "model": folder / "model.json", "golden": folder / "golden.csv",
-        "score": "score",
-        "hook": f"{folder / 'hooks.py'}:load", "root": folder, "environ": dict(os.environ),
-        "tolerance": golden.Tolerance(), "repeats": 20, "timeout": 60.0,
+        "python": Path(sys.executable), "model": folder / "model.json",
+        "golden": read_golden(folder / "golden.csv"), "predict": "hooks.py:load", "root": folder,
+        "environ": dict(os.environ), "tolerance": golden.Tolerance(), "repeats": 20, "timeout": 60.0,
     }  # fmt: skip
     (folder / "hooks.py").write_text(MODEL)
     return golden.Request(**{**values, **changes})
@@ -88,18 +88,18 @@ def test_a_pickle_in_a_folder_is_loaded_without_a_hook(folder: Path, monkeypatch
     (folder / "model").mkdir()
     (folder / "model" / "m.pkl").write_bytes(pickle.dumps(doubler.Doubler()))
     environ = {**os.environ, "PYTHONPATH": str(folder)}
-    assert golden.test(request(folder, hook="", model=folder / "model", environ=environ)).agreement.mismatches == []
+    assert golden.test(request(folder, predict="", model=folder / "model", environ=environ)).agreement.mismatches == []
     with pytest.raises(golden.DoesNotWork) as raised:
-        golden.test(request(folder, hook="", model=folder / "model"))
+        golden.test(request(folder, predict="", model=folder / "model"))
     assert "ModuleNotFoundError: No module named 'doubler_module'" in str(raised.value)
-    assert "Add the package" in raised.value.fix and raised.value.facts["python"]
+    assert "Add doubler_module to the `requirements`" in raised.value.fix and raised.value.facts["python"]
 
 
 def test_the_version_that_a_scikit_learn_model_was_saved_with_is_told(folder: Path) -> None:
     state = b"\x80\x04cgone_module\nGone\n\x8c\x10_sklearn_version\x94\x8c\x051.7.2\x94."
     (folder / "m.pkl").write_bytes(state)
     with pytest.raises(golden.DoesNotWork, match=r"saved with scikit-learn 1\.7\.2"):
-        golden.test(request(folder, hook="", model=folder / "m.pkl"))
+        golden.test(request(folder, predict="", model=folder / "m.pkl"))
 
 
 @pytest.mark.parametrize(
@@ -117,11 +117,6 @@ def test_what_goes_wrong_is_said(folder: Path, code: str, kind: type[Exception],
     (folder / "hooks.py").write_text(code)
     with pytest.raises(kind, match=words):
         golden.test(asked)
-
-
-def test_a_golden_file_without_scores_is_bad_input(folder: Path) -> None:
-    with pytest.raises(BadInput, match="golden file cannot be read"):
-        golden.test(request(folder, score="expected"))
 
 
 def test_what_pandas_writes_as_an_index_is_not_a_feature(folder: Path) -> None:

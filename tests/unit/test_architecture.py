@@ -21,15 +21,15 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Files that run by themselves, in an environment where the package is not.
 WORKERS = {"environments.py", "worker", "worker.py", "golden_worker.py", "guard.py"}
 CAPABILITIES = {
-    "data", "doctor", "evaluation", "features", "images", "monitoring", "pipelines", "planning", "registry", "reports",
-    "serving", "tuning",
+    "data", "doctor", "evaluation", "features", "images", "models", "monitoring", "pipelines", "planning", "registry",
+    "reports", "serving", "tuning",
 }  # fmt: skip
 FLOORS: list[set[str]] = [
     {
         "__init__", "console", "context", "engines", "environments", "errors", "foreign", "inputs",
         "processes", "project", "records", "suggest", "text", "values", "waiting", "yaml_io",
     },
-    {"http", "kubernetes", "stores", "workspace"},
+    {"code_files", "http", "kubernetes", "stores", "workspace"},
     CAPABILITIES,
     {"github", "runtime"},
     {"__main__", "actions", "cli", "commands", "generated"},

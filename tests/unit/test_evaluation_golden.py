@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 
-from mlops_actions.evaluation import golden, golden_worker
+from mlops_actions.evaluation import golden
 
 
 def test_texts_are_compared_as_they_are() -> None:
@@ -28,30 +27,6 @@ def test_texts_are_compared_as_they_are() -> None:
 )  # fmt: skip
 def test_a_prediction_agrees_within_the_tolerance(expected: object, got: object, right: bool) -> None:
     assert (golden.agreement([expected], [got], golden.Tolerance()).mismatches == []) is right
-
-
-def test_a_model_of_texts_is_given_the_one_column_as_a_series() -> None:
-    class Frame(list):  # type: ignore[type-arg]
-        """As much of a pandas table as is looked at; as a pandas table, it has its columns' names for items."""
-
-        def __init__(self, texts: list[str]) -> None:
-            super().__init__(["text"])
-            self.shape = (len(texts), 1)
-            self.dtypes = self.iloc = self
-            self._texts = texts
-
-        def __getitem__(self, key: Any) -> Any:
-            return self._texts if isinstance(key, tuple) else type("dtype", (), {"kind": "O"})
-
-    for texts in (["a", "bbb"], ["ccc"]):
-        rows, found = golden_worker.asked(
-            lambda rows: [len(text) for text in rows], Frame(texts), len(texts), table_only=False
-        )
-        assert (rows, found) == (texts, [len(text) for text in texts])
-        with_table = golden_worker.asked(
-            lambda rows: [len(text) for text in rows], Frame(texts), len(texts), table_only=True
-        )
-        assert with_table[1] == [4]
 
 
 def test_percentiles_are_nearest_ranks() -> None:

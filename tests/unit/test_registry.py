@@ -454,6 +454,7 @@ def test_card_has_front_matter_that_yaml_reads_whatever_the_tags_say() -> None:
         tags={"license": "apache-2.0", "language": "en", "owner": "a: b\n---\n# c"},
         metrics={"auc": 0.81, "f1": 0.5},
         evidence=[evidence("test-model", "rejected", "py3.12")],
+        kind="sklearn",
         lineage=Lineage(
             source=Source(commit="c" * 40, dirty=True),
             pipeline=Pipeline(name="t|rain", digest="d"),
