@@ -36,7 +36,7 @@ def mlops(tmp_path: Path) -> Run:
     """Call the launcher as a person does: `mlops("run-pipeline", "--json", cwd=folder, NAME="value of a variable")`."""
 
     def call(
-        *arguments: str | Path, cwd: Path | None = None, timeout: float = 240, **environ: str
+        *arguments: str | Path, cwd: Path | None = None, timeout: float = 600, **environ: str
     ) -> subprocess.CompletedProcess[str]:
         command = [str(MLOPS), *(str(argument) for argument in arguments)]
         return subprocess.run(

@@ -33,11 +33,12 @@ require("fs").writeFileSync(to, JSON.stringify(all));
 @dataclass
 class GitHub:
     """The API's address; the requests that were made; `prefer` asks Prism for an answer to what is written,
-    such as `code=403`."""
+    such as `code=403`; `user` is whom the token belongs to, "" when GraphQL does not say."""
 
     url: str
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     prefer: str = ""
+    user: str = "octocat"  # who comments in the description's examples
 
 
 def missing() -> str:
@@ -101,11 +102,17 @@ def _proxy(prism: str) -> Iterator[GitHub]:
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if self.path == "/graphql":  # of which the description says nothing
+                viewer = {"data": {"viewer": {"login": found.user}}}
+                refused = {"errors": [{"type": "FORBIDDEN", "message": "Resource not accessible by integration"}]}
+                self.send(200, json.dumps(viewer if found.user else refused).encode())
+                return
             found.requests.append((self.command, self.path, body.decode()))
             headers = {
                 name: self.headers[name] for name in ("Authorization", "Accept", "Content-Type") if self.headers[name]
             }
-            headers |= {"Prefer": found.prefer} if found.prefer and self.command != "GET" else {}
+            prefer = found.prefer if self.command != "GET" else ""
+            headers |= {"Prefer": prefer} if prefer else {}
             request = urllib.request.Request(prism + self.path, body or None, headers, method=self.command)
             try:
                 with urllib.request.urlopen(request, timeout=20) as response:
@@ -113,6 +120,9 @@ def _proxy(prism: str) -> Iterator[GitHub]:
             except urllib.error.HTTPError as error:
                 code, text = error.code, error.read()
             text = text.replace(b"https://api.github.com", found.url.encode())
+            self.send(code, text)
+
+        def send(self, code: int, text: bytes) -> None:
             self.send_response(code)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(text)))

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import json
 import os
 import shutil
@@ -15,10 +14,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,6 +32,7 @@ from mlops_actions.errors import RemoteFailed
 from mlops_actions.stores.store import Store, StoreOptions
 
 _ACCESS, _SECRET = "test-access-key", "test-secret-key"
+_GUARDED = "guarded"
 _OPEN = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -77,12 +80,44 @@ def seaweedfs() -> S3:
     return found
 
 
+def guarded() -> tuple[S3, S3, str]:
+    """SeaweedFS by its owner's keys, and by those that suffice a pull request; and the URI of a store there."""
+    owner = seaweedfs()
+    if not owner.client().bucket_exists(_GUARDED):
+        owner.client().make_bucket(_GUARDED)
+    pull = S3(owner.name, owner.endpoint, f"pull-{owner.access_key}", f"pull-{owner.secret_key}")
+    return owner, pull, f"s3://{_GUARDED}/prefix"
+
+
 def minio() -> S3:
     """The MinIO that S3_ENDPOINT, S3_ACCESS_KEY and S3_SECRET_KEY name, or a local one, started once; else a skip."""
     found = _given_minio() or _start_minio()
     if found is None:
         pytest.skip("no MinIO: set S3_ENDPOINT, S3_ACCESS_KEY, S3_SECRET_KEY, or put `minio` on the path")
     return found
+
+
+@contextmanager
+def raw(*pieces: bytes) -> Iterator[str]:
+    """A server that sends just these bytes to every request, and closes the connection."""
+
+    def run() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(65536)
+                for piece in pieces:
+                    connection.sendall(piece)
+
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        threading.Thread(target=run, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        listening.shutdown(socket.SHUT_RDWR)
 
 
 def free_port() -> int:
@@ -105,7 +140,12 @@ def _start_seaweedfs() -> S3 | None:
                 "name": "test",
                 "credentials": [{"accessKey": _ACCESS, "secretKey": _SECRET}],
                 "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-            }
+            },
+            {
+                "name": "pull-request",
+                "credentials": [{"accessKey": f"pull-{_ACCESS}", "secretKey": f"pull-{_SECRET}"}],
+                "actions": [f"Read:{_GUARDED}", f"List:{_GUARDED}", f"Write:{_GUARDED}/prefix/pulls/*"],
+            },
         ]
     }
     (folder / "s3.json").write_text(json.dumps(keys))
@@ -279,7 +319,7 @@ def wait_for_port(port: int, log: Path) -> None:
     """
     deadline = time.monotonic() + 60
     while True:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         if time.monotonic() > deadline:
             raise TimeoutError(f"Nothing listens on port {port}:\n{log.read_text()[-2000:]}")

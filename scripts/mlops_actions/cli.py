@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from . import __version__
 from .inputs import is_secret, kebab
+from .processes.concealing import conceal_environ
 from .runtime import chain
 from .runtime.action import Action
 from .suggest import did_you_mean
@@ -60,6 +61,12 @@ class _Commands(click.Group):
             rows = [(n, c.get_short_help_str(90)) for n in names if (c := self.get_command(ctx, n))]
             with formatter.section(title):
                 formatter.write_dl(rows)
+
+
+def start() -> None:
+    """The command as a process of its own."""
+    conceal_environ()
+    main(prog_name="mlops")
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

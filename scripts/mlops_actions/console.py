@@ -1,10 +1,17 @@
-"""Where a command's words go. Everything that speaks is given a `Console`; `github/` and the terminal implement it."""
+"""Where a command's words go. Everything that speaks is given a `Console`; `github/` and the terminal implement it.
+
+Beside it, what must never be seen: `Masks` for texts, `hidden` for values.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import re
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
+from urllib.parse import quote
 
 from .errors import MlopsError, Place
 
@@ -44,3 +51,54 @@ class Console(Protocol):
 
     def finish(self, outputs: Mapping[str, object], summary: str) -> None:
         """The command's outputs (JSON values), and its summary in Markdown."""
+
+
+_LOGIN = re.compile(r"(?<=://)[^/?#\s\"'<>]+(?=@)")
+"""What is before the host of a URL: user and password, or a token alone."""
+SHORTEST_MASK = 4
+"""Characters: what is shorter is in too many words to be hidden."""
+
+
+class Masks:
+    """Values that must not be seen, and text with them hidden."""
+
+    def __init__(self) -> None:
+        self._values: list[str] = []
+
+    def add(self, value: str) -> list[str]:
+        """Remember a value, each line of it that is long enough to tell, and how programs write both; those new."""
+        parts = {value.strip(), *(line.strip() for line in value.splitlines())}
+        forms = {form for part in parts if len(part) >= SHORTEST_MASK for form in _forms(part)}
+        new = sorted(forms - set(self._values))
+        self._values = sorted({*self._values, *new}, key=lambda form: (-len(form), form))
+        return [form for form in new if "\n" not in form]
+
+    def hide(self, text: str) -> str:
+        """The text with the values, and with user and password in URLs, replaced by `***`."""
+        for value in self._values:
+            text = text.replace(value, "***")
+        return _LOGIN.sub("***", text) if "://" in text else text
+
+
+def hidden(value: Any, hide: Callable[[str], str]) -> Any:
+    """A JSON value with `hide` applied to each text and key in it, so that it stays a value of the same shape."""
+    if isinstance(value, str):
+        return hide(value)
+    if isinstance(value, Mapping):
+        return {hidden(key, hide): hidden(item, hide) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [hidden(item, hide) for item in value]
+    return value
+
+
+def _forms(text: str) -> Iterator[str]:
+    """A text as it is, and in the quotes of JSON, of Python and of a shell, in a URL, and as base64."""
+    yield text
+    yield json.dumps(text)[1:-1]
+    yield json.dumps(text, ensure_ascii=False)[1:-1]
+    yield repr(text)[1:-1]
+    yield text.replace("'", "'\\''")
+    yield text.replace("'", "'\"'\"'")
+    yield quote(text, errors="surrogatepass")
+    yield quote(text, safe="", errors="surrogatepass")
+    yield b64encode(text.encode(errors="surrogatepass")).decode()

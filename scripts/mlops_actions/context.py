@@ -54,7 +54,7 @@ class Context:
         Where the default branch is not known, as on a laptop without a remote, any branch may; a commit without one
         may not.
         """
-        return not self.pull and self.branch != "HEAD" and self.branch in ("", self.default_branch or self.branch)
+        return not self.pull and self.branch != "HEAD" and self.branch == (self.default_branch or self.branch)
 
     @property
     def outside(self) -> bool:

@@ -15,7 +15,6 @@ from .environments import EnvironmentFailed, find_uv
 from .errors import MlopsError
 from .inputs import KfpInputs
 from .kubernetes.connection import connector
-from .stores.store import Store
 from .workspace import Workspace
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def examine(workspace: Workspace, sections: Mapping[str, Any]) -> list[Finding]:
         _uv(workspace.cache),
         _git(root),
         _space(workspace.cache),
-        _store(lambda: workspace.store),
+        _store(workspace),
         *_files(root, sections),
     ]
 
@@ -81,10 +80,10 @@ def _space(cache: Path) -> Finding:
     return Finding("disk", "ok", text) if free > _SPACE else Finding("disk", "missing", text, fix)
 
 
-def _store(open_store: Callable[[], Store]) -> Finding:
-    path = f"doctor/{uuid.uuid4().hex}"
+def _store(workspace: Workspace) -> Finding:
+    path = workspace.kept(f"doctor/{uuid.uuid4().hex}")
     try:
-        store = open_store()
+        store = workspace.store
         created = store.create(path, b"1") and not store.create(path, b"2")
         _, tag = store.get_tagged(path)
         swapped = store.replace(path, b"3", tag) and not store.replace(path, b"4", tag)
@@ -134,8 +133,9 @@ def finding_of_docker(environ: Mapping[str, str], wanted: bool, platforms: Seque
 
 
 def findings_of_kfp(inputs: KfpInputs, workspace: Workspace) -> list[Finding]:
-    """Look at Kubeflow Pipelines: that it answers, takes the sign-in, and lets us look at experiments."""
+    """Look at Kubeflow Pipelines: that it responds, takes the sign-in, lets us look at experiments, and has results."""
     from .pipelines.kfp.client.api import KfpApi
+    from .pipelines.kfp.probe import check_metadata
 
     mask = workspace.console.mask
     try:
@@ -145,7 +145,14 @@ def findings_of_kfp(inputs: KfpInputs, workspace: Workspace) -> list[Finding]:
         api.get("/apis/v2beta1/experiments", **query)
     except MlopsError as error:
         return [_lacking("Kubeflow Pipelines", error)]
-    return [Finding("Kubeflow Pipelines", "ok", api.url + (f", namespace {api.namespace}" if api.namespace else ""))]
+    where = api.url + (f", namespace {api.namespace}" if api.namespace else "")
+    findings = [Finding("Kubeflow Pipelines", "ok", where)]
+    try:
+        check_metadata(api)
+        findings.append(Finding("ML Metadata", "ok", f"responds at {api.url}"))
+    except MlopsError as error:
+        findings.append(_lacking("ML Metadata", error))
+    return findings
 
 
 def findings_of_cluster(open_cluster: Callable[[], Cluster], parts: Sequence[str]) -> list[Finding]:

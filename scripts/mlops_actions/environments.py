@@ -31,6 +31,14 @@ _HALF_MADE = 24 * 3600  # seconds after which a half-made environment is somebod
 class EnvironmentFailed(Exception):
     """An environment could not be made. The message says why and what to do."""
 
+    exit_code = 3
+
+
+class CacheFailed(EnvironmentFailed):
+    """There is no folder to make it in."""
+
+    exit_code = 2
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -77,17 +85,15 @@ def ensure(
         return Environment(folder, name)
     began = time.monotonic()
     say(f"Preparing the environment {name} (once)")
-    uv = find_uv(cache)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(folder.parent)
-    part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
     try:
-        _make(uv, part, group, requirements, packages, python)
-        _rename(part, folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        uv = find_uv(cache)
+        _sweep(folder.parent)
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=folder.parent, ignore_cleanup_errors=True) as part:
+            _make(uv, Path(part), group, requirements, packages, python)
+            _rename(Path(part), folder)
     except OSError as error:
-        raise EnvironmentFailed(f"{folder} cannot be written: {error}. Free some space, or set MLOPS_CACHE.") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        raise CacheFailed(f"Cannot write to {folder}: {error}. Free some space, or set MLOPS_CACHE.") from error
     say(f"Prepared {name} in {time.monotonic() - began:.1f} s")
     return Environment(folder, name)
 
@@ -174,9 +180,14 @@ def _install(command: list[str], what: str) -> None:
         raise EnvironmentFailed(f"{text}. Check the requirements, or the network if it says so.")
 
 
+_UNSEEN = (
+    "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME",  # they speak of somebody else's environment
+    "ACTIONS_", "AWS_", "GH_TOKEN", "GITHUB_", "INPUT_", "MLOPS_",  # a package that is built runs code of its own
+)  # fmt: skip
+
+
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    # VIRTUAL_ENV and PYTHONPATH speak of somebody else's environment.
-    environ = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")}
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(_UNSEEN)}
     return subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
 
 
@@ -275,8 +286,9 @@ def main() -> int:
         )
     except EnvironmentFailed as error:
         on_runner = bool(os.environ.get("GITHUB_ACTIONS"))
-        print(f"::error title=No environment::{error}" if on_runner else f"mlops: {error}", file=sys.stderr)
-        return 3
+        text = " ".join(str(error).split())
+        print(f"::error title=No environment::{text}" if on_runner else f"mlops: {text}", file=sys.stderr)
+        return error.exit_code
     print(made.python)
     return 0
 

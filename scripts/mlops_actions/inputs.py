@@ -13,17 +13,22 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from .values import StoreUrl
 
-MODEL = r"^([a-z0-9]([a-z0-9._-]{0,126}[a-z0-9])?)?$"
-"""A model's name in the registry; "" where none is named."""
-PATTERNS = {
-    MODEL: "must be lower-case letters, digits, `.`, `_` and `-`, with a letter or digit at both ends, at most 128",
-}
-"""What a value that does not match a pattern is told."""
-
 
 def kebab(name: str) -> str:
     """`data_fingerprint` as users write it: `data-fingerprint`."""
     return name.replace("_", "-")
+
+
+PATH_PART = r"^([^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{0,199})?$"
+"""A name that becomes a part of a path in the store, or ""."""
+MODEL_NAME = r"^([a-z0-9]([a-z0-9._-]{0,126}[a-z0-9])?)?$"
+ALIAS_NAME = r"^[a-z]([a-z0-9._-]{0,62}[a-z0-9])?$"
+PATTERNS = {
+    PATH_PART: "at most 200 characters without `/`, `\\` and control characters, and not begin with `.`",
+    MODEL_NAME: "lower-case letters, digits, `.`, `_` and `-`, and begin and end with a letter or digit",
+    ALIAS_NAME: "small letters, digits, `.`, `_` and `-`, begin with a letter and end with a letter or digit",
+}
+"""What a name of a pattern must be, in words."""
 
 
 class Inputs(BaseModel):
@@ -52,6 +57,7 @@ class Inputs(BaseModel):
         description="Name of the run of the chain that this is a part of. Actions of one run find each other's results"
         " in the store. By default the GitHub run; in a terminal the folder's last one, a new one when an action of it"
         " is run again.",
+        pattern=PATH_PART,
     )
     reuse: bool = Field(True, description="Take the result of the same work when it was done before.")
 
@@ -65,7 +71,21 @@ class CodeInputs(Inputs):
     python: str = Field("", description="Python for the consumer's code: a version such as `3.12`, or a path.")
 
 
-class GoldenInputs(CodeInputs):
+class PredictInputs(CodeInputs):
+    """What actions take that load a model."""
+
+    predict: str = Field(
+        "",
+        description="How the model is asked: `predict`, `predict_proba` or `decision_function`; or code of the"
+        " consumer's that loads it, `module:name` or `file.py:name`: a class with `load(path)` and `predict(rows)`, or"
+        " a function of the path that returns such an object or the function of the rows (a pandas DataFrame, or a list"
+        " of dictionaries where there is no pandas). By default a model of two classes is asked for the probability of"
+        " the second, and another one for its prediction.",
+        examples=["predict_proba", "model:Model"],
+    )
+
+
+class GoldenInputs(PredictInputs):
     """What actions take that compare a model with golden predictions."""
 
     score_column: str = Field(
@@ -85,7 +105,7 @@ class ModelInputs(Inputs):
     model: str = Field(
         "",
         description="Name of the model in the registry.",
-        pattern=MODEL,
+        pattern=MODEL_NAME,
         examples=["flight-delays"],
     )
 
@@ -161,7 +181,7 @@ class KfpInputs(ClusterInputs):
     kfp_client_key: str = Field("", description="File with its key, if it is not in the same file.")
 
 
-SHARED = (Inputs, CodeInputs, ModelInputs, ClusterInputs, KfpInputs)
+SHARED = (Inputs, CodeInputs, PredictInputs, ModelInputs, ClusterInputs, KfpInputs)
 """Inputs that several actions have: they may stand at the top level of `mlops.yaml` and come from a variable."""
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from .context import Context
 from .engines import engines
-from .errors import BadInput
+from .errors import BadInput, Place
 
 Choice = Literal["auto", "always", "never"]
 PULL_REQUEST = "pull-request"
@@ -31,7 +31,7 @@ class Request:
         pipeline, data, experiment: the files that were named, or "".
         tune, deploy: what the caller asks for.
         deploy_to: environments to deploy to, in order.
-        test_environments: see `tests`.
+        test_environments: see `tests`; and where they stand, if that is in a file.
         model: its name in the registry, or "".
         alone: whether the jobs have no store in common, nor any keys.
     """
@@ -48,6 +48,7 @@ class Request:
     deploy: Choice = "auto"
     deploy_to: Sequence[str] = ()
     test_environments: Mapping[str, Any] = field(default_factory=dict)
+    test_environments_at: Place | None = None
     model: str = ""
     alone: bool = False
 
@@ -114,11 +115,9 @@ def _when(found: object, yes: str, no: str) -> Step:
 
 
 def _features(request: Request, pull: bool) -> Step:
-    section = request.sections.get("materialize-features", {})
-    folder = section.get("repository", "features")
-    there = (request.root / folder / "feature_store.yaml").is_file()
+    folder = request.sections.get("materialize-features", {}).get("repository", "features")
     return _when(
-        "materialize-features" in request.sections or there,
+        "materialize-features" in request.sections or (request.root / folder / "feature_store.yaml").is_file(),
         f"a Feast repository is at {folder}" + (": a pull request plans it" if pull else ""),
         f"no Feast repository is at {folder}",
     )
@@ -130,10 +129,9 @@ def builds_image(root: Path, sections: Mapping[str, Mapping[str, Any]]) -> bool:
 
 
 def _image(request: Request) -> Step:
-    section = request.sections.get("build-image", {})
-    there = (request.root / section.get("context", ".") / section.get("dockerfile", "Dockerfile")).is_file()
-    yes = "there is a Dockerfile" if there else "build-image is configured"
-    return _when(builds_image(request.root, request.sections), yes, "there is no Dockerfile")
+    if "build-image" in request.sections:
+        return Step(True, "build-image is configured")
+    return _when(builds_image(request.root, request.sections), "there is a Dockerfile", "there is no Dockerfile")
 
 
 def _pipeline(request: Request) -> Step:
@@ -199,11 +197,14 @@ def _tests(request: Request) -> list[dict[str, str]]:
             raise BadInput(
                 f"The test environment {name!r} must be a mapping, not {values!r}",
                 fix=f"It may have: {', '.join(keys)}",
+                place=request.test_environments_at,
             )
         unknown = sorted(set(values) - set(keys))
         if unknown:
             raise BadInput(
-                f"The test environment {name!r} has the unknown key {unknown[0]!r}", fix=f"Known: {', '.join(keys)}"
+                f"The test environment {name!r} has the unknown key {unknown[0]!r}",
+                fix=f"Known: {', '.join(keys)}",
+                place=request.test_environments_at,
             )
         made.append({"name": name, **{key: str(values.get(key) or "") for key in keys}})
     return made

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from . import __version__
+from .console import hidden
 
 Verdict = Literal["passed", "unchecked", "rejected", "bad-input", "failed", "cancelled"]
 """How an action ended. `unchecked`: nothing went wrong, and a gate that was asked for checked nothing."""
@@ -45,3 +47,14 @@ class Record(BaseModel):
     outputs: dict[str, Any] = {}
     details: dict[str, Any] = {}
     problem: Problem | None = None
+
+    def hidden(self, hide: Callable[[str], str]) -> Record:
+        """The record without what `hide` takes out of a text; what the records' readers go by stays as it is."""
+        free: dict[str, Any] = {
+            name: {key: hidden(value, hide) for key, value in getattr(self, name).items()}
+            for name in ("source", "subject", "inputs", "outputs", "details")
+        }
+        if self.problem:
+            texts = {name: hidden(getattr(self.problem, name), hide) for name in ("what", "why", "fix", "place", "log")}
+            free["problem"] = self.problem.model_copy(update=texts)
+        return self.model_copy(update={**free, "reason": hide(self.reason)})

@@ -1,4 +1,4 @@
-"""Durations and numbers as people read them."""
+"""Durations, numbers and counts as people read them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def many(count: int, what: str) -> str:
+    """How many of something that has a regular plural: `1 trial`, `2,000 trials`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def number(value: object) -> str:

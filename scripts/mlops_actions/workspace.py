@@ -38,8 +38,8 @@ class Workspace:
         environ: this process's variables.
         console: told what takes time.
         store_url, store_options: of the store.
-        scope: beginning of the paths in the store that finished work is kept under: "" for the work of everybody,
-            `pulls/<number>/` for that of a pull request, which nothing else takes.
+        scope: beginning of the paths in the store that are written: "" for what everybody uses, `pulls/<number>/` for
+            all that a pull request makes, which nothing else takes.
     """
 
     root: Path
@@ -55,6 +55,10 @@ class Workspace:
     def store(self) -> Store:
         """The store; opened on first use."""
         return Store(self.store_url, self.store_options, hide=self.console.hide)
+
+    def kept(self, path: str) -> str:
+        """Where in the store this run's own `path` is: `pulls/<number>/<path>` in a pull request."""
+        return self.scope + path
 
     def path(self, name: str | Path) -> Path:
         """A path relative to the consumer's folder, as an absolute one."""

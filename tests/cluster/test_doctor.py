@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import clusters
+import servers
 from conftest import Run
 
 pytestmark = clusters.needs_kubernetes
@@ -29,20 +30,22 @@ def doctor(mlops: Run, folder: Path, kubeconfig: str, namespace: str, host: str)
 def test_doctor_finds_all_with_the_manifests_rights_and_names_the_one_that_is_missing(
     mlops: Run, tmp_path: Path
 ) -> None:
-    from doubles.kfp import KfpDouble
-
-    with clusters.namespace() as namespace, clusters.katib(namespace), KfpDouble(metadata=False) as kfp:
+    with (
+        clusters.namespace() as namespace,
+        clusters.katib(namespace),
+        clusters.kfp(servers.minio(), namespace) as kfp,
+    ):
         admin = clusters.administrator(namespace)
         rules = [item for item in yaml.safe_load_all(mlops("rbac", "--namespace", namespace).stdout) if item]
         try:
             for item in rules:
                 admin.apply(clusters.RIGHTS[item["kind"]], item)
             kubeconfig = clusters.kubeconfig_of(admin, {"token": admin.token("mlops-actions")})
-            code, said = doctor(mlops, tmp_path, kubeconfig, namespace, kfp.url)
+            code, said = doctor(mlops, tmp_path, kubeconfig, namespace, kfp)
             assert code == 0, said
             assert "✓ rights: all in the namespace" in said and "✓ Katib: kubeflow.org/v1beta1" in said
             assert "✓ Katib's webhook: responds" in said
-            assert f"✓ Kubeflow Pipelines: {kfp.url}" in said
+            assert f"✓ Kubeflow Pipelines: {kfp}" in said and "✓ ML Metadata: responds" in said
             assert f"✓ namespace: {namespace}" in said and kubeconfig not in said
 
             role = next(item for item in rules if item["kind"] == "Role")

@@ -446,7 +446,7 @@ def test_pods_that_a_quota_forbids_are_told(
 @only_double
 def test_algorithm_whose_service_does_not_start_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     impatient(monkeypatch)
-    said = "service of the algorithm is not ready", "cannot be had"  # the latter of the service's pod
+    said = "service of the algorithm is not ready", "Cannot pull the image"  # the latter of the service's pod
     world.clock.when = lambda: all(world.has_said(text) for text in said)
     with pytest.raises(RemoteFailed, match="ended no trial within 300 s") as failed:
         world.run(world.document(change=faults(suggestion="never-ready")), stall_timeout=LIMIT)
@@ -492,7 +492,7 @@ def test_controllers_that_stop_midway_are_told_and_not_waited_for_for_ever(
     with pytest.raises(RemoteFailed, match="Katib has not taken note of it") as failed:
         world.run(world.document(change=faults(stops_after=1)), max_trials=4)
     assert "katib-controller" in failed.value.fix
-    assert "1 trials ended; the best of them" in failed.value.why
+    assert "1 trial ended; the best of them" in failed.value.why
 
 
 def test_limit_gives_the_best_so_far_and_stops_the_trials(world: World) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -61,12 +62,23 @@ joblib.dump(model, f"{folder}/texts.joblib")
 golden = texts.head(6).to_frame().assign(score=model.predict_proba(texts.head(6))[:, 1])
 golden.to_csv(f"{folder}/texts.csv")  # with the index, as pandas writes it unless told otherwise
 """
+OWN = """
+class Adder:
+    def load(self, path):
+        self.offset = int(path.read_text())
+
+    def predict(self, rows):
+        if (rows["hour"] == 23).any():
+            raise ZeroDivisionError("at 23")
+        return rows["hour"] + self.offset
+"""
 
 
 @dataclass
 class World:
     """A registry with versions: 1 and 2 are good, 3 is no model, 4 has another model's golden scores,
-    5 is a regression, 6 tells three classes by name, 7 reads one column of texts."""
+    5 is a regression, 6 tells three classes by name, 7 reads one column of texts, 8 is a number that code of the
+    consumer's adds to `hour`."""
 
     folder: Path
     environ: dict[str, str] = field(default_factory=dict)
@@ -78,7 +90,8 @@ class World:
         return done.returncode, json.loads(out or "{}"), err
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        command = [str(MLOPS), "deploy-model", "--model", "flights", "--json", *arguments]
+        command = [str(MLOPS), "deploy-model", "--model", "flights", "--json"]
+        command += ["--requirements", "requirements.txt", *arguments]
         return subprocess.Popen(
             command, env=self.environ, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             start_new_session=True,
@@ -92,7 +105,10 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("deploy")
     try:
-        serving = environments.ensure("serving", environments.cache_folder())
+        (folder / "requirements.txt").write_text("scikit-learn\npandas\n")
+        serving = environments.ensure(
+            "serving", environments.cache_folder(), requirements=[folder / "requirements.txt"]
+        )
     except EnvironmentFailed as error:
         pytest.skip(f"no MLServer: {error}")
     subprocess.run([str(serving.python), "-c", TRAIN, str(folder)], check=True)
@@ -116,7 +132,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             (path / "model.joblib").write_bytes((folder / "1.joblib").read_bytes())
             (path / "note.txt").write_text("the golden scores are another model's")
         register(registry, Registration("flights", path, golden=folder / f"{golden}.csv"))
-    assert registry.versions("flights") == [1, 2, 3, 4, 5, 6, 7]
+    (folder / "own.py").write_text(OWN)
+    (folder / "offset.json").write_text("3")
+    (folder / "own.csv").write_text("carrier,hour,wind,score\nUA,1,0.5,4\nAA,2,0.5,5\n")
+    register(registry, Registration("flights", folder / "offset.json", golden=folder / "own.csv"))
+    assert registry.versions("flights") == [1, 2, 3, 4, 5, 6, 7, 8]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GITHUB_", "INPUT_", "MLOPS_"))}
     cache = {"MLOPS_CACHE": os.environ["MLOPS_CACHE"]} if "MLOPS_CACHE" in os.environ else {}
     made = World(folder, {**kept, **cache, "MLOPS_STORE": url, "MLOPS_HOME": str(folder / "home")})
@@ -189,7 +209,11 @@ def test_new_version_is_taken_up_without_a_failed_request(first: World) -> None:
 
 @pytest.mark.parametrize(
     ("version", "reason"),
-    [("3", "version 3 cannot be loaded"), ("4", "8 of 8 golden predictions differ: row ")],
+    [
+        ("3", "version 3 cannot be loaded: IndexError: pop from empty list"),
+        ("3", "Traceback (most recent call last)"),
+        ("4", "8 of 8 golden predictions differ: row "),
+    ],
 )
 def test_version_that_fails_is_rolled_back(first: World, version: str, reason: str) -> None:
     _, outputs, _ = first.deploy("--version", "1")
@@ -215,8 +239,125 @@ def test_a_model_of_texts_is_asked_with_texts_and_an_index_is_no_feature(first: 
     assert code == 0, log
     assert "6 golden predictions were right" in log
     request = json.loads(Path(outputs["curl"].partition("@")[2].split()[0]).read_text())
-    assert request["parameters"] == {"content_type": "str"}
     assert [tensor["name"] for tensor in request["inputs"]] == ["text"]
+
+
+def test_a_method_that_is_named_is_the_only_output(first: World) -> None:
+    code, _, log = first.deploy("--version", "1", "--predict", "decision_function")
+    assert code == 1 and "8 of 8 golden predictions differ" in log
+    code, outputs, log = first.deploy("--version", "6", "--predict", "predict")
+    assert code == 0, log
+    assert [one["name"] for one in get(outputs["url"])["outputs"]] == ["predict"]
+
+
+def get(url: str) -> Any:
+    with OPEN.open(url, timeout=20) as response:
+        return json.loads(response.read())
+
+
+def test_the_metadata_has_inputs_and_outputs_with_datatypes_and_shapes(first: World) -> None:
+    _, outputs, _ = first.deploy("--version", "1")
+    found = get(outputs["url"])
+    assert (found["name"], found["versions"]) == ("flights", ["1"])
+    tensors = {one["name"]: (one["datatype"], one["shape"]) for one in found["inputs"] + found["outputs"]}
+    assert tensors == {
+        "carrier": ("BYTES", [-1, 1]), "hour": ("INT64", [-1, 1]), "wind": ("FP64", [-1, 1]),
+        "predict": ("INT64", [-1]), "predict_proba": ("FP64", [-1, 2]), "decision_function": ("FP64", [-1]),
+    }  # fmt: skip
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    """A request of one row; a change of a tensor, or None for one that is left out."""
+    columns = {"carrier": ("BYTES", "UA"), "hour": ("INT64", 5), "wind": ("FP64", 0.5)}
+    tensors = {
+        name: {"name": name, "datatype": datatype, "shape": [1, 1], "data": [value]}
+        for name, (datatype, value) in columns.items()
+    }
+    changed = {name: {**tensors.get(name, {"name": name}), **(new or {})} for name, new in changes.items()}
+    left_out = [name for name, new in changes.items() if new is None]
+    return {"inputs": [one for name, one in {**tensors, **changed}.items() if name not in left_out]}
+
+
+def ask(url: str, request: Any) -> tuple[int, str]:
+    data = request if isinstance(request, bytes) else json.dumps(request).encode()
+    asked = urllib.request.Request(f"{url}/infer", data, {"Content-Type": "application/json"})
+    try:
+        with OPEN.open(asked, timeout=20) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+WRONG = [
+    (row(wind=None), "misses inputs: wind. The model takes carrier, hour, wind"),
+    (row(rain={"datatype": "FP64", "shape": [1, 1], "data": [1.0]}), "has unknown inputs: rain"),
+    (row(carrier={"datatype": "INT64", "data": [5]}), "'carrier' has datatype INT64, and must be BYTES"),
+    (row(hour={"datatype": "FP64"}), "'hour' has datatype FP64, and must be INT64"),
+    (row(wind={"data": ["windy"]}), "'wind' is FP64, which is numbers, and has 'windy'"),
+    (row(hour={"data": [1.5]}), "'hour' is INT64, which is whole numbers, and has 1.5"),
+    (row(wind={"shape": [1, 2], "data": [1.0, 2.0]}), "'wind' has shape [1, 2], and must be [-1, 1]"),
+    (row(wind={"shape": [2, 1]}), "'wind' has shape [2, 1] and 1 values"),
+    (row(wind={"shape": [2, 1], "data": [1.0, 2.0]}), "different numbers of rows"),
+    (row(wind={"data": [None]}), "ValueError: Input X contains NaN"),
+    (row(carrier={"data": ["ZZ"]}), "Found unknown categories ['ZZ']"),
+    ({**row(), "outputs": [{"name": "logits"}]}, "no output 'logits', only predict, predict_proba"),
+    (row(wind={"datatype": "FP128"}), "FP128"),
+    ({"inputs": 5}, "inputs"),
+    ([], "dict"),
+    (b"{not JSON", "JSON"),
+    (b"", "required"),
+]
+
+
+def test_a_wrong_request_is_refused_with_the_reason(first: World) -> None:
+    _, outputs, _ = first.deploy("--version", "1")
+    code, text = ask(outputs["url"], row())
+    assert code == 200 and {one["name"] for one in json.loads(text)["outputs"]} == {
+        "predict", "predict_proba", "decision_function"
+    }  # fmt: skip
+    for request, reason in WRONG:
+        code, text = ask(outputs["url"], request)
+        assert 400 <= code < 500, (request, code, text)
+        assert reason in text.replace("\\n", "\n"), (request, text)
+
+
+def test_code_of_the_consumer_is_served_and_tells_its_failure(first: World) -> None:
+    code, outputs, log = first.deploy("--version", "8")
+    assert code == 2 and "The model offset.json cannot be loaded" in log and "LightGBM (.txt)" in log
+    code, outputs, log = first.deploy("--version", "8", "--predict", "own:Adder")
+    assert code == 0, log
+    assert "2 golden predictions were right" in log
+    code, text = ask(outputs["url"], row(hour={"data": [23]}))
+    assert (code, json.loads(text)) == (500, {"error": "The model failed. ZeroDivisionError: at 23"})
+    before = first.process()
+    (first.folder / "own.py").write_text(OWN.replace("+ self.offset", "- self.offset"))
+    code, _, log = first.deploy("--version", "8", "--predict", "own:Adder")
+    assert code == 1 and "2 of 2 golden predictions differ" in log and first.process() == before
+    (first.folder / "own.py").write_text(OWN)
+
+
+@pytest.mark.parametrize(
+    ("crash", "reason"),
+    [
+        ("__import__('os').abort()", "version 8 cannot be loaded: the server ended with exit code -6"),
+        ("len(rows) > 1 and __import__('os').abort()", "the server ended while it was asked the golden rows"),
+    ],
+)
+def test_a_model_that_crashes_leaves_the_old_one_and_tells_where(first: World, crash: str, reason: str) -> None:
+    (first.folder / "own.py").write_text(OWN.replace("if (rows", f"{crash}\n        if (rows"))
+    code, outputs, log = first.deploy("--version", "8", "--predict", "own:Adder")
+    (first.folder / "own.py").write_text(OWN)
+    assert (code, outputs["version"]) == (1, 1) and f"{reason}; version 1 serves as before" in log
+    assert "Fatal Python error: Aborted" in log and "own.py" in log
+
+
+def test_a_library_that_the_model_misses_is_named_with_the_remedy(world: World) -> None:
+    world.deploy("--stop")
+    (world.folder / "bare.txt").write_text("pandas\n")
+    code, outputs, log = world.deploy("--version", "1", "--requirements", "bare.txt")
+    assert code == 1 and outputs["version"] is None
+    assert "version 1 cannot be loaded: ModuleNotFoundError: No module named 'sklearn'" in log
+    assert "Add scikit-learn to the `requirements`" in log and "Traceback (most recent call last)" in log
 
 
 def test_another_port_means_a_server_that_is_tried_first(first: World) -> None:

@@ -30,7 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[github_api.GitH
 @pytest.fixture
 def github(server: github_api.GitHub) -> github_api.GitHub:
     server.requests.clear()
-    server.prefer = ""
+    server.prefer, server.user = "", "octocat"
     return server
 
 
@@ -44,6 +44,16 @@ def test_comment_that_has_the_marker_is_updated(github: github_api.GitHub) -> No
     upsert_comment(github.url, "token", "o/r", 7, THEIRS, f"{THEIRS}: newer")
     assert github_api.bodies(github, "POST") == []
     assert github_api.bodies(github, "PATCH") == [{"body": f"{THEIRS}: newer"}]
+
+
+@pytest.mark.parametrize(
+    ("user", "updated"), [("octocat", True), ("github-actions[bot]", False), ("release-bot", False), ("", False)]
+)
+def test_only_a_comment_by_the_tokens_user_is_ours(github: github_api.GitHub, user: str, updated: bool) -> None:
+    github.user = user
+    upsert_comment(github.url, "token", "o/r", 7, THEIRS, f"{THEIRS}: newer")
+    assert len(github_api.bodies(github, "PATCH")) == updated
+    assert len(github_api.bodies(github, "POST")) == (not updated)
 
 
 def test_comment_over_the_limit_is_cut(github: github_api.GitHub) -> None:

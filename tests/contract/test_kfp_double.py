@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
+import kfp_recorded
 import servers
 from doubles.kfp import KfpDouble, MetadataUnavailable, Settings, Step, interpreter
 from doubles.kfp.metadata import Metadata
 from doubles.kfp.schedules import cron_fields, next_time
 from mlops_actions import environments
+from mlops_actions.pipelines.kfp.argo import Nodes, hash_of
 from mlops_actions.stores.store import Store
 from mlops_actions.waiting import Clock
 
@@ -258,6 +261,38 @@ def test_groups_are_the_nodes_that_argo_has(kfp: Client) -> None:
     assert found["executor"] == found["executor(0)"] == ["SUCCEEDED"] * 6
 
 
+def shape(run: Any, workflow: str, names: Sequence[str]) -> Counter[tuple[str, str, tuple[str, ...]]]:
+    """The nodes of a run: how each is displayed, its state, and the full names of its children, by those of all."""
+    known = {f"{workflow}-{hash_of(name.replace('WORKFLOW', workflow))}": name for name in names}
+    return Counter(
+        (
+            row.get("display_name", "").replace(workflow, "WORKFLOW"),
+            row.get("state", ""),
+            tuple(sorted(known[child["pod_name"]] for child in row.get("child_tasks", []))),
+        )
+        for row in run["run_details"]["task_details"]
+    )
+
+
+@pytest.mark.parametrize("name", ["failing", "branch"])
+def test_nodes_are_those_of_the_same_run_on_a_real_server(kfp: Client, name: str) -> None:
+    real = kfp_recorded.run(name)
+    parameters = real["runtime_config"].get("parameters", {})
+    body = {"pipeline_spec": kfp_recorded.spec(name), "runtime_config": {"parameters": parameters}}
+    run = kfp.end(kfp.ask("POST", "/runs", kind="V2beta1Run", json={"display_name": name, **body})["run_id"])
+    workflow = kfp.double._world.runs[run["run_id"]].workflow
+    names = [node.name.replace(workflow.name, "WORKFLOW") for node in workflow.nodes.values()]
+    found, expected = (
+        shape(run, workflow.name, names),
+        shape(real, Nodes(real["run_details"]["task_details"]).workflow, names),
+    )
+    if name == "branch":  # there a task was taken from the cache
+        expected.subtract({("executor", "SKIPPED", ()): 1})
+        executed = ("executor", "SUCCEEDED", tuple(n for n in names if n.endswith("judge-2(0).executor(0)")))
+        expected.update([executed, ("executor(0)", "SUCCEEDED", ()), ("", "", ())])
+    assert found == +expected
+
+
 def test_a_failure_fails_the_groups_around_it_and_omits_what_depends(kfp: Client) -> None:
     kfp.double.fault("task", task="load", outcome="exit", code=3)
     run = kfp.end(kfp.start("branching"))
@@ -290,7 +325,13 @@ def test_packages_are_installed_and_containers_are_not_run(kfp: Client) -> None:
     assert any("runs Python functions only" in text for text in texts)
 
 
-def test_each_attempt_of_a_task_is_a_pod_with_a_log(kfp: Client) -> None:
+def test_what_fails_by_itself_is_not_tried_again_with_the_configuration_of_2_17(kfp: Client) -> None:
+    kfp.double.fault("task", task="load-2", outcome="exit", code=3)
+    assert "executor(1)" not in states(kfp.end(kfp.start("branching")))
+
+
+def test_each_attempt_of_a_task_is_a_pod_with_a_log(start: Callable[..., Client]) -> None:
+    kfp = start(settings=Settings(retries=False))
     kfp.double.fault("task", task="load-2", outcome="exit", code=3)
     run = kfp.end(kfp.start("branching"))
     found = states(run)
@@ -868,16 +909,16 @@ def test_cron_is_read_as_kfp_reads_it() -> None:
 
 
 def test_a_synthetic_run_follows_its_script(kfp: Client) -> None:
-    steps = [Step(f"task-{n}", n * 10, n * 10 + 15, lines=[f"line {n}"]) for n in range(500)]
-    identity = kfp.double.synthetic_run([*steps, Step("broken", 0, 5000, "Failed")])
-    kfp.double.fault("clock", seconds=2000 + 2)
+    steps = [Step(f"task-{n}", n * 1000, n * 1000 + 1500, lines=[f"line {n}"]) for n in range(500)]
+    identity = kfp.double.synthetic_run([*steps, Step("broken", 0, 600_000, "Failed")])
+    kfp.double.fault("clock", seconds=200_000 + 2)
     run = kfp.ask("GET", f"/runs/{identity}")
     found = states(run)
     assert run["state"] == "RUNNING" and "task-201" not in found
     assert found["task-198"] == ["SUCCEEDED"] and found["task-199"] == found["task-200"] == ["RUNNING"]
     pod = kfp.double.pods(identity, "executor(0)")[201]
     assert kfp.lines(identity, pod) == ["line 200"]
-    kfp.double.fault("clock", seconds=6000)
+    kfp.double.fault("clock", seconds=700_000)
     ended = kfp.ask("GET", f"/runs/{identity}")
     assert ended["state"] == "FAILED" and len(ended["run_details"]["task_details"]) == 2 * (3 * 501 + 3)
 

@@ -13,10 +13,14 @@ import yaml
 
 from doubles.kfp import KfpDouble, Settings
 from given import kfp_inputs
+from mlops_actions.context import Context
+from mlops_actions.pipelines.engine import Origin, RunRequest, Site
 from mlops_actions.pipelines.kfp.client.api import ApiError, KfpApi
+from mlops_actions.pipelines.kfp.engine import KfpEngine
 from mlops_actions.pipelines.kfp.schedules import Change, Schedule, Target, apply, plan
-from mlops_actions.pipelines.spec import Parameter
+from mlops_actions.pipelines.spec import Parameter, Pipeline
 from mlops_actions.waiting import Clock
+from workspaces import workspace
 
 RECURRING = "/apis/v2beta1/recurringruns"
 SPEC = {
@@ -90,6 +94,28 @@ def world(double: KfpDouble) -> World:
 
 def actions(changes: list[Change]) -> dict[str, str]:
     return {change.schedule: change.action for change in changes}
+
+
+@pytest.mark.parametrize(
+    ("context", "made"),
+    [
+        ({"branch": "change", "event": "pull_request", "pull_request": 3}, 0),
+        ({"branch": "main", "event": "pull_request_target", "pull_request": 3}, 0),
+        ({"branch": "topic", "event": "push"}, 0),
+        ({"branch": "main", "event": "push"}, 1),
+    ],
+)
+def test_only_the_default_branch_changes_schedules(
+    double: KfpDouble, tmp_path: Path, context: dict[str, Any], made: int
+) -> None:
+    origin = Origin(Context(repository="owner/name", default_branch="main", **context), "name", "")
+    engine = KfpEngine(kfp_inputs(double.url), Site(workspace(tmp_path), origin), None)
+    request = RunRequest(Pipeline(tmp_path / "training.py", SPEC), {"rows": 3}, "key", {})
+    for _ in range(2):
+        (found,) = engine.schedule(request, {"nightly": {"cron": "0 3 * * *"}}, None)
+        there = KfpApi(kfp_inputs(double.url), {}, Path()).pages(RECURRING, "recurringRuns")
+        assert len(list(there)) == made
+    assert found.action == ("same" if made else "create"), "and what would be changed is said"
 
 
 def test_what_is_wanted_is_made_and_then_nothing_is_to_do(world: World) -> None:

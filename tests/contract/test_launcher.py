@@ -146,3 +146,20 @@ def test_requirements_that_conflict_with_the_lock_are_named(tmp_path: Path) -> N
 def test_package_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(environments.EnvironmentFailed, match="no-such-package-mlops"):
         environments.ensure("", tmp_path, packages=["no-such-package-mlops==1"])
+
+
+def test_importing_an_action_imports_no_engine() -> None:
+    code = (
+        "import sys, mlops_actions.actions.build_image; sys.exit('docker' in sys.modules or 'requests' in sys.modules)"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
+    assert subprocess.run([sys.executable, "-c", code], env=environ, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("variable", ["HOME", "MLOPS_HOME"])
+def test_a_folder_of_ours_that_cannot_be_made_is_bad_input(mlops: Run, variable: str) -> None:
+    environ = {variable: "/proc/none", "MLOPS_CACHE": "", "XDG_CACHE_HOME": ""} if variable == "HOME" else {}
+    done = mlops("report", **{variable: "/proc/none", **environ})
+    said = done.stdout + done.stderr
+    assert done.returncode == 2 and "/proc/none" in said and "Traceback" not in said
+    assert ("MLOPS_CACHE" if variable == "HOME" else "MLOPS_HOME") in said

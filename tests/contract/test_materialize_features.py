@@ -134,6 +134,20 @@ def test_what_is_wrong_is_said_at_its_place(
     assert not (shop.folder / "__pycache__").exists()
 
 
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        ("python build.py", "build.py:2: `prepare` failed with exit code 1: python build.py. KeyError: 'origin'"),
+        ("no-such-program --now", "`prepare` cannot be started: no-such-program"),
+    ],
+)
+def test_a_prepare_that_fails_is_placed_in_the_consumers_file(shop: Shop, prepare: str, message: str) -> None:
+    (shop.root / "build.py").write_text("def table():\n    raise KeyError('origin')\n\n\ntable()\n")
+    code, _, said = shop.materialize("--prepare", prepare)
+    assert code == 2, said
+    assert message in " ".join(said.split()), said
+
+
 def test_no_repository_is_said_before_anything_is_started(shop: Shop) -> None:
     code, _, said = shop.materialize("--repository", "elsewhere")
     assert code == 2

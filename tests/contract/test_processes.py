@@ -15,6 +15,7 @@ import yaml
 import docker_engine
 from conftest import MLOPS, ROOT, Run
 from feast_worlds import DEFINITIONS, make_shop
+from mlops_actions.pipelines.local.processes import run_loop, run_process, together
 from mlops_actions.processes.group import Group, end_found, end_group, guard
 from mlops_actions.processes.identity import Identity, group_is_alive
 from mlops_actions.processes.scratch import scratch
@@ -312,3 +313,23 @@ def test_only_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
     assert not mine.exists()
     holders[1].communicate("\n")
     assert not held.exists()
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_an_interrupted_loop_leaves_no_process(tmp_path: Path, at_once: bool) -> None:
+    ready = tmp_path / "ready"
+
+    def tick() -> None:
+        if at_once or ready.exists():
+            raise KeyboardInterrupt
+
+    async def several() -> None:
+        obedient = f"import time; '{tmp_path}'; time.sleep(60)"
+        stubborn = f"import signal, pathlib; signal.signal(15, signal.SIG_IGN); pathlib.Path({str(ready)!r}).touch()"
+        commands = [[sys.executable, "-c", program] for program in (obedient, f"{stubborn}; {obedient}")]
+        await together(run_process(command, tmp_path, os.environ, tmp_path / "log", print, str) for command in commands)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_loop(several(), tick)
+    listed = subprocess.run(["ps", "-axww", "-o", "stat=,args="], capture_output=True, text=True, check=True).stdout
+    assert [line for line in listed.splitlines() if f"'{tmp_path}'" in line and not line.startswith("Z")] == []

@@ -163,7 +163,7 @@ def test_promotions_at_once_leave_a_whole_history(kind: str, mlops: Run, tmp_pat
         subprocess.Popen([*command, n], env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for n in ("1", "2", "3")
     ]
-    ends = [job.communicate(timeout=60) for job in jobs]
+    ends = [job.communicate(timeout=240) for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0, 0], ends
     alias = Registry(Store(url, server.options())).alias("m", "champion")
     assert alias and sorted(move.version for move in alias.history) == [1, 2, 3]

@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,10 @@ import pytest
 import servers
 from conftest import MLOPS, Run
 from mlops_actions.records import Record
+from mlops_actions.registry import registering
+from mlops_actions.registry.manifest import Manifest
+from mlops_actions.registry.promoting import move_now
+from mlops_actions.registry.registering import Registration
 from mlops_actions.registry.registry import Registry
 from mlops_actions.stores.store import Store, blob_path, file_digest, tree_digest
 
@@ -90,7 +96,7 @@ def test_registrations_at_once_never_overwrite(world: tuple[Store, dict[str, str
         path.write_bytes(content)
         models.append(path)
     jobs = [register(environ, tmp_path / f"home{i}", model) for i, model in enumerate(models)]
-    ends = [job.communicate(timeout=120) for job in jobs]
+    ends = [job.communicate(timeout=240) for job in jobs]
     assert [job.returncode for job in jobs] == [0] * 5, ends
     given = [json.loads(out) for out, _ in ends]
     registry = Registry(store)
@@ -186,3 +192,24 @@ def test_what_cannot_be_registered(
     assert done.returncode == 2
     assert said in done.stderr and "Traceback" not in done.stderr
     assert list(store.list("models/")) == []
+
+
+def test_of_16_that_move_an_alias_at_once_all_do(world: tuple[Store, dict[str, str]], tmp_path: Path) -> None:
+    store, _ = world
+    manifests = []
+    for number in range(16):
+        (tmp_path / "model").write_text(str(number))
+        asked = Registration("m", tmp_path / "model")
+        manifests.append(registering.register(Registry(store), asked).manifest)
+    ready = threading.Barrier(16)
+
+    def move(manifest: Manifest) -> None:
+        registry = Registry(store)
+        ready.wait()
+        assert registry.move_alias(manifest, "champion", move_now(manifest, "", "", ""))[1]
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(move, manifests))
+    alias = Registry(store).alias("m", "champion")
+    assert alias and sorted(move.version for move in alias.history) == [manifest.version for manifest in manifests]
+    assert [move.previous for move in alias.history] == [*(move.version for move in alias.history[1:]), None]

@@ -410,7 +410,7 @@ def with_box():
         (ONE, ["--parameters", "count=1.5"], ["must be an integer, not the text '1.5'"]),
         (ONE, ["--parameters", "{count: 1, name: 1.10}"], ["'name' must be text, not 1.1", "Quote it"]),
         (ONE, ["--parameters", "{count: 1, rates: 3}"], ["'rates' must be a list, not 3"]),
-        (ONE, ["--parameters-file", "absent.yaml"], ["The parameters file absent.yaml does not exist"]),
+        (ONE, ["--parameters-file", "absent.yaml"], ["absent.yaml does not exist"]),
         (
             EMPTY + "@dsl.pipeline(name='p')\ndef p():\n    step()\n",
             ["--model-artifact", "m"],

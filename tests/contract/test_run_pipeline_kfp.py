@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import pytest
 
+import kfp_recorded
 import servers
 from doubles.kfp import KfpDouble, Metadata, MetadataUnavailable, Settings
 from doubles.kfp.metadata import Record
@@ -264,7 +265,7 @@ def test_a_run_whose_results_cannot_be_read_is_no_success_and_is_found_again(
 ) -> None:
     monkeypatch.setattr(kfp_engine, "_RECORDED", 1.0)
     world.double.fault("metadata", status=503)
-    monkeypatch.setattr(kfp_engine, "check", lambda api: None)  # it breaks while the run goes on
+    monkeypatch.setattr(kfp_engine, "check_metadata", lambda api: None)  # it breaks while the run goes on
     with pytest.raises(RemoteFailed, match="The run succeeded in KFP, but its results cannot be read"):
         world.run("training")
     assert world.double.runs()[0]["state"] == "SUCCEEDED"
@@ -647,6 +648,27 @@ def test_a_failure_names_the_task_its_exception_its_line_and_its_log(world: Worl
     assert error.log.startswith("about to fail\nTraceback")
     assert world.double.url in error.fix
     assert {task["name"]: task["state"] for task in error.details["tasks"]}["broken"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("retries", "said"), [(True, "KFP made one attempt, though `set_retry` allows 1 more"), (False, "Attempts: 2")]
+)
+def test_attempts_are_those_that_kfp_made(
+    pipelines: dict[str, Pipeline], metadata: Metadata, tmp_path: Path, quick: None, retries: bool, said: str
+) -> None:
+    with KfpDouble(settings=Settings(retries=retries), metadata=metadata) as double:
+        double.fault("task", task="load-2", outcome="exit", code=3)
+        with pytest.raises(ComponentFailed, match=re.escape(said)) as caught:
+            World(double, pipelines, tmp_path).run("branching")
+    assert "The task 'load-2' failed" in caught.value.what
+
+
+def test_a_failure_in_a_nested_pipeline_of_the_real_server_is_that_of_its_task(world: World) -> None:
+    """`nestfail`, which was run on a real server: there too `ok` and `last` succeed."""
+    pipeline = Pipeline(kfp_recorded.RECORDED / "nestfail-spec.json", kfp_recorded.spec("nestfail"), {})
+    with pytest.raises(ComponentFailed, match=r"The task 'inner/broken' failed\. ValueError: invalid literal"):
+        world.run("nestfail", pipeline=pipeline, text="nope")
+    assert world.told.states() == {"ok": "succeeded", "inner/broken": "failed", "last": "succeeded"}
 
 
 def test_a_failure_without_an_exception_tells_its_exit_code_and_last_line(world: World) -> None:

@@ -21,6 +21,8 @@ import pytest
 
 import servers
 from mlops_actions.errors import BadInput, RemoteFailed
+from mlops_actions.inputs import Inputs
+from mlops_actions.runtime.config import store_options
 from mlops_actions.stores.store import Store, StoreOptions, blob_path, fetch, tree_digest
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -267,6 +269,20 @@ def test_packets_are_lost() -> None:
         assert time.monotonic() - began < 60
         for caller in callers:
             caller.close()
+
+
+@pytest.mark.parametrize("status", ["407 Proxy Authentication Required", "403 Forbidden"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_proxy_that_refuses_is_named(monkeypatch: pytest.MonkeyPatch, scheme: str, status: str) -> None:
+    with servers.raw(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()) as proxy:
+        named = proxy.replace("//", "//me:word@")
+        for name in ("HTTP_PROXY", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, named)
+        monkeypatch.setenv("NO_PROXY", "")
+        options = store_options(Inputs(store_endpoint=f"{scheme}://s3.example.com"), os.environ)
+        with pytest.raises(RemoteFailed, match=f"through the proxy {proxy}") as caught:
+            Store("s3://b/p", replace(options, credentials=KEYS)).get("x")
+    assert "word" not in str(caught.value) and "HTTPS_PROXY" in caught.value.fix
 
 
 def test_host_that_does_not_exist() -> None:

@@ -69,7 +69,7 @@ class Consumer:
 
     def run(self, *options: str, **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.call(*options), cwd=self.folder, env=self.environ(**more), capture_output=True, text=True, timeout=120
+            self.call(*options), cwd=self.folder, env=self.environ(**more), capture_output=True, text=True, timeout=240
         )
 
     def outputs(self, *options: str) -> dict[str, Any]:
@@ -230,7 +230,7 @@ def test_cancel_ends_the_trials_says_the_best_so_far_and_can_be_resumed(
     _, said = process.communicate(timeout=7.5)  # then GitHub kills it
     assert process.returncode == code, said
     assert not consumer.trials()
-    assert re.search(r"Stopped after \d+ trials\. Best so far: loss=[\d.]+ with lr=", said)
+    assert re.search(r"Stopped after \d+ trials?\. Best so far: loss=[\d.]+ with lr=", said)
     assert "Traceback" not in said
     before = consumer.finished()
     assert 2 <= len(before) < 12
@@ -244,9 +244,9 @@ def test_failing_trials_fail_the_step_with_the_log_of_the_last(consumer: Consume
     done = consumer.run("--parallel", "1", GITHUB_ACTIONS="true")
     assert done.returncode == 1
     error = next(line for line in done.stdout.splitlines() if line.startswith("::error "))
-    assert "4 trials failed, and `maxFailedTrialCount` is 3" in error
+    assert "3 trials failed, and `maxFailedTrialCount` is 3" in error
     assert "reading data%0A" in error and "RuntimeError: no data" in error
-    assert len([line for line in done.stdout.splitlines() if "exit code 1" in line and line.startswith(" ")]) == 4
+    assert len([line for line in done.stdout.splitlines() if "exit code 1" in line and line.startswith(" ")]) == 3
     (consumer.folder / "noise.py").write_text("noise = 0\n")
     assert consumer.outputs()["succeeded"] == 12
 
@@ -301,7 +301,7 @@ def test_resume_policy_lets_a_higher_count_go_on(consumer: Consumer) -> None:
 def test_two_runs_of_the_same_work_do_it_once(consumer: Consumer) -> None:
     consumer.slow(0.2)
     both = [consumer.start("--json", "--max-trials", "6") for _ in range(2)]
-    found = [json.loads(process.communicate(timeout=60)[0]) for process in both]
+    found = [json.loads(process.communicate(timeout=240)[0]) for process in both]
     assert found[0]["trials"] == found[1]["trials"] == 6
     assert found[0]["best-parameters"] == found[1]["best-parameters"]
     assert sorted(consumer.lines("started.txt")) == [f"random-{n:04d}" for n in range(1, 7)]
@@ -356,7 +356,7 @@ def test_trials_are_runs_of_a_pipeline_with_its_metrics(pipeline: PipelineConsum
     best = found["best-parameters"]
     assert found["best-value"] == pytest.approx(best["lr"] * best["layers"])
     records = [json.loads(file.read_text()) for file in pipeline.home.glob("store/runs/**/run-pipeline.json")]
-    assert sorted(record["run"].rpartition("/")[2] for record in records) == [f"random-000{n}" for n in (1, 2, 3)]
+    assert sorted(record["run"][-11:] for record in records) == [f"random-000{n}" for n in (1, 2, 3)]
     assert {record["inputs"]["data-fingerprint"] for record in records} == {"sha256:1"}
     values = {record["outputs"]["metrics"]["loss"] for record in records}
     assert {float(row["metric.loss"]) for row in rows(found["trials-uri"])} == values
@@ -404,7 +404,7 @@ def test_failing_pipeline_fails_its_trial_with_its_own_reason(pipeline: Pipeline
     pipeline.spec["parameters"][1]["feasibleSpace"] = {"min": "3", "max": "3"}
     done = pipeline.run("--parallel", "1")
     assert done.returncode == 1
-    assert "2 trials failed, and `maxFailedTrialCount` is 1" in done.stderr
+    assert "1 trial failed, and `maxFailedTrialCount` is 1" in done.stderr
     assert "three layers are one too many" in done.stderr
 
 

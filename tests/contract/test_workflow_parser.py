@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from mlops_actions.yaml_io import load_yaml
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "check-workflows"
 GOOD = """\
@@ -124,3 +127,48 @@ def test_only_the_named_files_are_parsed(repository: Path) -> None:
     checked = check(repository)
     assert checked.returncode == 1
     assert ".github/workflows/bad.yml:1:1: Required property is missing: jobs" in checked.stdout
+
+
+EVALUATE = """
+const [folder, expression, context] = process.argv.slice(1);
+const { Lexer, Parser, Evaluator, data } = await import(`${folder}/dist/index.js`);
+const value = (x) => typeof x === "string" ? new data.StringData(x)
+  : new data.Dictionary(...Object.entries(x).map(([key, v]) => ({ key, value: value(v) })));
+const given = value(JSON.parse(context));
+const expr = new Parser(new Lexer(expression).lex().tokens, Object.keys(JSON.parse(context)), []).parse();
+console.log(new Evaluator(expr, given).evaluate().coerceString());
+"""
+WRITING, READING = {"AWS_ACCESS_KEY_ID": "w", "AWS_SECRET_ACCESS_KEY": "w"}, {"PULL_REQUEST_AWS_ACCESS_KEY_ID": "r",
+    "PULL_REQUEST_AWS_SECRET_ACCESS_KEY": "r"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def expressions() -> Path:
+    """GitHub's own evaluator of expressions, which the script installs."""
+    workflow = ".github/workflows/mlops.yml"
+    subprocess.run(["bash", str(SCRIPT), workflow], check=True, capture_output=True, cwd=SCRIPT.parents[1])
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlops-actions" / "node"
+    return max(cache.glob("*/node_modules/@actions/expressions"), key=lambda path: path.stat().st_mtime)
+
+
+@pytest.mark.parametrize(
+    ("event", "secrets", "keys"),
+    [
+        ("pull_request", {**WRITING, **READING}, "r"),
+        ("pull_request_target", {**WRITING, **READING}, "r"),
+        ("push", {**WRITING, **READING}, "w"),
+        ("schedule", {**WRITING, **READING}, "w"),
+        ("pull_request", WRITING, "w"),
+        ("pull_request", READING, "r"),
+        ("push", READING, ""),
+    ],
+)
+def test_a_pull_request_has_its_own_keys_of_the_store_if_there_are(
+    expressions: Path, event: str, secrets: dict[str, str], keys: str
+) -> None:
+    environ = load_yaml((SCRIPT.parents[1] / ".github" / "workflows" / "mlops.yml").read_text())["env"]
+    context = json.dumps({"github": {"event_name": event}, "secrets": secrets})
+    for name in WRITING:
+        expression = environ[name].removeprefix("${{").removesuffix("}}").strip()
+        command = ["node", "--input-type=module", "-e", EVALUATE, str(expressions), expression, context]
+        assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == keys

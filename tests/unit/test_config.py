@@ -65,6 +65,14 @@ def test_mistake_is_named_with_its_line(tmp_path: Path, text: str, line: int, me
     assert (caught.value.place.file, caught.value.place.line) == ("mlops.yaml", line)
 
 
+def test_a_variable_gives_only_what_several_actions_share(tmp_path: Path) -> None:
+    """`MLOPS_STORE` is of all of them; `MLOPS_COLOUR` may be anybody's."""
+    environ = {"MLOPS_STORE": "file:///variable", "MLOPS_COLOUR": "blue", "MLOPS_LAYERS": "7"}
+    found = config.resolve(PAINT, {}, environ, project(tmp_path, "run-pipeline: {}\n"))
+    assert (found.inputs.store, found.inputs.colour, found.inputs.layers) == ("file:///variable", "red", 1)
+    assert (found.origins["store"], found.origins["colour"]) == ("variable MLOPS_STORE", "default")
+
+
 def test_order_is_input_then_variable_then_environment_then_section_then_top_then_default(tmp_path: Path) -> None:
     file = project(
         tmp_path,
@@ -148,3 +156,29 @@ def test_every_secret_of_an_action_is_hidden_from_the_consumers_code() -> None:
         for field, info in chain.load(name).inputs.model_fields.items():
             if is_secret(info.annotation):
                 assert f"MLOPS_{field.upper()}" in HIDDEN
+
+
+@pytest.mark.parametrize("run", ["../../x", "a/b", "..", ".hidden", "a\\b", "a\nb", "x" * 201])
+def test_run_is_one_part_of_a_path(run: str) -> None:
+    with pytest.raises(BadInput, match=r"^`run` \(input\)"):
+        config.resolve(PAINT, {"run": run}, {}, Project())
+
+
+@pytest.mark.parametrize("run", ["1234-1", "local-my project-1f", "Über_2.b"])
+def test_runs_may_be_called_as_folders_are(run: str) -> None:
+    assert config.resolve(PAINT, {"run": run}, {}, Project()).inputs.run == run
+
+
+def test_variables_are_secret_by_their_names() -> None:
+    secret = {
+        "AWS_SECRET_ACCESS_KEY": "a-secret-1", "AWS_SESSION_TOKEN": "a-secret-2", "GITHUB_TOKEN": "a-secret-3",
+        "AZURE_STORAGE_ACCOUNT_KEY": "a-secret-4", "WANDB_API_KEY": "a-secret-5", "PASSWORD": "a-secret-6",
+        "DB_PASSWORD": "a-secret-7", "CLIENT_SECRET": "a-secret-8",
+    }  # fmt: skip
+    open_ = {
+        "AWS_ACCESS_KEY_ID": "not-secret",
+        "CACHE_KEY": "linux-py3.11",
+        "MAX_TOKENS": "123456789",
+        "A_TOKEN": "true",
+    }
+    assert set(config.secrets_in({**secret, **open_})) == set(secret.values())

@@ -295,7 +295,7 @@ def test_a_month_of_the_data_has_the_columns_that_may_be_constant(tmp_path: Path
 
 
 def test_many_columns_are_asked_in_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    frame = pl.DataFrame({f"c{i}": ["a", "b"] * 50 if i % 2 else range(100) for i in range(300)})
+    frame = pl.DataFrame({f"c{i}": ["a", "b"] * 50 if i % 2 else range(100) for i in range(100)})
     source = write(tmp_path, "a.parquet", frame)
     asked = []
     collect = pl.LazyFrame.collect

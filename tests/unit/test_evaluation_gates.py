@@ -14,7 +14,7 @@ from mlops_actions.data.sources import Source
 from mlops_actions.errors import BadInput
 from mlops_actions.evaluation.champion import Champion
 from mlops_actions.evaluation.evaluate import Evaluation, Request, evaluate
-from mlops_actions.evaluation.gates import Allowances, Limits, numbers, parse_limit
+from mlops_actions.evaluation.gates import Allowances, Gate, Limits, numbers, parse_limit, threshold_gates
 from mlops_actions.evaluation.predictions import Columns, read_predictions
 
 
@@ -34,16 +34,44 @@ class Model(BaseModel):
         ('{"evaluate.auc": ">= 1e-2"}', {"evaluate.auc": ">= 0.01"}),
         ({"auc": ">= 0.65", "rmse": 12}, {"auc": ">= 0.65", "rmse": "<= 12"}),
         ("", {}),
+        ("\n  auc >= .65 ,\n\n rmse<=+12.5\nlift==2\nbias > -1e-3\n", {
+            "auc": ">= 0.65", "rmse": "<= 12.5", "lift": "== 2", "bias": "> -0.001"}),
+        ("auc: >= 0.65", {"auc": ">= 0.65"}),
+        ('  {"auc": 0.65}', {"auc": ">= 0.65"}),
+        ("rmse: 12", {"rmse": "<= 12"}),
     ],
-)
+)  # fmt: skip
 def test_limits_are_read(given: object, limits: dict[str, str]) -> None:
     assert Model.model_validate({"limits": given}).limits == limits
 
 
-@pytest.mark.parametrize("given", ["auc>=high", "auc", {"auc": "=> 1"}, {"auc": True}])
-def test_what_is_no_limit_is_refused(given: object) -> None:
-    with pytest.raises(ValidationError):
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("auc>=high", "auc: '>= high' is not a limit; write one like '>= 0.65'"),
+        ({"auc": "=> 1"}, "auc: '=> 1' is not a limit"),
+        ({"auc": True}, "auc: True is not a limit"),
+        ({"auc": None}, "auc: None is not a limit"),
+        ("auc=", "valid dictionary"),
+        ("auc", "valid dictionary"),
+        (["auc>=1"], r"valid dictionary[^\n]*input_value=\['auc>=1'\]"),
+        ("auc: [", "is not valid YAML"),
+    ],
+)
+def test_what_is_no_limit_is_refused(given: object, words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
         Model.model_validate({"limits": given})
+
+
+@pytest.mark.parametrize(
+    ("sign", "below", "at", "above"),
+    [(">=", False, True, True), (">", False, False, True), ("<=", True, True, False), ("<", True, False, False),
+     ("==", False, True, False)],
+)  # fmt: skip
+def test_a_limit_holds_on_its_side(sign: str, below: bool, at: bool, above: bool) -> None:
+    limit = parse_limit(f"{sign} 0.5", "x")
+    assert [limit.holds(value) for value in (0.4, 0.5, 0.6)] == [below, at, above]
+    assert str(limit) == f"{sign} 0.5"
 
 
 @pytest.mark.parametrize(
@@ -54,10 +82,18 @@ def test_what_is_no_limit_is_refused(given: object) -> None:
         (0.01, {"*": 0.01}),
         ("auc=0.01\nrmse=2", {"auc": 0.01, "rmse": 2}),
         ({"auc": 1}, {"auc": 1}),
+        (0, {"*": 0}),
+        ("auc: 0.01", {"auc": 0.01}),
     ],
 )
 def test_allowances_are_read(given: object, allowed: dict[str, float]) -> None:
     assert Model.model_validate({"allowed": given}).allowed == allowed
+
+
+@pytest.mark.parametrize("given", [True, "true", "much", [1]])
+def test_what_is_no_allowance_is_refused(given: object) -> None:
+    with pytest.raises(ValidationError):
+        Model.model_validate({"allowed": given})
 
 
 def test_nan_is_within_no_limit() -> None:
@@ -66,7 +102,33 @@ def test_nan_is_within_no_limit() -> None:
 
 def test_numbers_of_json() -> None:
     assert numbers('{"auc": 0.7, "n": 3, "ok": true, "name": "x"}') == {"auc": 0.7, "n": 3.0}
-    assert numbers("") == {}
+    assert numbers({"auc": 1, 2: 3.5, "none": None}) == {"auc": 1.0, "2": 3.5}
+    assert [numbers(value) for value in ("", " \n", "[1]", "3", None, [1])] == [{}] * 6
+
+
+def test_each_limit_is_a_question_with_its_answer() -> None:
+    limits, values = {"auc": "0.7", "f1": ">= 0.5", "lift": "< 2"}, {"auc": 0.7, "lift": 3.0}
+    note = "it is not defined on these rows, or the predictions lack its column"
+    assert threshold_gates(limits, values, "binary") == [
+        Gate("threshold", "auc", 0.7, ">= 0.7", True),
+        Gate("threshold", "f1", None, ">= 0.5", False, note),
+        Gate("threshold", "lift", 3.0, "< 2", False),
+    ]
+    (of_a_slice,) = threshold_gates({"auc": ">= 0.8"}, values, "binary", "slice", "part=a")
+    assert of_a_slice == Gate("slice", "part=a auc", 0.7, ">= 0.8", False)
+    assert of_a_slice.sentence() == "part=a auc is 0.7, and must be >= 0.8"
+
+
+@pytest.mark.parametrize(
+    ("metric", "task"), [("rmse", "binary"), ("auc", "regression"), ("auc", None), ("lift", "binary")]
+)
+def test_a_limit_of_a_metric_that_the_task_does_not_have_is_bad_input(metric: str, task: Any) -> None:
+    with pytest.raises(BadInput, match=f"Unknown metric '{metric}'"):
+        threshold_gates({metric: ">= 0"}, {"f1": 0.5}, task)
+
+
+def test_a_value_that_is_missing_is_said_to_be() -> None:
+    assert Gate("threshold", "f1", None, ">= 0.5", False).sentence() == "f1 is missing, and must be >= 0.5"
 
 
 def predictions(folder: Path, name: str = "p.parquet", noise: float = 1.0, **more: Any) -> Source:

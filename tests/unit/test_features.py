@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from mlops_actions.errors import BadInput
-from mlops_actions.features.materialize import Request, find_repository, key_parts, lock_path, materialize
+from mlops_actions.features.materialize import Request, find_repository, key_parts, lock_path
 from mlops_actions.features.progress import Progress
 from mlops_actions.features.results import Materialized, Plan, View
 from mlops_actions.features.times import length, times
@@ -129,20 +128,6 @@ def test_what_python_leaves_behind_is_not_in_the_key(request_: Request) -> None:
     (request_.folder / "__pycache__" / "definitions.py").write_text("")
     (request_.folder / "online.db").write_bytes(b"rows")
     assert key_parts(request_) == before
-
-
-def test_a_failing_prepare_is_placed_in_the_consumers_file(request_: Request) -> None:
-    (request_.root / "build.py").write_text("def table():\n    raise KeyError('origin')\n\n\ntable()\n")
-    with pytest.raises(BadInput, match="`prepare` failed with exit code 1") as raised:
-        materialize(request_, Quiet())
-    assert str(raised.value.place) == "build.py:2"
-    assert raised.value.why == "KeyError: 'origin'"
-    assert "Traceback" in raised.value.log
-
-
-def test_a_prepare_that_is_no_program_is_bad_input(request_: Request) -> None:
-    with pytest.raises(BadInput, match="`prepare` cannot be started: no-such-program"):
-        materialize(replace(request_, prepare="no-such-program --now"), Quiet())
 
 
 def test_headline_says_what_was_done() -> None:

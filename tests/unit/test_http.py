@@ -9,8 +9,7 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from mlops_actions.images.login import Credentials
 from mlops_actions.images.names import parse_name
 from mlops_actions.images.registry import Registry
 from mlops_actions.waiting import Clock
+from servers import raw
 
 
 class Ticking(Clock):
@@ -52,29 +52,6 @@ class Site(Web):
 
     def answer(self, asked: Asked) -> Reply:
         return self._reply(asked)
-
-
-@contextmanager
-def raw(*pieces: bytes) -> Iterator[str]:
-    """A server that sends just these bytes to every request, and closes the connection."""
-
-    def run() -> None:
-        while True:
-            try:
-                connection, _ = listening.accept()
-            except OSError:
-                return
-            with connection:
-                connection.recv(65536)
-                for piece in pieces:
-                    connection.sendall(piece)
-
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
-        threading.Thread(target=run, daemon=True).start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        listening.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import subprocess
-import sys
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from pathlib import Path
@@ -651,33 +649,6 @@ def test_a_manifests_size_is_that_of_its_parts() -> None:
     assert Manifest("sha256:0", "m", b'{"manifests": []}').size == 0
 
 
-def docker_command(folder: Path, says: str) -> str:
-    folder.mkdir()
-    (folder / "docker").write_text(f"#!/bin/sh\n{says}\n")
-    (folder / "docker").chmod(0o755)
-    return str(folder)
-
-
-@posix
-def test_the_docker_command_that_can_build_is_found_behind_one_that_cannot(tmp_path: Path) -> None:
-    bare = docker_command(tmp_path / "bare", '[ "$1" = --version ] && echo "Docker version 28.2.2, build e6534b4"')
-    old = docker_command(tmp_path / "old", '[ "$1" = --version ] && echo "Docker version 20.10.24+dfsg1, build 297e1"')
-    full = docker_command(tmp_path / "full", "echo yes")
-
-    def found(*folders: str) -> tuple[str, bool]:
-        builder = find_builder({"PATH": os.pathsep.join(folders)})
-        return builder.command, builder.buildx
-
-    assert found(bare, old) == (f"{old}/docker", False)
-    assert found(bare, old, full) == (f"{full}/docker", True)
-    with pytest.raises(
-        EngineUnavailable, match=r"cannot build with BuildKit\. buildx is not installed\. Install buildx"
-    ):
-        found(bare)
-    with pytest.raises(EngineUnavailable, match=r"Docker is not installed\. Install Docker"):
-        find_builder({"PATH": str(tmp_path)})
-
-
 def record(**changed: object) -> Record:
     made: dict[str, object] = {
         "action": "build-image",
@@ -716,15 +687,6 @@ def test_the_report_of_a_skipped_build_has_no_table() -> None:
     text = section(record(reason="Skipped: no engine", outputs={}, details={"skipped": "no engine"}))
     assert "Skipped: no engine" in text
     assert "| image |" not in text
-
-
-def test_importing_the_command_imports_no_engine() -> None:
-    code = (
-        "import sys, mlops_actions.actions.build_image; sys.exit('docker' in sys.modules or 'requests' in sys.modules)"
-    )
-    scripts = Path(__file__).resolve().parents[2] / "scripts"
-    environ = {**os.environ, "PYTHONPATH": str(scripts)}
-    assert subprocess.run([sys.executable, "-c", code], env=environ, check=False).returncode == 0
 
 
 @pytest.mark.parametrize(

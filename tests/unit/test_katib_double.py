@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-import subprocess
+import runpy
 import sys
 import threading
 from pathlib import Path
@@ -435,17 +435,21 @@ def test_pod_without_the_primary_container_is_refused() -> None:
         _injected(experiment(), pod)
 
 
-def test_collector_program_that_starts_after_its_trial_has_ended_fails_as_katibs(tmp_path: Path) -> None:
+def test_collector_program_that_starts_after_its_trial_has_ended_fails_as_katibs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The program as the pod runs it: the trial's file and its marker are there, and its process is not."""
     (tmp_path / "metrics.log").write_text("loss=0.5\n")
     (tmp_path / "77.pid").write_text("completed\n")
-    program = (Path(__file__).resolve().parents[1] / "doubles" / "katib" / "collector.py").read_text()
+    program = Path(__file__).resolve().parents[1] / "doubles" / "katib" / "collector.py"
     words = ["-t", "t", "-m", "loss", "-o-type", "minimize", "-path", str(tmp_path / "metrics.log"), "-format", "TEXT"]
-    done = subprocess.run(
-        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False, timeout=60
+    monkeypatch.setattr(sys, "argv", [str(program), *words])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(program), run_name="__main__")
+    assert ended.value.code == 255
+    assert "] Failed to wait for worker container: unable to find main pid from the process list [" in (
+        capsys.readouterr().out
     )
-    assert done.returncode == 255
-    assert "] Failed to wait for worker container: unable to find main pid from the process list [" in done.stdout
 
 
 def test_what_was_lost_of_a_job_is_found_as_katib_finds_it() -> None:

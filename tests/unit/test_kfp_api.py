@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import kfp_recorded
 from doubles.sign_in import Asked, Authority, Kfp, Proxy, Reply, redirect
 from given import kfp_inputs
 from mlops_actions.errors import BadInput
@@ -148,6 +149,23 @@ def test_a_deletion_that_was_cut_finds_nothing_the_second_time(kfp: Kfp) -> None
     with pytest.raises(ApiError) as caught:
         api.delete("/apis/v2beta1/recurringruns/1")
     assert caught.value.status == 404 and caught.value.code == 5
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (500, "Could not get main container logs: S3Error: no such key", r"HTTP 500: Could not get .*: no such key\.$"),
+        (404, "\n".join(kfp_recorded.lines("log-ui.txt")).partition("\n\n")[2], r"nodes/p/log\. HTTP 404\.$"),
+    ],
+)
+def test_words_that_kfps_ui_sends_as_a_page_are_told_and_pages_are_not(
+    kfp: Kfp, status: int, body: str, said: str
+) -> None:
+    api = api_to(kfp.url, patience=0)
+    api.get(PIPELINES)
+    kfp.faults = [Reply(status, body)]
+    with pytest.raises(ApiError, match=said):
+        list(api.stream("/apis/v1alpha1/runs/r/nodes/p/log"))
 
 
 def test_a_list_is_read_page_after_page(kfp: Kfp) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,6 @@ import pytest
 from mlops_actions.pipelines.files import changed, listing, named_in_source
 from mlops_actions.pipelines.local.containers import words
 from mlops_actions.pipelines.local.graph import Call, Graph, State, Values
-from mlops_actions.pipelines.local.processes import run_loop, run_process, together
 from mlops_actions.pipelines.local.values import ValueFault, as_text, fill, natural, read_output, select, typed
 from mlops_actions.stores.store import tree_digest
 
@@ -216,24 +212,3 @@ def test_files_that_a_source_names_and_their_changes(tmp_path: Path) -> None:
     assert changed(seen, tmp_path) == "data"
     (tmp_path / "data/a.csv").unlink()
     assert changed(seen, tmp_path) == "data/a.csv"
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="process groups are POSIX")
-@pytest.mark.parametrize("at_once", [True, False])
-def test_an_interrupted_loop_leaves_no_process(tmp_path: Path, at_once: bool) -> None:
-    ready = tmp_path / "ready"
-
-    def tick() -> None:
-        if at_once or ready.exists():
-            raise KeyboardInterrupt
-
-    async def several() -> None:
-        obedient = f"import time; '{tmp_path}'; time.sleep(60)"
-        stubborn = f"import signal, pathlib; signal.signal(15, signal.SIG_IGN); pathlib.Path({str(ready)!r}).touch()"
-        commands = [[sys.executable, "-c", program] for program in (obedient, f"{stubborn}; {obedient}")]
-        await together(run_process(command, tmp_path, os.environ, tmp_path / "log", print) for command in commands)
-
-    with pytest.raises(KeyboardInterrupt):
-        run_loop(several(), tick)
-    listed = subprocess.run(["ps", "-axww", "-o", "stat=,args="], capture_output=True, text=True, check=True).stdout
-    assert [line for line in listed.splitlines() if f"'{tmp_path}'" in line and not line.startswith("Z")] == []

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mlops_actions.context import Context
-from mlops_actions.errors import BadInput
-from mlops_actions.planning import Request, environment_of, make_plan
+from mlops_actions.errors import BadInput, Place
+from mlops_actions.planning import Request, Step, environment_of, make_plan
 from mlops_actions.project import Project
 from mlops_actions.runtime import config
 
 PUSH = Context(repository="o/r", branch="main", default_branch="main", event="push", run="7-1")
 SECTIONS = {"deploy-model": {}}
+PULL = replace(PUSH, event="pull_request", branch="change", pull_request=3)
 ENVIRONMENTS = ("pull-request", "staging", "production")
 
 
@@ -39,6 +42,64 @@ def test_push_to_the_default_branch_does_everything(tmp_path: Path) -> None:
     assert plan.steps["materialize-features"].why == "no Feast repository is at features"
 
 
+def test_what_is_configured_is_monitored_after_it_was_deployed(tmp_path: Path) -> None:
+    both = {"deploy-model": {}, "monitor-model": {}}
+    assert make_plan(request(tmp_path, sections=both)).steps["monitor-model"] == Step(
+        True, "monitor-model is configured"
+    )
+    alone = make_plan(request(tmp_path, sections={"deploy-model": {}}))
+    assert alone.steps["monitor-model"] == Step(False, "monitor-model is not configured")
+    nothing_deployed = make_plan(request(tmp_path, sections=both, deploy="never"))
+    assert nothing_deployed.steps["monitor-model"] == Step(False, "`deploy` is never")
+
+
+def test_nothing_is_registered_without_a_pipeline_or_a_name(tmp_path: Path) -> None:
+    for values, why in (({"pipeline": ""}, "nothing is trained"), ({"model": ""}, "no `model` is named")):
+        plan = make_plan(request(tmp_path, **values))
+        assert plan.steps["register-model"] == plan.steps["deploy-model"] == Step(False, why)
+
+
+@pytest.mark.parametrize(
+    ("action", "file", "missing"),
+    [
+        ("materialize-features", "features/feature_store.yaml", "no Feast repository is at features"),
+        ("build-image", "Dockerfile", "there is no Dockerfile"),
+    ],
+)
+def test_what_is_configured_or_there_runs(tmp_path: Path, action: str, file: str, missing: str) -> None:
+    assert make_plan(request(tmp_path)).steps[action] == Step(False, missing)
+    configured = make_plan(request(tmp_path, sections={action: {}})).steps[action]
+    assert configured.runs and configured.why in ("build-image is configured", "a Feast repository is at features")
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).touch()
+    assert make_plan(request(tmp_path)).steps[action].runs
+
+
+def test_features_are_looked_for_where_the_configuration_says(tmp_path: Path) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "feature_store.yaml").touch()
+    sections = {"materialize-features": {"repository": "shop"}}
+    steps = make_plan(request(tmp_path, sections=sections)).steps
+    assert steps["materialize-features"] == Step(True, "a Feast repository is at shop")
+    planned = make_plan(request(tmp_path, PULL, sections=sections)).steps["materialize-features"]
+    assert planned.why == "a Feast repository is at shop: a pull request plans it"
+
+
+@pytest.mark.parametrize(
+    ("values", "step"),
+    [
+        ({}, Step(True, "an Experiment is there")),
+        ({"experiment": ""}, Step(False, "no Experiment is named or found")),
+        ({"context": PULL}, Step(False, "pull requests use the parameters as they are")),
+        ({"context": PULL, "tune": "always"}, Step(True, "`tune` is always")),
+    ],
+)
+def test_tuning_is_for_all_but_pull_requests_unless_it_is_asked_for(
+    tmp_path: Path, values: dict[str, Any], step: Step
+) -> None:
+    assert make_plan(request(tmp_path, **values)).steps["tune-hyperparams"] == step
+
+
 def test_environment_is_what_was_asked_for_or_the_pull_requests_own() -> None:
     pull = replace(PUSH, event="pull_request", pull_request=3)
     assert environment_of(pull, "", ENVIRONMENTS) == "pull-request"
@@ -47,18 +108,15 @@ def test_environment_is_what_was_asked_for_or_the_pull_requests_own() -> None:
     assert environment_of(PUSH, "", ENVIRONMENTS) == ""
 
 
-def test_files_are_looked_for_where_the_environment_says(tmp_path: Path) -> None:
-    (tmp_path / "gpu").mkdir()
-    (tmp_path / "gpu" / "Dockerfile").touch()
+def test_what_an_environment_configures_is_configured(tmp_path: Path) -> None:
     values = {"environments": {"staging": {"build-image": {"context": "gpu"}}}}
     assert make_plan(request(tmp_path)).steps["build-image"].runs is False
     sections = config.sections(Project("mlops.yaml", values), "staging")
-    assert make_plan(request(tmp_path, sections=sections)).steps["build-image"].why == "there is a Dockerfile"
+    assert make_plan(request(tmp_path, sections=sections)).steps["build-image"].why == "build-image is configured"
 
 
 def test_pull_request_trains_and_registers_nothing(tmp_path: Path) -> None:
-    context = replace(PUSH, event="pull_request", branch="change", pull_request=3)
-    plan = make_plan(request(tmp_path, context, deploy="always"))
+    plan = make_plan(request(tmp_path, PULL, deploy="always"))
     assert running(plan) == {"validate-data", "run-pipeline", "evaluate-model", "test-model"}
     assert plan.steps["register-model"].why == "a pull request registers nothing"
 
@@ -72,36 +130,61 @@ def test_choices_win_over_what_is_found(tmp_path: Path) -> None:
     plan = make_plan(request(tmp_path, tune="never", deploy="never"))
     assert not running(plan) & {"tune-hyperparams", "deploy-model"}
     assert plan.steps["tune-hyperparams"].why == "`tune` is never"
+    asked = make_plan(request(tmp_path, sections={}, deploy="always"))
+    assert asked.steps["deploy-model"] == Step(True, "`deploy` is always")
+    assert make_plan(request(tmp_path, sections={})).steps["deploy-model"].why == "deploy-model is not configured"
 
 
-def test_nothing_to_run_is_bad_input(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="nothing to run"):
+def test_what_is_named_runs_and_nothing_to_run_is_bad_input(tmp_path: Path) -> None:
+    pipeline = make_plan(Request(PUSH, tmp_path, {}, pipeline="p.py"))
+    assert running(pipeline) == {"run-pipeline", "evaluate-model", "test-model"}
+    assert pipeline.steps["validate-data"] == Step(False, "no `data` is named for validate-data")
+    assert pipeline.steps["register-model"] == Step(False, "no `model` is named")
+    assert pipeline.deployments == [{"name": "default", "environment": ""}]
+    data = make_plan(Request(PUSH, tmp_path, {}, data=["d"]))
+    assert data.steps["validate-data"] == Step(True, "data is named")
+    assert data.steps["run-pipeline"] == Step(False, "no pipeline is named or found")
+    with pytest.raises(BadInput, match=r"nothing to run\. Name a pipeline with the input `pipeline`"):
         make_plan(Request(PUSH, tmp_path, {}))
 
 
 def test_matrix_has_all_keys_and_refuses_unknown_ones(tmp_path: Path) -> None:
     plan = make_plan(request(tmp_path, test_environments={"new": {"python": 3.12}, "same": None}))
     assert plan.tests[0] == {"name": "new", "runs-on": "", "python": "3.12", "requirements": ""}
-    with pytest.raises(BadInput, match="unknown key 'os'"):
+    with pytest.raises(BadInput, match=r"unknown key 'os'\. Known: runs-on, python, requirements"):
         make_plan(request(tmp_path, test_environments={"new": {"os": "x"}}))
 
 
 def test_deployments_are_in_order_and_known(tmp_path: Path) -> None:
     plan = make_plan(request(tmp_path, deploy_to=["staging", "production"]))
-    assert [d["name"] for d in plan.deployments] == ["staging", "production"]
-    with pytest.raises(BadInput, match="'live'"):
+    assert plan.deployments == [{"name": name, "environment": name} for name in ("staging", "production")]
+    with pytest.raises(BadInput, match=r"'live', which is not in .*Add it there"):
         make_plan(request(tmp_path, deploy_to=["live"]))
 
 
+def test_without_environments_there_is_one_test_and_one_deployment(tmp_path: Path) -> None:
+    plan = make_plan(request(tmp_path))
+    assert plan.tests == [{"name": "training", "runs-on": "", "python": "", "requirements": ""}]
+    assert plan.deployments == [{"name": "default", "environment": ""}]
+    in_staging = make_plan(request(tmp_path, environment="staging"))
+    assert in_staging.deployments == [{"name": "staging", "environment": "staging"}]
+
+
 def test_two_runs_never_share_a_name(tmp_path: Path) -> None:
-    assert make_plan(request(tmp_path)).run != make_plan(request(tmp_path)).run
+    one, other = (make_plan(request(tmp_path)).run for _ in range(2))
+    assert one != other
+    assert re.fullmatch(r"\d{8}-\d{6}-7-1-[0-9a-f]{6}", one)
+    assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{6}", make_plan(request(tmp_path, replace(PUSH, run=""))).run)
 
 
 @pytest.mark.parametrize("values", [1, "py3.12", ["a"], True])
 def test_a_test_environment_that_is_not_a_mapping_is_bad_input(tmp_path: Path, values: object) -> None:
-    asked = replace(request(tmp_path), pipeline="pipeline.py", test_environments={"a": values})
-    with pytest.raises(BadInput, match="The test environment 'a' must be a mapping"):
+    at = Place("mlops.yaml", 2, 3)
+    asked = replace(request(tmp_path), pipeline="pipeline.py", test_environments={"a": values}, test_environments_at=at)
+    must = r"The test environment 'a' must be a mapping.*It may have: runs-on, python, req"
+    with pytest.raises(BadInput, match=must) as caught:
         make_plan(asked)
+    assert caught.value.place == at
 
 
 def test_a_pull_request_without_keys_says_of_each_part_why_it_does_not_run(tmp_path: Path) -> None:

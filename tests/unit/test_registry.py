@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 from typing import Any, Literal
@@ -85,6 +86,11 @@ def test_the_newest_check_of_each_environment_counts() -> None:
     assert [(item.variant, item.verdict) for item in found] == [("py3.10", "passed"), ("py3.12", "rejected")]
 
 
+def test_of_two_checks_at_the_same_time_the_one_that_failed_counts() -> None:
+    both = [evidence("test-model", "rejected"), evidence("test-model", "passed")]
+    assert [item.verdict for item in newest(both)] == [item.verdict for item in newest(both[::-1])] == ["rejected"]
+
+
 def test_what_was_never_checked_has_not_passed() -> None:
     answers = judge(Policy(), ["evaluate-model", "test-model"], manifest(), [evidence("evaluate-model")])
     assert [(a.requirement, a.met) for a in answers] == [("evaluate-model", True), ("test-model", False)]
@@ -102,6 +108,12 @@ def test_what_checked_nothing_has_not_passed_unless_the_policy_says_so(tmp_path:
     ]
 
 
+def test_the_reason_of_a_check_is_shown_and_without_one_its_verdict() -> None:
+    silent = evidence("test-model").model_copy(update={"reason": ""})
+    found = judge(Policy(), ["test-model"], manifest(), [evidence("test-model", variant="a"), silent])
+    assert [answer.found for answer in found] == ["because", "passed"]
+
+
 def test_one_environment_that_failed_is_enough() -> None:
     checks = [evidence("test-model", variant="py3.10"), evidence("test-model", "rejected", "py3.12")]
     answers = judge(Policy(), ["test-model"], manifest(), checks)
@@ -109,11 +121,23 @@ def test_one_environment_that_failed_is_enough() -> None:
 
 
 def test_limits_of_metrics_include_their_bounds_and_an_absent_metric_breaks_them() -> None:
-    policy = Policy.model_validate({"metrics": {"auc": {"min": 0.7}, "rmse": {"max": 2}, "f1": {"min": 0, "max": 1}}})
-    answers = judge(policy, [], manifest(metrics={"auc": 0.7, "rmse": 2.5}), [])
+    policy = Policy.model_validate(
+        {
+            "metrics": {
+                "auc": {"min": 0.7, "max": 0.7},
+                "rmse": {"min": 3, "max": 2},
+                "mae": {"max": 3},
+                "f1": {"min": 0, "max": 1},
+            }
+        }
+    )
+    answers = judge(policy, [], manifest(metrics={"auc": 0.7, "rmse": 2.5, "mae": 2}), [])
     assert [(a.requirement, a.met, a.found) for a in answers] == [
         ("auc ≥ 0.7", True, "0.7"),
+        ("auc ≤ 0.7", True, "0.7"),
+        ("rmse ≥ 3", False, "2.5"),
         ("rmse ≤ 2", False, "2.5"),
+        ("mae ≤ 3", True, "2"),
         ("f1 ≥ 0", False, "absent"),
         ("f1 ≤ 1", False, "absent"),
     ]
@@ -139,6 +163,30 @@ def test_policy_that_cannot_be_read(tmp_path: Path, text: str, said: str) -> Non
     with pytest.raises(BadInput, match=said) as raised:
         read_policy(tmp_path / "policy.yaml")
     assert raised.value.place and raised.value.place.file == "policy.yaml"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "line"),
+    [
+        ("metrics:\n  f1: {min: 0}\n  auc:\n    min: high\n", "metrics.auc.min", 4),
+        ("accept-unchecked:\n- a\n- [b]\n", "accept-unchecked.1", 3),
+        ("metrics: {}\nrequire: [a]\n", "require", 2),
+        ("metrics:\n\n  auc: {1: 2}\n", "metrics.auc.1", 3),
+    ],
+)
+def test_what_is_wrong_in_a_policy_is_said_at_its_line_with_what_it_may_have(
+    tmp_path: Path, text: str, key: str, line: int
+) -> None:
+    (tmp_path / "policy.yaml").write_text(text)
+    with pytest.raises(BadInput) as raised:
+        read_policy(tmp_path / "policy.yaml")
+    assert f"`{key}`" in raised.value.what and "It may have `requires`" in raised.value.fix
+    assert raised.value.place and raised.value.place.line == line
+
+
+def test_an_empty_policy_requires_what_the_input_does(tmp_path: Path) -> None:
+    (tmp_path / "policy.yaml").write_text("# nothing yet\n")
+    assert read_policy(tmp_path / "policy.yaml") == Policy()
 
 
 def test_policy_that_is_absent(tmp_path: Path) -> None:
@@ -361,12 +409,44 @@ def test_which_version_a_run_means(registry: Registry, model: Path) -> None:
     assert deployed(registered_2, refused_2) == 1, "what was refused is not deployed behind the policy's back"
     assert deployed() == 1
     assert deployed(registered_2, refused_2, wanted="3") == latest.version == 3
-    assert registered(registry, [registered_2], "m", "").version == 2
-    with pytest.raises(BadInput, match="No version is named"):
-        registered(registry, [about("register-model", 2)], "another", "")
-    assert name_of([registered_2], "") == "m" and name_of([registered_2], "given") == "given"
-    with pytest.raises(BadInput, match="No model is named"):
-        name_of([], "")
+    assert deployed(registered_2, record("run-pipeline"), about("test-model", 3, "rejected")) == 2
+    assert deployed(record("register-model", {"name": "another", "version": "2"})) == 1
+
+    def meant(*records: Record, wanted: str = "") -> int:
+        return registered(registry, records, "m", wanted).version
+
+    assert meant(registered_2) == meant(about("register-model", 1), registered_2, about("test-model", 3)) == 2
+    assert meant(registered_2, wanted="champion") == 1
+    for records in ([], [about("promote-model", 2)], [record("register-model", {"name": "another", "version": "2"})]):
+        with pytest.raises(BadInput, match=r"No version is named\. Give `version`, or run register-model first"):
+            meant(*records)
+
+
+def test_the_reason_for_the_version_that_is_deployed_is_told(registry: Registry, model: Path) -> None:
+    one = register(registry, Registration("m", model)).manifest
+    registry.move_alias(one, "champion", move_now(one, "", "", ""))
+    both = [about("register-model", 1), about("promote-model", 1)]
+    given: list[tuple[list[Record], str]] = [([], "1"), (both, ""), (both[:1], ""), ([], "")]
+    reasons = [to_deploy(registry, records, "m", wanted)[1] for records, wanted in given]
+    assert reasons == [
+        "1 was asked for", "promote-model gave it in this run", "register-model gave it in this run",
+        "it is the champion",
+    ]  # fmt: skip
+
+
+def test_the_name_is_the_given_one_or_what_was_registered_last() -> None:
+    named = [record("register-model", {"name": name}) for name in ("first", "second", "last")]
+    others = [record("register-model"), record("promote-model", {"name": "promoted"})]
+    assert name_of([*named, *others], "") == "last"
+    assert name_of(named, "given") == name_of([], "given") == "given"
+    with pytest.raises(BadInput, match=r"No model is named\. Give `model`"):
+        name_of(others, "")
+
+
+def test_a_move_says_when_by_whom_and_in_which_run() -> None:
+    made = move_now(manifest(version=3), "ann", "7-1", "better")
+    assert (made.version, made.by, made.run, made.reason) == (3, "ann", "7-1", "better")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", made.at)
 
 
 def test_card_has_front_matter_that_yaml_reads_whatever_the_tags_say() -> None:
@@ -374,6 +454,7 @@ def test_card_has_front_matter_that_yaml_reads_whatever_the_tags_say() -> None:
         tags={"license": "apache-2.0", "language": "en", "owner": "a: b\n---\n# c"},
         metrics={"auc": 0.81, "f1": 0.5},
         evidence=[evidence("test-model", "rejected", "py3.12")],
+        kind="sklearn",
         lineage=Lineage(
             source=Source(commit="c" * 40, dirty=True),
             pipeline=Pipeline(name="t|rain", digest="d"),
@@ -410,8 +491,8 @@ def test_what_was_said_of_the_training_data_is_evidence_and_of_other_data_is_not
     assert [item.verdict for item in checks] == ["rejected"]
 
 
-def _promoted(registry: Registry, made: Manifest, previous: int | None) -> Record:
-    moved = {"alias": "champion", "version": made.version, "previous-version": previous, "changed": True}
+def _promoted(made: Manifest, previous: int | None, **outputs: Any) -> Record:
+    moved = {"alias": "champion", "version": made.version, "previous-version": previous, "changed": True, **outputs}
     return record("promote-model", {"name": "m", "version": str(made.version)}, outputs=moved)
 
 
@@ -427,18 +508,24 @@ def test_an_alias_goes_back_to_what_serves_when_the_deployment_it_moved_for_fail
     one, two = _version(registry, tmp_path, "one"), _version(registry, tmp_path, "two")
     registry.move_alias(one, "champion", move_now(one, "me", "r1", ""))
     registry.move_alias(two, "champion", move_now(two, "me", "r2", ""))
-    assert take_back(registry, [_promoted(registry, two, 1)], two, "me", "r2") == (
-        "The alias champion names version 1 again"
-    )
+    records = [
+        _promoted(two, 99), _promoted(two, 1), _promoted(one, None), about("register-model", two.version),
+        record("promote-model", {"name": "another", "version": "2"}, outputs={"alias": "champion", "changed": True}),
+    ]  # fmt: skip
+    assert take_back(registry, records, two, "bob", "r3") == "The alias champion names version 1 again"
     now = registry.alias("m", "champion")
-    assert now and now.version == 1 and now.history[0].reason == "the deployment of version 2 failed"
+    assert now and now.version == 1
+    assert (now.history[0].by, now.history[0].run) == ("bob", "r3")
+    assert now.history[0].reason == "the deployment of version 2 failed"
 
 
 def test_an_alias_that_was_moved_on_or_not_for_this_deployment_stays(registry: Registry, tmp_path: Path) -> None:
     one, two, three = (_version(registry, tmp_path, text) for text in ("one", "two", "three"))
     registry.move_alias(three, "champion", move_now(three, "other", "r3", ""))
-    assert take_back(registry, [_promoted(registry, two, 1)], two, "me", "r2") == ""
+    assert take_back(registry, [_promoted(two, 1)], two, "me", "r2") == ""
     assert take_back(registry, [], three, "me", "r2") == ""
+    for outputs in ({"changed": False}, {"alias": "never-moved"}):
+        assert take_back(registry, [_promoted(three, 1, **outputs)], three, "me", "r2") == ""
     now = registry.alias("m", "champion")
     assert now and now.version == three.version and one.version == 1
 
@@ -446,5 +533,14 @@ def test_an_alias_that_was_moved_on_or_not_for_this_deployment_stays(registry: R
 def test_the_alias_of_a_first_version_that_cannot_be_deployed_names_nothing(registry: Registry, tmp_path: Path) -> None:
     one = _version(registry, tmp_path, "one")
     registry.move_alias(one, "champion", move_now(one, "me", "r1", ""))
-    assert "names no version" in take_back(registry, [_promoted(registry, one, None)], one, "me", "r1")
+    said = take_back(registry, [_promoted(one, None)], one, "me", "r1")
+    assert said == "The alias champion names no version again"
     assert registry.alias("m", "champion") is None
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", "a\\b", "", ".", "..", "a\nb", "-a", "é", "x" * 129])
+def test_what_is_not_a_name_is_refused(name: str) -> None:
+    with pytest.raises(BadInput, match="cannot be the name of an alias"):
+        alias_path("m", name)
+    with pytest.raises(BadInput, match="cannot be the name of a model"):
+        manifest_path(name, 1)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from live_markup import Live, as_html
 from mlops_actions.errors import BadInput
+from mlops_actions.foreign import block, cell, code, link, prose
 from mlops_actions.records import Problem, Record
+from mlops_actions.reports import sections
 from mlops_actions.reports.report import MARKER, gather, markdown, marker, page
-from mlops_actions.reports.sections import cell, code, prose, section
+from mlops_actions.reports.sections import section
 from mlops_actions.runtime.chain import NAMES
 from mlops_actions.text import duration, number
 
@@ -61,7 +67,7 @@ def test_markdown_has_marker_problem_and_time() -> None:
     assert text.startswith(MARKER)
     assert "No &lt;file&gt; \\| here" in text
     assert "1 min 15 s" in text
-    assert "line ~~~~ 1" in text  # a fence inside the log cannot end the log's fence
+    assert "~~~~~~text\nline ~~~~~ 1\n" in text  # a fence inside the log cannot end the log's fence
 
 
 def test_page_embeds_pictures_and_leaves_out_those_that_are_gone() -> None:
@@ -84,9 +90,7 @@ def test_page_does_not_run_foreign_script() -> None:
 
 @pytest.mark.parametrize("text", ["a|b", "*a*", "`a`", "<b>", "#1", "[x](y)", "a\nb", "@octocat"])
 def test_cell_has_no_markup(text: str) -> None:
-    from markdown_it import MarkdownIt
-
-    made = MarkdownIt("commonmark").enable("table").render(f"| a |\n| --- |\n| {cell(text)} |\n")
+    made = as_html(f"| a |\n| --- |\n| {cell(text)} |\n")
     assert made.count("<td>") == 1
     assert not any(tag in made for tag in ("<em>", "<code>", "<b>", "<a ", "<h1>"))
     assert "@octocat" not in made
@@ -183,3 +187,90 @@ def test_each_project_of_a_repository_has_a_comment_of_its_own() -> None:
         text = markdown(gather("", [DONE], NAMES), mark=one)
         assert [other for other in marks if text.startswith(other)] == [one]
     assert "-->" not in marker("a-->b").removesuffix("-->")
+
+
+HOSTILE = (
+    "<img src=x onerror=alert(1)> &#64;octocat &commat;octocat @octocat [x](javascript:alert(1)) <https://evil.example>"
+    " ![y](https://evil.example/y.png) https://evil.example www.evil.example a@evil.example #12 | `a` ``b`` \\`c"
+    "\n\n<script>alert(2)</script>\n```\n~~~~~\n~~~~~~~~~\n<svg onload=alert(3)>\n"
+    "# h\n\x1b[2J\u202e\u2028</details></summary>"
+)
+
+
+class Evil(str):
+    """Hostile text that has every attribute and item, all of them hostile, so that a template shows what it can."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name in ("retyped", "nulls"):
+            return [(Evil(self), Evil(self), Evil(self))]
+        return Evil(self)
+
+    def __getitem__(self, key: Any) -> Any:
+        return [Evil(self)] * 2 if isinstance(key, slice) else Evil(self)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([Evil(self)] * 2)
+
+    def __gt__(self, other: object) -> bool:
+        return True
+
+    def items(self) -> list[tuple[Any, Any]]:
+        return [(Evil(self), Evil(self))] * 2
+
+    def values(self) -> list[Any]:
+        return [Evil(self)] * 2
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return Evil(self)
+
+
+TEMPLATES = sorted(path.name for path in (Path(sections.__file__).parent / "templates").glob("[a-z]*.md.j2"))
+
+
+@pytest.mark.parametrize("name", [n for n in TEMPLATES if n != "report.md.j2"])
+def test_no_template_lets_markup_links_or_mentions_through(name: str) -> None:
+    record = Record(action=name.split(".")[0], started="2026-01-01T00:00:00+00:00", seconds=1.0, reason=HOSTILE)
+    evil = Evil(HOSTILE)
+    text = sections.render(
+        name, record=record, outputs=evil, details=evil, manifest=evil, lineage=evil, front="a: 1", description=""
+    )
+    assert Live(as_html(text)).found == []
+
+
+@pytest.mark.parametrize("problem", [None, Problem(exit_code=1, what=HOSTILE, why=HOSTILE, place=HOSTILE, log=HOSTILE)])
+def test_report_and_page_of_a_hostile_record_are_harmless(problem: Problem | None) -> None:
+    record = Record(
+        action="run-pipeline", started="2026-01-01T00:00:00+00:00", seconds=1.0, reason=HOSTILE, problem=problem,
+        verdict="failed" if problem else "passed",
+        details={"variant": HOSTILE, "tasks": [{"name": HOSTILE, "seconds": 1}]},
+        source={"repository": HOSTILE, "branch": HOSTILE, "commit": HOSTILE, "url": "javascript:alert(1)"},
+    )  # fmt: skip
+    other = record.model_copy(update={"action": HOSTILE})
+    report = gather(json.dumps({HOSTILE: {"result": "failure"}}), [record, other], NAMES)
+    assert Live(as_html(markdown(report, "javascript:alert(1)"))).found == []
+    made = page(report, lambda uri: b"")
+    assert Live(made).found == ["style"]  # its own
+    assert "default-src 'none'" in made
+
+
+@pytest.mark.parametrize(
+    "details", [{"tasks": "x"}, {"tasks": [1]}, {"classification": [{"matrix": 1, "categories": 2}]}]
+)
+def test_record_of_another_shape_has_its_heading(details: dict[str, Any]) -> None:
+    for action in ("run-pipeline", "validate-data", "../../run-pipeline", "_report", "no-such"):
+        assert "Trained: auc 0.7" in section(DONE.model_copy(update={"details": details, "action": action}))
+
+
+def test_log_of_any_fences_stays_in_its_own() -> None:
+    log = "\n".join(["~" * n + "text" for n in (3, 5, 6, 40)] + ["`" * 50, "<b>x</b>"])
+    made = as_html(block(log) + "\n\nafter")
+    assert made.count("<pre>") == 1 and "<b>" not in made and "<p>after</p>" in made
+
+
+def test_only_web_addresses_are_links() -> None:
+    assert link("https://a.b/c (1)>x") == "<https://a.b/c%20%281%29%3Ex>"
+    assert link("https://a.b", "the [run]") == "[the \\[run\\]](https://a.b)"
+    assert link("javascript:alert(1)", "x") == "x"
+    assert link("file:///t.csv", "CSV") == "CSV"

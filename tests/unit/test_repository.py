@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
-import subprocess
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
@@ -39,19 +38,6 @@ def test_no_expression_is_inside_a_script(path: Path) -> None:
     jobs = list((document.get("jobs") or {}).values()) or [document["runs"]]
     steps = [step for job in jobs for step in job.get("steps") or []]
     assert [step["run"] for step in steps if "${{" in step.get("run", "")] == []
-
-
-def test_no_file_names_a_package_index_or_this_machine() -> None:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    indexes = [("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"), ("proxy", "golang"), ("deb", "debian")]
-    hosts = "|".join(rf"{name}\.{rest}" for name, rest in indexes)
-    marks = re.compile("|".join([hosts, re.escape(f"{ROOT}/"), re.escape(f"{Path.home()}/")]))
-    found = []
-    for name in listed.splitlines():
-        path = ROOT / name
-        if path.is_file() and path != Path(__file__):
-            found += [name] if marks.search(path.read_text(encoding="utf-8", errors="ignore")) else []
-    assert found == []
 
 
 OWN = {"runs-on", "github-environment"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import pytest
 
 from mlops_actions.context import Context
 from mlops_actions.data.sources import state
-from mlops_actions.github.context import read_context
 from mlops_actions.inputs import LineageInputs, Outputs
 from mlops_actions.project import Project
 from mlops_actions.records import Record
@@ -119,6 +117,10 @@ def test_what_an_engine_has_of_a_pull_request_is_found_by_nobody_else(tmp_path: 
         (Context(branch="topic", default_branch="main", event="push"), False),
         (Context(branch="main", default_branch="main", event="pull_request", pull_request=1), False),
         (Context(branch="main", default_branch="main", event="pull_request_target", pull_request=1), False),
+        (Context(branch="topic", default_branch="main", event="pull_request", pull_request=1), False),
+        (Context(branch="v1", tag="v1", default_branch="main", event="push"), False),
+        (Context(branch="main", default_branch="main", event="schedule"), True),
+        (Context(default_branch="main", event="dispatch"), False),
         (Context(branch="topic"), True),
         (Context(branch="HEAD"), False),
         (Context(branch="HEAD", default_branch="main"), False),
@@ -126,16 +128,3 @@ def test_what_an_engine_has_of_a_pull_request_is_found_by_nobody_else(tmp_path: 
 )
 def test_who_may_change_what_others_use(context: Context, trusted: bool) -> None:
     assert context.trusted is trusted
-
-
-def test_a_commit_without_a_branch_is_not_the_default_branch(tmp_path: Path) -> None:
-    def git(*arguments: str) -> None:
-        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
-
-    git("init", "-b", "main")
-    git("commit", "--allow-empty", "-m", "one")
-    assert read_context({}, tmp_path).trusted
-    git("checkout", "--detach")
-    assert read_context({}, tmp_path).branch == "HEAD"
-    assert not read_context({}, tmp_path).trusted

@@ -12,11 +12,11 @@ import polars as pl
 import pytest
 
 from mlops_actions.errors import BadInput
-from mlops_actions.evaluation.golden import Tolerance
+from mlops_actions.evaluation.golden_rows import read_golden
+from mlops_actions.models.tensors import rows_of
 from mlops_actions.serving import rollout
-from mlops_actions.serving.golden import read_golden
 from mlops_actions.serving.process import free_port, is_free, running
-from mlops_actions.serving.protocol import _score, body, rows
+from mlops_actions.serving.protocol import _score, body
 from mlops_actions.waiting import wait_until
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="MLServer does not run on Windows")
@@ -36,7 +36,7 @@ def test_every_kind_of_column_becomes_a_tensor(tmp_path: Path) -> None:
         }
     )
     frame.write_parquet(tmp_path / "golden")
-    golden = read_golden(tmp_path / "golden", Tolerance())
+    golden = read_golden(tmp_path / "golden")
     assert golden.scores == [0.1, 0.2, 0.3]
     found = {tensor["name"]: (tensor["datatype"], tensor["data"]) for tensor in golden.inputs}
     assert found == {
@@ -54,7 +54,7 @@ def test_every_kind_of_column_becomes_a_tensor(tmp_path: Path) -> None:
 
 def test_a_file_without_a_suffix_is_told_by_its_content(tmp_path: Path) -> None:
     (tmp_path / "golden").write_text("x,score\n1,0.5\n2,0.6\n")
-    assert read_golden(tmp_path / "golden", Tolerance()).inputs[0]["data"] == [1, 2]
+    assert read_golden(tmp_path / "golden").inputs[0]["data"] == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -68,19 +68,19 @@ def test_a_file_without_a_suffix_is_told_by_its_content(tmp_path: Path) -> None:
 def test_golden_file_that_cannot_be_asked(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "golden.csv").write_text(text)
     with pytest.raises(BadInput) as raised:
-        read_golden(tmp_path / "golden.csv", Tolerance())
+        read_golden(tmp_path / "golden.csv")
     assert said in str(raised.value)
 
 
 def test_column_that_the_protocol_does_not_have(tmp_path: Path) -> None:
     pl.DataFrame({"x": [[1, 2]], "score": [0.1]}).write_parquet(tmp_path / "golden.parquet")
     with pytest.raises(BadInput, match="column 'x' of the golden file is of type List"):
-        read_golden(tmp_path / "golden.parquet", Tolerance())
+        read_golden(tmp_path / "golden.parquet")
 
 
 def test_some_rows_of_a_request() -> None:
     inputs = [{"name": "x", "datatype": "INT64", "shape": [3, 1], "data": [1, 2, 3]}]
-    assert rows(inputs, 1, 3) == [{"name": "x", "datatype": "INT64", "shape": [2, 1], "data": [2, 3]}]
+    assert rows_of(inputs, 1, 3) == [{"name": "x", "datatype": "INT64", "shape": [2, 1], "data": [2, 3]}]
 
 
 @pytest.mark.parametrize(("answer", "score"), [([0.3, 0.7], 0.7), (2.5, 2.5), ("late", "late")])
@@ -91,19 +91,19 @@ def test_score_of_an_answer(answer: object, score: object) -> None:
 def test_what_pandas_writes_as_an_index_is_not_a_feature(tmp_path: Path) -> None:
     text = "Unnamed: 0,,__index_level_0__,x,score\n0,0,0,1,0.5\n1,1,1,2,0.6\n"
     (tmp_path / "golden.csv").write_text(text)
-    assert [tensor["name"] for tensor in read_golden(tmp_path / "golden.csv", Tolerance()).inputs] == ["x"]
+    assert [tensor["name"] for tensor in read_golden(tmp_path / "golden.csv").inputs] == ["x"]
 
 
 def test_a_named_index_in_pandas_metadata_is_not_a_feature(tmp_path: Path) -> None:
     frame = pl.DataFrame({"id": [7, 8], "x": [1, 2], "score": [0.1, 0.2]})
     metadata = {"pandas": json.dumps({"index_columns": ["id"]})}
     frame.write_parquet(tmp_path / "golden", metadata=metadata)
-    assert [tensor["name"] for tensor in read_golden(tmp_path / "golden", Tolerance()).inputs] == ["x"]
+    assert [tensor["name"] for tensor in read_golden(tmp_path / "golden").inputs] == ["x"]
 
 
 def test_empty_cells_are_read_as_pandas_reads_them(tmp_path: Path) -> None:
     (tmp_path / "golden.csv").write_text("x,carrier,score\n1,UA,0.5\nNA,NA,\n")
-    golden = read_golden(tmp_path / "golden.csv", Tolerance())
+    golden = read_golden(tmp_path / "golden.csv")
     assert [tensor["data"] for tensor in golden.inputs] == [[1.0, None], ["UA", None]]
     assert golden.scores[0] == 0.5 and math.isnan(float(golden.scores[1]))
 
@@ -135,14 +135,14 @@ def test_waiting_ends_with_the_answer_and_at_the_limit() -> None:
 def current(**given: object) -> rollout.Current:
     values: dict[str, object] = {
         "name": "m", "version": 1, "digest": "sha256:1", "model": "/m/1", "host": "127.0.0.1", "port": 1,
-        "runtime": "r", "environment": "e", "python": "p",
+        "environment": "e", "python": "p", "predict": "", "root": "", "code": "", "example": [],
     }  # fmt: skip
     return rollout.Current.model_validate({**values, **given})
 
 
 def test_what_one_server_can_serve() -> None:
     assert current().goes_with(current(version=2, digest="sha256:2", model="/m/2"))
-    for name, value in (("environment", "f"), ("runtime", "s"), ("port", 2), ("host", "::1")):
+    for name, value in (("environment", "f"), ("code", "sha256:3"), ("port", 2), ("host", "::1")):
         assert not current().goes_with(current(**{name: value})), name
 
 

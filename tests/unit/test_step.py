@@ -84,6 +84,15 @@ def test_work_is_done_again_by_a_release_whose_results_may_be_others(run: Any, m
     assert re.fullmatch(r"\d+\.\d+", RESULTS), "a patch release takes the work of the one before it"
 
 
+def test_finished_work_is_kept_as_it_was_made_however_often_it_is_found(run: Any) -> None:
+    run(a=1)
+    path = next(entry.path for entry in run.store.list("work/"))
+    made = run.store.get(path)
+    run(a=1)
+    assert run.store.get(path) == made
+    assert not Record.model_validate_json(made).reused
+
+
 def test_no_reuse_does_the_work_again(run: Any) -> None:
     run(a=1)
     run(a=1, reuse=False)

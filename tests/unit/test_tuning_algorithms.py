@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,10 @@ SETTINGS: dict[str, dict[str, str]] = {
 }
 
 
+SLOW = {"bayesianoptimization"}
+"""Fits a model for each trial after the first five."""
+
+
 def make(name: str, seed: int = 1, space: list[Parameter] | None = None, **settings: str) -> Algorithm:
     return algorithm(name, Task("e", space or SPACE, {**SETTINGS.get(name, {}), **settings}, True, seed))
 
@@ -70,6 +75,7 @@ def run(search: Algorithm, count: int, first: int = 0, worth: Callable[[Any], fl
     return found
 
 
+@cache
 def draws(name: str, count: int, seed: int = 1, **settings: str) -> list[Mapping[str, Value]]:
     return [trial.parameters for trial in run(make(name, seed, **settings), count)]
 
@@ -77,7 +83,7 @@ def draws(name: str, count: int, seed: int = 1, **settings: str) -> list[Mapping
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_value_is_in_its_space(name: str) -> None:
     on_steps = name != "pbt"  # which multiplies values by 0.8 or 1.2
-    for drawn in draws(name, 9 if name == "bayesianoptimization" else 60):
+    for drawn in draws(name, 7 if name in SLOW else 40):
         assert 0.0001 <= float(drawn["lr"]) <= 1
         assert 0.5 <= float(drawn["momentum"]) <= 0.9
         assert 2 <= int(drawn["layers"]) <= 8
@@ -120,15 +126,18 @@ def test_quantile_and_value_are_each_others_inverse(dimension: Dimension) -> Non
 @pytest.mark.parametrize("name", [*SETTINGS, "grid"])
 def test_same_seed_same_trials(name: str) -> None:
     space = SPACE[1:3] + SPACE[6:] if name == "grid" else None
-    first, again, other = (run(make(name, seed, space), 8, worth=lambda p: float(p["layers"])) for seed in (5, 5, 6))
+    count = 6 if name in SLOW else 8
+    first, again, other = (
+        run(make(name, seed, space), count, worth=lambda p: float(p["layers"])) for seed in (5, 5, 6)
+    )
     assert first == again
     assert first != other or name == "sobol"
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_resumed_search_goes_on_as_if_it_had_not_stopped(name: str) -> None:
-    half = 7 if name == "bayesianoptimization" else 17
-    whole = run(make(name), half + 3 if name == "bayesianoptimization" else 30)
+    half, count = (6, 8) if name in SLOW else (12, 20)
+    whole = run(make(name), count)
     search = make(name)
     for past in whole[:half]:
         search.recall(replace(past, state="Running", value=None))
@@ -156,11 +165,14 @@ def test_trials_may_overlap_fail_and_be_recalled_while_they_run(name: str) -> No
 @pytest.mark.parametrize("name", ["tpe", "multivariate-tpe", "bayesianoptimization", "cmaes"])
 def test_search_learns(name: str) -> None:
     space = [parameter(name, "double", min="0", max="1") for name in ("x", "y", "z")]
+    count = 15 if name in SLOW else 30
     found, random = (
-        run(make(n, 2, space), 30, worth=lambda p: sum((float(v) - 0.3) ** 2 for v in p.values()))
+        run(make(n, 2, space), count, worth=lambda p: sum((float(v) - 0.3) ** 2 for v in p.values()))
         for n in (name, "random")
     )
-    late = [statistics.mean(t.value for t in trials[20:] if t.value is not None) for trials in (found, random)]
+    late = [
+        statistics.mean(t.value for t in trials[2 * count // 3 :] if t.value is not None) for trials in (found, random)
+    ]
     assert late[0] < 0.6 * late[1]
 
 
@@ -191,7 +203,7 @@ def test_search_learns(name: str) -> None:
     ],
 )
 def test_setting_matters(name: str, setting: str, value: str) -> None:
-    count = 7 if name == "bayesianoptimization" else 40
+    count = 7 if name in SLOW else 25
     assert draws(name, count, **{setting: value}) != draws(name, count)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mlops_actions.tuning.code import code_files, digest
+from mlops_actions.code_files import code_files, digest
 from mlops_actions.tuning.experiment import Experiment, Objective
 from mlops_actions.tuning.metrics import collect
 from mlops_actions.tuning.reading import Document

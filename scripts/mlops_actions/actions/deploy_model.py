@@ -4,6 +4,11 @@ The engine `local` is an MLServer on this machine, in the environment of the mod
 loaded beside the one that serves and asked the golden rows; only when it answers right does it take over, so a
 version that fails leaves the old one serving, and the alias that promote-model moved to it in this run goes back.
 `mlops deploy-model --stop` ends what serves the model.
+
+Models are loaded and asked as test-model does it. The metadata (`GET` of the URL) names the inputs and outputs with
+their types and shapes, as the golden rows show them; a request that does not fit is refused with status 400 and the
+reason. A request that names no output is given all: `predict`, and what else the model has of `predict_proba` and
+`decision_function`.
 """
 
 from __future__ import annotations
@@ -24,11 +29,13 @@ from ..runtime.step import Step
 
 if TYPE_CHECKING:
     from ..environments import Environment
+    from ..evaluation.golden_rows import Golden
     from ..registry.manifest import Manifest
     from ..registry.registry import Registry
-    from ..serving.engine import Golden, Request, Served, ServingEngine
+    from ..serving.engine import Request, Served, ServingEngine
 
 _ENGINES = "mlops_actions.serving.engines"
+_MOST = 1000  # golden rows that a server is asked
 
 
 class DeployModelInputs(ModelInputs, GoldenInputs):
@@ -49,11 +56,6 @@ class DeployModelInputs(ModelInputs, GoldenInputs):
         "",
         description="URI or path of rows with the features and the `score` that the model must give."
         " By default the version's own.",
-    )
-    runtime: str = Field(
-        "mlserver_sklearn.SKLearnModel",
-        description="MLServer's class for this kind of model. Its package must be among `requirements`, unless it is"
-        " scikit-learn's.",
     )
     stop: bool = Field(False, description="End what serves the model instead.")
 
@@ -92,6 +94,7 @@ def run(inputs: DeployModelInputs, step: Step) -> Result[DeployModelOutputs]:
         _take_back(registry, manifest, step)
         raise
     if not served.passed:
+        step.console.say(served.log)
         _take_back(registry, manifest, step)
     return _result(manifest, served, curl, inputs)
 
@@ -122,38 +125,36 @@ def _environment(inputs: DeployModelInputs, manifest: Manifest, step: Step) -> E
 def _request(
     inputs: DeployModelInputs, step: Step, registry: Registry, manifest: Manifest, environment: Environment
 ) -> Request:
+    from ..evaluation.golden import Tolerance
+    from ..models.checks import check_loadable, code_digest
     from ..serving.engine import Request
 
     folder = step.workspace.home / "serving" / manifest.name / "versions" / str(manifest.version)
     model = registry.fetch(manifest, folder / "model")
+    check_loadable(model, inputs.predict, step.workspace.root)
     return Request(
         name=manifest.name,
         version=manifest.version,
         digest=manifest.digest,
-        model=_one_file(model),
+        model=model,
         golden=_golden(inputs, step, registry, manifest, folder),
+        tolerance=Tolerance(inputs.absolute_tolerance, inputs.relative_tolerance),
+        predict=inputs.predict,
+        root=step.workspace.root,
+        code=code_digest(inputs.predict, step.workspace.root),
         python=environment.python,
         environment=environment.name,
         environ=step.workspace.child_environ(),
-        runtime=inputs.runtime,
         host=inputs.host,
         port=inputs.port,
         timeout=inputs.timeout,
     )
 
 
-def _one_file(model: Path) -> Path:
-    """The pickled model in a folder, if there is just one; else the model as it is."""
-    pickled = (".joblib", ".pkl", ".pickle")
-    found = [path for path in model.rglob("*") if path.suffix in pickled] if model.is_dir() else []
-    return found[0] if len(found) == 1 else model
-
-
 def _golden(
     inputs: DeployModelInputs, step: Step, registry: Registry, manifest: Manifest, folder: Path
 ) -> Golden | None:
-    from ..evaluation.golden import Tolerance
-    from ..serving.golden import read_golden
+    from ..evaluation.golden_rows import read_golden
     from ..stores.store import fetch
 
     if inputs.golden:
@@ -162,19 +163,23 @@ def _golden(
     elif manifest.golden:
         path = registry.fetch_file(manifest.golden, folder / "golden" / manifest.golden.path)
     else:
-        step.console.warning(f"Version {manifest.version} has no golden rows: it is only asked whether it is ready")
+        step.console.warning(
+            f"Version {manifest.version} has no golden rows: it is only asked whether it is ready, and its metadata"
+            " does not say what its inputs are"
+        )
         return None
-    return read_golden(path, Tolerance(inputs.absolute_tolerance, inputs.relative_tolerance), inputs.score_column)
+    return read_golden(path, inputs.score_column, _MOST)
 
 
 def _curl(step: Step, served: Served, golden: Golden | None) -> str:
     """A command to try; the request is in a file, since a row has many columns."""
-    from ..serving.protocol import body, rows
+    from ..models.tensors import rows_of
+    from ..serving.protocol import body
 
     if not served.passed or golden is None:
         return ""
     path = step.workspace.home / "serving" / served.url.rpartition("/")[2] / "request.json"
-    path.write_text(json.dumps(body(rows(golden.inputs, 0, 1), served.output, served.content_type), indent=2))
+    path.write_text(json.dumps(body(rows_of(golden.inputs, 0, 1), served.output), indent=2))
     return f"curl -s -H 'Content-Type: application/json' -d @{path} {served.url}/infer"
 
 

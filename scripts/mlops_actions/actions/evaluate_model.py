@@ -209,7 +209,7 @@ def _pictures(found: Evaluation, step: Step, key: str) -> list[dict[str, str]]:
         picture = draw(found.predictions, Path(scratch) / "evaluation.png")
         if picture is None:
             return []
-        uri = step.workspace.store.put_file(picture, f"reports/{key}/evaluation.png")
+        uri = step.workspace.store.put_file(picture, step.workspace.kept(f"reports/{key}/evaluation.png"))
     return [
         {"title": f"The {found.predictions.task} predictions on {len(found.predictions.label):,} test rows", "uri": uri}
     ]

@@ -32,6 +32,7 @@ Another version of Feast, from 0.60 on, is used when `requirements` names it, an
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -176,12 +177,13 @@ def run(inputs: MaterializeFeaturesInputs, step: Step) -> Result[MaterializeFeat
     reusable = bool(data) and mode != "plan-only"
     holder = step.context.url or f"a run of {workspace.root}"
     waiting = f"Waiting for {{}}, which works on the features in {workspace.store_url}"
-    with lease(
+    held_by = lease(
         workspace.store,
         lock_path(workspace.root, folder, request.environ),
         holder,
         lambda who: step.console.say(waiting.format(who)),
-    ) as held:
+    )
+    with held_by if mode != "plan-only" else nullcontext() as held:  # a plan writes nothing, and may not be able to
         result = step.once(
             key if reusable else "",
             MaterializeFeaturesOutputs,

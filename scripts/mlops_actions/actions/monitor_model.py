@@ -208,7 +208,7 @@ def _pictures(found: Observation, step: Step, key: str) -> list[dict[str, str]]:
         drawn = write_pictures(found.drift, Path(scratch), before="training data", now="now")
         return [
             {"title": f"Training data and now: {', '.join(columns)}",
-             "uri": step.workspace.store.put_file(file, f"reports/{key}/{file.name}")}
+             "uri": step.workspace.store.put_file(file, step.workspace.kept(f"reports/{key}/{file.name}"))}
             for file, columns in drawn
         ]  # fmt: skip
 

@@ -18,7 +18,7 @@ from pydantic import Field
 from ..inputs import ModelInputs, Outputs
 from ..planning import Choice
 from ..runtime.action import Action
-from ..runtime.config import lacks_store, sections
+from ..runtime.config import lacks_store, place_of, sections
 from ..runtime.result import Result
 from ..runtime.step import Step
 from ..values import Lines, Mappings, parse_lines
@@ -94,6 +94,7 @@ def run(inputs: PlanInputs, step: Step) -> Result[PlanOutputs]:
             deploy=inputs.deploy,
             deploy_to=inputs.deploy_to,
             test_environments=inputs.test_environments,
+            test_environments_at=place_of(step.project, "plan", "test-environments", environment),
             model=inputs.model,
             alone=alone,
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from ..inputs import ModelInputs, Outputs
+from ..inputs import ALIAS_NAME, ModelInputs, Outputs
 from ..runtime.action import Action
 from ..runtime.result import Result
 from ..runtime.step import Step
@@ -30,7 +30,7 @@ class PromoteModelInputs(ModelInputs):
     alias: str = Field(
         "champion",
         description="The alias to move.",
-        pattern=r"^[a-z]([a-z0-9._-]{0,62}[a-z0-9])?$",
+        pattern=ALIAS_NAME,
         examples=["champion"],
     )
     requires: Lines = Field(

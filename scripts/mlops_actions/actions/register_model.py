@@ -69,6 +69,10 @@ class RegisterModelOutputs(Outputs):
     manifest_uri: str = Field(description="URI of the manifest, which names every file by its digest.")
     card_uri: str = Field(description="URI of the model card.")
     digest: str = Field(description="Digest of the model.")
+    kind: str = Field(
+        description="Kind of the model: `sklearn`, `skops`, `xgboost`, `lightgbm`, `catboost`, `onnx` or `mlflow`;"
+        " empty where only code that `predict` names can load it."
+    )
     created: bool = Field(description="False when the same model had been registered before.")
 
 
@@ -167,6 +171,7 @@ def _result(registry: Registry, done: Registered, moved: list[str], step: Step) 
             manifest_uri=manifest_uri,
             card_uri=store.uri(blob_path(manifest.card.digest)) if manifest.card else "",
             digest=manifest.digest,
+            kind=manifest.kind,
             created=done.created,
         ),
         details={

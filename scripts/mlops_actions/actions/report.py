@@ -57,7 +57,7 @@ def run(inputs: ReportInputs, step: Step) -> Result[ReportOutputs]:
     file = step.workspace.home / folder / "report.html"
     file.parent.mkdir(parents=True, exist_ok=True)
     for name, content in (("report.md", text), ("report.html", html)):
-        store.put(f"{folder}/{name}", content.encode())
+        store.put(step.workspace.kept(f"{folder}/{name}"), content.encode())
         (file.parent / name).write_text(content, encoding="utf-8")
     url, token = "", inputs.token.get_secret_value()
     number = step.context.pull_request
@@ -69,8 +69,8 @@ def run(inputs: ReportInputs, step: Step) -> Result[ReportOutputs]:
     outputs = ReportOutputs(
         verdict=report.verdict,
         headline=report.headline,
-        markdown_uri=store.uri(f"{folder}/report.md"),
-        page_uri=store.uri(f"{folder}/report.html"),
+        markdown_uri=store.uri(step.workspace.kept(f"{folder}/report.md")),
+        page_uri=store.uri(step.workspace.kept(f"{folder}/report.html")),
         page_file=str(file),
         comment_url=url,
     )

@@ -1,8 +1,9 @@
 """Load the model in an environment of the matrix and compare its golden predictions and latency.
 
 The environment has the requirements and the Python that are given; without any, the packages that the model was
-trained with. The model is unpickled (scikit-learn and whatever has its interface), or loaded by the function in
-`predict`. Every golden row must be predicted within the tolerance; single rows and the whole are timed. The record
+trained with. The model is loaded by its kind: scikit-learn (`.joblib`, `.pkl`, `.pickle`), skops, XGBoost (`.json`,
+`.ubj`), LightGBM (`.txt`), CatBoost (`.cbm`), ONNX, a folder of MLflow's; or by code of yours, which `predict` names.
+Every golden row must be predicted within the tolerance; single rows and the whole are timed. The record
 says on which processor, system, Python and packages, and each environment's record is evidence of its own.
 """
 
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from ..inputs import CodeInputs, GoldenInputs, Outputs
+from ..inputs import PATH_PART, CodeInputs, GoldenInputs, Outputs
 from ..runtime.action import Action
 from ..runtime.result import Result
 from ..runtime.step import Step
@@ -39,17 +40,13 @@ class TestModelInputs(GoldenInputs):
         "",
         description="Name of the environment under test, such as `py3.11-sklearn-1.7`. By default the Python version"
         " and the requirements file's name.",
+        pattern=PATH_PART,
         examples=["py3.12"],
     )
     packages: Lines = Field(
         default_factory=list,
         description="Packages of the environment, beside `requirements`. By default, without `requirements`, those that"
         " the component that made the model installs.",
-    )
-    predict: str = Field(
-        "",
-        description="`file.py:function` that is given the model's path and returns a function from rows (a pandas"
-        " DataFrame) to scores. By default the model is unpickled and asked `predict_proba` or `predict`.",
     )
     max_latency_ms: float | None = Field(
         None, gt=0, description="Limit of the 95th percentile of single-row predictions, in milliseconds."
@@ -79,6 +76,8 @@ def run(inputs: TestModelInputs, step: Step) -> Result[TestModelOutputs]:
 
     from ..errors import BadInput
     from ..evaluation import golden
+    from ..evaluation.golden_rows import read_golden
+    from ..models.checks import check_loadable, code_digest
     from ..stores.store import fetch, file_digest, tree_digest
 
     workspace, trained = step.workspace, step.previous("run-pipeline")
@@ -88,22 +87,23 @@ def run(inputs: TestModelInputs, step: Step) -> Result[TestModelOutputs]:
     for name, value in (("model-uri", model_uri), ("golden", golden_uri)):
         if not value:
             raise BadInput(f"No `{name}` is given, and run-pipeline gave none in this run", fix=f"Give `{name}`")
-    hook = _hook(inputs.predict, step)
     trained_with = [] if inputs.requirements else given.get("packages") or []
-    environment = workspace.environment("", inputs, inputs.packages or trained_with)
     with tempfile.TemporaryDirectory(prefix="mlops-model-") as scratch:
         model = fetch(workspace.uri(model_uri), Path(scratch) / Path(model_uri).name, workspace.store_options)
-        rows = fetch(
+        path = fetch(
             workspace.uri(golden_uri),
             Path(scratch) / "golden" / Path(golden_uri).name,
             workspace.store_options,
         )
+        kind = check_loadable(model, inputs.predict, workspace.root)
+        rows = read_golden(path, inputs.score_column)
+        environment = workspace.environment("", inputs, inputs.packages or trained_with)
         subject = {"model": tree_digest(model)}
         key = step.key(
             model=subject,
-            golden=file_digest(rows),
+            golden=file_digest(path),
             environment=environment.name,
-            predict=file_digest(Path(hook.rpartition(":")[0])) + inputs.predict if hook else "",
+            code=code_digest(inputs.predict, workspace.root),
             machine=[platform.machine(), platform.system(), platform.python_version()],
             asked=inputs.model_dump(mode="json", exclude=set(CodeInputs.model_fields) | {"model_uri", "golden"}),
         )
@@ -111,18 +111,19 @@ def run(inputs: TestModelInputs, step: Step) -> Result[TestModelOutputs]:
             python=environment.python,
             model=model,
             golden=rows,
-            score=inputs.score_column,
-            hook=hook,
+            predict=inputs.predict,
             root=workspace.root,
             environ=workspace.child_environ(),
             tolerance=golden.Tolerance(inputs.absolute_tolerance, inputs.relative_tolerance),
             repeats=inputs.repeats,
             timeout=inputs.timeout,
         )
-        return step.once(key, TestModelOutputs, lambda: _test(request, inputs, subject, step))
+        return step.once(key, TestModelOutputs, lambda: _test(request, inputs, subject, kind, step))
 
 
-def _test(request: Request, inputs: TestModelInputs, subject: dict[str, str], step: Step) -> Result[TestModelOutputs]:
+def _test(
+    request: Request, inputs: TestModelInputs, subject: dict[str, str], kind: str, step: Step
+) -> Result[TestModelOutputs]:
     from ..errors import MlopsError
     from ..evaluation import golden
 
@@ -136,7 +137,7 @@ def _test(request: Request, inputs: TestModelInputs, subject: dict[str, str], st
     if found.warnings:
         more = f" ({len(found.warnings) - 1} more in the record)" if len(found.warnings) > 1 else ""
         step.console.warning(found.warnings[0].split("\n")[0] + more)
-    return _result(found, inputs, subject)
+    return _result(found, inputs, subject, kind)
 
 
 def _does_not_work(
@@ -153,19 +154,7 @@ def _does_not_work(
     return Result(outputs, details, passed=False, reason=str(error), subject=subject)
 
 
-def _hook(text: str, step: Step) -> str:
-    """The hook with its file's absolute path."""
-    from ..errors import BadInput
-
-    if not text:
-        return ""
-    file, _, name = text.rpartition(":")
-    if not file or not name.isidentifier() or not step.workspace.path(file).is_file():
-        raise BadInput(f"`predict` is {text!r}", why="It must be file.py:function", fix="Correct it")
-    return f"{step.workspace.path(file)}:{name}"
-
-
-def _result(found: Tested, inputs: TestModelInputs, subject: dict[str, str]) -> Result[TestModelOutputs]:
+def _result(found: Tested, inputs: TestModelInputs, subject: dict[str, str], kind: str) -> Result[TestModelOutputs]:
     from ..evaluation.golden import Tolerance
 
     wrong, slow = (
@@ -184,6 +173,7 @@ def _result(found: Tested, inputs: TestModelInputs, subject: dict[str, str]) -> 
     worst = found.agreement.worst if found.agreement.worst != float("inf") else None
     details: dict[str, Any] = {
         "variant": variant,
+        "kind": kind,
         "facts": found.facts,
         "mismatches": [{"row": r, "expected": e, "is": g} for r, e, g in found.agreement.mismatches[:20]],
         "worst": worst,
@@ -221,7 +211,7 @@ def _variant(inputs: TestModelInputs, facts: dict[str, Any]) -> str:
 
 ACTION = Action(
     "test-model",
-    "core",
+    "data",
     TestModelInputs,
     TestModelOutputs,
     run,

@@ -16,6 +16,10 @@ line; nothing is replaced silently.
 With `pipeline`, each trial is a run of that pipeline with the trial's parameters, on whatever engine `run-pipeline` is
 configured for; its metrics are the trial's. The Experiment then needs no trial template.
 
+With every engine an Experiment is complete when a trial reaches the `goal`; it fails at the `maxFailedTrialCount`th
+failed trial (0: at the first), with exit code 1 when the last one failed by its own doing and 3 when another system
+did; and it is complete after `maxTrialCount` trials. These are looked at in this order, which is Katib's.
+
 Finished trials are in a journal: a run that was killed or cancelled goes on where it was. A metric that is never
 printed is explained by what the trial did print.
 """
@@ -182,7 +186,8 @@ def _run(
     engine = engines(_ENGINES)[inputs.engine].make(inputs, site)
     with workspace.lock(f"the Experiment {experiment.name} ({request.key})"):
         outcome = engine.run(request, Progress(step.console, experiment, request.max_trials))
-        table, picture = publish(workspace.store, f"tuning/{key}", experiment, outcome, logs=inputs.keep_logs)
+        folder = workspace.kept(f"tuning/{key}")
+        table, picture = publish(workspace.store, folder, experiment, outcome, logs=inputs.keep_logs)
     return _result(order, outcome, table, picture)
 
 

@@ -206,25 +206,23 @@ def _pictures(found: Validation, step: Step, key: str) -> list[dict[str, str]]:
         drawn = write_pictures(found.drift, Path(scratch), now="data")
         return [
             {"title": f"Reference and data: {', '.join(columns)}",
-             "uri": step.workspace.store.put_file(file, f"reports/{key}/{file.name}")}
+             "uri": step.workspace.store.put_file(file, step.workspace.kept(f"reports/{key}/{file.name}"))}
             for file, columns in drawn
         ]  # fmt: skip
 
 
 def _say(found: Validation, step: Step) -> None:
-    from ..data.findings import printable
-
     for check in found.warnings:
-        step.console.warning(printable(f"{check.column} {check.why}"), place=check.place)
+        step.console.warning(f"{check.column} {check.why}", place=check.place)
     if found.failed and step.workspace.environ.get("GITHUB_ACTIONS") == "true":
         # the first one is the annotation that the failure itself gives; GitHub shows ten of a kind
         for check in found.failed[1:10]:
             step.console.warning(check.sentence(), place=check.place)
     elif found.failed:
-        rows = [(printable(c.column or "(table)"), c.name, c.failed, printable(c.why)) for c in found.failed]
+        rows = [(c.column or "(table)", c.name, c.failed, c.why) for c in found.failed]
         step.console.table(["column", "check", "failed", "why"], rows, title="Checks that failed")
         examples = [
-            (printable(c.column or "(table)"), c.name, printable(e["file"]), e["row"], e["value"])
+            (c.column or "(table)", c.name, e["file"], e["row"], e["value"])
             for c in found.failed
             for e in c.examples[:_SHOWN]
         ]
@@ -271,11 +269,9 @@ def _result(
 
 
 def _row(check: Check) -> dict[str, Any]:
-    from ..data.findings import printable
-
-    row = {"column": printable(check.column), "check": check.name, "failed": check.failed}
+    row = {"column": check.column, "check": check.name, "failed": check.failed}
     if check.failed:
-        row |= {"why": printable(check.why), "examples": check.examples, "place": str(check.place or "")}
+        row |= {"why": check.why, "examples": check.examples, "place": str(check.place or "")}
     return row
 
 

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import click
 
+from ..console import Masks
 from ..errors import BadInput, MlopsError
+from ..foreign import visible
 from ..generated import OWNER
+from ..github.console import TerminalConsole
 from ..github.context import read_context
-from ..inputs import MODEL, PATTERNS, kebab
+from ..inputs import MODEL_NAME, PATTERNS, kebab
 from ..runtime import chain, config
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "starter"
@@ -63,8 +66,8 @@ def init_command(pipeline: str, model: str, branch: str, example: bool, force: b
     with plain_errors():
         root = folder.resolve()
         repository = next((one for one in (root, *root.parents) if (one / ".git").exists()), root)
-        if not re.fullmatch(MODEL, model):
-            raise BadInput(f"`--model` {PATTERNS[MODEL]}, not {model!r}", fix="Nothing was written")
+        if not re.fullmatch(MODEL_NAME, model):
+            raise BadInput(f"`--model` must be {PATTERNS[MODEL_NAME]}, not {model!r}", fix="Nothing was written")
         files: dict[Path, str] = {}
         if example or (not pipeline and _is_empty(root)):
             inside = [path for path in sorted(EXAMPLE.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
@@ -111,7 +114,8 @@ def config_command(action: str | None, environment: str, file: Path | None, ever
             click.secho(name, bold=True)
             width = max(len(field) for field, _, _ in shown)
             for field, value, origin in shown:
-                click.echo(f"  {field.ljust(width)}  {_show(value)}  " + click.style(f"({origin})", dim=True))
+                text = visible(Masks().hide(_show(value)))
+                click.echo(f"  {field.ljust(width)}  {text}  " + click.style(f"({origin})", dim=True))
 
 
 @click.command("schema", short_help="Print the JSON Schema of mlops.yaml.")
@@ -229,6 +233,5 @@ class plain_errors:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, MlopsError):
-            where = f"{error.place}: " if error.place else ""
-            click.secho(f"{error.title}: {where}{error}", fg="red", err=True)
+            TerminalConsole().failure(error)
             sys.exit(error.exit_code)

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from ..errors import BadInput
+from ..text import many
 from .drift import Drift, compare
 from .fingerprint import Fingerprint
 from .personal import Sampler
@@ -72,7 +73,7 @@ class Diff:
             parts.append(_listed("row", counts))
         elif self.rows[0] != self.rows[1]:
             more = self.rows[1] - self.rows[0]
-            parts.append(_many(abs(more), "more row" if more > 0 else "fewer row"))
+            parts.append(many(abs(more), "more row" if more > 0 else "fewer row"))
         changes = ((self.added, "added"), (self.removed, "removed"), (self.retyped, "of another type"))
         parts.append(_listed("column", [(len(columns), what) for columns, what in changes]))
         parts.append(_listed("column", [(len(self.drift.drifted), "drifted")]))
@@ -100,14 +101,10 @@ class Diff:
         }  # fmt: skip
 
 
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
 def _listed(what: str, counts: Sequence[tuple[int, str]]) -> str:
     """`12 rows added, 3 removed`; "" when nothing was."""
     some = [(count, how) for count, how in counts if count]
-    return ", ".join(f"{count:,} {how}" if i else f"{_many(count, what)} {how}" for i, (count, how) in enumerate(some))
+    return ", ".join(f"{count:,} {how}" if i else f"{many(count, what)} {how}" for i, (count, how) in enumerate(some))
 
 
 def diff(one: Side, two: Side, *, key: Sequence[str] = (), tolerance: float = 0.0, max_psi: float = 0.2) -> Diff:

@@ -41,7 +41,7 @@ class Check:
     def sentence(self) -> str:
         """What is wrong, for a person."""
         what = f"{self.name} " if self.why.startswith("fails") else ""
-        return printable(f"{self.column or 'the table'}: {what}{self.why}")
+        return f"{self.column or 'the table'}: {what}{self.why}"
 
     def show(self, part: Part, rows: Sequence[int], values: Sequence[object]) -> None:
         """Keep failing rows (their numbers from 0) as examples, while there is room."""
@@ -66,14 +66,7 @@ def shown(value: object) -> object:
     """A value as JSON has it, cut short."""
     if value is None or isinstance(value, bool | int | float):
         return value if value == value else "NaN"
-    return printable(str(value)[:80])
-
-
-def printable(text: str) -> str:
-    """Text of data without what would steer a terminal or break a line: `\\x1b` for ESC."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return str(value)[:80]
 
 
 def span_in_words(span: timedelta) -> str:

@@ -14,7 +14,7 @@ import polars as pl
 from ..errors import BadInput
 from . import checks, keys, rowchecks, training
 from .contract import Contract
-from .findings import Check, printable, shown
+from .findings import Check, shown
 from .fingerprint import Fingerprint, UnorderedFingerprint
 from .personal import Sampler
 from .profile import ColumnProfile, Profile
@@ -294,4 +294,4 @@ def _as_json(column: ColumnProfile, hidden: set[str]) -> dict[str, Any]:
     if column.name not in hidden:
         values |= {"min": column.least, "max": column.greatest, "mean": column.mean}
     known = {key: shown(value) for key, value in values.items() if value is not None}
-    return {"column": printable(column.name), "type": str(column.type)} | known
+    return {"column": column.name, "type": str(column.type)} | known

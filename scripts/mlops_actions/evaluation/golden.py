@@ -11,15 +11,18 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import BadInput, MlopsError, Rejected, RemoteFailed
+from ..models.checks import remedy
 from ..processes.group import Group
+
+if TYPE_CHECKING:
+    from .golden_rows import Golden
 
 _WORKER = Path(__file__).with_name("golden_worker.py")
 _TIMED_SECONDS = 10.0
 _HOW = {
-    "golden": "The golden file cannot be read in this environment",
     "predict": "The model cannot predict in this environment",
     "latency": "The model cannot predict a single row",
 }
@@ -94,8 +97,7 @@ class Request:
         python: the interpreter of the environment.
         model: the model's file or folder.
         golden: its features with the expected scores.
-        score: the column of the expected scores.
-        hook: `file.py:function`, absolute, or "".
+        predict: how it is asked, see `models.predicting`.
         root: the consumer's folder.
         environ: variables of the process.
         tolerance: how far a prediction may be off.
@@ -105,9 +107,8 @@ class Request:
 
     python: Path
     model: Path
-    golden: Path
-    score: str
-    hook: str
+    golden: Golden
+    predict: str
     root: Path
     environ: Mapping[str, str]
     tolerance: Tolerance
@@ -151,19 +152,17 @@ def test(request: Request) -> Tested:
     """Load and predict in the environment, and compare.
 
     Raises:
-        BadInput: the golden file cannot be used.
+        BadInput: what the model is or what `predict` says cannot be loaded.
         DoesNotWork: the model does not load there, takes too long, or does not predict each row.
         RemoteFailed: the process died.
     """
     result = _run(request)
     if "error" in result:
         raise _explain(result, request)
-    expected, got = result["expected"], result["predictions"]
+    expected, got = request.golden.scores, result["predictions"]
     if len(expected) != len(got):
         what = f"The model gives {len(got)} predictions for {len(expected)} golden rows"
         raise DoesNotWork(what, result["facts"], fix="Check `predict`")
-    if not expected:
-        raise BadInput("The golden file has no rows", fix="Check the step that wrote it")
     times = result["latencies_ms"]
     return Tested(
         rows=len(expected),
@@ -186,8 +185,8 @@ def _run(request: Request) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="mlops-golden-") as scratch:
         folder = Path(scratch)
         asked = {
-            "model": str(request.model), "golden": str(request.golden), "score": request.score, "hook": request.hook,
-            "repeats": request.repeats, "seconds": _TIMED_SECONDS,
+            "model": str(request.model), "inputs": request.golden.inputs, "predict": request.predict,
+            "root": str(request.root), "repeats": request.repeats, "seconds": _TIMED_SECONDS,
         }  # fmt: skip
         (folder / "request.json").write_text(json.dumps(asked), encoding="utf-8")
         command = [str(request.python), str(_WORKER), str(folder / "request.json"), str(folder / "result.json")]
@@ -219,14 +218,11 @@ def _call(command: list[str], request: Request, log: Path) -> int:
 def _explain(result: dict[str, Any], request: Request) -> MlopsError:
     error, facts = result["error"], result["facts"]
     stage, why = error["stage"], f"{error['type']}: {error['message']}".split("\n")[0].rstrip(": ")
+    if error["type"] == "NotLoadable":
+        return BadInput(f"The model {request.model.name} cannot be loaded", why=error["message"], fix="Set `predict`")
     fix = ""
-    missing = error["type"] in ("ModuleNotFoundError", "ImportError")
-    if missing:
-        fix = "Add the package to the environment's `requirements`"
-        if stage == "golden":
-            fix = "Add pandas and pyarrow to the environment's `requirements`, or write the golden file as CSV"
-    if stage == "golden":
-        return BadInput(_HOW[stage], why=why, fix=fix or "Check the step that wrote it", log=error["traceback"])
+    if error["missing"]:
+        fix = remedy(error["missing"])
     now = {name.lower(): version for name, version in facts["packages"].items()}
     then = [f"{name} {version}" for name, version in result["trained_with"].items()]
     here = [f"Python {facts['python']}", *(f"{n} {now[n]}" for n in ("scikit-learn", "numpy", "joblib") if n in now)]

@@ -16,14 +16,13 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import yaml
-
 from ..console import Console
 from ..errors import BadInput, MlopsError, Place, RemoteFailed
 from ..processes.group import Group
 from ..processes.scratch import scratch
 from ..stores.lease import Lease
 from ..stores.store import Store, file_digest
+from ..yaml_io import NotYaml, Yaml11, load_yaml
 from .progress import Progress
 from .results import Materialized, Mode, Plan, View
 
@@ -115,7 +114,7 @@ def lock_path(root: Path, folder: Path, environ: Mapping[str, str]) -> str:
     """
     text = Template((folder / "feature_store.yaml").read_text(encoding="utf-8", errors="replace"))
     try:
-        raw = yaml.safe_load(text.safe_substitute(environ))
+        raw = load_yaml(text.safe_substitute(environ), Yaml11)
         registry = raw.get("registry")
         path = str(registry.get("path", "") if isinstance(registry, dict) else registry or "")
         path, project = path.removeprefix("file://"), ""
@@ -125,7 +124,7 @@ def lock_path(root: Path, folder: Path, environ: Mapping[str, str]) -> str:
             if file.is_relative_to(root.resolve()):
                 path, project = file.relative_to(root.resolve()).as_posix(), raw.get("project")
         name = json.dumps([path, project], default=str)
-    except (yaml.YAMLError, AttributeError):
+    except (NotYaml, AttributeError):
         name = text.template  # Feast's process says at which line it is wrong
     return f"locks/features-{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
 

@@ -13,12 +13,14 @@ _TIMEOUT = 20  # seconds a request
 def upsert_comment(api: str, token: str, repository: str, number: int, marker: str, body: str) -> str:
     """Write the one comment of a pull request that has the marker: the same comment is updated next time.
 
+    Anybody may write the marker into a comment, so only one by the token's own user is taken for it.
+
     Args:
         api: GitHub's API address.
         token: needs `pull-requests: write`.
         repository: `owner/name`.
         number: of the pull request.
-        marker: a string that only this comment contains; the body must have it.
+        marker: what this comment begins with, and so must the body.
         body: Markdown; what is over GitHub's limit is cut.
 
     Returns:
@@ -33,7 +35,9 @@ def upsert_comment(api: str, token: str, repository: str, number: int, marker: s
     try:
         client = Github(auth=Auth.Token(token), base_url=api, timeout=_TIMEOUT, lazy=True)
         issue = client.get_repo(repository).get_issue(number)
-        ours = next((comment for comment in issue.get_comments() if marker in (comment.body or "")), None)
+        marked = [comment for comment in issue.get_comments() if (comment.body or "").startswith(marker)]
+        login = _login(client) if marked else ""
+        ours = next((comment for comment in marked if comment.user.login == login), None)
         if ours:
             ours.edit(body)
             return ours.html_url
@@ -44,3 +48,15 @@ def upsert_comment(api: str, token: str, repository: str, number: int, marker: s
         raise RemoteFailed(
             f"The comment on pull request {number} cannot be written", why=str(error), fix=fix
         ) from error
+
+
+def _login(client: Github) -> str:
+    """Who the token is: a user, or `github-actions[bot]` or another app; "" if GitHub does not say.
+
+    The REST API tells a token of a job or an app nothing of itself; GraphQL does.
+    """
+    try:
+        _, found = client.requester.graphql_query("query { viewer { login } }", {})
+        return str(found["data"]["viewer"]["login"])
+    except (GithubException, LookupError, TypeError):
+        return ""

@@ -6,7 +6,6 @@ Workflow commands: https://docs.github.com/actions/reference/workflow-commands-f
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 import uuid
@@ -15,12 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from ..console import Masks
 from ..errors import MlopsError, Place
+from ..foreign import log_command, log_line, printed_lines, visible, visible_lines
 
 SUMMARY_LIMIT = 1024 * 1024
 LOG_LINES = 20
 _WIDE = 200  # columns of a table that no terminal limits
-_COMMAND = re.compile(r"^\s*(::|##\[)")
 
 
 class ActionsConsole:
@@ -35,41 +35,41 @@ class ActionsConsole:
 
     def __init__(self, stream: IO[str], output: Path | None, summary: Path | None, *, debugging: bool = False) -> None:
         self._stream, self._output, self._summary, self._debugging = stream, output, summary, debugging
-        self._masks = _Masks()
+        self._masks = Masks()
 
     def say(self, text: str) -> None:
-        for line in self._masks.hide(text).splitlines() or [""]:
-            self._write(f"| {line}" if _COMMAND.match(line) else line)
+        for line in printed_lines(self._masks.hide(text)):
+            self._write(log_line(line))
 
     def debug(self, text: str) -> None:
-        for line in self._masks.hide(text).splitlines():
-            if self._debugging:
+        if self._debugging:
+            for line in visible_lines(self._masks.hide(text)):
                 self._command("debug", line)
 
     def status(self, text: str) -> None:
         pass
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
-        cells = [[str(cell) for cell in row] for row in (columns, *rows)]
+        cells = [[visible(self._masks.hide(str(cell))) for cell in row] for row in (columns, *rows)]
         widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells]
         self.say("\n".join([*([title] if title else []), lines[0], "  ".join("─" * w for w in widths), *lines[1:]]))
 
     def notice(self, text: str, place: Place | None = None) -> None:
-        self._command("notice", self._masks.hide(text), place)
+        self._command("notice", self._shown(text), place)
 
     def warning(self, text: str, place: Place | None = None) -> None:
-        self._command("warning", self._masks.hide(text), place)
+        self._command("warning", self._shown(text), place)
 
     def failure(self, error: MlopsError) -> None:
-        log = _tail(error.log)
-        text = str(error) + (f"\n\nThe last lines of its log:\n{log}" if log else "")
-        self._command("error", self._masks.hide(text), error.place, title=error.title)
+        log = "\n".join(printed_lines(self._masks.hide(error.log))[-LOG_LINES:])
+        text = self._shown(str(error)) + (f"\n\nThe last lines of its log:\n{log}" if log else "")
+        self._command("error", text, error.place, title=error.title)
 
     @contextmanager
     def group(self, title: str) -> Iterator[None]:
         began = time.monotonic()
-        self._command("group", title)
+        self._command("group", self._shown(title))
         try:
             yield
         finally:
@@ -86,19 +86,21 @@ class ActionsConsole:
     def finish(self, outputs: Mapping[str, object], summary: str) -> None:
         if self._output:
             text = "".join(_output(name, as_text(value)) for name, value in outputs.items())
-            with self._output.open("a", encoding="utf-8") as file:
+            with self._output.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text)
         if self._summary and summary:
-            data = self._masks.hide(summary).encode()[: SUMMARY_LIMIT - 1024].decode(errors="ignore")
-            with self._summary.open("a", encoding="utf-8") as file:
-                file.write(data + "\n")
+            data = self._masks.hide(summary).encode(errors="backslashreplace")
+            with self._summary.open("ab") as file:
+                file.write(data[: SUMMARY_LIMIT - 1024].decode(errors="ignore").encode() + b"\n")
+
+    def _shown(self, text: str) -> str:
+        return "\n".join(visible_lines(self._masks.hide(text)))
 
     def _command(self, name: str, text: str, place: Place | None = None, title: str = "") -> None:
         properties = {"title": title}
         if place:
             properties |= {"file": place.file, "line": str(place.line or ""), "col": str(place.column or "")}
-        listed = ",".join(f"{key}={_escape(value, ',:')}" for key, value in properties.items() if value)
-        self._write(f"::{name}{' ' + listed if listed else ''}::{_escape(text)}")
+        self._write(log_command(name, text, properties))
 
     def _write(self, line: str) -> None:
         self._stream.write(line + "\n")
@@ -118,7 +120,7 @@ class TerminalConsole:
 
         self._json, self._debugging = as_json, debugging
         self._rich = Rich(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else _WIDE)
-        self._masks = _Masks()
+        self._masks = Masks()
         self._status = False
 
     def say(self, text: str) -> None:
@@ -131,31 +133,35 @@ class TerminalConsole:
     def status(self, text: str) -> None:
         if self._rich.is_terminal:
             width = self._rich.width - 1
-            self._rich.file.write("\r\x1b[K" + self._masks.hide(text).replace("\n", " ")[:width])
+            self._rich.file.write("\r\x1b[K" + visible(self._masks.hide(text).replace("\n", " "))[:width])
             self._rich.file.flush()
             self._status = bool(text)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
         from rich.box import SIMPLE_HEAD
-        from rich.table import Table
+        from rich.table import Column, Table
         from rich.text import Text
 
-        table = Table(*columns, title=title or None, box=SIMPLE_HEAD, title_justify="left")
+        def shown(cell: object) -> Text:
+            return Text(visible(self._masks.hide(str(cell))))
+
+        heads = [Column(shown(column)) for column in columns]
+        table = Table(*heads, title=shown(title) if title else None, box=SIMPLE_HEAD, title_justify="left")
         for row in rows:
-            table.add_row(*(Text(self._masks.hide(str(cell))) for cell in row))
+            table.add_row(*map(shown, row))
         self._clear()
         self._rich.print(table)
 
     def notice(self, text: str, place: Place | None = None) -> None:
-        self._line(f"{place}: {text}" if place else text, "cyan")
+        self._sentence(f"{place}: {text}" if place else text, "cyan")
 
     def warning(self, text: str, place: Place | None = None) -> None:
-        self._line("warning: " + (f"{place}: {text}" if place else text), "yellow")
+        self._sentence("warning: " + (f"{place}: {text}" if place else text), "yellow")
 
     def failure(self, error: MlopsError) -> None:
         if error.log:
-            self._line(_tail(error.log), "dim")
-        self._line(f"{error.title}: " + (f"{error.place}: " if error.place else "") + str(error), "bold red")
+            self._line("\n".join(error.log.rstrip().split("\n")[-LOG_LINES:]), "dim")
+        self._sentence(f"{error.title}: " + (f"{error.place}: " if error.place else "") + str(error), "bold red")
 
     @contextmanager
     def group(self, title: str) -> Iterator[None]:
@@ -179,34 +185,23 @@ class TerminalConsole:
         shown = {name: text for name, text in texts.items() if text}
         width = max(map(len, shown), default=0)
         for name, value in shown.items():
-            sys.stdout.write(f"{name.ljust(width)}  {value}\n")
+            sys.stdout.write(f"{name.ljust(width)}  {visible(self._masks.hide(value))}\n")
 
     def _line(self, text: str, style: str = "") -> None:
+        """What a program printed, or we say."""
+        self._print(printed_lines(self._masks.hide(text)), style)
+
+    def _sentence(self, text: str, style: str) -> None:
+        """What we say of something, in which its effects stand as their escapes."""
+        self._print(visible_lines(self._masks.hide(text)), style)
+
+    def _print(self, lines: Sequence[str], style: str) -> None:
         self._clear()
-        self._rich.print(self._masks.hide(text), style=style or None, markup=False)
+        self._rich.print("\n".join(lines), style=style or None, markup=False)
 
     def _clear(self) -> None:
         if self._status:
             self.status("")
-
-
-class _Masks:
-    """Values that must not be seen, and text with them hidden."""
-
-    def __init__(self) -> None:
-        self._values: list[str] = []
-
-    def add(self, value: str) -> list[str]:
-        """Remember a value, and each line of it that is long enough to tell; those that are new."""
-        parts = {value.strip(), *(line.strip() for line in value.splitlines())}
-        new = sorted(part for part in parts if len(part) >= 4 and part not in self._values)
-        self._values = sorted({*self._values, *new}, key=len, reverse=True)
-        return [part for part in new if "\n" not in part]
-
-    def hide(self, text: str) -> str:
-        for value in self._values:
-            text = text.replace(value, "***")
-        return text
 
 
 def as_text(value: object) -> str:
@@ -224,17 +219,7 @@ def _for_people(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else as_text(value)
 
 
-def _tail(log: str) -> str:
-    return "\n".join(log.rstrip().splitlines()[-LOG_LINES:])
-
-
 def _output(name: str, value: str) -> str:
     """An entry of GITHUB_OUTPUT. The delimiter is random, so that no value can end it early and set another output."""
     delimiter = f"end-{uuid.uuid4()}"
     return f"{name}<<{delimiter}\n{value}\n{delimiter}\n"
-
-
-def _escape(text: str, also: str = "") -> str:
-    for char in "%\r\n" + also:
-        text = text.replace(char, f"%{ord(char):02X}")
-    return text

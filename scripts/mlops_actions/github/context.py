@@ -38,7 +38,7 @@ def read_context(environ: Mapping[str, str], folder: Path) -> Context:
         event=name,
         pull_request=request.get("number"),
         actor=environ.get("GITHUB_ACTOR", ""),
-        fork=bool(request) and head.get("full_name", repository) != repository,
+        fork=head.get("full_name", repository) != repository,
         run=f"{number}-{environ.get('GITHUB_RUN_ATTEMPT', '1')}",
         url=f"{server}/{repository}/actions/runs/{number}",
         on_runner=True,

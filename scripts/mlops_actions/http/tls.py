@@ -6,6 +6,7 @@ import ssl
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from ..errors import BadInput
@@ -35,11 +36,15 @@ class Tls:
     names: tuple[str, str] = ("REQUESTS_CA_BUNDLE", "the client certificate")
 
     def context(self) -> ssl.SSLContext:
-        """The settings, as OpenSSL takes them.
+        """The settings, as OpenSSL takes them; the same ones give the same context, since reading this machine's
+        certificates takes a while.
 
         Raises:
             BadInput: a certificate or key cannot be used.
         """
+        return _context(self)
+
+    def _made(self) -> ssl.SSLContext:
         try:
             context = ssl.create_default_context(cadata=self.authority if self.alone and self.authority else None)
             if self.authority and not self.alone:
@@ -76,6 +81,11 @@ class Tls:
                     why=_words(error),
                     fix="Check that both are PEM and belong together",
                 ) from error
+
+
+@lru_cache(maxsize=8)
+def _context(tls: Tls) -> ssl.SSLContext:
+    return tls._made()
 
 
 def machine_authority(environ: Mapping[str, str]) -> str:

@@ -16,6 +16,10 @@ from .objects import EVENT, Cluster, Object
 
 _WAITING = ("ContainerCreating", "PodInitializing", "")
 """Reasons of a container that waits as it should."""
+UNPULLED = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
+"""Reasons of a container whose image its node cannot get."""
+PULLING = 120.0
+"""Seconds for which Kubernetes may try to pull an image, which it does about four times."""
 
 _ADVICE = (
     (r"Image.*(not found|manifest unknown|does not exist)", "Push the image first, or correct its name and tag"),
@@ -163,7 +167,9 @@ def _waiting(pod: Object, one: Mapping[str, Any], waiting: Mapping[str, Any]) ->
         last = _ended(pod, one, end)
         return Trouble(reason, f"{last.message}; {times}", last.advice, one["name"], last.exit_code)
     if "Image" in reason:
-        message = f"The image {one.get('image')} cannot be had" + (f": {_shorter(message)}" if ":" in message else "")
+        image = one.get("image")
+        why = _shorter(message).removeprefix(f"{image}: ") if ":" in message else ""
+        message = f"Cannot pull the image {image}" + (f": {why}" if why else "")
     return _trouble(reason, message, one["name"])
 
 

@@ -90,7 +90,7 @@ class Right:
     resource: str
     namespace: str
     reason: str
-    optional: bool = False
+    optional: bool
 
     def __str__(self) -> str:
         return f"{', '.join(self.verbs)} {self.resource}"

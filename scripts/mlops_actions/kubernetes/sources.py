@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
 from ..errors import BadInput
+from ..yaml_io import NotYaml, Yaml11, load_yaml
 
 _SECRET_NAMES = re.compile(r"secret|token|password|credential|(^|[_-])key", re.IGNORECASE)
 
@@ -73,8 +72,8 @@ def secrets_in(kubeconfig: str) -> list[str]:
         found = [kubeconfig] if kubeconfig not in texts else []
     for text in texts:
         try:
-            found += _secret_values(yaml.safe_load(text))
-        except yaml.YAMLError:
+            found += _secret_values(load_yaml(text, Yaml11))
+        except NotYaml:
             continue
     return list(dict.fromkeys(secret for secret in found if secret.strip()))
 
@@ -187,10 +186,9 @@ def _merge(sources: Sequence[tuple[str, Path | None, str]]) -> Config:
 
 def _parse(text: str, name: str) -> Mapping[str, Any]:
     try:
-        content = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)  # the error's own text shows the line, which may be secret
-        where = f" (line {mark.line + 1})" if mark else ""
+        content = load_yaml(text, Yaml11) or {}
+    except NotYaml as error:  # its own text shows a part of the line, which may be secret
+        where = f" (line {error.line})" if error.line else ""
         raise BadInput(f"{name} is not YAML{where}") from None
     [found] = _mappings([content], name)
     return found

@@ -100,7 +100,7 @@ class FinishedTasks:
         if log.is_file():
             self._store.put_log(log, f"{folder}/log.txt")
         if key:
-            self._store.put_json(self._scope + _path(key), kept.model_dump(mode="json"))
+            self._store.put_reusable(self._scope + _path(key), kept.model_dump(mode="json"))
         return kept
 
     def _artifact(

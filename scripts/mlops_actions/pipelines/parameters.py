@@ -35,8 +35,7 @@ def read_parameters(path: Path) -> dict[str, Any]:
         BadInput: the file does not exist, or does not hold a mapping.
     """
     fix = "Correct `parameters-file`"
-    name = f"The parameters file {path.name}"
-    values = read_json(path, name, fix) if path.suffix == ".json" else read_yaml(path, name, fix).value
+    values = read_json(path, path.name, fix) if path.suffix == ".json" else read_yaml(path, path.name, fix).value
     if values is not None and not isinstance(values, dict):
         raise BadInput(f"{path.name} does not hold a mapping of parameters", fix="Write `name: value` lines")
     return values or {}

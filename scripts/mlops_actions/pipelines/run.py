@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import BadInput, Place
 from ..suggest import did_you_mean
-from ..text import duration, number
+from ..text import duration, many, number
 from .engine import Artifact, RunRequest, RunResult
 from .metrics import METRICS, classifications, logged
 from .spec import Pipeline
@@ -82,10 +82,9 @@ def headline(result: RunResult, metrics: Mapping[str, float]) -> str:
     """A run in one sentence, with its first metrics."""
     done = [task for task in result.tasks if task.state in ("succeeded", "reused")]
     reused = sum(task.state == "reused" for task in done)
-    count = f"{len(done)} task{'' if len(done) == 1 else 's'}"
     shown = _shown_metrics(metrics)
     return (
-        f"{count} in {duration(result.seconds)}"
+        f"{many(len(done), 'task')} in {duration(result.seconds)}"
         + (f", {reused} of them reused" if reused else "")
         + (f": {shown}" if shown else "")
     )
@@ -104,7 +103,7 @@ def headline_of_reused(origin: str, details: Mapping[str, Any]) -> str:
     """
     count = sum(task["state"] in ("succeeded", "reused") for task in details.get("tasks", []))
     shown = _shown_metrics(details.get("metrics", {}))
-    return f"reused from {origin}: {count} task{'' if count == 1 else 's'}" + (f", {shown}" if shown else "")
+    return f"reused from {origin}: {many(count, 'task')}" + (f", {shown}" if shown else "")
 
 
 def place_of(file: Path, root: Path) -> Place:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..waiting import wait_until
+from .concealing import open_environ
 from .identity import Identity, group_is_alive
 
 GRACE = 2.0
@@ -198,6 +199,7 @@ class _Guard:
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     cwd=_SCRIPTS,
+                    env=open_environ(),
                     start_new_session=True,
                 )
             return self._process

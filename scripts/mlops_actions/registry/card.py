@@ -12,7 +12,8 @@ import yaml
 from ..reports.sections import render
 from .manifest import Manifest
 
-_LIBRARIES = {".joblib": "sklearn", ".pkl": "sklearn", ".onnx": "onnx", ".pt": "pytorch", ".keras": "keras"}
+_LIBRARIES = {".pt": "pytorch", ".keras": "keras"}
+"""Libraries of models that only code of the consumer's can load, by the names of their files."""
 
 
 def model_card(manifest: Manifest, description: str = "") -> str:
@@ -38,8 +39,8 @@ def _front_matter(manifest: Manifest) -> dict[str, Any]:
     front: dict[str, Any] = {name: tags[name] for name in ("license", "language") if name in tags}
     suffixes = [file.path[file.path.rfind(".") :] for file in manifest.files]
     libraries = [_LIBRARIES[suffix] for suffix in suffixes if suffix in _LIBRARIES]
-    if libraries:
-        front["library_name"] = libraries[0]
+    if library := manifest.kind or next(iter(libraries), ""):
+        front["library_name"] = library
     front["tags"] = [f"{name}:{value}" for name, value in tags.items() if value not in known]
     if manifest.metrics:
         front["metrics"] = sorted(manifest.metrics)

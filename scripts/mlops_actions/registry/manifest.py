@@ -105,6 +105,7 @@ class Manifest(_Stored):
 
     Attributes:
         digest: of the whole model, as `store.tree_digest` makes it.
+        kind: of model, by the names of `models.kinds`; "" where only code of the consumer's can load it.
         identity: hash of what makes it a version of its own: its bytes, and the pipeline run that gave them.
         evidence: the checks that were made before it was registered.
     """
@@ -115,6 +116,7 @@ class Manifest(_Stored):
     created: str
     digest: str = Field(pattern=DIGEST)
     identity: str
+    kind: str = ""
     files: list[File] = Field(min_length=1)
     lineage: Lineage = Lineage()
     metrics: dict[str, float] = {}

@@ -64,9 +64,11 @@ def take_back(registry: Registry, records: Sequence[Record], manifest: Manifest,
     for record in reversed(records):
         if record.action != "promote-model" or not about.items() <= record.subject.items():
             continue
-        alias, previous = str(record.outputs.get("alias") or ""), record.outputs.get("previous-version")
-        now = registry.alias(manifest.name, alias) if alias else None
-        if not record.outputs.get("changed") or now is None or now.version != manifest.version:
+        if not record.outputs.get("changed"):
+            return ""
+        alias, previous = str(record.outputs["alias"]), record.outputs["previous-version"]
+        now = registry.alias(manifest.name, alias)
+        if now is None or now.version != manifest.version:
             return ""
         if not isinstance(previous, int):
             registry.drop_alias(manifest.name, alias)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput, RemoteFailed
+from ..models.kinds import kind_of
 from ..records import Record
 from ..stores.store import EMPTY, files_in, to_json, tree_digest
 from .card import model_card
@@ -78,6 +79,7 @@ def register(registry: Registry, asked: Registration) -> Registered:
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         digest=digest,
         identity=identity(digest, pipeline),
+        kind=kind_of(asked.model),
         files=_files(registry, asked.model),
         lineage=lineage,
         metrics=_metrics(asked.records, digest),

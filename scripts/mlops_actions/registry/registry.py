@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -10,6 +11,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ..errors import BadInput, RemoteFailed
+from ..foreign import visible
 from ..stores.store import EMPTY, Store, blob_path, file_digest, to_json
 from ..waiting import Backoff, Clock
 from .manifest import HISTORY, Alias, Evidence, File, Manifest, Move, newest
@@ -237,12 +239,25 @@ class Registry:
 
 def manifest_path(name: str, version: int) -> str:
     """Where a version's manifest is."""
+    _check_name("model", name)
     return f"models/{name}/versions/{version}.json"
 
 
 def alias_path(name: str, alias: str) -> str:
-    """Where an alias is."""
+    """Where an alias is.
+
+    Raises:
+        BadInput: it, or the model's name, is not a name.
+    """
+    _check_name("model", name)
+    _check_name("alias", alias)
     return f"models/{name}/aliases/{alias}.json"
+
+
+def _check_name(what: str, name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,127}", name, re.ASCII):
+        fix = "Use letters, digits, `.`, `_` and `-`, and begin with a letter or digit"
+        raise BadInput(f"{visible(name, 80)!r} cannot be the name of {'an' if what[0] == 'a' else 'a'} {what}", fix=fix)
 
 
 def _listed(versions: list[int]) -> str:

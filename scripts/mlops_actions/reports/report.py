@@ -13,8 +13,9 @@ from markdown_it import MarkdownIt
 from pydantic import ValidationError
 
 from ..errors import BadInput
+from ..foreign import sentence
 from ..records import Record
-from .sections import prose, render, section
+from .sections import render, section, sign
 
 MARKER = "<!-- mlops-actions report -->"
 _MERMAID = re.compile(r"^```mermaid\n.*?^```\n", re.MULTILINE | re.DOTALL)
@@ -28,6 +29,13 @@ _PLAIN = {
     "⚪": ("soft", "○"),
     "❔": ("soft", "?"),
 }
+_TAGS = {
+    "a", "blockquote", "br", "code", "details", "em", "h1", "h2", "h3", "h4", "hr", "li", "ol", "p", "pre", "span",
+    "strong", "sub", "summary", "table", "tbody", "td", "th", "thead", "tr", "ul",
+}  # fmt: skip
+_ATTRIBUTES = {"a": {"href"}, "details": {"open"}, "span": {"class"}, "td": {"style"}, "th": {"style"}}
+_UNSHOWN = ("plan", "report")
+"""Actions whose records are no section of a report."""
 _FAILED = ("rejected", "bad-input", "failed", "cancelled")
 
 
@@ -125,12 +133,16 @@ def marker(folder: str) -> str:
 
 def markdown(report: Report, page_url: str = "", mark: str = MARKER) -> str:
     """The report in GitHub's Markdown, with the mark that its comment is found by."""
-    sections = [(record, section(record)) for record in report.records if record.action != "plan"]
+    sections = [(record, section(record)) for record in report.records if record.action not in _UNSHOWN]
     return render("_report.md.j2", report=report, sections=sections, page_url=page_url, marker=mark)
 
 
 def page(report: Report, fetch: Callable[[str], bytes]) -> str:
-    """The report as one HTML page that needs nothing else; `fetch` gives the bytes of a picture's URI."""
+    """The report as one HTML page that needs nothing else; `fetch` gives the bytes of a picture's URI.
+
+    The sections' HTML is what is left of their Markdown without all that could load, run or steer something; a browser
+    is told to refuse it as well.
+    """
     renderer = MarkdownIt("commonmark", {"html": True}).enable("table")
     sections = []
     for record in report.records:
@@ -141,11 +153,24 @@ def page(report: Report, fetch: Callable[[str], bytes]) -> str:
             except FileNotFoundError:
                 continue
             pictures.append({"title": picture["title"], "data": data})
-        if record.action != "plan":
+        if record.action not in _UNSHOWN:
             text = _MERMAID.sub("", section(record))  # GitHub draws it; here it would be source text
-            sections.append((record, renderer.render(text), pictures))
-    headline = renderer.renderInline(prose(report.headline))
-    text = render("_page.html.j2", report=report, sections=sections, headline=headline)
+            sections.append((record, _clean(_plain(renderer.render(text))), pictures))
+    headline = _clean(renderer.renderInline(sentence(report.headline)))
+    return render(
+        "_page.html.j2", report=report, sections=sections, sign=_plain(sign(report.verdict)), headline=headline
+    )
+
+
+def _clean(text: str) -> str:
+    import nh3  # not needed for anything but the page
+
+    return nh3.clean(
+        text, tags=_TAGS, attributes=_ATTRIBUTES, url_schemes={"http", "https"}, filter_style_properties={"text-align"}
+    )
+
+
+def _plain(text: str) -> str:
     for emoji, (kind, plain) in _PLAIN.items():
         text = text.replace(emoji, f'<span class="{kind}">{plain}</span>')
     return text

@@ -1,15 +1,20 @@
-"""One record as Markdown, by the template of its action. Summaries and reports are made of the same sections."""
+"""One record as Markdown, by the template of its action. Summaries and reports are made of the same sections.
+
+A record holds what tasks printed and returned, and names of a pull request. So a template shows every value as foreign
+text unless a filter says what it is: `cell`, `code`, `block`, `link` …
+"""
 
 from __future__ import annotations
 
-import html
 import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import ChainableUndefined, Environment, FileSystemLoader
+from jinja2 import ChainableUndefined, Environment, FileSystemLoader, TemplateError
+from markupsafe import Markup
 
+from ..foreign import anchor, block, cell, code, escaped, html, label, link, prose, sentence
 from ..text import duration, number
 
 if TYPE_CHECKING:
@@ -25,14 +30,25 @@ _SIGNS = {
     "cancelled": "⏹️",
     "skipped": "➖",
 }
-_MARKED = re.compile(r"(https?://[^\s<>]*[^\s<>.,;:!?)\]}'\"`]|`[^`]+`)")
+_FAULTS = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 def section(record: Record) -> str:
-    """Markdown for one record: a heading with its verdict, then what its action has to show."""
+    """Markdown for one record: a heading with its verdict, then what its action has to show.
+
+    A record may come from another release, or from a pull request, and hold something else than its template shows:
+    then there is only the heading.
+    """
     own = f"{record.action}.md.j2"
-    name = own if record.problem is None and (_TEMPLATES / own).exists() else "_problem.md.j2"
-    return render(name, record=record, outputs=record.outputs, details=record.details)
+    known = re.fullmatch(r"[a-z-]+", record.action) and (_TEMPLATES / own).exists()
+    try:
+        return render(own if record.problem is None and known else "_problem.md.j2", **_values(record))
+    except _FAULTS:
+        return render("_problem.md.j2", **_values(record.model_copy(update={"details": {}, "outputs": {}})))
+
+
+def _values(record: Record) -> dict[str, Any]:
+    return {"record": record, "outputs": record.outputs, "details": record.details}
 
 
 def render(template: str, **values: Any) -> str:
@@ -48,39 +64,20 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # the output is Markdown; `cell` and `code` make foreign text harmless in it
+        autoescape=True,  # of what `_shown` has let through nothing is escaped again
+        finalize=_shown,
     )
     environment.filters |= {
-        "cell": cell,
-        "code": code,
-        "duration": duration,
-        "label": label,
-        "number": number,
-        "prose": prose,
-    }
-    environment.globals["sign"] = lambda verdict: _SIGNS.get(verdict, "❔")
-    environment.globals["state"] = state
+        "anchor": anchor, "block": block, "cell": cell, "code": code, "duration": _duration, "html": html,
+        "label": label, "link": link, "number": _number, "prose": prose, "sentence": sentence,
+    }  # fmt: skip
+    environment.globals |= {"sign": sign, "state": state}
     return environment
 
 
-def cell(value: object) -> str:
-    """Text for a table's cell: one line, no markup, no mention of a person."""
-    return _escaped(" ".join(str(value).split()))
-
-
-def label(value: object) -> str:
-    """Text for a `<summary>`, where Markdown is not read: no markup, no mention of a person."""
-    return html.escape(" ".join(str(value).split())).replace("@", "@\u200b")
-
-
-def prose(value: object) -> str:
-    """A sentence of our own: as `cell`, with its URLs as links, and what stands between backticks as code."""
-    parts = _MARKED.split(" ".join(str(value).split()))
-    return "".join(_marked(part) if index % 2 else _escaped(part) for index, part in enumerate(parts))
-
-
-def _marked(part: str) -> str:
-    return code(part.strip("`")) if part.startswith("`") else f"<{part}>"
+def sign(verdict: str) -> str:
+    """The sign of a verdict."""
+    return _SIGNS.get(verdict, "❔")
 
 
 def state(record: Record) -> str:
@@ -88,18 +85,15 @@ def state(record: Record) -> str:
     return "skipped" if record.verdict == "passed" and record.outputs.get("skipped") is True else record.verdict
 
 
-def code(value: object) -> str:
-    """Text as inline code, whatever it contains."""
-    text = " ".join(str(value).split()).replace("|", "\u2502")
-    fence = "`" * (max((len(run) for run in _runs(text)), default=0) + 1)
-    return f"{fence} {text} {fence}" if "`" in text else f"`{text}`"
+def _shown(value: object) -> Markup:
+    """Whatever a template shows: what a filter has made for its place is taken as it is, all else is foreign text."""
+    return value if isinstance(value, Markup) else escaped(str(value))
 
 
-def _escaped(text: str) -> str:
-    for char in "\\`*_[]<>|#~":
-        text = text.replace(char, {"<": "&lt;", ">": "&gt;"}.get(char, "\\" + char))
-    return text.replace("@", "@\u200b")
+def _number(value: object) -> Markup:
+    """A number as people read it; what is none is foreign text."""
+    return cell(number(value))
 
 
-def _runs(text: str) -> list[str]:
-    return re.findall("`+", text)
+def _duration(seconds: object) -> Markup:
+    return cell(duration(seconds) if isinstance(seconds, int | float) else seconds)

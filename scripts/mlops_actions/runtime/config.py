@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from ..context import Context
 from ..errors import BadInput, Mistakes, Place
+from ..http.proxies import proxy_for
 from ..inputs import PATTERNS, SHARED, Inputs, Outputs, is_secret, kebab
 from ..project import Path_, Project
 from ..stores.store import StoreOptions
@@ -35,6 +36,7 @@ O = TypeVar("O", bound=Outputs)  # noqa: E741
 SCHEMA_URL = "https://raw.githubusercontent.com/mlops-actions/mlops-actions/v1/scripts/mlops.schema.json"
 FILE = "mlops.yaml"
 """The configuration file's name, where none is given."""
+_SECRET_NAME = re.compile(r"(^|_)(TOKEN|PASSWORD|SECRET|(ACCESS|ACCOUNT|API|PRIVATE)_KEY)$")
 _CALL_ONLY = ("config", "working_directory", "environment")
 """Inputs that say where the configuration is, and so cannot stand in it."""
 
@@ -166,9 +168,13 @@ def store_options(inputs: Inputs, environ: Mapping[str, str]) -> StoreOptions:
         "AWS_SECRET_ACCESS_KEY": "aws_secret_access_key",
         "AWS_SESSION_TOKEN": "aws_session_token",
     }
+    endpoint = inputs.store_endpoint or environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL", "")
+    others = {"gs": "storage.googleapis.com", "az": "blob.core.windows.net"}
+    host = others.get(inputs.store.partition(":")[0], f"s3.{inputs.store_region}.amazonaws.com")
     return StoreOptions(
-        endpoint=inputs.store_endpoint or environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL", ""),
+        endpoint=endpoint,
         region=inputs.store_region,
+        proxy=proxy_for(endpoint or f"https://{host}", environ),
         credentials={theirs: environ[ours] for ours, theirs in names.items() if environ.get(ours)},
     )
 
@@ -199,9 +205,9 @@ def lacks_store(context: Context, store: str, environ: Mapping[str, str]) -> boo
 
 
 def secrets_in(environ: Mapping[str, str]) -> Iterator[str]:
-    """The values of variables that are secret wherever they are seen."""
+    """The values of variables that are secret by their names; of 8 characters, as shorter ones may be words."""
     for name, value in environ.items():
-        if value and name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "GITHUB_TOKEN", "GH_TOKEN"):
+        if _SECRET_NAME.search(name) and len(value) >= 8:
             yield value
 
 
@@ -321,7 +327,8 @@ def _known(path: Path_) -> list[str]:
 def _words(problem: Any) -> str:
     """Pydantic's message in plain words, with the value that it speaks of."""
     text = str(problem["msg"]).removeprefix("Value error, ")
-    text = PATTERNS.get((problem.get("ctx") or {}).get("pattern", ""), text)
+    if problem["type"] == "string_pattern_mismatch":
+        text = f"must be {PATTERNS[problem['ctx']['pattern']]}"
     value = problem.get("input")
     for noun in ("Input", "String"):
         text = text.replace(f"{noun} should", "must")

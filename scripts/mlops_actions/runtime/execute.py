@@ -28,7 +28,7 @@ from .chain import NAMES
 from .record import as_json, problem_of, public_inputs, record_of
 from .result import Result
 from .runs import run_of_folder
-from .step import Step, work_path
+from .step import Step
 
 _VERDICTS: dict[int, Verdict] = {0: "passed", 1: "rejected", 2: "bad-input", 3: "failed", 130: "cancelled"}
 
@@ -70,8 +70,8 @@ def execute(
             **({"details": as_json(error.details)} if error else {}),
         }
     )
-    record = Record.model_validate_json(console.hide(record.model_dump_json()))
-    unkept = _keep(record, step)
+    whole, record = record, record.hidden(console.hide)
+    unkept = _keep(record, whole, step)
     error = error or unkept
     code = error.exit_code if error else code
     if record.verdict == "unchecked":
@@ -117,11 +117,19 @@ def prepare(
     inputs: Inputs = resolved.inputs
     for name, origin in resolved.origins.items():
         console.debug(f"{kebab(name)} = {getattr(inputs, name)!r} ({origin})")
-    home = config.home(environ)
+    try:
+        home, cache = config.home(environ), environments.cache_folder()
+    except RuntimeError:
+        raise BadInput("This user has no home folder", fix="Set HOME, or MLOPS_HOME and MLOPS_CACHE") from None
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        fix = "Set MLOPS_HOME to a folder that can be written"
+        raise BadInput(f"Cannot create the folder {home}", why=fault.strerror or "", fix=fix) from None
     workspace = Workspace(
         root=root,
         home=home,
-        cache=environments.cache_folder(),
+        cache=cache,
         environ=environ,
         console=console,
         store_url=_store_url("" if config.lacks_store(context, inputs.store, environ) else inputs.store, root, home),
@@ -159,18 +167,17 @@ def _store_url(store: str, root: Path, home: Path) -> str:
     return ((root / store).resolve() if store else home / "store").as_uri()
 
 
-def _keep(record: Record, step: Step | None) -> MlopsError | None:
-    """Write the record to the run's folder, and under its key when it is finished work."""
+def _keep(record: Record, whole: Record, step: Step | None) -> MlopsError | None:
+    """Write the record to the run's folder; and `whole`, with what was taken out, under its key if it may be reused."""
     if step is None or record.action in ("plan", "report", "doctor"):
         return None
     variant = record.details.get("variant")
     name = f"{record.action}@{variant}" if variant else record.action
     try:
-        step.workspace.store.put_json(f"runs/{record.run}/{name}.json", record.model_dump(mode="json"))
+        path = step.workspace.kept(f"runs/{record.run}/{name}.json")
+        step.workspace.store.put_json(path, record.model_dump(mode="json"))
         if record.key and record.verdict == "passed" and not record.reused:
-            step.workspace.store.put_json(
-                step.workspace.scope + work_path(record.action, record.key), record.model_dump(mode="json")
-            )
+            step.keep(whole)
     except MlopsError as error:
         return error
     return None

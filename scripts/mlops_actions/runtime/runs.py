@@ -8,6 +8,7 @@ what it was. Actions that come after a registration, and those that run once an 
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,7 +25,7 @@ def run_of_folder(step: Step) -> str:
     """The name of the run that an action in a terminal belongs to; see the module."""
     workspace = step.workspace
     digest = hashlib.sha256(str(workspace.root).encode()).hexdigest()[:6]
-    folder = f"local-{workspace.root.name}-{digest}"
+    folder = f"local-{re.sub(r'[^A-Za-z0-9_.-]', '_', workspace.root.name)[:80]}-{digest}"
     kept = workspace.home / "runs" / folder
     with workspace.lock(f"the run of {workspace.root}"):
         last = kept.read_text(encoding="utf-8").strip() if kept.is_file() else ""

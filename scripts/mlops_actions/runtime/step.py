@@ -89,14 +89,19 @@ class Step:
             if result.key and result.passed:
                 # Now, while the lock is held, for whoever waits for it; `execute` writes the whole record at the end.
                 record = record_of(self.action, datetime.now(timezone.utc), 0.0, result)
-                text = self.console.hide(record.model_dump_json())
-                self.workspace.store.put(self.workspace.scope + work_path(self.action, key), text.encode())
+                self.keep(record)
             return result
+
+    def keep(self, record: Record) -> None:
+        """Keep the record of finished work under its key, for whoever asks for the same work."""
+        path = self.workspace.kept(work_path(self.action, record.key))
+        if not self.workspace.store.put_reusable(path, record.model_dump(mode="json")):
+            self.console.debug(f"{record.action} gave a secret value, so its result will not be reused")
 
     def records(self) -> list[Record]:
         """The records of this run of the chain, in the order they were started."""
         store, found = self.workspace.store, []
-        for entry in store.list(f"runs/{self.run}/"):
+        for entry in store.list(self.workspace.kept(f"runs/{self.run}/")):
             try:
                 found.append(Record.model_validate(store.get_json(entry.path)))
             except (FileNotFoundError, ValidationError, ValueError):
@@ -146,7 +151,8 @@ class Step:
         if not self.reuse:
             return None
         store = self.workspace.store
-        for path in dict.fromkeys((self.workspace.scope + work_path(self.action, key), work_path(self.action, key))):
+        shared = work_path(self.action, key)
+        for path in dict.fromkeys((self.workspace.kept(shared), shared)):
             try:
                 record = Record.model_validate(store.get_json(path))
                 made = outputs.model_validate(record.outputs)

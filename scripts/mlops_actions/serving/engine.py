@@ -4,24 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..evaluation.golden import Tolerance
-
-
-@dataclass(frozen=True)
-class Golden:
-    """The requests that the server must pass before it may serve.
-
-    Attributes:
-        inputs: the rows, as tensors of the Open Inference Protocol, a column each.
-        scores: the expected score of each row: a number, or a class by name.
-        tolerance: how far a score may be off.
-    """
-
-    inputs: list[dict[str, Any]]
-    scores: list[float] | list[str]
-    tolerance: Tolerance
+from ..evaluation.golden_rows import Golden
 
 
 @dataclass(frozen=True)
@@ -32,9 +18,11 @@ class Request:
         name, version, digest: of the registered model.
         model: its file or folder on this disk.
         golden: the predictions it must give, or None when it has no golden rows.
+        tolerance: how far a score may be off.
+        predict, root: how it is asked, and the folder with the consumer's code; see `models.predicting`.
+        code: digest of that code; "" when there is none.
         python, environment: the server's interpreter, and the name of the environment that it belongs to.
         environ: the server's variables.
-        runtime: MLServer's class for this kind of model.
         host: address to listen on.
         port: to listen on, or 0 for the one that this model had, or a stable one.
         timeout: seconds until it must be ready.
@@ -45,10 +33,13 @@ class Request:
     digest: str
     model: Path
     golden: Golden | None
+    tolerance: Tolerance
+    predict: str
+    root: Path
+    code: str
     python: Path
     environment: str
     environ: dict[str, str]
-    runtime: str
     host: str
     port: int
     timeout: float
@@ -69,8 +60,7 @@ class Served:
         max_difference: of a score from the expected one.
         latency: median seconds of a response to one row.
         output: the model's output that was asked for: `predict_proba` or `predict`.
-        content_type: how it took the rows, see `protocol.body`.
-        log: the last lines of the server's log, when it failed.
+        log: the traceback, or the last lines of the server's log, when it failed.
     """
 
     url: str
@@ -83,7 +73,6 @@ class Served:
     max_difference: float = 0.0
     latency: float = 0.0
     output: str = "predict"
-    content_type: str = "pd"
     log: str = ""
 
 

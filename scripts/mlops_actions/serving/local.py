@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import BadInput, RemoteFailed
+from ..models.tensors import rows_of
 from .engine import Request, Served
 from .process import end, free_port, is_free, running
 from .protocol import Answered, Client, Refused
@@ -100,9 +101,12 @@ class LocalServing:
             model=str(request.model),
             host=request.host,
             port=port,
-            runtime=request.runtime,
             environment=request.environment,
             python=str(request.python),
+            predict=request.predict,
+            root=str(request.root) if request.code else "",
+            code=request.code,
+            example=rows_of(request.golden.inputs, 0, 1) if request.golden else [],
         )
 
     def _rolled_back(self, rollout: Rollout, before: Current | None, reason: str) -> Served:
@@ -132,7 +136,6 @@ class LocalServing:
             max_difference=answered.max_difference,
             latency=answered.latency,
             output=answered.output,
-            content_type=answered.content_type,
         )
 
     def _sweep(self, folder: Path, kept: set[int]) -> None:

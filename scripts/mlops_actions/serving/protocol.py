@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
-from ..evaluation.golden import agreement
-from .engine import Golden
+from ..evaluation.golden import Tolerance, agreement
+from ..evaluation.golden_rows import Golden
+from ..models.tensors import rows_of
 
 _OPEN = build_opener(ProxyHandler({}))  # a proxy of the machine's has no business between it and its own server
 _SINGLE = 10  # single rows that are timed
@@ -31,14 +32,12 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Answered:
-    """The golden requests' outcome: rows asked, the largest difference, median seconds for one row, which output, how
-    the rows were sent."""
+    """The golden requests' outcome: rows asked, the largest difference, median seconds for one row, which output."""
 
     rows: int = 0
     max_difference: float = 0.0
     latency: float = 0.0
     output: str = "predict"
-    content_type: str = "pd"
 
 
 class Client:
@@ -62,13 +61,13 @@ class Client:
             return False
         return True
 
-    def infer(self, model: str, inputs: Sequence[dict[str, Any]], output: str, content_type: str = "pd") -> list[Any]:
+    def infer(self, model: str, inputs: Sequence[Mapping[str, Any]], output: str) -> list[Any]:
         """What the model gives for the inputs, a value or a list of values a row.
 
         Raises:
             Refused: the server does not accept that.
         """
-        response = self._call(f"/v2/models/{model}/infer", body(inputs, output, content_type))
+        response = self._call(f"/v2/models/{model}/infer", body(inputs, output))
         outputs = response.get("outputs") if isinstance(response, dict) else None
         if not outputs:
             raise Refused(200, "The response has no outputs")
@@ -88,16 +87,17 @@ class Client:
             if error.status != 404:
                 raise
 
-    def check(self, model: str, golden: Golden) -> Answered:
+    def check(self, model: str, golden: Golden, tolerance: Tolerance) -> Answered:
         """Ask the golden rows.
 
         Raises:
             Refused: the server does not respond, or a score is further off than the tolerance.
         """
-        output, content_type, scores = self._scores(model, golden)
+        output = self._output(model)
+        scores = [_score(row) for row in self.infer(model, golden.inputs, output)]
         if len(scores) != len(golden.scores):
             raise Refused(200, f"{len(golden.scores)} golden rows were sent, and {len(scores)} predictions came back")
-        found = agreement(golden.scores, scores, golden.tolerance)
+        found = agreement(golden.scores, scores, tolerance)
         if found.mismatches:
             row, expected, got = found.mismatches[0]
             raise Refused(
@@ -105,44 +105,19 @@ class Client:
                 f"{len(found.mismatches)} of {len(scores)} golden predictions differ: row {row} should be"
                 f" {_short(expected)} and is {_short(got)}",
             )
-        latency = self._latency(model, golden, output, content_type)
-        return Answered(len(scores), found.worst, latency, output, content_type)
+        return Answered(len(scores), found.worst, self._latency(model, golden, output), output)
 
-    def _scores(self, model: str, golden: Golden) -> tuple[str, str, list[Any]]:
-        """The golden rows' scores, which output has them, and how the model takes rows: as a table, or as texts."""
-        texts = len(golden.inputs) == 1 and golden.inputs[0].get("parameters") == {"content_type": "str"}
-        ways = ["pd"] if not texts else ["str", "pd"] if len(golden.scores) == 1 else ["pd", "str"]
-        failure: Refused | None = None
-        found: tuple[str, str, list[Any]] | None = None
-        for way in ways:
-            try:
-                output = self._output(model, golden, way)
-                found = output, way, [_score(row) for row in self.infer(model, golden.inputs, output, way)]
-            except Refused as error:
-                failure = failure or error
-                continue
-            if len(found[2]) == len(golden.scores):
-                break
-        if found is None:
-            assert failure is not None
-            raise failure
-        return found
+    def _output(self, model: str) -> str:
+        """The output that has the score: `predict_proba` of a classifier of two classes, else the first one."""
+        outputs = self._call(f"/v2/models/{model}").get("outputs") or []
+        two = [one for one in outputs if one["name"] == "predict_proba" and one["shape"][1:] == [2]]
+        return str((two or outputs)[0]["name"]) if outputs else "predict"
 
-    def _output(self, model: str, golden: Golden, content_type: str) -> str:
-        """The output that has the score: `predict_proba` of a classifier of two classes; else `predict`."""
-        try:
-            first = self.infer(model, rows(golden.inputs, 0, 1), "predict_proba", content_type)[0]
-        except Refused as error:
-            if error.status == 400 and "do not support" in str(error):
-                return "predict"
-            raise
-        return "predict_proba" if isinstance(first, list) and len(first) == 2 else "predict"
-
-    def _latency(self, model: str, golden: Golden, output: str, content_type: str) -> float:
+    def _latency(self, model: str, golden: Golden, output: str) -> float:
         times = []
         for i in range(min(_SINGLE, len(golden.scores))):
             began = time.perf_counter()
-            self.infer(model, rows(golden.inputs, i, i + 1), output, content_type)
+            self.infer(model, rows_of(golden.inputs, i, i + 1), output)
             times.append(time.perf_counter() - began)
         return statistics.median(times) if times else 0.0
 
@@ -162,15 +137,9 @@ class Client:
             raise Refused(200, "The response is not JSON") from None
 
 
-def body(inputs: Sequence[dict[str, Any]], output: str, content_type: str = "pd") -> dict[str, Any]:
-    """An inference request; `pd` says that the tensors are the columns of one table, `str` that the one is texts."""
-    return {"parameters": {"content_type": content_type}, "inputs": list(inputs), "outputs": [{"name": output}]}
-
-
-def rows(inputs: Sequence[dict[str, Any]], start: int, stop: int) -> list[dict[str, Any]]:
-    """Some of the rows of inputs."""
-    parts = [(tensor, tensor["data"][start:stop]) for tensor in inputs]
-    return [{**tensor, "data": data, "shape": [len(data), 1]} for tensor, data in parts]
+def body(inputs: Sequence[Mapping[str, Any]], output: str) -> dict[str, Any]:
+    """An inference request."""
+    return {"inputs": list(inputs), "outputs": [{"name": output}]}
 
 
 def _score(value: Any) -> Any:
@@ -187,4 +156,4 @@ def _message(data: bytes) -> str:
     try:
         return str(json.loads(text)["error"])
     except (ValueError, KeyError, TypeError):
-        return text[:300]
+        return text[:300] or "the response has no text"

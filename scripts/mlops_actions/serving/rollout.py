@@ -2,8 +2,8 @@
 
 A version that goes with the running server is loaded into it beside the one that serves, under another name, and asked;
 only then it is loaded under the model's own name, which MLServer does between two requests. When the environment, the
-runtime or the address differs, a second server is tried on another port first; then the old one is ended and a new
-one is started in its place.
+consumer's code or the address differs, a second server is tried on another port first; then the old one is ended and a
+new one is started in its place.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ..models.checks import remedy
 from ..processes.group import Group
 from ..processes.identity import Identity
 from ..waiting import wait_until
@@ -25,12 +27,14 @@ from .protocol import Answered, Client, Refused
 
 CURRENT = "current.json"
 _CANDIDATE = "--candidate"
+_RUNTIME = "mlops_actions.serving.runtime.ServedModel"
+_FAILURE = "failure.json"  # as `runtime` calls it, which is not imported here: it needs MLServer
 _LOG_LINES = 40
 _LOG_BYTES = 5_000_000
 
 
 class Current(BaseModel):
-    """What serves a model: enough to ask it, and to start it again."""
+    """What serves a model: enough to ask it, and to start it again. `example`: its first golden row as tensors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -40,9 +44,12 @@ class Current(BaseModel):
     model: str
     host: str
     port: int
-    runtime: str
     environment: str
     python: str
+    predict: str
+    root: str
+    code: str
+    example: list[dict[str, Any]]
 
     @property
     def url(self) -> str:
@@ -57,7 +64,7 @@ class Current(BaseModel):
 
     def goes_with(self, other: Current) -> bool:
         """Whether one server can serve both."""
-        same = ("name", "host", "port", "runtime", "environment", "python")
+        same = ("name", "host", "port", "environment", "python", "code")  # a module is imported once
         return all(getattr(self, name) == getattr(other, name) for name in same)
 
 
@@ -102,15 +109,16 @@ class Rollout:
         self._say(f"Loading version {wanted.version} beside the one that serves")
         try:
             _write_model(self._stable, candidate, wanted)
-            client.load(candidate)
+            try:
+                client.load(candidate)
+            except Refused as error:
+                self._not_loaded(wanted, str(error))
             answered = self.check(client, candidate)
             _write_model(self._stable, wanted.name, wanted)
             client.load(wanted.name)
             self.check(client, wanted.name)
             if not client.ready(wanted.name, wanted.version):
                 raise Refused(0, f"version {wanted.version} is not ready after it was loaded")
-        except Refused as error:
-            raise _loading(error, wanted) from None
         finally:
             self._forget_candidate(client)
         return answered
@@ -173,15 +181,27 @@ class Rollout:
             Refused: it does not predict as it should.
         """
         golden = self._request.golden
-        return client.check(model, golden) if golden else Answered()
+        try:
+            return client.check(model, golden, self._request.tolerance) if golden else Answered()
+        except Refused as error:
+            if error.status == 0 and running(self._log.parent) is None:
+                raise Refused(0, "the server ended while it was asked the golden rows") from None
+            raise
 
     def log(self) -> str:
-        """The last lines of the log of the server that was tried last."""
+        """What the server that was tried last says of its failure.
+
+        The traceback of a model that could not be loaded, where Python crashed, or else the last lines of its log.
+        """
+        if failure := self._failure():
+            return failure["traceback"]
         try:
             text = self._log.read_bytes()[self._log_start :].decode(errors="replace")
         except OSError:
             return ""
-        return "\n".join(text.splitlines()[-_LOG_LINES:])
+        lines = text.splitlines()
+        crashes = [number for number, line in enumerate(lines) if line.startswith("Fatal Python error")]
+        return "\n".join(lines[crashes[-1] :][:_LOG_LINES] if crashes else lines[-_LOG_LINES:])
 
     def _start(self, folder: Path, wanted: Current, *, wait: bool = True) -> Identity:
         _write_server(folder, wanted)
@@ -210,7 +230,7 @@ class Rollout:
         if not wait_until(settled, self._request.timeout):
             raise Refused(0, f"the server was not ready within {self._request.timeout:g} s")
         if child.process.poll() is not None:
-            raise Refused(0, f"the server ended with exit code {child.process.returncode} while it loaded the model")
+            self._not_loaded(wanted, f"the server ended with exit code {child.process.returncode}")
 
     def _end_stable(self) -> None:
         if process := running(self._stable):
@@ -232,6 +252,21 @@ class Rollout:
             self._log.unlink()
             size = 0
         self._log_start = size
+        (folder / _FAILURE).unlink(missing_ok=True)
+
+    def _failure(self) -> dict[str, str] | None:
+        """What the server's model wrote when it could not be loaded."""
+        try:
+            found: dict[str, str] = json.loads((self._log.parent / _FAILURE).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return found
+
+    def _not_loaded(self, wanted: Current, otherwise: str) -> NoReturn:
+        failure = self._failure()
+        why = failure["error"] if failure else otherwise
+        fix = f". {remedy(failure['missing'])}" if failure and failure["missing"] else ""
+        raise Refused(0, f"version {wanted.version} cannot be loaded: {why}{fix}")
 
 
 def read_current(folder: Path) -> Current | None:
@@ -265,8 +300,12 @@ def _write_server(folder: Path, wanted: Current) -> None:
 
 
 def _write_model(folder: Path, name: str, wanted: Current) -> None:
-    parameters = {"uri": wanted.model, "version": str(wanted.version)}
-    _write(_model_settings(folder, name), {"name": name, "implementation": wanted.runtime, "parameters": parameters})
+    extra = {"predict": wanted.predict, "root": wanted.root, "example": wanted.example}
+    parameters = {"uri": wanted.model, "version": str(wanted.version), "extra": extra}
+    _write(
+        _model_settings(folder, name),
+        {"name": name, "versions": [str(wanted.version)], "implementation": _RUNTIME, "parameters": parameters},
+    )
 
 
 def _model_settings(folder: Path, name: str) -> Path:
@@ -278,10 +317,3 @@ def _write(path: Path, value: object) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.write_text(json.dumps(value, indent=2))
     part.replace(path)
-
-
-def _loading(error: Refused, wanted: Current) -> Refused:
-    """MLServer sends only a status when a model cannot be loaded; its log has the reason."""
-    if error.status == 500:
-        return Refused(500, f"version {wanted.version} cannot be loaded, or fails on a request")
-    return error

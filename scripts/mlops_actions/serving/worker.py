@@ -6,6 +6,7 @@ deployment still finds it.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import sys
@@ -15,11 +16,11 @@ from pathlib import Path
 
 def main() -> None:
     """Write process.json, then serve the folder."""
-    # The folder of this file is not on the path: MLServer would find the modules there by their bare names.
-    sys.path[0] = str(Path(__file__).resolve().parents[2])
+    # The folder of this file gives way to the package's, which comes after all that the model imports.
+    sys.path[:] = [*sys.path[1:], str(Path(__file__).resolve().parents[2])]
     from mlops_actions.processes.identity import Identity
 
-    del sys.path[0]
+    faulthandler.enable()  # a library that crashes says where
     folder = Path(sys.argv[1])
     part = folder / f"process.json.{os.getpid()}"
     part.write_text(json.dumps(asdict(Identity.of(os.getpid()))))

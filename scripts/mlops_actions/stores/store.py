@@ -33,6 +33,7 @@ from obstore.exceptions import (
 )
 from obstore.store import from_url
 
+from ..console import hidden
 from ..errors import BadInput, MlopsError, RemoteFailed
 from ..values import check_store
 
@@ -58,12 +59,14 @@ class StoreOptions:
         region: of S3.
         credentials: obstore's own option names (`aws_access_key_id`, …) with their values.
         timeout: seconds to wait for an answer, or for the next bytes of one. Large objects may take longer.
+        proxy: what the variables of this process name, which obstore takes by itself: for messages.
     """
 
     endpoint: str = ""
     region: str = "us-east-1"
     credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
     timeout: float = 30.0
+    proxy: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Store:
     Args:
         url: `scheme://…`, or a folder.
         options: how to reach it.
-        hide: takes what must not be seen out of a text; for `put_log`.
+        hide: takes what must not be seen out of a text; for logs and results.
 
     Raises (all methods): BadInput when there are no keys for it; RemoteFailed when it cannot be reached, refuses the
     keys, has no such bucket or no space; FileNotFoundError when an object that is read is absent.
@@ -164,6 +167,16 @@ class Store:
     def put_json(self, path: str, value: object) -> None:
         """Write the value as indented JSON."""
         self.put(path, to_json(value))
+
+    def put_reusable(self, path: str, value: object) -> bool:
+        """Write a result that is taken for the work itself later on.
+
+        Returns: whether it was written; one that holds what must not be seen is not, as it would come back changed.
+        """
+        if hidden(value, self._hide) != value:
+            return False
+        self.put(path, to_json(value))
+        return True
 
     def put_file(self, source: Path, path: str) -> str:
         """Upload a file, or what a folder holds under `path`; the URI. Empty folders come back as such.
@@ -274,34 +287,42 @@ class Store:
     @contextmanager
     def _explain(self, path: str) -> Iterator[None]:
         """Turn obstore's exceptions into ours."""
-        where = f"the store {self.url}" + (f" at {self._options.endpoint}" if self._options.endpoint else "")
         try:
             yield
         except (NotFoundError, FileNotFoundError) as error:
             if "NoSuchBucket" in str(error) or "bucket does not exist" in str(error):
-                raise self._no_bucket(where) from error
+                raise self._no_bucket() from error
             raise FileNotFoundError(self.uri(path)) from error
         except (AlreadyExistsError, FileExistsError) as error:
             raise FileExistsError(self.uri(path)) from error
         except PreconditionError as error:
             raise _Changed(self.uri(path)) from error
         except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
+            keys = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and the rights that the key has"
             raise RemoteFailed(
-                f"Cannot use {where}: access denied",
+                f"Cannot use {self._where()}: access denied",
                 why=_reason(error),
-                fix="Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and the rights that the key has"
-                if self._scheme == "s3"
-                else "Check the rights to it",
+                fix=f"Check {keys if self._scheme == 's3' else 'the rights to it'}{self._or_proxy()}",
             ) from error
         except MlopsError:
             raise
         except (OSError, obstore.exceptions.BaseError) as error:
-            raise self._failure(error, where) from error
+            raise self._failure(error) from error
 
-    def _failure(self, error: Exception, where: str) -> MlopsError:
-        text = str(error)
+    def _where(self) -> str:
+        """The store in a message, with what is between."""
+        from ..http.faults import shown  # only of what fails
+
+        through = f" through the proxy {shown(self._options.proxy)}" if self._options.proxy and not self._root else ""
+        return f"the store {self.url}" + (f" at {self._options.endpoint}" if self._options.endpoint else "") + through
+
+    def _or_proxy(self) -> str:
+        return ", and HTTPS_PROXY and NO_PROXY" if self._options.proxy and not self._root else ""
+
+    def _failure(self, error: Exception) -> MlopsError:
+        text, where = str(error), self._where()
         if "NoSuchBucket" in text:
-            return self._no_bucket(where)
+            return self._no_bucket()
         if "No space left" in text or "StorageFull" in text:
             return RemoteFailed(f"No space left in {where}", fix="Free some, then run this again: it goes on")
         if "InvalidAccessKeyId" in text or "SignatureDoesNotMatch" in text or "AccessDenied" in text:
@@ -313,13 +334,15 @@ class Store:
         if "169.254.169.254" in text:  # without keys, the cloud's metadata service is asked for some
             return BadInput(f"No keys for {where}", fix="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
         if "kind: Connect" in text or "tcp connect error" in text or "dns error" in text:
-            return RemoteFailed(f"Cannot connect to {where}", why=_reason(error), fix="Check `store-endpoint`")
-        return RemoteFailed(f"Cannot use {where}", why=_reason(error), fix="Check `store` and `store-endpoint`")
+            fix = f"Check `store-endpoint`{self._or_proxy()}"
+            return RemoteFailed(f"Cannot connect to {where}", why=_reason(error), fix=fix)
+        fix = f"Check `store` and `store-endpoint`{self._or_proxy()}"
+        return RemoteFailed(f"Cannot use {where}", why=_reason(error), fix=fix)
 
-    def _no_bucket(self, where: str) -> RemoteFailed:
+    def _no_bucket(self) -> RemoteFailed:
         bucket = urlsplit(self.url).netloc
         return RemoteFailed(
-            f"The bucket {bucket!r} does not exist in {where}",
+            f"The bucket {bucket!r} does not exist in {self._where()}",
             fix=f"Create it (`aws s3 mb s3://{bucket}`), or correct `store`",
         )
 

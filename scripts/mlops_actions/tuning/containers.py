@@ -14,7 +14,7 @@ from decimal import Decimal, InvalidOperation
 
 from ..errors import BadInput, RemoteFailed
 from .collectors import Reader
-from .engine import Trial
+from .engine import Cause, Trial
 from .jobs import Container
 from .mounts import mounts, prepare
 from .processes import Launch
@@ -25,7 +25,7 @@ from .template import command
 LABEL = "io.mlops-actions.tuning"
 _STORE = ("MLOPS_STORE", "AWS_")
 """What the variables begin with that a trial reaches the store with."""
-_KILLED = 137
+_KILLED, _NOT_RUN = 137, 125
 _UNITS: dict[str, Decimal | int] = {"m": Decimal("0.001"), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
           "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}  # fmt: skip
 
@@ -126,14 +126,14 @@ class ContainerRunner:
         port = self._experiment.spec.metrics_collector_spec.port
         return reader(self._experiment, trial, self._place, lambda: self._docker.address(self._name(trial), port))
 
-    def why(self, trial: Trial, code: int) -> str:
-        """See `Runner.why`."""
+    def cause(self, trial: Trial, code: int) -> Cause:
+        """See `Runner.cause`."""
         if code == _KILLED and self._docker.out_of_memory(self._name(trial)):
             given = self._container.resources.limits.get("memory") if self._container.resources else None
-            return f"it used more memory than its limit, {given}" if given else "this machine ran out of memory"
-        if code == 125:
-            return f"Docker could not run {self._image}"
-        return ""
+            return Cause(f"it used more memory than its limit, {given}" if given else "this machine ran out of memory")
+        if code == _NOT_RUN:
+            return Cause(f"Docker could not run {self._image}", own=False)
+        return Cause("")
 
     def ended(self, trial: Trial) -> None:
         """See `Runner.ended`."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
+from ..text import many
 from ..waiting import Clock
 from .experiment import Experiment
 from .space import Value
@@ -42,6 +43,7 @@ class Trial:
         message: why it failed, or was stopped.
         recalled: it was done in an earlier, interrupted run.
         labels: what the algorithm says of it, by Katib's names.
+        own: whether it failed by its own doing; see `Cause.own`.
     """
 
     number: int
@@ -54,11 +56,26 @@ class Trial:
     message: str = ""
     recalled: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    own: bool = True
 
     @property
     def failed(self) -> bool:
         """Whether it counts against `maxFailedTrialCount`."""
         return self.state in ("Failed", "MetricsUnavailable")
+
+
+class Cause(NamedTuple):
+    """Why a trial has failed.
+
+    Attributes:
+        message: what happened.
+        fix: what to do about it; "" when its own log has to say that.
+        own: whether it failed by its own doing, and not by another system's: Katib's, the cluster's, Docker's, KFP's.
+    """
+
+    message: str
+    fix: str = ""
+    own: bool = True
 
 
 @dataclass(frozen=True)
@@ -201,6 +218,11 @@ class Engine(Protocol):
             BadInput: a trial's command cannot be started, or the engine cannot honour the Experiment.
             Cancelled: a signal came; the trials have been ended.
         """
+
+
+def too_many_failures(failures: int, allowed: int | None) -> str:
+    """What happened when an Experiment failed because its trials did, by its `maxFailedTrialCount`."""
+    return f"{many(failures, 'trial')} failed, and `maxFailedTrialCount` is {allowed}"
 
 
 def best_of(experiment: Experiment, trials: Iterable[Trial]) -> Trial | None:

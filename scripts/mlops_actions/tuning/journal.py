@@ -76,6 +76,7 @@ class Journal:
                 "value": trial.value,
                 "seconds": round(trial.seconds, 3),
                 "message": trial.message,
+                "own": trial.own,
             }
         )
 
@@ -101,7 +102,8 @@ class Journal:
                 self.trials[begun.number] = begun
                 self.past.append(begun)
             elif event["event"] == "finished":
-                ended = {key: event[key] for key in ("state", "metrics", "value", "seconds", "message")}
+                told = ("state", "metrics", "value", "seconds", "message", "own")
+                ended = {key: event[key] for key in told if key in event}
                 trial = replace(self.trials[event["trial"]], recalled=True, **ended)
                 self.trials[trial.number] = trial
                 self.past.append(trial)

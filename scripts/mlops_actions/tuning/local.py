@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..errors import BadInput, ComponentFailed, RemoteFailed
+from ..text import many
 from .algorithms.base import Task
 from .algorithms.table import algorithm
-from .engine import End, Outcome, Request, Site, Trial, Watcher, best_of, trial_name
+from .engine import End, Outcome, Request, Site, Trial, Watcher, best_of, too_many_failures, trial_name
 from .importance import importances
 from .journal import Journal
 from .runners import PipelineRunner, Place, ProcessRunner, Runner
@@ -136,15 +137,17 @@ class _Run:
     def _end(self) -> End | None:
         """Why the Experiment is complete, or None while it is not; in the order in which Katib looks.
 
+        Sources: UpdateExperimentStatusCondition of pkg/controller.v1beta1/experiment/util/status_util.go.
+
         Raises:
             ComponentFailed: too many trials failed.
-            RemoteFailed: a limit was met and is to be an error.
+            RemoteFailed: the same, by something else; or a limit was met and is to be an error.
         """
-        allowed = self._experiment.spec.max_failed_trial_count
-        if allowed is not None and self._failures > allowed:
-            raise self._failed(f"{self._failures} trials failed, and `maxFailedTrialCount` is {allowed}")
         if self._best and self._best.value is not None and self._experiment.spec.objective.reached(self._best.value):
             return "GoalReached"
+        allowed = self._experiment.spec.max_failed_trial_count
+        if allowed is not None and self._failures >= max(allowed, 1):
+            raise self._failed(too_many_failures(self._failures, allowed))
         if self._request.max_trials is not None and len(self._done) >= self._request.max_trials:
             return "MaxTrialsReached"
         if self._algorithm.size is not None and len(self._done) >= self._algorithm.size:
@@ -161,7 +164,7 @@ class _Run:
             "Stalled": self._last_end + (self._request.stall_timeout or math.inf),
         }
 
-    def _failed(self, what: str) -> ComponentFailed:
+    def _failed(self, what: str) -> ComponentFailed | RemoteFailed:
         """The Experiment's failure, told by the trial that failed last."""
         self._journal.gave_up()
         last = next((trial for trial in reversed(self._done) if trial.failed), None)
@@ -169,12 +172,10 @@ class _Run:
             return ComponentFailed(what)
         parameters = " ".join(f"{name}={value}" for name, value in last.parameters.items())
         log = tail(self._place.log(last))
-        return ComponentFailed(
+        return (ComponentFailed if last.own else RemoteFailed)(
             what,
             why=f"The last, {last.name} with {parameters}: {last.message}" + ("" if log else "; it printed nothing"),
-            fix="Correct it, or raise `maxFailedTrialCount` if some combinations may fail"
-            if last.state == "Failed"
-            else "Report the metric in that form, or correct `objectiveMetricName` or `metricsFormat`",
+            fix=_fix(last),
             log=log,
         )
 
@@ -187,7 +188,7 @@ class _Run:
             f"No trial ended within {self._request.stall_timeout:g} s"
             if stalled
             else f"The Experiment did not end within {self._request.timeout:g} s",
-            why=f"{len(self._done)} trials ended{so_far}",
+            why=f"{many(len(self._done), 'trial')} ended{so_far}",
             fix=f"Run it again, and it goes on from there; or raise `{limit}`, or lower `max-trials`"
             + ("; `at-limit: best` takes the best so far" if best else ""),
             log=tail(self._place.log(self._trials.running[0])) if stalled and len(self._trials) else "",
@@ -211,6 +212,15 @@ def _runner(request: Request, place: Place) -> Runner:
 
         return ContainerRunner(request.document, place, request.image)
     return ProcessRunner(request.document, place)
+
+
+def _fix(failed: Trial) -> str:
+    """What to do about a trial that failed."""
+    if not failed.own:
+        return "Run this again when that works"
+    if failed.state == "Failed":
+        return "Correct it, or raise `maxFailedTrialCount` if some combinations may fail"
+    return "Report the metric in that form, or correct `objectiveMetricName` or `metricsFormat`"
 
 
 def _time_for_a_trial(request: Request) -> float:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..code_files import code_files, digest
 from ..environments import Environment
 from ..workspace import RUNNER
-from .code import code_files, digest
 from .engine import Isolation, Pipeline
 from .reading import Document
 from .template import words

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..console import Console
+from ..text import many
 from ..waiting import Clock
 from .engine import Trial
 from .experiment import Experiment
@@ -117,9 +118,9 @@ class Progress:
         """Say what was found so far."""
         if best and best.value is not None:
             found = f"{self._objective.objective_metric_name}={short(best.value)} with {shown(best.parameters)}"
-            self._console.say(f"Stopped after {done} trials. Best so far: {found} ({best.name})")
+            self._console.say(f"Stopped after {many(done, 'trial')}. Best so far: {found} ({best.name})")
         else:
-            self._console.say(f"Stopped after {done} trials, of which none succeeded")
+            self._console.say(f"Stopped after {many(done, 'trial')}, of which none succeeded")
 
     def _column(self, key: str, text: str) -> str:
         """Text as wide as the widest of its column so far, so that lines stand below each other."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..errors import BadInput
+from ..errors import BadInput, RemoteFailed
 from .collectors import EventFiles, JsonFile, Outputs, Prometheus, Reader, TextFile
-from .engine import Pipeline, Trial
+from .engine import Cause, Pipeline, Trial
 from .experiment import Experiment
 from .mounts import mounts, prepare, replaced
 from .processes import Launch, find
@@ -62,7 +62,7 @@ class Runner(Protocol):
     def reader(self, trial: Trial) -> Reader:
         """What reads the metrics of a trial that begins, or of one that has run before."""
 
-    def why(self, trial: Trial, code: int) -> str:
+    def cause(self, trial: Trial, code: int) -> Cause:
         """Why a trial's process ended with this code, if more is known than its log says."""
 
     def ended(self, trial: Trial) -> None:
@@ -93,9 +93,9 @@ class ProcessRunner:
         """See `Runner.reader`."""
         return reader(self._experiment, trial, self._place, lambda: f"127.0.0.1:{_port(self._experiment)}")
 
-    def why(self, trial: Trial, code: int) -> str:
-        """See `Runner.why`."""
-        return ""
+    def cause(self, trial: Trial, code: int) -> Cause:
+        """See `Runner.cause`."""
+        return Cause("")
 
     def ended(self, trial: Trial) -> None:
         """See `Runner.ended`."""
@@ -112,7 +112,7 @@ class PipelineRunner:
 
     def begin(self, trial: Trial) -> Launch:
         """See `Runner.begin`."""
-        run = f"tuning/{self._run}/{trial.name}"  # not below the chain's own, whose records they are not
+        run = f"{self._run}-{trial.name}"  # a run beside the chain's own, whose records they are not
         argv = [*self._pipeline.argv, "--parameters", json.dumps(self._parameters(trial)), "--run", run, "--json"]
         output = self._place.output(trial)
         output.unlink(missing_ok=True)
@@ -131,13 +131,15 @@ class PipelineRunner:
         """See `Runner.reader`."""
         return Outputs(self._place.output(trial), self._experiment.spec.objective.metrics)
 
-    def why(self, trial: Trial, code: int) -> str:
-        """See `Runner.why`."""
+    def cause(self, trial: Trial, code: int) -> Cause:
+        """See `Runner.cause`."""
+        own = code != RemoteFailed.exit_code
         try:
             problem = json.loads(self._place.output(trial).read_text(encoding="utf-8"))["record"]["problem"]
-            return " ".join(str(problem[key]).rstrip(".") + "." for key in ("what", "why") if problem.get(key))
+            said = " ".join(str(problem[key]).rstrip(".") + "." for key in ("what", "why") if problem.get(key))
+            return Cause(said, own=own)
         except (OSError, ValueError, KeyError, TypeError):
-            return ""
+            return Cause("", own=own)
 
     def ended(self, trial: Trial) -> None:
         """See `Runner.ended`."""

@@ -137,8 +137,9 @@ class Trials:
             return replace(trial, state="Failed", message=f"it ran longer than {self._place.timeout:g} s")
         if ended.code:
             how = f"signal {-ended.code}" if ended.code < 0 else f"exit code {ended.code}"
-            why = self._runner.why(trial, ended.code)
-            return replace(trial, state="Failed", message=f"it ended with {how}" + (f": {why}" if why else ""))
+            cause = self._runner.cause(trial, ended.code)
+            message = f"it ended with {how}" + (f": {cause.message}" if cause.message else "")
+            return replace(trial, state="Failed", message=message, own=cause.own)
         if value is None:
             return replace(trial, state="MetricsUnavailable", metrics=metrics, message=self._unreported(trial))
         return replace(trial, state="Succeeded", metrics=metrics, value=value)

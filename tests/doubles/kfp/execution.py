@@ -146,6 +146,8 @@ class _Attempt:
         spec, self._struck = spoiled(run.spec, self._world.faults, bool(self._executor.pods))
         if run.attempt:
             _ask_always(spec)
+        if self._world.settings.retries:
+            _try_once(spec)
         self._give_secrets(spec)
         pythons = self._pythons(spec)
         for name in ("run", "empty"):
@@ -409,6 +411,12 @@ def _tasks(spec: Mapping[str, Any]) -> list[tuple[str, Json]]:
 
 def _caches(spec: Mapping[str, Any], task: str) -> bool:
     return any(name == task and t.get("cachingOptions", {}).get("enableCache") for name, t in _tasks(spec))
+
+
+def _try_once(spec: Json) -> None:
+    """What fails by itself is not tried again: KFP's configuration of Argo has `retryPolicy: OnError` for all."""
+    for _, task in _tasks(spec):
+        task.pop("retryPolicy", None)
 
 
 def _ask_always(spec: Json) -> None:

@@ -62,13 +62,16 @@ class Log:
         return "".join(f"{line}\n" for line in list(self._lines))
 
 
-@dataclass
+@dataclass(eq=False)
 class Node:
     """One of Argo's nodes.
 
     Attributes:
         name: Argo's full name, such as `training-x7k2p(0).root(0).train(0).executor(0)`.
         history: (time, phase), oldest first.
+        children: what is in it, or its attempts.
+        after: what it comes after, in the DAG that it is in.
+        followers: what comes after it, which Argo has among its children.
         around: the Retry node that this is the only attempt of.
         execution: the id in ML Metadata of what the launcher told the API server, for the cache.
     """
@@ -80,6 +83,8 @@ class Node:
     kind: str
     history: list[tuple[float, str]] = field(default_factory=list)
     children: list[Node] = field(default_factory=list)
+    after: Sequence[Node] = ()
+    followers: list[Node] = field(default_factory=list)
     log: Log = field(default_factory=Log)
     around: Node | None = None
     execution: str = ""
@@ -108,10 +113,17 @@ class Node:
 
     def enter(self, at: float, *phases: str) -> None:
         """Go through phases."""
-        self.history += [(at, phase) for phase in phases]
-        seen = self.phase if self.final else "Running"
-        if self.around and phases and self.around.phase != seen:
-            self.around.enter(at, seen)
+        for phase in phases:
+            self.history.append((at, phase))
+            seen = phase if phase in FINAL else "Running"
+            if self.around and self.around.phase != seen:
+                self.around.enter(at, seen)
+
+    def follow(self, after: Sequence[Node]) -> None:
+        """Come after nodes."""
+        self.after = after
+        for last in (last for node in after for last in _outbound(node)):
+            last.followers = [one for one in last.followers if one.name != self.name] + [self]
 
     def detail(self, run_id: str, created: float, at: float) -> Json | None:
         """As a PipelineTaskDetail at some moment; None when it was not there yet."""
@@ -120,7 +132,8 @@ class Node:
             return None
         states = [{"update_time": timestamp(t), **_state(p)} for t, p in history]
         final = history[-1][1] in FINAL
-        children = [{"pod_name": child.id} for child in self.children if child.history and child.history[0][0] <= at]
+        shown = [*(child for child in self.children if not child.after), *self.followers]
+        children = [{"pod_name": child.id} for child in shown if child.history and child.history[0][0] <= at]
         made: Json = {
             "run_id": run_id,
             "task_id": self.task_id,
@@ -157,6 +170,18 @@ def outer_of(node: Node) -> Node:
 def inner_of(node: Node) -> Node:
     """The node that has what is inside: the attempt of a Retry node, else itself."""
     return node.children[0] if node.kind == "Retry" else node
+
+
+def _outbound(node: Node) -> Iterator[Node]:
+    """The nodes of which Argo makes children what comes after a node (getOutboundNodes in workflow/controller)."""
+    if node.kind == "Retry":
+        yield from node.children[-1:]
+    elif node.kind in ("DAG", "TaskGroup") and node.children:
+        for child in node.children:
+            if not any(child in other.after for other in node.children):
+                yield from _outbound(child)
+    else:
+        yield node
 
 
 def _state(phase: str) -> Json:

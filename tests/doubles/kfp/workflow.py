@@ -81,8 +81,8 @@ class Workflow:
         """The run starts: its first nodes."""
         with self._lock:
             top = self._add(None, self.name, "entrypoint", "DAG", "Running")
-            self._driver(top, "root", "system-dag-driver")
-            root = self._add(top, "root", "root", "DAG", "Running")
+            driver = self._driver(top, "root", "system-dag-driver")
+            root = self._add(top, "root", "root", "DAG", "Running", after=[driver])
             self._root = Dag(root, self._spec["root"]["dag"]["tasks"], [root, top])
 
     def started(self, label: str, waiting: bool = False) -> Node:
@@ -120,9 +120,9 @@ class Workflow:
                 return None  # kept from an earlier attempt of the run
             pod = self._working(label)
             if imported:
-                pod = dag.heads[task] = self._add(
-                    self._hook(dag, task), task, "system-importer", "Pod", "Pending", "Running", "Succeeded"
-                )
+                parent, before = self._hook(dag, task), self._before(dag, task)
+                phases = ("Pending", "Running", "Succeeded")
+                pod = dag.heads[task] = self._add(parent, task, "system-importer", "Pod", *phases, after=before)
             elif cached:
                 around, name = self._around(dag, task)
                 template = f"{self._prefix(dag, task)}system-container-impl"
@@ -173,6 +173,8 @@ class Workflow:
             self._reopen(self._top)
             kept = {id(node) for node in below(outer_of(self._top.ends[-1]))}
             self.nodes = {key: node for key, node in self.nodes.items() if id(node) in kept}
+            for node in self.nodes.values():
+                node.followers = [one for one in node.followers if id(one) in kept]
 
     # What is seen
 
@@ -276,21 +278,23 @@ class Workflow:
         if task not in dag.heads or dag.heads[task].phase == "Omitted":
             self._end_before(dag, task)
             parent = self._hook(dag, task)
+            before = self._before(dag, task)
             if index < 0:
-                self._driver(parent, task, "system-dag-driver")
+                before = [self._driver(parent, task, "system-dag-driver", before)]
             loop = f"{template}-{task}-iterator" if index >= 0 else template
-            dag.heads[task] = self._add(parent, task, loop, "DAG", "Running")
+            dag.heads[task] = self._add(parent, task, loop, "DAG", "Running", after=before)
         head = dag.heads[task]
         if index < 0:
             inside = dag.inner[task, index] = Dag(head, tasks, [head])
             return inside
         if not head.children:
-            self._driver(head, "iteration", "system-dag-driver")
-            self._add(head, "iteration-iterations", f"{template}-iteration", "TaskGroup", "Running")
+            driver = self._driver(head, "iteration", "system-dag-driver")
+            group = f"{template}-iteration"
+            self._add(head, "iteration-iterations", group, "TaskGroup", "Running", after=[driver])
         name = f"iteration-iterations({index}:{index})"
         one = self._add(head.children[-1], name, f"{template}-iteration", "DAG", "Running", beside=head)
-        self._driver(one, "iteration-item", "system-dag-driver")
-        item = self._add(one, "iteration-item", template, "DAG", "Running")
+        driver = self._driver(one, "iteration-item", "system-dag-driver")
+        item = self._add(one, "iteration-item", template, "DAG", "Running", after=[driver])
         inside = dag.inner[task, index] = Dag(item, tasks, [item, one])
         return inside
 
@@ -298,10 +302,17 @@ class Workflow:
         """What a task's pod is put under, and the pod's name there. Its driver has run."""
         parent = self._hook(dag, task)
         dag.heads.pop(task, None)
-        self._driver(parent, task, "system-container-driver")
+        driver = self._driver(parent, task, "system-container-driver", self._before(dag, task))
         template = f"{self._prefix(dag, task)}system-container-executor"
-        head = dag.heads[task] = self._add(parent, task, template, "DAG", "Running")
+        head = dag.heads[task] = self._add(parent, task, template, "DAG", "Running", after=[driver])
         return head, "executor"
+
+    def _before(self, dag: Dag, task: str) -> list[Node]:
+        """What a task comes after in its DAG; an exit task is in a hook, and comes after nothing there."""
+        spec = dag.tasks[task]
+        if spec.get("triggerPolicy", {}).get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED":
+            return []
+        return [outer_of(dag.heads[name]) for name in _dependencies(spec) if name in dag.heads]
 
     def _prefix(self, dag: Dag, task: str) -> str:
         return "retry-" if dag.tasks[task].get("retryPolicy") else ""
@@ -319,9 +330,12 @@ class Workflow:
             return inner_of(found)
         return self._add(waited, f"{waited.display}.onExit", template, "DAG", "Running", beside=dag.node)
 
-    def _driver(self, parent: Node, task: str, template: str) -> None:
-        node = self._add(parent, f"{task}-driver", template, "Pod", "Pending", "Running", "Succeeded")
+    def _driver(self, parent: Node, task: str, template: str, after: Sequence[Node] = ()) -> Node:
+        """A driver that has run, as others see it."""
+        phases = ("Pending", "Running", "Succeeded")
+        node = self._add(parent, f"{task}-driver", template, "Pod", *phases, after=after)
         node.log.add(f"KFP driver of {task}")
+        return outer_of(node)
 
     def _add(
         self,
@@ -332,6 +346,7 @@ class Workflow:
         *phases: str,
         beside: Node | None = None,
         attempt: bool = False,
+        after: Sequence[Node] = (),
     ) -> Node:
         """One more node, and the Retry node that it is an attempt of, unless its parent is that.
 
@@ -346,7 +361,9 @@ class Workflow:
         else:
             node = Node(self.name, name, display, template, kind)
         node.enter(self._now(), *phases)
-        return self._put(parent, node)
+        self._put(parent, node)
+        outer_of(node).follow(after)
+        return node
 
     def _put(self, parent: Node | None, node: Node) -> Node:
         self.nodes[node.id] = node
@@ -355,9 +372,9 @@ class Workflow:
         return node
 
     def _skip(self, dag: Dag, task: str) -> None:
-        self._driver(dag.node, task, "system-dag-driver")
+        driver = self._driver(dag.node, task, "system-dag-driver", self._before(dag, task))
         template = dag.tasks[task]["componentRef"]["name"]
-        dag.heads[task] = self._add(dag.node, task, template, "Skipped", "Skipped")
+        dag.heads[task] = self._add(dag.node, task, template, "Skipped", "Skipped", after=[driver])
 
     def _end_before(self, dag: Dag, task: str) -> None:
         """A task starts, so what it waits for has ended: loops, whose number of iterations is not known before."""
@@ -403,9 +420,10 @@ class Workflow:
     def _end(self, dag: Dag) -> None:
         phase = _outcome(list(dag.heads.values()))
         children = [child for head in dag.heads.values() for child in outer_of(head).children]
-        for node in (*(inner_of(child) for child in children if child.display.endswith(".onExit")), *dag.ends):
+        hooks = [inner_of(child) for child in children if child.display.endswith(".onExit")]
+        for node in (*hooks, *dag.ends):
             if not node.final:
-                node.enter(self._now(), phase)
+                node.enter(self._now(), _outcome(node.children) if node in hooks else phase)
 
     def _omit(self, dag: Dag) -> None:
         changed = True
@@ -416,9 +434,19 @@ class Workflow:
                     continue
                 before = [dag.heads[name] for name in _dependencies(spec) if name in dag.heads]
                 if any(head.final and head.phase != "Succeeded" for head in before):
-                    template = spec["componentRef"]["name"]
-                    dag.heads[task] = self._add(dag.node, task, template, "Skipped", "Omitted")
+                    template, after = spec["componentRef"]["name"], self._before(dag, task)
+                    if self._has_driver(spec):
+                        name = f"{task}-driver"
+                        after = [self._add(dag.node, name, template, "Skipped", "Omitted", after=after)]
+                    dag.heads[task] = self._add(dag.node, task, template, "Skipped", "Omitted", after=after)
                     changed = True
+
+    def _has_driver(self, task: Any) -> bool:
+        """Whether a task has a driver in its DAG: a loop has it inside, an importer has none."""
+        component = self._component(task)
+        executors = self._spec.get("deploymentSpec", {}).get("executors", {})
+        imports = "importer" in executors.get(component.get("executorLabel", ""), {})
+        return not imports and not ("parameterIterator" in task or "artifactIterator" in task)
 
     def _reopen(self, dag: Dag) -> None:
         now = self._now()

@@ -31,7 +31,8 @@ class Settings:
         users: by user, the namespaces that they may use; None for a server without users.
         pipeline_store: `database`, or `kubernetes`, where names are those of Kubernetes objects.
         pipeline_root: the server's own.
-        retries: whether Argo may try every node again, as KFP 2.17 configures it: each is the attempt of another one.
+        retries: whether Argo is configured as by KFP 2.17: each node is the attempt of another one, and what fails by
+            itself is not tried again, whatever `set_retry` says.
         ui: whether the host is KFP's UI, which reads logs itself and has ML Metadata; else the API server alone.
         max_runs: how many runs are executed at a time; more wait as PENDING.
     """

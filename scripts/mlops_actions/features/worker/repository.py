@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-import yaml
+from mlops_actions.yaml_io import NotYaml, Yaml11, load_yaml
 
 if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView
@@ -194,12 +194,10 @@ class Repository:
                     what = f"feature_store.yaml uses the variable {name}, which is not set"
                     raise Problem(what, fix=f"Set {name} in the step's `env`", place=(str(file), number))
         try:
-            raw = yaml.safe_load(os.path.expandvars(text))
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            why = str(getattr(error, "problem", None) or error)
-            place = (str(file), mark.line + 1 if mark else None)
-            raise Problem("feature_store.yaml is not YAML", why, place=place) from None
+            raw = load_yaml(os.path.expandvars(text), Yaml11)
+        except NotYaml as error:
+            place = (str(file), error.line or None)
+            raise Problem("feature_store.yaml is not YAML", error.problem, place=place) from None
         if not isinstance(raw, dict) or not raw.get("registry") or not raw.get("project"):
             what = "feature_store.yaml needs at least `project`, `registry` and `provider`"
             raise Problem(what, fix="See https://docs.feast.dev/reference/feature-repository", place=(str(file), 1))

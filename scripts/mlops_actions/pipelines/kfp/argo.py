@@ -30,6 +30,11 @@ NODE_NAME = "workflows.argoproj.io/node-name"
 """The annotation of a pod with the full name of its node."""
 RUN_LABEL = "pipeline/runid"
 """The label of a pod with KFP's id of its run."""
+ONLY_ERRORS = (
+    "KFP 2.17's configuration of Argo has `retryPolicy: OnError`, which retries errors of the cluster, such as a"
+    " deleted pod, and no failures. The input `retries` retries a run from what failed"
+)
+"""Why a task that failed by itself may have had one attempt only (workflow-controller-configmap-patch.yaml)."""
 _NUMBER = re.compile(r"\((\d+)(?::[^)]*)?\)")  # of an attempt, or of an iteration with its item
 
 Json = Mapping[str, Any]

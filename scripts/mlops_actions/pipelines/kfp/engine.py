@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,9 @@ from .failure import FailureReport
 from .inputs import KfpEngineInputs
 from .log_follower import LogFollower
 from .logs import Archive, Logs
-from .metadata import Recorded, check, recorded
+from .metadata import Recorded, recorded
 from .nodes import Task
+from .probe import ROUTE, check_metadata
 from .publishing import adapted, publish
 from .results import bring_home, pipeline_outputs, task_results
 from .runs import FINAL, Runs, Started
@@ -36,10 +38,6 @@ _HURRY = 2.0
 _RECORDED = 30.0  # seconds that ML Metadata may be away: the run itself has succeeded
 _RETRYING = 30.0  # seconds within which a run that is retried is seen to run again
 _KFP = "kubeflow"  # where KFP's manifests have it run the pods of a single user
-_LEAD = (
-    "Set `kfp-host` to KFP's UI (`ml-pipeline-ui`), or let the host route /ml_metadata.MetadataStoreService/ to"
-    " `metadata-envoy-service` (port 9090)"
-)
 _WITH_CLUSTER = "Tasks are followed by KFP's API, logs and pods by the cluster"
 _WITHOUT_CLUSTER = (
     "Tasks and logs are followed by KFP's API alone: why a pod does not start, or ran out of memory, is known only"
@@ -281,17 +279,9 @@ class _Run:
 
     def _check_metadata(self) -> None:
         """That the results can be read in the end, before anything runs."""
-        if not _makes_something(self._pipeline):
-            return
-        try:
-            check(self._api)
-        except ApiError as error:
-            if error.status == 404:
-                raise BadInput(
-                    f"{self._api.url} has no ML Metadata, so the results of a run cannot be read",
-                    why="KFP's API server alone does not have them",
-                    fix=_LEAD,
-                ) from error
+        if _makes_something(self._pipeline):
+            with suppress(ApiError):  # it may be there when the run has ended
+                check_metadata(self._api)
 
     def _recorded(self) -> Recorded:
         """What the run left in ML Metadata. A run whose results cannot be read has not succeeded for anybody here.
@@ -308,21 +298,17 @@ class _Run:
             raise RemoteFailed(
                 "The run succeeded in KFP, but its results cannot be read from ML Metadata",
                 why=str(error),
-                fix=f"{_LEAD}; then run it again: it is found as it is. See {self.url}",
+                fix=f"{ROUTE}; then run it again: it is found as it is. See {self.url}",
             ) from error
 
     def _result(self, tasks: list[TaskResult], seconds: float) -> RunResult:
         """The result, with the artifacts that later actions need in our store."""
         artifacts = [artifact for task in tasks for artifact in task.artifacts]
         chosen = [choose(artifacts, role, named)[0] for role, named in self._request.roles.items()]
+        workspace = self._site.workspace
+        folder = workspace.kept(f"artifacts/{self._request.key}")
         home = {
-            id(artifact): bring_home(
-                artifact,
-                self._request.key,
-                self._site.workspace.store,
-                self._site.workspace.store_options,
-                self._progress.warning,
-            )
+            id(artifact): bring_home(artifact, folder, workspace.store, workspace.store_options, self._progress.warning)
             for artifact in chosen
             if artifact is not None and artifact.uri
         }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import ComponentFailed, MlopsError, RemoteFailed
 from ..failing import advice_on_module, place_of
 from ..spec import Pipeline
+from .argo import ONLY_ERRORS
 from .logs import LOG_LINES, Logs, component_lines
 from .nodes import Task
 from .tracking import Tracker
@@ -104,7 +105,10 @@ class FailureReport:
         """How it went, and what was seen meanwhile."""
         if not task.message and tracker.run.get("error"):
             yield _message(tracker.run)
-        yield f"Attempts: {len(task.failed_pods) + 1}" if task.failed_pods else ""
+        if task.failed_pods:
+            yield f"Attempts: {len(task.failed_pods) + 1}"
+        elif task.retries:
+            yield f"KFP made one attempt, though `set_retry` allows {task.retries} more: {ONLY_ERRORS}"
         yield f"The run was tried {tracker.attempts} times" if tracker.attempts > 1 else ""
         yield f"States: {', '.join(task.history)}" if task.history else ""
         if warned := [text for text in tracker.warned() if not (trouble and text.endswith(str(trouble).rstrip(".")))]:

@@ -41,6 +41,7 @@ class Found:
         text: the line, the trouble, or why.
         advice: what to do about a trouble; "" where that is not known.
         task: the label of the pod's task, where the pod tells it.
+        unpulled: whether the trouble is an image that the pod's node cannot get.
     """
 
     kind: Kind
@@ -48,6 +49,7 @@ class Found:
     text: str = ""
     task: str = ""
     advice: str = ""
+    unpulled: bool = False
 
 
 class LogFollower:
@@ -118,9 +120,12 @@ class LogFollower:
             thread.join(max(0.0, until - self._clock.now()))
         self._stop.set()
 
-    def _tell(self, kind: Kind, pod: str = "", text: str = "", task: str = "", advice: str = "") -> None:
+    def _tell(self, kind: Kind, pod: str = "", text: str = "", task: str = "") -> None:
+        self._put(Found(kind, pod, text, task))
+
+    def _put(self, found: Found) -> None:
         if not self._stop.is_set():
-            self._queue.put(Found(kind, pod, text, task, advice))
+            self._queue.put(found)
             self.wake.set()
 
     def _read(self, pod: str, ended: threading.Event) -> None:
@@ -163,7 +168,7 @@ class LogFollower:
         """Watch the run's pods: a phase that changes, and what keeps one from running."""
         try:
             from ...kubernetes.objects import POD
-            from ...kubernetes.pods import explain
+            from ...kubernetes.pods import UNPULLED, explain
 
             until = self._clock.now() + _UNKNOWN
             while not (namespace := self._namespace()):
@@ -187,6 +192,6 @@ class LogFollower:
                 trouble = None if phase in ("Succeeded", "Running") else explain(cluster, change.object)
                 if trouble and trouble.reason != "Error" and (name, trouble.message) not in said:
                     said.add((name, trouble.message))  # which has several reasons in turn
-                    self._tell("trouble", name, str(trouble), task, trouble.advice)
+                    self._put(Found("trouble", name, str(trouble), task, trouble.advice, trouble.reason in UNPULLED))
         except MlopsError as error:
             self._tell("broken", text=str(error))

@@ -18,10 +18,10 @@ from google.protobuf.message import DecodeError
 
 from ..labels import label
 from .client.api import ApiError, KfpApi
-from .messages import PACKAGE, classes
+from .messages import classes
 from .nodes import Task, TaskState
+from .probe import SERVICE
 
-_SERVICE = f"{PACKAGE}.MetadataStoreService"
 _PAGE, _SMALL = 100, 50
 _OUTPUT = (1, 4)  # Event.DECLARED_OUTPUT, Event.OUTPUT
 _STATES: Mapping[int, TaskState] = {3: "succeeded", 4: "failed", 5: "reused", 6: "skipped"}
@@ -92,19 +92,6 @@ class Recorded:
         return [execution.task for execution in self.executions if not execution.is_group]
 
 
-def check(api: KfpApi) -> None:
-    """See that ML Metadata is there.
-
-    Raises:
-        ApiError: the service is not at this host (`status` 404), fails, or sends something else.
-    """
-    try:
-        recorded(api, "mlops-actions")
-    except ApiError as error:
-        if not error.code:  # gRPC's: a service that refuses the name is there
-            raise
-
-
 def recorded(api: KfpApi, run_id: str, *, outputs: bool = True) -> Recorded:
     """What a run left in ML Metadata, with or without its artifacts.
 
@@ -171,10 +158,10 @@ def _ask(api: KfpApi, method: str, **request: Any) -> Message:
     known = _classes()
     try:
         data = known[f"{method}Request"](**request).SerializeToString()
-        return known[f"{method}Response"].FromString(api.grpc_web(_SERVICE, method, data))
+        return known[f"{method}Response"].FromString(api.grpc_web(SERVICE, method, data))
     except DecodeError as error:
         raise ApiError(
-            f"{_SERVICE} sent a response to {method} that is not a protobuf message", why=str(error)
+            f"{SERVICE} sent a response to {method} that is not a protobuf message", why=str(error)
         ) from error
 
 

@@ -29,6 +29,7 @@ class Task:
         began, ended: seconds since 1970 by the server's clock, which counts whole seconds; 0 when it did not.
         message: what KFP says of its failure.
         history: its states with their times of day (UTC), as KFP tells them.
+        retries: how often the pipeline lets it be tried again (`set_retry`).
     """
 
     label: str
@@ -40,6 +41,7 @@ class Task:
     ended: float = 0.0
     message: str = ""
     history: tuple[str, ...] = ()
+    retries: int = 0
 
     @property
     def seconds(self) -> float:
@@ -188,6 +190,7 @@ def _task(nodes: Nodes, parts: _Parts, settings: Json) -> Task | None:
         seconds_since_1970((last or head).get("end_time")) if state in ENDED else 0.0,
         _message(last) or _message(head),
         tuple(_told(entry) for entry in last.get("state_history") or []),
+        int(parts.task.get("retryPolicy", {}).get("maxRetryCount", 0)),
     )
 
 

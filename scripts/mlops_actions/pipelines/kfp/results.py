@@ -67,13 +67,13 @@ def pipeline_outputs(spec: Json, tasks: Sequence[TaskResult]) -> dict[str, Any]:
 
 
 def bring_home(
-    artifact: Artifact, key: str, store: Store, options: StoreOptions | None, warn: Callable[[str], None]
+    artifact: Artifact, folder: str, store: Store, options: StoreOptions | None, warn: Callable[[str], None]
 ) -> Artifact:
     """The artifact with its bytes in our store, and their digest; as it is when they cannot be had.
 
     Args:
         artifact: of a run.
-        key: of the run; a copy is at `artifacts/<key>/<task>/<name>`.
+        folder: of the run's artifacts in our store; a copy is at `<folder>/<task>/<name>`.
         store: ours.
         options: how the store that it is in is reached.
         warn: told when it cannot.
@@ -84,7 +84,7 @@ def bring_home(
             path = fetch(uri, Path(scratch) / "artifact", options)
             digest = tree_digest(path)
             if not uri.startswith(f"{store.url}/"):
-                uri = store.put_file(path, f"artifacts/{key}/{artifact.task}/{artifact.name}")
+                uri = store.put_file(path, f"{folder}/{artifact.task}/{artifact.name}")
     except (BadInput, RemoteFailed, OSError, ValueError) as error:
         warn(
             f"The artifact {artifact.name!r} of {artifact.task} stays at {artifact.uri}, without a digest: {error}."

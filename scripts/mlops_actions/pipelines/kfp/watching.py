@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from ...errors import RemoteFailed
+from ...kubernetes.pods import PULLING
 from ...waiting import Clock
 from ..engine import Progress
 from .client.api import ApiError, KfpApi
@@ -112,6 +113,7 @@ class Watcher:
         self._archived = self._unshown = False
         self._next = self._began + _UNSHOWN  # when ML Metadata is asked for the tasks, if it must be
         self._quiet: set[str] = set()
+        self._unpulled: dict[str, float] = {}  # by label, since when a node cannot get its image
 
     def until_end(self) -> None:
         """Until the run has ended, however it did.
@@ -141,6 +143,7 @@ class Watcher:
     def again(self, follower: LogFollower) -> None:
         """The run was retried: watch it with a new follower, by the same limits."""
         self._follower, self._changed = follower, self._clock.now()
+        self._unpulled.clear()
 
     def _ask(self) -> None:
         try:
@@ -203,6 +206,10 @@ class Watcher:
             tracker.logged(label, found.text)
         elif found.kind == "trouble":
             tracker.warn(label, found.text, found.advice)
+            if found.unpulled:
+                self._unpulled.setdefault(label, self._clock.now())
+        elif found.kind == "pod" and found.text != "Pending":
+            self._unpulled.pop(label, None)
         elif found.kind == "broken":
             self._progress.warning(f"The run's pods cannot be watched: {found.text}")
         if found.kind == "end" and label in tracker.running:
@@ -220,19 +227,25 @@ class Watcher:
             raise TimedOut(
                 f"The pipeline did not end within {self._limits.run:g} s",
                 why=self._still(),
-                fix=self._fix("timeout"),
+                fix=self._fix("Raise `timeout`; what is finished will be reused"),
+            )
+        if not tracker.running and (unpulled := [one for one, t in self._unpulled.items() if now - t >= PULLING]):
+            raise TimedOut(
+                f"The run cannot go on: the nodes cannot pull the image of {listed(unpulled)}",
+                why=self._still(),
+                fix=self._fix("Run this again when they can; what is finished will be reused"),
             )
         for label, since in tracker.running.items():
             if self._limits.task and now - since >= self._limits.task:
                 raise TimedOut(
                     f"The task {label!r} did not end within {self._limits.task:g} s",
                     why=self._still(),
-                    fix=self._fix("task-timeout"),
+                    fix=self._fix("Raise `task-timeout`; what is finished will be reused"),
                 )
 
-    def _fix(self, limit: str) -> str:
+    def _fix(self, last: str) -> str:
         advices = dict.fromkeys(warning.advice.rstrip(".") for warning in self._tracker.warnings.values())
-        return ". ".join([*filter(None, advices), f"Raise `{limit}`; what is finished will be reused"])
+        return ". ".join([*filter(None, advices), last])
 
     def _still(self) -> str:
         tracker = self._tracker

@@ -92,7 +92,7 @@ class Containers:
         guarded = [sys.executable, "-I", str(_GUARD), docker, name, *run]
         variables = {**environ_of_run, **environ}
         await in_thread(_docker, environ_of_run, "rm", "--force", name)
-        code = await run_process(guarded, self._plan.root, variables, folder / ".log.txt", line)
+        code = await run_process(guarded, self._plan.root, variables, folder / ".log.txt", line, self._plan.hide)
         if code == 125:
             raise RemoteFailed(f"Docker could not run the image {image} of the task {call.label!r}", fix="See its log")
         return code

@@ -141,6 +141,7 @@ class _Run:
             environ=self._environ,
             inputs=request.inputs,
             store_options=self._workspace.store_options,
+            hide=self._workspace.console.hide,
             at_once=min(os.cpu_count() or 1, _MOST_AT_ONCE),
         )
         _, outputs = run_loop(run_plan(plan, self._obey), self._tick)

@@ -34,6 +34,7 @@ class Plan:
         inputs: digests of what tasks read beside their arguments.
         environ: variables of the tasks.
         store_options: how imported artifacts are reached.
+        hide: takes what must not be seen out of a text.
         at_once: how many tasks may run at the same time.
         began: when the run was started.
     """
@@ -47,6 +48,7 @@ class Plan:
     environ: Mapping[str, str]
     inputs: Mapping[str, str] = field(default_factory=dict)
     store_options: StoreOptions | None = None
+    hide: Callable[[str], str] = lambda text: text
     at_once: int = 4
     began: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 

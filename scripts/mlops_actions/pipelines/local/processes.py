@@ -118,7 +118,12 @@ async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
 
 
 async def run_process(
-    command: Sequence[str], folder: Path, environ: Mapping[str, str], log: Path, line: Callable[[str], None]
+    command: Sequence[str],
+    folder: Path,
+    environ: Mapping[str, str],
+    log: Path,
+    line: Callable[[str], None],
+    hide: Callable[[str], str],
 ) -> int:
     """Run a process to its end, with all that it starts; its exit code, negative for a signal.
 
@@ -130,6 +135,7 @@ async def run_process(
         environ: its variables.
         log: the file that its output is added to.
         line: told each line of its output.
+        hide: takes what must not be seen out of a line before it is written to the file.
     """
     starting = asyncio.ensure_future(
         asyncio.create_subprocess_exec(
@@ -147,7 +153,7 @@ async def run_process(
     except asyncio.CancelledError:  # in the middle of the start: nobody else would end what has been started
         await _end(await starting)
         raise
-    reading = asyncio.ensure_future(_read(process, log, line))
+    reading = asyncio.ensure_future(_read(process, log, line, hide))
     try:
         code = await process.wait()
         await asyncio.wait([reading], timeout=_LINGER)
@@ -158,22 +164,24 @@ async def run_process(
         reading.cancel()
 
 
-async def _read(process: asyncio.subprocess.Process, log: Path, line: Callable[[str], None]) -> None:
+async def _read(
+    process: asyncio.subprocess.Process, log: Path, line: Callable[[str], None], hide: Callable[[str], str]
+) -> None:
     assert process.stdout
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     rest = ""
     with log.open("a", encoding="utf-8") as file:
         while chunk := await process.stdout.read(_LONGEST_LINE):
-            text = decoder.decode(chunk)
-            file.write(text)
-            file.flush()
-            *lines, rest = (rest + text).split("\n")
+            *lines, rest = (rest + decoder.decode(chunk)).split("\n")
             if len(rest) > _LONGEST_LINE:
                 lines, rest = [*lines, rest], ""
+            file.writelines(f"{hide(each)}\n" for each in lines)
+            file.flush()
             for each in lines:
                 line(each.rstrip("\r"))
-    if rest:
-        line(rest)
+        if rest:
+            file.write(hide(rest))
+            line(rest)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

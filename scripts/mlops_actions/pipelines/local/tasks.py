@@ -116,6 +116,7 @@ class Tasks:
             except (ValueFault, ValueError, OSError) as wrong:
                 return ended | _failure(ended["seconds"], str(wrong))
         error = json.loads(failure.read_text(encoding="utf-8")) if failure.exists() else None
+        failure.unlink(missing_ok=True)  # it may hold what must not be seen
         signalled = signal.Signals(-code).name if code < 0 else None
         return ended | {"state": "failed", "exit": code, "signal": signalled, "error": error}
 
@@ -133,7 +134,7 @@ class Tasks:
             python = self._plan.pythons[call.component["executorLabel"]].executable
             command = [python, str(_TASK), str(folder / ".task.json")]
             environ = {**self._plan.environ, "PYTHONUNBUFFERED": "1", **environ}
-            return await run_process(command, self._plan.root, environ, folder / _LOG, line)
+            return await run_process(command, self._plan.root, environ, folder / _LOG, line, self._plan.hide)
         places = [path for items in call.inputs.artifacts.values() for a in items if (path := self._artifacts.path(a))]
         return await self._containers.run(call, container, message, values, constants, environ, places, line)
 

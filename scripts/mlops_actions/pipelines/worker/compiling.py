@@ -11,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ...errors import BadInput
+from ...yaml_io import Yaml11, read_documents
 from . import sdk
 
 Compiled = dict[str, Any]
@@ -56,12 +58,11 @@ def compile_pipeline(file: str, name: str, root: str) -> Compiled:
 
 def _read(path: Path) -> Compiled:
     """Compiled YAML: the pipeline's spec, and perhaps a second document with settings for platforms."""
-    import yaml
     from google.protobuf import json_format
     from kfp.pipeline_spec import pipeline_spec_pb2
 
     try:
-        documents = [part for part in yaml.safe_load_all(path.read_text(encoding="utf-8")) if part]
+        documents = [found.value for found in read_documents(path, path.name, reader=Yaml11) if found.value]
         spec = documents[0] if documents else None
         if isinstance(spec, dict) and str(spec.get("apiVersion", "")).startswith("argoproj.io/"):
             return _error("argo", f"it is of the kind {spec.get('kind', 'Workflow')}, which KFP 1 compiled", str(path))
@@ -69,11 +70,9 @@ def _read(path: Path) -> Compiled:
             return _error("not-a-pipeline", "it has no `pipelineInfo` and `root`", str(path))
         parsed = pipeline_spec_pb2.PipelineSpec()
         json_format.ParseDict(spec, parsed)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else None
-        return _error("not-a-pipeline", getattr(error, "problem", None) or str(error), str(path), line)
-    except (json_format.ParseError, OSError, UnicodeDecodeError) as error:
+    except BadInput as error:
+        return _error("not-a-pipeline", error.why or error.what, str(path), error.place.line if error.place else None)
+    except json_format.ParseError as error:
         return _error("not-a-pipeline", str(error), str(path))
     platforms = documents[1].get("platforms", {}) if len(documents) > 1 and isinstance(documents[1], dict) else {}
     return {"spec": _as_dict(parsed), "platforms": platforms}

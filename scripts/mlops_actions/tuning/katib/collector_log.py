@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import NamedTuple
+
+from ..engine import Cause
 
 COLLECTORS = ("metrics-logger-and-collector", "metrics-collector")
 """The container's names: for the collectors StdOut and File, and for the others."""
@@ -26,20 +27,6 @@ _REPORTED = "Metrics reported. :"
 _OWN = (_STOPPED, _REPORTED, "Trial Name: ", "Trial status is successfully updated")
 _OF_THE_TRIAL = ("training container is failed", "unable to find marker")
 """Failures of the collector that only say that the trial's container has failed."""
-
-
-class Cause(NamedTuple):
-    """Why a trial has failed.
-
-    Attributes:
-        message: what happened.
-        fix: what to do about it; "" when its own log has to say that.
-        own: whether it failed by its own doing, and not by Katib's or the cluster's.
-    """
-
-    message: str
-    fix: str = ""
-    own: bool = True
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from typing import Literal
 from ...errors import BadInput, Cancelled, ComponentFailed, MlopsError, RemoteFailed
 from ...kubernetes.failures import ClusterFailed
 from ...kubernetes.objects import EXPERIMENT, POD, TRIAL, Change, Cluster
-from ..engine import End, Outcome, Request, Site, Trial, Watcher
+from ...text import many
+from ..engine import Cause, End, Outcome, Request, Site, Trial, Watcher, too_many_failures
 from ..importance import importances
 from . import ending, manifest
 from .begin import EXPERIMENT_LABEL, Begun, begin, trials_of
-from .collector_log import Cause
 from .explaining import Explainer
 from .feed import Feed, Selection
 from .pods import NotInjected, Pods
@@ -243,9 +243,8 @@ class _Run:
             )
         failures = len(self._failures())
         if failures:
-            many = "1 trial failed" if failures == 1 else f"{failures} trials failed"
             allowed = self._body["spec"].get("maxFailedTrialCount")
-            return self._by_last_failure(f"{many}, and `maxFailedTrialCount` is {allowed}")
+            return self._by_last_failure(too_many_failures(failures, allowed))
         if refused := why_no_suggestion(self._cluster, self._name):
             return BadInput(
                 f"{self._request.document.name}: the service of the algorithm refuses the Experiment",
@@ -269,7 +268,7 @@ class _Run:
         last = failures[-1]
         parameters = " ".join(f"{name}={value}" for name, value in last.parameters.items())
         cause = self._explainer.causes.get(last.name, Cause(last.message))
-        return (ComponentFailed if cause.own else RemoteFailed)(
+        return (ComponentFailed if last.own else RemoteFailed)(
             what,
             why=f"The last, {last.name} with {parameters}: {last.message}",
             fix=cause.fix,
@@ -280,7 +279,7 @@ class _Run:
         best, name = self._trials.best, self._experiment.spec.objective.objective_metric_name
         found = f"; the best of them, {best.name}, has {name}={best.value:g}" if best else ""
         now = f". What is in the way: {self._troubles.now}" if self._troubles.now else ""
-        return f"{len(self._trials.ended)} trials ended{found}{now}"
+        return f"{many(len(self._trials.ended), 'trial')} ended{found}{now}"
 
     def _outcome(self, end: End) -> Outcome:
         best = self._best()
@@ -289,7 +288,7 @@ class _Run:
         trials = self._trials.in_order()
         best = next(trial for trial in trials if trial.name == best.name)
         if left := len(self._trials.running) + len(self._trials.pending):
-            self._site.say(f"{left} trials still run; Katib lets them come to their end")
+            self._site.say(f"{many(left, 'trial')} not ended yet; Katib lets them come to their end")
         return Outcome(
             end,
             tuple(trials),

@@ -6,10 +6,9 @@ from contextlib import suppress
 from dataclasses import replace
 
 from ..collectors import JsonFile, TextFile, Unreadable
-from ..engine import Trial
+from ..engine import Cause, Trial
 from ..experiment import Experiment
 from ..metrics import counted
-from .collector_log import Cause
 from .pods import Pods
 from .troubles import RETAIN, Troubles
 from .unreported import unreported
@@ -42,7 +41,7 @@ class Explainer:
             self._pods.visit(trial.name)
             cause = unreported(self._experiment, self._pods.log(trial.name))
             self.causes[trial.name] = cause
-            return replace(trial, message=cause.message)
+            return replace(trial, message=cause.message, own=cause.own)
         if trial.state == "EarlyStopped" and trial.value is None:
             return self._stopped(trial)
         return self._failed(trial) if trial.state == "Failed" else trial
@@ -59,6 +58,7 @@ class Explainer:
         self._pods.visit(trial.name)
         cause = self._pods.failure(trial.name) or Cause(trial.message)
         self.causes[trial.name] = cause._replace(fix=cause.fix or _LOG_TELLS)
+        trial = replace(trial, message=cause.message, own=cause.own)
         if self._pods.collector(trial.name).stopped:
             metrics = self._reported(trial)
             value = metrics.get(self._experiment.spec.objective.objective_metric_name)
@@ -66,7 +66,7 @@ class Explainer:
                 self.miscounted.add(trial.name)
                 message = f"it was stopped early, and counts as failed for Katib: {cause.message}"
                 return replace(trial, state="EarlyStopped", metrics=metrics, value=value, message=message)
-        return replace(trial, message=cause.message)
+        return trial
 
     def _reported(self, trial: Trial) -> dict[str, float]:
         """The values that count of what a trial printed."""

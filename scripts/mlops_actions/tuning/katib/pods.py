@@ -14,12 +14,13 @@ from pathlib import Path
 from ...errors import RemoteFailed
 from ...kubernetes.failures import ClusterFailed
 from ...kubernetes.objects import INJECTION_LABEL, POD, Change, Cluster
-from ...kubernetes.pods import Trouble, explain
+from ...kubernetes.pods import PULLING, UNPULLED, Trouble, explain
 from ...waiting import Clock
+from ..engine import Cause
 from ..experiment import Experiment
 from . import collector_log
 from .begin import needs_collector
-from .collector_log import COLLECTORS, Cause, CollectorLog
+from .collector_log import COLLECTORS, CollectorLog
 from .status import Object
 from .troubles import Troubles
 
@@ -32,9 +33,6 @@ _TRIAL_LABELS = (
 """Labels that hold a trial's name: Katib's own, and those of the kinds that trials are, which bear the trial's name."""
 _SUGGESTION = "katib.kubeflow.org/suggestion"
 _STARTING = ("", "ContainerCreating", "PodInitializing")
-_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
-_PULL = 120.0
-"""Seconds for which Kubernetes may try to pull an image, which it does about four times."""
 _SLOW = 20.0
 """Seconds after which a pod that is starting is asked why it does not run."""
 _LINES = 200
@@ -128,7 +126,7 @@ class Pods:
 
     def unpulled(self) -> bool:
         """Whether Kubernetes has been trying for too long to pull an image that a pod needs."""
-        return any(self._clock.now() - since >= _PULL for since in self._unpulled.values())
+        return any(self._clock.now() - since >= PULLING for since in self._unpulled.values())
 
     def see(self, change: Change) -> None:
         """Take in what happened to a pod of the namespace.
@@ -200,7 +198,7 @@ class Pods:
         elif state.waits:
             known = self._waiting.get(name)
             self._waiting[name] = _Waiting(pod, known.ask_at if known else self._clock.now() + _SLOW)
-            if any(reason in _IMAGE for reason in state.reasons):
+            if any(reason in UNPULLED for reason in state.reasons):
                 self._unpulled.setdefault(name, self._clock.now())
             if state.tells:
                 self._explain(pod)

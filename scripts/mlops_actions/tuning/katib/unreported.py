@@ -6,9 +6,9 @@ import difflib
 import json
 import re
 
+from ..engine import Cause
 from ..experiment import Experiment
 from ..metrics import collect, compiled
-from .collector_log import Cause
 
 _PRINT = "Print the metric in that form, or correct `objectiveMetricName` or `metricsFormat`"
 

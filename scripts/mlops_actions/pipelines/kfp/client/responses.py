@@ -38,8 +38,10 @@ def wants_sign_in(response: Response) -> str:
 
 
 def page_title(response: Response) -> str | None:
-    """The title of a web page; None when the response is not a page."""
+    """The title of a web page; None when the response is not a page, though it may say so: KFP's UI does of texts."""
     if not response.headers.get("Content-Type", "").lower().startswith("text/html"):
+        return None
+    if response.content and not response.text.lstrip("\ufeff \t\r\n").startswith("<"):
         return None
     found = re.search(r"<title[^>]*>([^<]*)", response.text[:20_000], re.IGNORECASE)
     return " ".join(found[1].split())[:80] if found else ""

@@ -1,9 +1,11 @@
-"""Golden rows from a file, as requests of the Open Inference Protocol."""
+"""Golden rows from a file, as tensors of the Open Inference Protocol: what test-model and deploy-model ask a model."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,9 @@ import polars as pl
 from ..data.sources import Source
 from ..data.tables import read_table, reading
 from ..errors import BadInput
-from ..evaluation.golden import Tolerance
-from ..evaluation.golden_worker import INDEX, parquet
-from .engine import Golden
 
-MOST = 1000
-"""Rows that are asked; of a larger file the first ones."""
+INDEX = re.compile(r"|Unnamed: 0|__index_level_\d+__")
+"""Names under which pandas writes an index of rows, which is not a feature, to CSV and Parquet."""
 _TYPES = {
     pl.Int8: "INT8",
     pl.Int16: "INT16",
@@ -37,20 +36,34 @@ _NULLS = ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", 
 _TEXTS = (pl.String, pl.Categorical, pl.Enum)
 
 
-def read_golden(path: Path, tolerance: Tolerance, score: str = "score") -> Golden:
-    """Read a file of feature columns and a column of expected scores, as test-model reads it with pandas.
+@dataclass(frozen=True)
+class Golden:
+    """Rows, and what a model must give for them.
+
+    Attributes:
+        inputs: the rows, as tensors of the Open Inference Protocol, a column each.
+        scores: the expected score of each row: a number, or a class by name.
+    """
+
+    inputs: list[dict[str, Any]]
+    scores: list[float] | list[str]
+
+
+def read_golden(path: Path, score: str = "score", most: int | None = None) -> Golden:
+    """Read a file of feature columns and a column of expected scores, as pandas would.
 
     An index that pandas wrote is not a feature, and an empty cell of a score stands for NaN.
 
     Args:
         path: Parquet or CSV; a name without a suffix is recognised by its first bytes.
-        tolerance: how far a score may be off.
         score: the column of expected scores.
+        most: rows that are taken; of a larger file the first ones.
 
     Raises:
         BadInput: it cannot be read, has no such column, or a column of a type that the protocol does not have.
     """
-    frame = _read(path).head(MOST)
+    frame = _read(path)
+    frame = frame if most is None else frame.head(most)
     if score not in frame.columns:
         raise BadInput(
             f"The golden file {path.name} has no column {score!r}",
@@ -64,15 +77,21 @@ def read_golden(path: Path, tolerance: Tolerance, score: str = "score") -> Golde
     if not texts:
         scores = scores.fill_null(math.nan)
     columns = [frame[name] for name in frame.columns if name != score and not INDEX.fullmatch(name)]
-    return Golden([_tensor(column) for column in columns], scores.to_list(), tolerance)
+    return Golden([_tensor(column) for column in columns], scores.to_list())
 
 
 def _read(path: Path) -> pl.DataFrame:
     with reading(path.name):
-        if not parquet(path):
+        if not _is_parquet(path):
             return pl.read_csv(path, null_values=list(_NULLS), infer_schema_length=None)
         index = json.loads(pl.read_parquet_metadata(path).get("pandas") or "{}").get("index_columns") or []
         return read_table(Source(f"{path.name}.parquet", path)).drop([name for name in index if isinstance(name, str)])
+
+
+def _is_parquet(file: Path) -> bool:
+    """By its first bytes: a pipeline's artifacts have no extension."""
+    with file.open("rb") as stream:
+        return stream.read(4) == b"PAR1"
 
 
 def _tensor(column: pl.Series) -> dict[str, Any]:
@@ -84,8 +103,9 @@ def _tensor(column: pl.Series) -> dict[str, Any]:
         text = column.cast(pl.Datetime).dt.to_string("iso:strict").to_list()
         return {**tensor, "datatype": "BYTES", "parameters": {"content_type": "datetime"}, "data": text}
     if column.dtype in _TEXTS:
+        content = "str" if column.dtype == pl.String else "categorical"
         data = column.cast(pl.String).to_list()
-        return {**tensor, "datatype": "BYTES", "parameters": {"content_type": "str"}, "data": data}
+        return {**tensor, "datatype": "BYTES", "parameters": {"content_type": content}, "data": data}
     if isinstance(column.dtype, pl.Decimal):
         column = column.cast(pl.Float64)
     kind = _TYPES.get(type(column.dtype))

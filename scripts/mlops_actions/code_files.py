@@ -1,4 +1,4 @@
-"""The files that a trial's command runs: when they change, finished work is not taken again."""
+"""The files of the consumer that a command runs: when they change, finished work is not taken again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from ..stores.store import file_digest
+from .stores.store import file_digest
 
 
 def code_files(words: Sequence[str], root: Path) -> list[Path]:

@@ -1,0 +1,48 @@
+"""What is asked of a model, checked before an environment is made for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..code_files import code_files, digest
+from ..errors import BadInput
+from .kinds import METHODS, NotLoadable, detect
+from .predicting import CODE
+
+_PACKAGES = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
+"""Packages that are called otherwise than what is imported from them."""
+
+
+def remedy(module: str) -> str:
+    """What to do about a module that a model's environment does not have."""
+    return f"Add {_PACKAGES.get(module, module)} to the `requirements` that the model is loaded with"
+
+
+def check_loadable(model: Path, predict: str, root: Path) -> str:
+    """The name of the kind that a model is loaded as: one of `kinds.KINDS`, or `python` for code of the consumer's.
+
+    Raises:
+        BadInput: `predict` is neither a method nor code that exists, or the model is of no kind.
+    """
+    code = CODE.fullmatch(predict)
+    if predict and not code and predict not in METHODS:
+        why = f"It must be {', '.join(METHODS)}, module:name or file.py:name"
+        raise BadInput(f"`predict` is {predict!r}", why=why, fix="Correct it")
+    if code:
+        if code["where"].endswith(".py") and not (root / code["where"]).is_file():
+            raise BadInput(f"`predict` is {predict!r}", why="The file does not exist", fix="Correct it")
+        return "python"
+    try:
+        return detect(model).kind.name
+    except NotLoadable as error:
+        fix = "Save it as one of these, or name code that loads it with `predict: module:name`"
+        raise BadInput(f"The model {model.name} cannot be loaded", why=str(error), fix=fix) from None
+
+
+def code_digest(predict: str, root: Path) -> str:
+    """Digest of the code that `predict` names, with what it imports from the consumer's folder; "" if it names none."""
+    code = CODE.fullmatch(predict)
+    if not code:
+        return ""
+    words = [code["where"]] if code["where"].endswith(".py") else ["-m", code["where"]]
+    return digest(code_files(words, root), root)

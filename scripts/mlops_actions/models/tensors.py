@@ -1,0 +1,202 @@
+"""Tensors of the Open Inference Protocol (v2) as tables for a model, and its values as tensors.
+
+https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md · This runs in the
+model's environment: the standard library, and pandas if it is there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Tensor = Mapping[str, Any]
+"""`name`, `datatype`, `shape`, `data`, and `parameters`, of which `content_type` may be `datetime` or `categorical`."""
+
+_PANDAS = {
+    **{f"INT{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    **{f"UINT{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
+    **{f"FP{bits}": f"float{bits}" for bits in (16, 32, 64)},
+    "BOOL": "bool",
+}  # fmt: skip
+_FAMILIES = {"I": "whole numbers", "U": "whole numbers", "F": "numbers", "B": "true or false", "T": "texts"}
+
+
+class WrongRequest(Exception):
+    """A request does not fit the model: which tensor, what is wrong with it, and what would be right."""
+
+
+def signature(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
+    """What tensors look like, for any number of rows."""
+    return [
+        {**{name: value for name, value in tensor.items() if name != "data"}, "shape": [-1, *tensor["shape"][1:]]}
+        for tensor in tensors
+    ]
+
+
+def table(tensors: Sequence[Tensor], inputs: Sequence[Tensor] = ()) -> Any:
+    """Tensors as the columns of a table of pandas, or as a list of dictionaries where there is no pandas.
+
+    Args:
+        tensors: of a request.
+        inputs: what the model takes, as `signature` gives it; nothing is known of it when it is empty.
+
+    Raises:
+        WrongRequest: they are not what the model takes, or not what they say.
+    """
+    if inputs:
+        tensors = _in_order(tensors, inputs)
+    if not tensors:
+        raise WrongRequest("the request has no inputs")
+    columns = [column for tensor in tensors for column in _columns(tensor)]
+    counts = {name: len(values) for name, _, values in columns}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        raise WrongRequest(f"the inputs have different numbers of rows ({listed})")
+    if not next(iter(counts.values())):
+        raise WrongRequest("the request has no rows")
+    try:
+        import pandas
+    except ImportError:
+        names = list(counts)
+        return [dict(zip(names, row)) for row in zip(*(values for _, _, values in columns))]
+    return pandas.DataFrame({name: _series(pandas, values, tensor) for name, tensor, values in columns})
+
+
+def rows_of(tensors: Sequence[Tensor], start: int, stop: int) -> list[dict[str, Any]]:
+    """Some of the rows of tensors that have a value each."""
+    parts = [(tensor, tensor["data"][start:stop]) for tensor in tensors]
+    return [{**tensor, "data": data, "shape": [len(data), 1]} for tensor, data in parts]
+
+
+def output(name: str, values: Any) -> dict[str, Any]:
+    """A model's values as a tensor: `[rows]`, or `[rows, width]` where each row has several."""
+    kind = getattr(getattr(values, "dtype", None), "kind", "")
+    size = getattr(getattr(values, "dtype", None), "itemsize", 8)
+    listed = values.tolist() if hasattr(values, "tolist") else [_item(value) for value in values]
+    shape = [len(listed)]
+    while listed and isinstance(listed[0], (list, tuple)):
+        shape.append(len(listed[0]))
+        listed = [value for row in listed for value in row]
+    if shape[1:] == [1]:
+        shape.pop()
+    if kind not in ("b", "i", "u", "f"):
+        kind = _kind_of(listed)
+        size = 8
+    datatypes = {"b": "BOOL", "i": f"INT{size * 8}", "u": f"UINT{size * 8}", "f": f"FP{size * 8}"}
+    datatype = datatypes.get(kind, "BYTES")
+    if datatype == "BYTES":
+        listed = [str(value) for value in listed]
+    elif kind == "f":
+        listed = [value if value is not None and math.isfinite(value) else None for value in listed]
+    return {"name": name, "datatype": datatype, "shape": shape, "data": listed}
+
+
+def _kind_of(values: Sequence[Any]) -> str:
+    for kind, types in (("b", (bool,)), ("i", (int,)), ("f", (int, float))):
+        if values and all(isinstance(value, types) for value in values):
+            return kind
+    return "T"
+
+
+def _item(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _in_order(tensors: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors as the model's inputs are in order, each with what is known of it."""
+    given = {tensor["name"]: tensor for tensor in tensors}
+    names = [one["name"] for one in inputs]
+    if len(given) < len(tensors):
+        raise WrongRequest("an input is given twice")
+    for what, wrong in (("misses", set(names) - set(given)), ("has unknown", set(given) - set(names))):
+        if wrong:
+            listed = ", ".join(sorted(wrong))
+            raise WrongRequest(f"the request {what} inputs: {listed}. The model takes {', '.join(names)}")
+    found: list[Tensor] = []
+    for one in inputs:
+        tensor = given[one["name"]]
+        if not _goes(tensor["datatype"], one["datatype"]):
+            raise WrongRequest(
+                f"input {one['name']!r} has datatype {tensor['datatype']}, and must be {one['datatype']}"
+            )
+        width = list(tensor["shape"][1:]) or [1]
+        if width != list(one["shape"][1:]):
+            raise WrongRequest(f"input {one['name']!r} has shape {list(tensor['shape'])}, and must be {one['shape']}")
+        found.append({**tensor, "parameters": one.get("parameters")})
+    return found
+
+
+def _goes(given: str, taken: str) -> bool:
+    """Whether values of a datatype can be given for another one: a whole number is a number too."""
+    families = {"FP": ("FP", "INT", "UINT"), "INT": ("INT", "UINT"), "UINT": ("INT", "UINT")}
+    family = taken.rstrip("0123456789")
+    return given.rstrip("0123456789") in families.get(family, (family,))
+
+
+def _columns(tensor: Tensor) -> list[tuple[str, Tensor, list[Any]]]:
+    """The columns of a tensor: name, tensor, values. One of shape `[rows, k]` is k of them."""
+    name, shape = str(tensor["name"]), list(tensor["shape"])
+    if not shape or min(shape) < 0 or len(shape) > 2:
+        raise WrongRequest(f"input {name!r} has shape {shape}, and must be [rows, 1]")
+    data = _flat(tensor["data"])
+    if len(data) != math.prod(shape):
+        raise WrongRequest(f"input {name!r} has shape {shape} and {len(data)} values")
+    _check(name, tensor["datatype"], data)
+    width = shape[1] if len(shape) > 1 else 1
+    if width == 1:
+        return [(name, tensor, data)]
+    return [(f"{name}-{i}", tensor, data[i::width]) for i in range(width)]
+
+
+def _flat(data: Any) -> list[Any]:
+    flat = []
+    for value in data:
+        flat += _flat(value) if isinstance(value, (list, tuple)) else [value]
+    return flat
+
+
+def _check(name: str, datatype: str, data: list[Any]) -> None:
+    """Every value must be what the datatype says, or null."""
+    for i, value in enumerate(data):
+        if isinstance(value, bytes):  # as gRPC has texts
+            try:
+                data[i] = value = value.decode()
+            except UnicodeDecodeError:
+                raise WrongRequest(f"input {name!r} has bytes that are not UTF-8") from None
+        if value is not None and not _is(value, datatype):
+            family = _FAMILIES["T" if datatype == "BYTES" else datatype[0]]
+            raise WrongRequest(f"input {name!r} is {datatype}, which is {family}, and has {value!r:.50}")
+
+
+def _is(value: Any, datatype: str) -> bool:
+    if datatype == "BYTES":
+        return isinstance(value, str)
+    if datatype == "BOOL":
+        return isinstance(value, bool)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    if datatype.startswith("FP"):
+        return True
+    bits = int(datatype.lstrip("UINT"))
+    low, high = (0, 2**bits) if datatype[0] == "U" else (-(2 ** (bits - 1)), 2 ** (bits - 1))
+    return float(value).is_integer() and low <= value < high
+
+
+def _series(pandas: Any, values: list[Any], tensor: Tensor) -> Any:
+    """A column as pandas reads it from a file: no value is NaN, and makes whole numbers floating point."""
+    datatype = tensor["datatype"]
+    content = (tensor.get("parameters") or {}).get("content_type")
+    missing = any(value is None for value in values)
+    if datatype != "BYTES":
+        kind = _PANDAS[datatype]
+        if missing:
+            kind = "object" if datatype == "BOOL" else kind if datatype.startswith("FP") else "float64"
+        return pandas.Series(values, dtype=kind)
+    if content == "datetime":
+        try:
+            return pandas.Series(pandas.to_datetime(values, format="ISO8601"))
+        except ValueError as error:
+            raise WrongRequest(f"input {tensor['name']!r} has no times as ISO 8601 writes them: {error}") from None
+    series = pandas.Series([math.nan if value is None else value for value in values] if missing else values)
+    return series.astype("category") if content == "categorical" else series

@@ -1,0 +1,66 @@
+"""What must not be seen is taken out of values, and what they are stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlops_actions.console import Masks, hidden
+from mlops_actions.context import Context
+from mlops_actions.inputs import Outputs
+from mlops_actions.project import Project
+from mlops_actions.records import Problem, Record
+from mlops_actions.runtime.result import Result
+from mlops_actions.runtime.step import Step
+from workspaces import workspace
+
+SECRETS = ['pa"ss\\w', "true", "null", "passed", "run-pipeline", "metrics", "1234", "tasks", "{}[]"]
+
+
+def record(secret: str) -> Record:
+    return Record(
+        action="run-pipeline", started="2026-01-01T00:00:00+00:00", seconds=1234.5, reason=f"r {secret}", key="k",
+        inputs={"parameters": {"n": 1234, "p": secret}},
+        outputs={"metrics": {f"m_{secret}": 1234.0, "ok": True}, "tasks": [None, secret]},
+        details={"tasks": [{"name": secret, "log": f"a {secret} b"}]},
+        problem=Problem(exit_code=1, what=secret, log=f"line {secret}"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_a_mask_never_breaks_a_record(secret: str) -> None:
+    masks = Masks()
+    masks.add(secret)
+    made = record(secret).hidden(masks.hide)
+    again = Record.model_validate_json(made.model_dump_json())
+    assert (again.action, again.verdict, again.seconds) == ("run-pipeline", "passed", 1234.5)
+    assert list(again.outputs) == ["metrics", "tasks"] and again.outputs["metrics"]["ok"] is True
+    assert again.reason == "r ***" and again.outputs["tasks"] == [None, "***"]
+    assert again.outputs["metrics"]["m_***"] == 1234.0
+    assert again.problem and again.problem.log == "line ***"
+
+
+def test_numbers_and_truth_values_are_no_texts() -> None:
+    value = {"a": [1234, 12.34, True, None], "b": "x1234"}
+    assert hidden(value, lambda text: text.replace("1234", "***")) == {"a": [1234, 12.34, True, None], "b": "x***"}
+
+
+def test_result_with_a_secret_is_not_kept_for_reuse(tmp_path: Path) -> None:
+    class Gives(Outputs):
+        text: str = ""
+
+    space = workspace(tmp_path)
+    step = Step("x", space.console, Context(), space, "run", Project(), True)
+    step.console.mask("s3cret")
+    runs = []
+
+    def work(text: str) -> Result[Gives]:
+        runs.append(text)
+        return Result(Gives(text=text))
+
+    for text in ("s3cret", "open"):
+        for _ in range(2):
+            assert step.once(f"key-{text}", Gives, lambda text=text: work(text)).outputs.text == text  # type: ignore[misc]
+    assert runs == ["s3cret", "s3cret", "open"]
+    assert not any(b"s3cret" in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())

@@ -1,0 +1,218 @@
+"""Models as files: which kind one is, how it is asked, and tensors that fit or do not."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import pickle
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlops_actions.errors import BadInput
+from mlops_actions.models import tensors
+from mlops_actions.models.checks import check_loadable, code_digest
+from mlops_actions.models.kinds import NotLoadable, detect, kind_of
+from mlops_actions.models.predicting import Model
+from mlops_actions.models.tensors import WrongRequest
+
+PICKLE = pickle.dumps({"any": "thing"}, protocol=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("m.joblib", b"", "sklearn"),
+        ("m.PKL", PICKLE, "sklearn"),
+        ("model", PICKLE, "sklearn"),
+        ("model", zlib.compress(PICKLE), "sklearn"),
+        ("model", gzip.compress(PICKLE), "sklearn"),
+        ("m.skops", b"PK", "skops"),
+        ("m.json", b'{"learner":{"attributes":{}}', "xgboost"),
+        ("m.ubj", b"{L\0\0\0\0\0\0\0\x07learner{", "xgboost"),
+        ("model", b'{"learner":{}}', "xgboost"),
+        ("m.txt", b"tree\nversion=v4\n", "lightgbm"),
+        ("m.cbm", b"CBM1", "catboost"),
+        ("m.onnx", b"", "onnx"),
+        ("model", b"\x08\x0a\x12\x08skl2onnx", "onnx"),
+        ("m.json", b'{"factor": 2}', ""),
+        ("m.txt", b"notes\n", ""),
+        ("m.pt", PICKLE, ""),
+        ("m.bin", PICKLE, ""),
+        ("model", b"", ""),
+    ],
+)
+def test_a_file_shows_its_kind(tmp_path: Path, name: str, content: bytes, kind: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert kind_of(tmp_path / name) == kind
+
+
+def test_of_a_folder_the_one_file_that_is_a_model(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("trained on a Monday")
+    (tmp_path / "labels.json").write_text("[1]")
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "m.joblib").write_bytes(PICKLE)
+    assert detect(tmp_path).path == tmp_path / "inner" / "m.joblib"
+    (tmp_path / "scaler.joblib").write_bytes(PICKLE)
+    with pytest.raises(NotLoadable, match=r"several of its files could be the model: m\.joblib, scaler\.joblib"):
+        detect(tmp_path)
+    (tmp_path / "inner" / "MLmodel").write_text("flavors:\n")
+    found = detect(tmp_path)
+    assert (found.kind.name, found.path) == ("mlflow", tmp_path / "inner")
+
+
+def test_what_cannot_be_loaded_is_refused_with_what_could_be(tmp_path: Path) -> None:
+    (tmp_path / "m.pt").write_bytes(PICKLE)
+    with pytest.raises(BadInput) as raised:
+        check_loadable(tmp_path / "m.pt", "", tmp_path)
+    for named in ("m.pt", "XGBoost (.json, .ubj)", "MLflow", ".onnx", "`predict: module:name`"):
+        assert named in str(raised.value)
+    assert check_loadable(tmp_path / "m.pt", "own:Model", tmp_path) == "python"
+
+
+@pytest.mark.parametrize("predict", ["predict_log", "own.py:load", "own:", "a b:c", ":load"])
+def test_a_way_to_ask_that_there_is_not(tmp_path: Path, predict: str) -> None:
+    (tmp_path / "m.pkl").write_bytes(PICKLE)
+    with pytest.raises(BadInput, match="`predict` is"):
+        check_loadable(tmp_path / "m.pkl", predict, tmp_path)
+
+
+OWN = """
+class Adds:
+    def load(self, path):
+        self.offset = int(path.read_text())
+
+    def predict(self, rows):
+        return [row["x"] + self.offset for row in rows]
+
+
+class Returns:
+    @staticmethod
+    def load(path):
+        made = Adds()
+        made.load(path)
+        return made
+
+
+def function(path):
+    return lambda rows: [row["x"] * 2 for row in rows]
+
+
+def gives_an_object(path):
+    return Returns.load(path)
+
+
+def nothing(path):
+    return 5
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "score"), [("Adds", [4.0]), ("Returns", [4.0]), ("function", [2.0]), ("gives_an_object", [4.0])]
+)
+@pytest.mark.parametrize("where", ["own_model", "own_model.py"])
+def test_code_of_the_consumer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, name: str, score: list[float]
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "own_model.py").write_text(OWN)
+    (tmp_path / "offset").write_text("3")
+    model = Model(tmp_path / "offset", f"{where}:{name}", tmp_path)
+    assert model.methods == ["predict"]
+    assert model.scores([{"x": 1.0}]) == score
+
+
+def test_code_that_gives_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "own_model.py").write_text(OWN)
+    with pytest.raises(NotLoadable, match=r"own_model\.py:nothing gives a int"):
+        Model(tmp_path / "offset", "own_model.py:nothing", tmp_path)
+
+
+class Estimator:
+    def predict(self, rows: Any) -> list[str]:
+        return ["yes" if row["x"] > 0 else "no" for row in rows]
+
+    def predict_proba(self, rows: Any) -> list[list[float]]:
+        return [[0.25, 0.75] for _ in rows]
+
+
+def test_a_stated_method_is_asked_and_without_one_the_second_probability(tmp_path: Path) -> None:
+    (tmp_path / "m.pkl").write_bytes(pickle.dumps(Estimator()))
+    assert Model(tmp_path / "m.pkl").scores([{"x": 1}]) == [0.75]
+    assert Model(tmp_path / "m.pkl", "predict").scores([{"x": 1}]) == ["yes"]
+    with pytest.raises(NotLoadable, match="has no `decision_function`, only predict, predict_proba"):
+        Model(tmp_path / "m.pkl", "decision_function")
+
+
+def test_the_key_of_finished_work_has_the_code_and_what_it_imports(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("import helper\n")
+    (tmp_path / "helper.py").write_text("A = 1\n")
+    before = {code_digest(name, tmp_path) for name in ("own:Model", "own.py:load")}
+    (tmp_path / "helper.py").write_text("A = 2\n")
+    assert before.isdisjoint({code_digest(name, tmp_path) for name in ("own:Model", "own.py:load")})
+    assert code_digest("predict_proba", tmp_path) == ""
+
+
+def tensor(name: str, datatype: str, *data: Any) -> dict[str, Any]:
+    return {"name": name, "datatype": datatype, "shape": [len(data), 1], "data": list(data)}
+
+
+TAKEN = tensors.signature([tensor("a", "INT64", 1), tensor("b", "FP64", 0.5), tensor("c", "BYTES", "x")])
+
+
+def test_tensors_are_rows_in_the_order_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pandas", None)  # without it a table is a list
+    given = [tensor("c", "BYTES", b"x", None), tensor("a", "INT32", 1, 2), tensor("b", "INT64", 3, None)]
+    assert tensors.table(given, TAKEN) == [{"a": 1, "b": 3, "c": "x"}, {"a": 2, "b": None, "c": None}]
+    matrix = {"name": "x", "datatype": "FP32", "shape": [2, 2], "data": [[1.0, 2.0], [3.0, 4.0]]}
+    assert tensors.table([matrix]) == [{"x-0": 1.0, "x-1": 2.0}, {"x-0": 3.0, "x-1": 4.0}]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (tensor("a", "UINT8", 256), "'a' is UINT8"),
+        (tensor("a", "INT8", -129), "'a' is INT8"),
+        (tensor("a", "INT64", True), "'a' is INT64"),
+        (tensor("a", "BOOL", True), "has datatype BOOL, and must be INT64"),
+        (tensor("c", "BYTES", 5), "'c' is BYTES, which is texts, and has 5"),
+        (tensor("c", "BYTES", b"\xff"), "'c' has bytes that are not UTF-8"),
+        ({**tensor("a", "INT64", 1), "shape": [1, 1, 1]}, "shape"),
+        ({**tensor("a", "INT64", 1), "shape": [-1, -1]}, "shape"),
+        ({**tensor("a", "INT64"), "shape": []}, "shape"),
+    ],
+)
+def test_a_tensor_that_does_not_fit(changed: dict[str, Any], said: str) -> None:
+    given = {one["name"]: one for one in (tensor("a", "INT64", 1), tensor("b", "FP64", 0.5), tensor("c", "BYTES", "x"))}
+    with pytest.raises(WrongRequest, match=said):
+        tensors.table(list({**given, changed["name"]: changed}.values()), TAKEN)
+    with pytest.raises(WrongRequest, match="twice"):
+        tensors.table([*given.values(), changed], TAKEN)
+
+
+def test_no_rows_and_no_inputs_are_told() -> None:
+    with pytest.raises(WrongRequest, match="no rows"):
+        tensors.table([tensor("a", "INT64")])
+    with pytest.raises(WrongRequest, match="no inputs"):
+        tensors.table([])
+
+
+@pytest.mark.parametrize(
+    ("values", "datatype", "shape", "data"),
+    [
+        ([1, 2], "INT64", [2], [1, 2]),
+        ([0.5, math.nan], "FP64", [2], [0.5, None]),
+        ([1, 0.5], "FP64", [2], [1, 0.5]),
+        ([[0.25, 0.75], [1.0, 0.0]], "FP64", [2, 2], [0.25, 0.75, 1.0, 0.0]),
+        ([[1], [2]], "INT64", [2], [1, 2]),
+        ([True, False], "BOOL", [2], [True, False]),
+        (["late", "early"], "BYTES", [2], ["late", "early"]),
+        (["late", 1], "BYTES", [2], ["late", "1"]),
+        ([], "BYTES", [0], []),
+    ],
+)
+def test_values_of_a_model_as_a_tensor(values: list[Any], datatype: str, shape: list[int], data: list[Any]) -> None:
+    assert tensors.output("o", values) == {"name": "o", "datatype": datatype, "shape": shape, "data": data}
