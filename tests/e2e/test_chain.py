@@ -178,7 +178,7 @@ def test_a_forks_pull_request_without_keys_runs_what_it_can(tmp_path: Path) -> N
     code, log = consumer.run("pull_request")
     assert code == 0, log
     assert "no keys: its job would not find the model" in log
-    (records,) = Consumer.records(replace(consumer, store=consumer.home / "store"))
+    (records,) = Consumer.records(replace(consumer, store=consumer.home / "store" / "pulls" / "7"))
     assert set(records) == {"validate-data", "run-pipeline", "evaluate-model"}
 
 
