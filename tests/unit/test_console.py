@@ -150,7 +150,8 @@ def test_masked_value_is_hidden_everywhere(console: ActionsConsole, stream: io.S
 def test_a_short_secret_is_hidden_too(console: ActionsConsole, stream: io.StringIO, secret: str) -> None:
     console.mask(secret)
     console.say(f"<{secret}>")
-    assert stream.getvalue() == f"::add-mask::{secret}\n<***>\n"
+    *masks, said = stream.getvalue().splitlines()
+    assert f"::add-mask::{secret}" in masks and said == "<***>"
 
 
 def test_what_is_too_short_to_tell_is_not_hidden(console: ActionsConsole, stream: io.StringIO) -> None:
