@@ -70,9 +70,9 @@ class Consumer:
         )  # fmt: skip
         return done.returncode, plain(done.stdout)
 
-    def records(self) -> list[dict[str, dict[str, Any]]]:
-        """The records of each run, oldest run first, by action (and variant)."""
-        runs = sorted((self.store / "runs").iterdir())
+    def records(self, scope: str = "") -> list[dict[str, dict[str, Any]]]:
+        """The records of each run, oldest run first, by action (and variant); `scope` is a pull request's folder."""
+        runs = sorted((self.store / scope / "runs").iterdir())
         return [{file.stem: json.loads(file.read_text()) for file in sorted(run.glob("*.json"))} for run in runs]
 
     def commit(self) -> None:

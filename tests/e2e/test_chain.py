@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from act import Consumer, make_consumer, plain
+from act import make_consumer, plain
 from conftest import ROOT, Run
 
 STEPS = {"run-pipeline", "evaluate-model", "test-model@training", "register-model"}
@@ -40,7 +40,7 @@ def test_pull_request_trains_and_registers_nothing(tmp_path: Path) -> None:
     consumer = make_consumer(tmp_path, "minimal")
     code, log = consumer.run("pull_request")
     assert code == 0, log
-    assert set(consumer.records()[0]) == STEPS - {"register-model"}
+    assert set(consumer.records("pulls/7")[0]) == STEPS - {"register-model"}
     assert "a pull request registers nothing" in log
     assert not (consumer.store / "models").exists()
 
@@ -178,7 +178,7 @@ def test_a_forks_pull_request_without_keys_runs_what_it_can(tmp_path: Path) -> N
     code, log = consumer.run("pull_request")
     assert code == 0, log
     assert "no keys: its job would not find the model" in log
-    (records,) = Consumer.records(replace(consumer, store=consumer.home / "store" / "pulls" / "7"))
+    (records,) = replace(consumer, store=consumer.home / "store").records("pulls/7")
     assert set(records) == {"validate-data", "run-pipeline", "evaluate-model"}
 
 
