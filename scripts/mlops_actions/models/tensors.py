@@ -139,7 +139,11 @@ def _columns(tensor: Tensor) -> list[tuple[str, Tensor, list[Any]]]:
     name, shape = str(tensor["name"]), list(tensor["shape"])
     if not shape or min(shape) < 0 or len(shape) > 2:
         raise WrongRequest(f"input {name!r} has shape {shape}, and must be [rows, 1]")
-    data = _flat(tensor["data"])
+    data = tensor["data"]
+    data = data.tolist() if hasattr(data, "tolist") else data
+    if not isinstance(data, (list, tuple)):
+        raise WrongRequest(f"the data of input {name!r} is {data!r:.50}, and must be a list")
+    data = _flat(data)
     if len(data) != math.prod(shape):
         raise WrongRequest(f"input {name!r} has shape {shape} and {len(data)} values")
     _check(name, tensor["datatype"], data)
@@ -149,8 +153,8 @@ def _columns(tensor: Tensor) -> list[tuple[str, Tensor, list[Any]]]:
     return [(f"{name}-{i}", tensor, data[i::width]) for i in range(width)]
 
 
-def _flat(data: Any) -> list[Any]:
-    flat = []
+def _flat(data: Sequence[Any]) -> list[Any]:
+    flat: list[Any] = []
     for value in data:
         flat += _flat(value) if isinstance(value, (list, tuple)) else [value]
     return flat

@@ -184,7 +184,7 @@ class Rollout:
         try:
             return client.check(model, golden, self._request.tolerance) if golden else Answered()
         except Refused as error:
-            if error.status == 0 and running(self._log.parent) is None:
+            if error.status == 0 and wait_until(lambda: running(self._log.parent) is None, 2.0):  # it may be dying
                 raise Refused(0, "the server ended while it was asked the golden rows") from None
             raise
 

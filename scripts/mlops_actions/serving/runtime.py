@@ -15,7 +15,7 @@ from typing import Any
 
 from mlserver import MLModel
 from mlserver.errors import InferenceError, MLServerError
-from mlserver.types import InferenceRequest, InferenceResponse, MetadataTensor
+from mlserver.types import InferenceRequest, InferenceResponse, MetadataTensor, RequestInput
 
 from ..models import tensors
 from ..models.predicting import Model, missing_package
@@ -42,12 +42,13 @@ class ServedModel(MLModel):  # type: ignore[misc]
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         """Ask it for the outputs of a request, or for all."""
-        given = [one.model_dump(mode="json") for one in payload.inputs]
-        names = [one.name for one in payload.outputs or []] or self._model.methods
-        unknown = [name for name in names if name not in self._model.methods]
-        if unknown:
-            raise InferenceError(f"The model has no output {unknown[0]!r}, only {', '.join(self._model.methods)}")
-        outputs = [self._output(name, given) for name in names]
+        try:
+            outputs = self._outputs(payload)
+        except tensors.WrongRequest as error:
+            raise InferenceError(f"Wrong request: {error}") from None
+        except Exception as error:
+            _LOG.exception("The model failed on a request")
+            raise MLServerError(f"The model failed. {type(error).__name__}: {error}", 500) from error
         return InferenceResponse(model_name=self.name, model_version=self.version, outputs=outputs)
 
     def _load(self) -> None:
@@ -61,15 +62,19 @@ class ServedModel(MLModel):  # type: ignore[misc]
         self.inputs = [MetadataTensor(**one) for one in self._inputs]
         self.outputs = [MetadataTensor(**one) for one in tensors.signature(outputs)]
 
-    def _output(self, name: str, given: list[dict[str, Any]]) -> dict[str, Any]:
+    def _outputs(self, payload: InferenceRequest) -> list[dict[str, Any]]:
+        names = [one.name for one in payload.outputs or []] or self._model.methods
+        unknown = [name for name in names if name not in self._model.methods]
+        if unknown:
+            raise tensors.WrongRequest(f"the model has no output {unknown[0]!r}, only {', '.join(self._model.methods)}")
+        rows = tensors.table([_tensor(one) for one in payload.inputs], self._inputs)
         try:
-            rows = tensors.table(given, self._inputs)
-        except tensors.WrongRequest as error:
-            raise InferenceError(f"Wrong request: {error}") from None
-        try:
-            return tensors.output(name, self._model.ask(name, rows))
+            return [tensors.output(name, self._model.ask(name, rows)) for name in names]
         except _REFUSALS as error:
-            raise InferenceError(f"The model cannot take these rows. {type(error).__name__}: {error}") from error
-        except Exception as error:
-            _LOG.exception("The model failed on a request")
-            raise MLServerError(f"The model failed. {type(error).__name__}: {error}", 500) from error
+            raise tensors.WrongRequest(f"the model cannot take these rows. {type(error).__name__}: {error}") from error
+
+
+def _tensor(given: RequestInput) -> dict[str, Any]:
+    parameters = given.parameters.model_dump() if given.parameters else {}
+    values = {"name": given.name, "datatype": given.datatype, "shape": given.shape, "data": given.data.root}
+    return {**values, "parameters": parameters}
