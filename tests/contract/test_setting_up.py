@@ -10,7 +10,11 @@ import pytest
 import yaml
 
 from conftest import ROOT, Run
+from mlops_actions.doctor import finding_of_docker
 from mlops_actions.environments import cache_folder
+from mlops_actions.errors import BadInput
+from mlops_actions.images.buildkit import Builder, find_builder
+from mlops_actions.images.engine import EngineUnavailable
 from mlops_actions.inputs import is_secret
 from mlops_actions.runtime import chain
 
@@ -256,3 +260,17 @@ def test_rbac_prints_a_manifest_for_the_namespace_and_only_the_parts_that_were_a
     assert done.returncode == 0 and "experiments" not in done.stdout
     done = mlops("rbac", "--namespace", "team-a", "--for", "katip")
     assert done.returncode == 2 and "Known: katib, kfp" in done.stderr
+
+
+def test_doctor_finds_what_build_image_would_build_with(tmp_path: Path) -> None:
+    command = tmp_path / "docker"
+    command.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Docker version 28.1.0, build 1"\n')
+    command.chmod(0o755)
+    environ = {"PATH": str(tmp_path)}
+    with pytest.raises(EngineUnavailable) as raised:
+        find_builder(environ)
+    for wanted, state in ((True, "missing"), (False, "optional")):
+        found = finding_of_docker(environ, wanted, [])
+        assert (found.state, found.found) == (state, f"{raised.value.what}: {raised.value.why}")
+    with pytest.raises(BadInput, match="buildx is not installed"):
+        Builder("/usr/bin/docker", buildx=False).check(["linux/arm64"])

@@ -11,13 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from mlops_actions.doctor import finding_of_docker
 from mlops_actions.errors import BadInput
 from mlops_actions.images import dockerignore, names, words
-from mlops_actions.images.buildkit import Builder, find_builder
 from mlops_actions.images.content import content_key, context_files
 from mlops_actions.images.dockerfile import base_images, instructions, line_of_step
-from mlops_actions.images.engine import EngineUnavailable, TooManyRequests, push_failure
+from mlops_actions.images.engine import TooManyRequests, push_failure
 from mlops_actions.images.login import Credentials, docker_config, stored_credentials
 from mlops_actions.images.progress import Progress
 from mlops_actions.images.registry import Manifest
@@ -701,17 +699,3 @@ def test_status_of_a_refusal_is_not_read_out_of_a_port_or_a_digest(said: str, wh
     from mlops_actions.images.engine import push_failure
 
     assert what in str(push_failure("registry.example", said))
-
-
-def test_doctor_finds_what_build_image_would_build_with(tmp_path: Path) -> None:
-    command = tmp_path / "docker"
-    command.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Docker version 28.1.0, build 1"\n')
-    command.chmod(0o755)
-    environ = {"PATH": str(tmp_path)}
-    with pytest.raises(EngineUnavailable) as raised:
-        find_builder(environ)
-    for wanted, state in ((True, "missing"), (False, "optional")):
-        found = finding_of_docker(environ, wanted, [])
-        assert (found.state, found.found) == (state, f"{raised.value.what}: {raised.value.why}")
-    with pytest.raises(BadInput, match="buildx is not installed"):
-        Builder("/usr/bin/docker", buildx=False).check(["linux/arm64"])
