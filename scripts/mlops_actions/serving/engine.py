@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..evaluation.golden import Tolerance
-from ..evaluation.golden_rows import Golden
+
+if TYPE_CHECKING:
+    from ..evaluation.golden_rows import Golden
 
 
 @dataclass(frozen=True)
