@@ -69,9 +69,10 @@ def test_doctor_finds_that_katibs_webhook_does_not_respond(mlops: Run, tmp_path:
         settings["tune-hyperparams"]["namespace"] = namespace
         (tmp_path / "mlops.yaml").write_text(json.dumps(settings))
         katib.stop_webhooks()
-        done = mlops("doctor", "--namespace", namespace, cwd=tmp_path)
+        done = mlops("doctor", cwd=tmp_path)
     said = done.stdout + done.stderr
     assert done.returncode == 1, said
     assert "✓ Katib: kubeflow.org/v1beta1" in said
+    assert f"✓ namespace: {namespace}" in said, "the namespace of the action that needs Katib"
     assert "✗ Katib's webhook: It does not respond: " in said
     assert "See that katib-controller runs" in said
