@@ -192,7 +192,7 @@ def main() -> None:
     """Write each view by both ways and compare."""
     sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
     from mlops_actions.features.worker.fast import Fast, obstacle
-    from mlops_actions.features.worker.source import Source
+    from mlops_actions.features.worker.source import BatchSource
     from mlops_actions.features.worker.watchdog import Watchdog
 
     online, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
@@ -211,7 +211,7 @@ def main() -> None:
                 if side == "feast":
                     store.materialize(START, END, feature_views=[view.name])
                 else:
-                    source = Source(store, known, END)
+                    source = BatchSource(store, known, END)
                     answer["obstacle"] = obstacle(store, known, source)
                     fast = Fast(store, source, folder, Watchdog(600.0, print))
                     fast.write(source.index().latest([(START, END)]), lambda rows: None)

@@ -1,4 +1,4 @@
-"""What of Markdown or HTML would load, run, link or mention, for tests that foreign text is only text."""
+"""What of Markdown or HTML would load, run, link or mention, for tests that untrusted text is only text."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _OWN = {
     "infer-schema": "commands.tables:infer_schema_command",
     "data": "commands.tables:data_command",
 }
-"""Commands that are no actions, each with its module and function."""
+"""Commands that are not actions, each with its module and function."""
 
 
 class _Commands(click.Group):

@@ -182,7 +182,7 @@ def _namespace(cluster: Cluster, katib: bool) -> list[Finding]:
         return [Finding("namespace", "optional", f"{name}: these credentials may not see it", "Apply `mlops rbac`")]
     found = cluster.get(NAMESPACE, name)
     if found is None:
-        return [Finding("namespace", "missing", f"no namespace {name}", "Correct `namespace`, or have it created")]
+        return [Finding("namespace", "missing", f"no namespace {name}", "Correct `namespace`, or create it")]
     findings = [Finding("namespace", "ok", name)]
     if katib and (found["metadata"].get("labels") or {}).get(INJECTION_LABEL) != "enabled":
         fix = f"`kubectl label namespace {name} {INJECTION_LABEL}=enabled`: without it no trial's metrics are collected"

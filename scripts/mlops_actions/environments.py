@@ -150,7 +150,7 @@ def _make(
     done = _run([uv, "venv", "--quiet", "--relocatable", "--allow-existing", "--python", chosen, str(folder)])
     if done.returncode:
         raise EnvironmentFailed(
-            f"No environment for Python {chosen!r} can be made: {_last_line(done.stderr)}."
+            f"Cannot create an environment for Python {chosen!r}: {_last_line(done.stderr)}."
             " Install that Python, or set `python` to one that this machine has."
         )
     interpreter = str(_python_of(folder))

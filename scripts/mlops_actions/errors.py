@@ -144,4 +144,4 @@ class Cancelled(MlopsError):
 
 def _sentence(text: str) -> str:
     text = text.strip()
-    return text if text.endswith((".", "!", "?", ":", "`")) else text + "."
+    return text if text.endswith((".", "!", "?", ":")) else text + "."

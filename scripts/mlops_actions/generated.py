@@ -96,7 +96,7 @@ def readme(action: Action[Any, Any]) -> str:
         "## Outputs",
         _table(["output", "meaning"], [[f"`{name}`", text] for name, text in _outputs(action)]),
         "## Exit codes",
-        "`0` done; `1` the work was done and the answer is no, or your own code failed; `2` bad input or configuration;"
+        "`0` done; `1` the work was done and did not pass, or your own code failed; `2` bad input or configuration;"
         " `3` a remote system failed or cannot be reached; `130`, `143` cancelled.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

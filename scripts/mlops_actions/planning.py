@@ -19,7 +19,7 @@ PULL_REQUEST = "pull-request"
 
 
 @dataclass(frozen=True)
-class Request:
+class PlanRequest:
     """What a plan is made from.
 
     Attributes:
@@ -76,7 +76,7 @@ def environment_of(context: Context, asked: str, environments: Sequence[str]) ->
     return asked or (PULL_REQUEST if context.pull and PULL_REQUEST in environments else "")
 
 
-def make_plan(request: Request) -> Plan:
+def make_plan(request: PlanRequest) -> Plan:
     """Decide what runs.
 
     A part runs when the repository has what it needs. A pull request trains and is judged; it registers and deploys
@@ -104,9 +104,7 @@ def make_plan(request: Request) -> Plan:
     steps["deploy-model"] = _deploy(request, steps["register-model"])
     steps["monitor-model"] = _monitor(request, steps["deploy-model"])
     if not any(step.runs for step in steps.values()) and not request.alone:
-        raise BadInput(
-            "There is nothing to run", fix="Name a pipeline with the input `pipeline`, or let `mlops init` set up"
-        )
+        raise BadInput("Nothing to run", fix="Name a pipeline with the input `pipeline`, or let `mlops init` set up")
     return Plan(_run_name(request.context), steps, _tests(request), _deployments(request))
 
 
@@ -114,7 +112,7 @@ def _when(found: object, yes: str, no: str) -> Step:
     return Step(bool(found), yes if found else no)
 
 
-def _features(request: Request, pull: bool) -> Step:
+def _features(request: PlanRequest, pull: bool) -> Step:
     folder = request.sections.get("materialize-features", {}).get("repository", "features")
     return _when(
         "materialize-features" in request.sections or (request.root / folder / "feature_store.yaml").is_file(),
@@ -128,17 +126,17 @@ def builds_image(root: Path, sections: Mapping[str, Mapping[str, Any]]) -> bool:
     return "build-image" in sections or (root / "Dockerfile").is_file()
 
 
-def _image(request: Request) -> Step:
+def _image(request: PlanRequest) -> Step:
     if "build-image" in request.sections:
         return Step(True, "build-image is configured")
     return _when(builds_image(request.root, request.sections), "there is a Dockerfile", "there is no Dockerfile")
 
 
-def _pipeline(request: Request) -> Step:
+def _pipeline(request: PlanRequest) -> Step:
     return _when(request.pipeline, f"the pipeline is {request.pipeline}", "no pipeline is named or found")
 
 
-def _without_keys(request: Request, steps: Mapping[str, Step]) -> dict[str, Step]:
+def _without_keys(request: PlanRequest, steps: Mapping[str, Step]) -> dict[str, Step]:
     """What cannot run without the store's keys and other secrets, of what would run."""
     lacking = {}
     if remote := [one for one in request.data if one.startswith("store:") or "://" in one]:
@@ -152,7 +150,7 @@ def _without_keys(request: Request, steps: Mapping[str, Step]) -> dict[str, Step
     return {name: Step(False, why) for name, why in lacking.items() if steps[name].runs}
 
 
-def _tune(request: Request, pull: bool) -> Step:
+def _tune(request: PlanRequest, pull: bool) -> Step:
     if not request.experiment:
         return Step(False, "no Experiment is named or found")
     if request.tune != "auto":
@@ -160,7 +158,7 @@ def _tune(request: Request, pull: bool) -> Step:
     return Step(not pull, "pull requests use the parameters as they are" if pull else "an Experiment is there")
 
 
-def _register(request: Request, trained: bool) -> Step:
+def _register(request: PlanRequest, trained: bool) -> Step:
     if not trained:
         return Step(False, "nothing is trained")
     if not request.model:
@@ -172,7 +170,7 @@ def _register(request: Request, trained: bool) -> Step:
     return _when(context.trusted, on, off)
 
 
-def _deploy(request: Request, register: Step) -> Step:
+def _deploy(request: PlanRequest, register: Step) -> Step:
     if not register.runs:
         return Step(False, register.why)
     if request.deploy != "auto":
@@ -180,13 +178,13 @@ def _deploy(request: Request, register: Step) -> Step:
     return _when("deploy-model" in request.sections, "deploy-model is configured", "deploy-model is not configured")
 
 
-def _monitor(request: Request, deploy: Step) -> Step:
+def _monitor(request: PlanRequest, deploy: Step) -> Step:
     if not deploy.runs:
         return Step(False, deploy.why)
     return _when("monitor-model" in request.sections, "monitor-model is configured", "monitor-model is not configured")
 
 
-def _tests(request: Request) -> list[dict[str, str]]:
+def _tests(request: PlanRequest) -> list[dict[str, str]]:
     """The matrix of test-model: one entry an environment, all keys in each."""
     given = request.test_environments or {"training": {}}
     keys = ("runs-on", "python", "requirements")
@@ -210,7 +208,7 @@ def _tests(request: Request) -> list[dict[str, str]]:
     return made
 
 
-def _deployments(request: Request) -> list[dict[str, str]]:
+def _deployments(request: PlanRequest) -> list[dict[str, str]]:
     """Where a version goes, in order: the name for GitHub, and the configuration's section."""
     unknown = [name for name in request.deploy_to if name not in request.environments]
     if unknown:

@@ -112,7 +112,7 @@ class Workspace:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            self.console.say(f"Waiting for another process that works on {name}")
+            self.console.say(f"Waiting for another process working on {name}")
             lock.acquire()
         try:
             yield

@@ -1,7 +1,7 @@
 """YAML as people mean it, whoever wrote it: the only reader of YAML in the package.
 
 Numbers are those of YAML 1.2 and JSON (`1e-3` is one, `010` is ten, `12:30` is text), a date is the text that was
-written, and a key that stands twice is a mistake. Only what JSON can hold is read: no objects, sets or bytes.
+written, and a key that appears twice is a mistake. Only what JSON can hold is read: no objects, sets or bytes.
 
 A text may come from a pull request, so what it can cost is bounded: its length, its depth, and the number of values
 that it stands for when its aliases and merges (`<<`) are written out, which grows exponentially with their nesting.
@@ -189,7 +189,7 @@ class Loader(Composer, _Parser, SafeConstructor, Resolver):
         if isinstance(event, yaml.AliasEvent):
             node = super().compose_node(parent, index)
             if id(node) not in self._sizes:
-                raise ComposerError(None, None, "it has an alias of what the alias is in", mark)
+                raise ComposerError(None, None, "it has an alias that contains itself", mark)
             self._grow(self._sizes[id(node)], mark)
             return node
         self._depth += 1
@@ -204,13 +204,13 @@ class Loader(Composer, _Parser, SafeConstructor, Resolver):
         return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """The mapping; a key that stands twice is refused, as YAML does, instead of the last one winning."""
+        """The mapping; a key that appears twice is refused, as YAML does, instead of the last one winning."""
         seen: set[Any] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != f"{_TAG}merge":
                 if key.value in seen:
                     raise ConstructorError(
-                        "while reading a mapping", node.start_mark, f"the key {key.value!r} stands twice",
+                        "while reading a mapping", node.start_mark, f"the key {key.value!r} appears twice",
                         key.start_mark,
                     )  # fmt: skip
                 seen.add(key.value)

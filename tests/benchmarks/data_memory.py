@@ -19,8 +19,8 @@ from validation import make, sources
 
 from mlops_actions.data.contract import Contract, read_contract
 from mlops_actions.data.diff import Side, diff
-from mlops_actions.data.sources import Source
-from mlops_actions.data.validate import Request, validate
+from mlops_actions.data.sources import DataSource
+from mlops_actions.data.validate import ValidationRequest, validate
 
 RULES = {
     "the contract of the benchmark": "",
@@ -64,13 +64,13 @@ def work(folder: Path, what: str) -> None:
     names = ("airlines.csv", "served.parquet", "few.parquet")
     table = "other" if what in ("a key of texts that is unique", "skew, few rows served") else "sound"
     whole = what == "the contract of the benchmark"
-    request = Request(
+    request = ValidationRequest(
         sources(folder / table),
         read_contract(path, "contract.yaml") if whole or text else Contract(),
         datetime.now(timezone.utc),
         reference=sources(folder / "other") if what == "drift from a reference" else (),
         any_order=what == "fingerprint in any order",
-        tables={name: [Source(name, folder / name)] for name in names},
+        tables={name: [DataSource(name, folder / name)] for name in names},
     )
     validate(request)
 

@@ -28,7 +28,7 @@ from doubles.kfp import KfpDouble, Step, interpreter  # noqa: E402
 from doubles.kfp.nodes import Log  # noqa: E402
 from kfp_worlds import Told  # noqa: E402
 from mlops_actions.github.console import ActionsConsole  # noqa: E402
-from mlops_actions.pipelines.engine import Progress  # noqa: E402
+from mlops_actions.pipelines.engine import RunProgress  # noqa: E402
 from mlops_actions.pipelines.kfp.client.api import KfpApi  # noqa: E402
 from mlops_actions.pipelines.kfp.log_follower import LogFollower  # noqa: E402
 from mlops_actions.pipelines.kfp.logs import Logs  # noqa: E402
@@ -130,7 +130,7 @@ def _many(tasks: int) -> None:
         )
 
 
-def _watch(url: str, run_id: str, spec: object, progress: Progress) -> tuple[Watcher, Tracker]:
+def _watch(url: str, run_id: str, spec: object, progress: RunProgress) -> tuple[Watcher, Tracker]:
     api, clock = KfpApi(kfp_inputs(url), {}, Path()), Clock()
     tracker = Tracker(spec, progress)  # type: ignore[arg-type]
     follower = LogFollower(Logs(api, run_id, lambda: ""), run_id, clock)

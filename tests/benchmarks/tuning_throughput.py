@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 import optuna
 import yaml
 
-from mlops_actions.tuning.engine import Request, Site, Trial
+from mlops_actions.tuning.engine import Trial, TuneRequest, TuningContext
 from mlops_actions.tuning.experiment import Experiment
 from mlops_actions.tuning.local import LocalEngine
 from mlops_actions.tuning.metrics import compiled
@@ -52,9 +52,9 @@ def ours(algorithm: str, trials: int, parallel: int) -> float:
     container["command"] = [sys.executable, "-S", "-c", PROGRAM, *container["command"][-2:]]
     with tempfile.TemporaryDirectory() as scratch:
         read = Document("experiment.yaml", document, Experiment.model_validate(document), {})
-        site = Site(Path(scratch), dict(os.environ), Path(scratch) / "state")
+        site = TuningContext(Path(scratch), dict(os.environ), Path(scratch) / "state")
         began = time.perf_counter()
-        outcome = LocalEngine(site).run(Request(read, "key", parallel, trials), Silent())
+        outcome = LocalEngine(site).run(TuneRequest(read, "key", parallel, trials), Silent())
         taken = time.perf_counter() - began
     assert len(outcome.trials) == trials
     return taken

@@ -95,20 +95,20 @@ def make(folder: Path, rows: int) -> None:
 
 def sources(data: Path) -> list[Any]:
     """The files of a table."""
-    from mlops_actions.data.sources import Source
+    from mlops_actions.data.sources import DataSource
 
     files = [data] if data.is_file() else sorted(data.iterdir())
-    return [Source(file.name, file) for file in files]
+    return [DataSource(file.name, file) for file in files]
 
 
 def ours(folder: Path, data: Path) -> dict[str, int]:
     """Failing rows by check, found by the checks of validate-data alone."""
     from mlops_actions.data.contract import read_contract
-    from mlops_actions.data.sources import Source
+    from mlops_actions.data.sources import DataSource
     from mlops_actions.data.validate import check
 
     contract = read_contract(folder / "contract.yaml", "contract.yaml")
-    tables = {"airlines.csv": [Source("airlines.csv", folder / "airlines.csv")]}
+    tables = {"airlines.csv": [DataSource("airlines.csv", folder / "airlines.csv")]}
     found = check(sources(data), contract, tables)
     return _counts(found)
 
@@ -118,12 +118,12 @@ def action(folder: Path, data: Path) -> dict[str, int]:
     from datetime import datetime, timezone
 
     from mlops_actions.data.contract import read_contract
-    from mlops_actions.data.sources import Source
-    from mlops_actions.data.validate import Request, validate
+    from mlops_actions.data.sources import DataSource
+    from mlops_actions.data.validate import ValidationRequest, validate
 
     contract = read_contract(folder / "contract.yaml", "contract.yaml")
-    tables = {"airlines.csv": [Source("airlines.csv", folder / "airlines.csv")]}
-    found = validate(Request(sources(data), contract, datetime.now(timezone.utc), tables=tables))
+    tables = {"airlines.csv": [DataSource("airlines.csv", folder / "airlines.csv")]}
+    found = validate(ValidationRequest(sources(data), contract, datetime.now(timezone.utc), tables=tables))
     return _counts(found.checks)
 
 

@@ -39,7 +39,7 @@ from mlops_actions.kubernetes.objects import (
     Cluster,
     Kind,
 )
-from mlops_actions.tuning.engine import Outcome, Request, Site, Trial
+from mlops_actions.tuning.engine import Outcome, Trial, TuneRequest, TuningContext
 from mlops_actions.tuning.katib import begin, manifest, troubles
 from mlops_actions.tuning.katib.engine import KatibEngine
 from mlops_actions.tuning.reading import Document, read
@@ -155,7 +155,7 @@ class World:
         spec = document.experiment.spec
         counts = {"parallel": spec.parallel_trial_count, "max_trials": spec.max_trial_count}
         asked = {"key": self.key, "run": "run-1", **counts, **request}
-        site = Site(
+        site = TuningContext(
             self.folder,
             {},
             self.folder / "state",
@@ -165,7 +165,7 @@ class World:
             say=self.said.append,
             clock=self.clock,
         )
-        return KatibEngine(site).run(Request(document, **asked), self)
+        return KatibEngine(site).run(TuneRequest(document, **asked), self)
 
     @property
     def name(self) -> str:
@@ -274,7 +274,7 @@ def test_complete_experiment_is_reused_and_another_key_is_another_experiment(wor
     assert again.resumed == 2
     assert sorted(world.recalled) == sorted(trial.name for trial in first.trials)
     assert (again.best.name, again.value) == (first.best.name, first.value)
-    assert any("was run before" in said for said in world.said)
+    assert any("already ran" in said for said in world.said)
     other = world.run(document, key=uuid.uuid4().hex, max_trials=1)
     assert len(other.trials) == 1
     assert not {trial.name for trial in other.trials} & set(world.recalled)
@@ -348,7 +348,7 @@ def test_metric_outside_the_collected_output_is_told(world: World) -> None:
 
 def test_other_experiment_of_that_name_is_left_alone(world: World) -> None:
     document = world.document()
-    body = manifest.body(Request(document, world.key, 1, 1), world.namespace)
+    body = manifest.body(TuneRequest(document, world.key, 1, 1), world.namespace)
     del body["metadata"]["labels"]
     world.cluster.apply(EXPERIMENT, body)
     with pytest.raises(BadInput, match=rf"name {world.name} belongs to an Experiment .* that is not this one") as error:
@@ -489,7 +489,7 @@ def test_controllers_that_stop_midway_are_told_and_not_waited_for_for_ever(
 ) -> None:
     impatient(monkeypatch)
     monkeypatch.setattr(troubles, "_NEVER", 10.0)
-    with pytest.raises(RemoteFailed, match="Katib has not taken note of it") as failed:
+    with pytest.raises(RemoteFailed, match="Katib has not noticed") as failed:
         world.run(world.document(change=faults(stops_after=1)), max_trials=4)
     assert "katib-controller" in failed.value.fix
     assert "1 trial ended; the best of them" in failed.value.why
@@ -570,10 +570,10 @@ def test_more_trials_are_asked_of_an_experiment_that_may_resume(world: World) ->
 def test_more_trials_of_an_experiment_that_may_not_resume_are_refused_in_our_words(world: World) -> None:
     document = world.document()
     world.run(document)
-    found, site = world.experiment(), Site(world.folder, {}, world.folder, say=world.said.append)
+    found, site = world.experiment(), TuningContext(world.folder, {}, world.folder, say=world.said.append)
     assert found is not None
     with pytest.raises(BadInput, match="cannot be changed to `maxTrialCount: 4`") as error:
-        begin._changed(world.cluster, Request(document, world.key, 2, 4), found, {"maxTrialCount": 4}, site)
+        begin._changed(world.cluster, TuneRequest(document, world.key, 2, 4), found, {"maxTrialCount": 4}, site)
     assert "`resumePolicy` is LongRunning or FromVolume" in error.value.why
     assert "reuse: false" in error.value.fix
 

@@ -17,7 +17,7 @@ from doubles.kfp import KfpDouble, Settings
 from kfp_worlds import Told, compiled
 from mlops_actions.context import Context
 from mlops_actions.errors import ComponentFailed, RemoteFailed
-from mlops_actions.pipelines.engine import Origin, RunRequest, Site
+from mlops_actions.pipelines.engine import Origin, PipelineContext, RunRequest
 from mlops_actions.pipelines.kfp.engine import KfpEngine
 from mlops_actions.pipelines.kfp.inputs import KfpEngineInputs
 from mlops_actions.pipelines.parameters import resolve_parameters
@@ -49,7 +49,7 @@ def _run(
     **given: str,
 ) -> None:
     place = workspace(pipeline.file.parent, tmp_path)
-    site = Site(place, Origin(Context(), "consumer", ""))
+    site = PipelineContext(place, Origin(Context(), "consumer", ""))
     parameters = resolve_parameters(pipeline.parameters, given, pipeline.name)
     engine = KfpEngine(KfpEngineInputs(kfp_host=double.url), site, lambda: clusters.administrator(namespace))
     engine.run(RunRequest(pipeline, parameters, tmp_path.name, {}, timeout=timeout), told)

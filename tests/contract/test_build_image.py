@@ -464,7 +464,7 @@ def test_registry_that_asks_to_wait_is_given_the_time_it_asks_for(registry: str)
         place = Registry(parse_name(f"{address}/team/x"), None, {}, insecure=True, say=said.append, clock=clock)
         assert place.has("nope") is False
     assert clock.waits == [3.0, 3.0]
-    assert said[0] == f"{address} gets too many requests: It asks to wait 3 s. Trying again for up to 300 s"
+    assert said[0] == f"{address} gets too many requests: It asks to wait 3 s. Retrying for up to 300 s"
 
 
 @needs_registry

@@ -613,7 +613,7 @@ def test_password_in_the_server_s_url_is_not_shown(server: Server, root: Authori
 def test_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", _no_name)
     error = fails(config("https://no-such-host.invalid:6443"))
-    assert error.why == "The host name 'no-such-host.invalid' is not known here"
+    assert error.why == "Cannot resolve the host name 'no-such-host.invalid'"
 
 
 def test_server_that_does_not_answer(root: Authority, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,4 +56,4 @@ def test_a_key_that_is_none_is_bad_input(files: Path, mlops: Run) -> None:
     assert "does not name one row" in done.stderr and "Traceback" not in done.stderr
     nobody = mlops("data", "diff", "a.parquet", "flights@champion")
     assert nobody.returncode == 2
-    assert "There is no model 'flights'" in nobody.stderr
+    assert "Unknown model 'flights'" in nobody.stderr

@@ -102,7 +102,7 @@ def test_a_worse_model_does_not_pass_the_champion(tmp_path: Path, mlops: Run) ->
 def test_nothing_to_evaluate_is_bad_input(mlops: Run) -> None:
     done = mlops("evaluate-model")
     assert done.returncode == 2
-    assert "There is nothing to evaluate" in done.stderr
+    assert "Nothing to evaluate" in done.stderr
 
 
 def test_a_model_that_no_gate_checked_is_unchecked_and_not_passed(tmp_path: Path, mlops: Run) -> None:

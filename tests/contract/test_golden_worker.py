@@ -54,14 +54,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def request(folder: Path, **changes: Any) -> golden.Request:
+def request(folder: Path, **changes: Any) -> golden.GoldenRequest:
     values: dict[str, Any] = {
         "python": Path(sys.executable), "model": folder / "model.json",
         "golden": read_golden(folder / "golden.csv"), "predict": "hooks.py:load", "root": folder,
         "environ": dict(os.environ), "tolerance": golden.Tolerance(), "repeats": 20, "timeout": 60.0,
     }  # fmt: skip
     (folder / "hooks.py").write_text(MODEL)
-    return golden.Request(**{**values, **changes})
+    return golden.GoldenRequest(**{**values, **changes})
 
 
 def test_a_model_that_agrees(folder: Path) -> None:

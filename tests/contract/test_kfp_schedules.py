@@ -14,7 +14,7 @@ import yaml
 from doubles.kfp import KfpDouble, Settings
 from given import kfp_inputs
 from mlops_actions.context import Context
-from mlops_actions.pipelines.engine import Origin, RunRequest, Site
+from mlops_actions.pipelines.engine import Origin, PipelineContext, RunRequest
 from mlops_actions.pipelines.kfp.client.api import ApiError, KfpApi
 from mlops_actions.pipelines.kfp.engine import KfpEngine
 from mlops_actions.pipelines.kfp.schedules import Change, Schedule, Target, apply, plan
@@ -109,7 +109,7 @@ def test_only_the_default_branch_changes_schedules(
     double: KfpDouble, tmp_path: Path, context: dict[str, Any], made: int
 ) -> None:
     origin = Origin(Context(repository="owner/name", default_branch="main", **context), "name", "")
-    engine = KfpEngine(kfp_inputs(double.url), Site(workspace(tmp_path), origin), None)
+    engine = KfpEngine(kfp_inputs(double.url), PipelineContext(workspace(tmp_path), origin), None)
     request = RunRequest(Pipeline(tmp_path / "training.py", SPEC), {"rows": 3}, "key", {})
     for _ in range(2):
         (found,) = engine.schedule(request, {"nightly": {"cron": "0 3 * * *"}}, None)

@@ -99,9 +99,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return made.python, folder
 
 
-def request(saved: tuple[Path, Path], name: str, predict: str = "") -> golden.Request:
+def request(saved: tuple[Path, Path], name: str, predict: str = "") -> golden.GoldenRequest:
     python, folder = saved
-    return golden.Request(
+    return golden.GoldenRequest(
         python=python, model=folder / name, golden=read_golden(folder / f"{name}.csv"), predict=predict, root=folder,
         environ=dict(os.environ), tolerance=golden.Tolerance(1e-6, 1e-5), repeats=5, timeout=120.0,
     )  # fmt: skip
@@ -121,7 +121,7 @@ def test_types_that_skops_does_not_trust_are_refused_by_name(saved: tuple[Path, 
     subprocess.run([str(python), "-c", code], cwd=folder, check=True)
     asked = request(saved, "linear.skops")
     with pytest.raises(BadInput, match=r"types that skops does not trust: own\.Own"):
-        golden.test(golden.Request(**{**vars(asked), "model": folder / "own.skops"}))
+        golden.test(golden.GoldenRequest(**{**vars(asked), "model": folder / "own.skops"}))
 
 
 def test_a_missing_library_is_named_with_the_remedy(saved: tuple[Path, Path], tmp_path: Path, mlops: Run) -> None:

@@ -80,4 +80,4 @@ def test_training_data_that_has_changed_since_is_not_taken(tmp_path: Path, store
 def test_a_model_that_is_not_registered_is_bad_input(mlops: Run) -> None:
     done = mlops("monitor-model", "--model", "nobody", "--data", "x.csv")
     assert done.returncode == 2
-    assert "There is no model 'nobody'" in done.stderr
+    assert "Unknown model 'nobody'" in done.stderr

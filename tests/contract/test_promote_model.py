@@ -142,7 +142,7 @@ def test_alias_and_version_that_do_not_exist(store: Store, mlops: Run, tmp_path:
     done = mlops("promote-model")
     assert done.returncode == 2 and "No model is named" in done.stderr
     done = mlops("promote-model", "--model", "m", "--version", "7")
-    assert done.returncode == 2 and "There is no model 'm'" in done.stderr
+    assert done.returncode == 2 and "Unknown model 'm'" in done.stderr
     done = mlops("promote-model", "--model", "m", "--alias", "Not/An/Alias")
     assert done.returncode == 2 and "alias" in done.stderr
 

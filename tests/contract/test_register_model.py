@@ -177,7 +177,7 @@ def test_aliases_and_description(folder: tuple[Store, dict[str, str]], mlops: Ru
     ("arguments", "said"),
     [
         (("--model-uri", "x"), "The model has no name"),
-        (("--model", "m"), "There is no model to register"),
+        (("--model", "m"), "No model to register"),
         (("--model", "m", "--model-uri", "nope.joblib"), "Nothing found at"),
         (("--model", "Not A Name", "--model-uri", "x"), "model"),
         (("--model", "m", "--model-uri", "model.joblib", "--description", "nope.md"), "The description"),

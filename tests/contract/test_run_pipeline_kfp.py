@@ -22,7 +22,7 @@ from kfp_worlds import Told, compiled
 from mlops_actions.context import Context
 from mlops_actions.errors import BadInput, Cancelled, ComponentFailed, Place, RemoteFailed
 from mlops_actions.pipelines.downloads import download, wanted
-from mlops_actions.pipelines.engine import Origin, RunRequest, RunResult, Site
+from mlops_actions.pipelines.engine import Origin, PipelineContext, RunRequest, RunResult
 from mlops_actions.pipelines.kfp import engine as kfp_engine
 from mlops_actions.pipelines.kfp import runs as kfp_runs
 from mlops_actions.pipelines.kfp.client.api import KfpApi
@@ -90,7 +90,7 @@ class World:
         self.told = told or Told()
         pipeline = pipeline or self.pipelines[name]
         place = dataclasses.replace(self.workspace, root=pipeline.file.parent)
-        site = Site(place, Origin(dataclasses.replace(self.context, tag=tag), "consumer", ""), **self.site)
+        site = PipelineContext(place, Origin(dataclasses.replace(self.context, tag=tag), "consumer", ""), **self.site)
         request = RunRequest(
             pipeline, resolve_parameters(pipeline.parameters, given, name), key or f"key-of-{name}", {},
             timeout=timeout, reuse=reuse, roles={"model": "", "predictions": "", "golden": ""}, image=image,
@@ -496,7 +496,7 @@ def test_tasks_that_lag_behind_the_runs_state_are_told_once_by_the_results(world
     assert len(world.told.results) == 2
 
 
-@pytest.mark.parametrize(("state", "said"), [("PAUSED", "paused"), ("SLEEPING", "not known here, 'SLEEPING'")])
+@pytest.mark.parametrize(("state", "said"), [("PAUSED", "paused"), ("SLEEPING", "an unknown state, 'SLEEPING'")])
 def test_states_that_are_no_end_are_waited_for_and_said_once(
     world: World, tmp_path: Path, state: str, said: str
 ) -> None:
@@ -712,5 +712,5 @@ def test_retries_are_counted_in_the_failure(world: World) -> None:
 
 def test_the_engine_without_a_host_says_what_to_set(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="`kfp-host`"):
-        site = Site(workspace(tmp_path), Origin(Context(), "consumer", ""))
+        site = PipelineContext(workspace(tmp_path), Origin(Context(), "consumer", ""))
         KfpEngine(KfpEngineInputs(), site, None)

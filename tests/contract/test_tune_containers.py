@@ -16,7 +16,7 @@ import docker_engine as servers
 from docker_engine import BASE_IMAGE, DockerEngine
 from mlops_actions.errors import ComponentFailed, RemoteFailed
 from mlops_actions.tuning.containers import LABEL, ContainerRunner, Docker, limits, quantity
-from mlops_actions.tuning.engine import Outcome, Request, Site, Trial
+from mlops_actions.tuning.engine import Outcome, Trial, TuneRequest, TuningContext
 from mlops_actions.tuning.experiment import Experiment
 from mlops_actions.tuning.jobs import Container
 from mlops_actions.tuning.local import LocalEngine
@@ -58,9 +58,11 @@ def experiment(script: str, *, spec: dict[str, Any] | None = None, **container: 
 def run(engine: DockerEngine, folder: Path, values: dict[str, Any], **request: Any) -> Outcome:
     document = Document("experiment.yaml", values, Experiment.model_validate(values), {})
     environ = {**os.environ, **engine.environ, "AWS_ACCESS_KEY_ID": "key", "MLOPS_STORE": "s3://store"}
-    site = Site(folder, environ, folder / "state")
+    site = TuningContext(folder, environ, folder / "state")
     spec = document.experiment.spec
-    made = Request(document, "key", spec.parallel_trial_count, spec.max_trial_count, isolation="container", **request)
+    made = TuneRequest(
+        document, "key", spec.parallel_trial_count, spec.max_trial_count, isolation="container", **request
+    )
     return LocalEngine(site).run(made, Silent())
 
 

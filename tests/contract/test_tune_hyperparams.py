@@ -200,7 +200,7 @@ def test_killed_run_leaves_nothing_and_goes_on_where_it_was(consumer: Consumer) 
     assert 3 <= len(before) < 8
     done = consumer.run("--json")
     assert done.returncode == 0, done.stderr
-    assert re.search(r"Going on from \d finished trials", done.stderr)
+    assert re.search(r"Resuming with \d finished trials", done.stderr)
     names = [f"random-{n:04d}" for n in range(1, 9)]
     assert sorted(set(consumer.lines("ended.txt"))) == names
     assert sorted(consumer.finished()) == names
@@ -258,7 +258,7 @@ def test_wrong_experiment_is_an_annotation_on_its_line(consumer: Consumer) -> No
     line = next(n for n, text in enumerate(lines, 1) if "darts" in text)
     assert done.returncode == 2
     assert f"::error title=Bad input,file=experiment.yaml,line={line},col=5::" in done.stdout
-    assert "cannot be honoured by the local engine" in done.stdout
+    assert "is not supported by the local engine" in done.stdout
     assert consumer.lines("started.txt") == []
 
 

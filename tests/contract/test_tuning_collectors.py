@@ -12,7 +12,7 @@ import yaml
 
 from event_files import event, field
 from mlops_actions.errors import ComponentFailed
-from mlops_actions.tuning.engine import Outcome, Request, Site, Trial
+from mlops_actions.tuning.engine import Outcome, Trial, TuneRequest, TuningContext
 from mlops_actions.tuning.experiment import Experiment
 from mlops_actions.tuning.local import LocalEngine
 from mlops_actions.tuning.reading import Document
@@ -37,8 +37,8 @@ def example(name: str, program: str, folder: Path, **request: Any) -> Outcome:
     container = values["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"][0]
     container["command"] = [sys.executable, "-c", program, *container["command"][2:]]
     document = Document("experiment.yaml", values, Experiment.model_validate(values), {})
-    made = Request(document, "key", **{"parallel": 2, "max_trials": 2, **request})
-    return LocalEngine(Site(folder, dict(os.environ), folder / "state")).run(made, Silent())
+    made = TuneRequest(document, "key", **{"parallel": 2, "max_trials": 2, **request})
+    return LocalEngine(TuningContext(folder, dict(os.environ), folder / "state")).run(made, Silent())
 
 
 WRITE = """

@@ -13,7 +13,7 @@ import yaml
 from mlops_actions.errors import BadInput, ComponentFailed, RemoteFailed
 from mlops_actions.records import Record
 from mlops_actions.reports.sections import section
-from mlops_actions.tuning.engine import PARENT, Outcome, Pipeline, Request, Site, Trial
+from mlops_actions.tuning.engine import PARENT, Outcome, Pipeline, Trial, TuneRequest, TuningContext
 from mlops_actions.tuning.experiment import EarlyStopping, Experiment
 from mlops_actions.tuning.local import LocalEngine
 from mlops_actions.tuning.publish import as_csv, details, typed
@@ -65,8 +65,8 @@ def experiment(program: str = ADD, *, example: str = "random", goal: float | Non
 def run(given: Document, folder: Path, watcher: Recorder | None = None, **request: Any) -> Outcome:
     spec = given.experiment.spec
     asked = {"parallel": spec.parallel_trial_count, "max_trials": spec.max_trial_count}
-    site = Site(folder, dict(os.environ), folder / "state")
-    return LocalEngine(site).run(Request(given, "key", **(asked | request)), watcher or Recorder())
+    site = TuningContext(folder, dict(os.environ), folder / "state")
+    return LocalEngine(site).run(TuneRequest(given, "key", **(asked | request)), watcher or Recorder())
 
 
 @pytest.mark.parametrize("example", ["random", "tpe"])

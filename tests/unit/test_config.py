@@ -136,7 +136,7 @@ def test_schema_knows_every_action_and_no_secret() -> None:
 def test_key_that_stands_twice_is_refused_at_its_second_line(tmp_path: Path) -> None:
     file = tmp_path / "mlops.yaml"
     file.write_text("model: a\nrun-pipeline:\n  pipeline: a.py\nmodel: b\n")
-    with pytest.raises(BadInput, match="he key 'model' stands twice") as caught:
+    with pytest.raises(BadInput, match="he key 'model' appears twice") as caught:
         config.read_project(file)
     assert caught.value.place == Place("mlops.yaml", 4, 1)
 

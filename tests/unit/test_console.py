@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from mlops_actions.errors import BadInput, Place
-from mlops_actions.foreign import LONGEST_LINE
 from mlops_actions.github.console import SUMMARY_LIMIT, ActionsConsole, TerminalConsole
+from mlops_actions.untrusted import LONGEST_LINE
 
 
 @pytest.fixture

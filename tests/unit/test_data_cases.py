@@ -15,20 +15,19 @@ from mlops_actions.data import drift
 from mlops_actions.data.contract import Contract, read_contract
 from mlops_actions.data.diff import Side, diff
 from mlops_actions.data.infer import Strictness, infer
-from mlops_actions.data.sources import Source, find
+from mlops_actions.data.sources import DataSource, find
 from mlops_actions.data.tables import open_table
-from mlops_actions.data.validate import Request, Validation, fingerprint, validate
+from mlops_actions.data.validate import Validation, ValidationRequest, fingerprint, validate
 from mlops_actions.errors import BadInput
-from mlops_actions.evaluation.evaluate import Request as Evaluated
-from mlops_actions.evaluation.evaluate import evaluate
+from mlops_actions.evaluation.evaluate import EvaluationRequest, evaluate
 from workspaces import workspace
 
 CASES = Path(__file__).parents[1] / "data" / "tables"
 NOW = datetime(2024, 2, 1, tzinfo=timezone.utc)
 
 
-def case(*names: str) -> list[Source]:
-    return [Source(name, CASES / name) for name in names]
+def case(*names: str) -> list[DataSource]:
+    return [DataSource(name, CASES / name) for name in names]
 
 
 def contract(folder: Path, text: str) -> Contract:
@@ -36,14 +35,14 @@ def contract(folder: Path, text: str) -> Contract:
     return read_contract(folder / "c.yaml", "c.yaml")
 
 
-def found(sources: list[Source], rules: Contract | None = None) -> Validation:
-    return validate(Request(sources, rules or Contract(), NOW, personal_data="off"))
+def found(sources: list[DataSource], rules: Contract | None = None) -> Validation:
+    return validate(ValidationRequest(sources, rules or Contract(), NOW, personal_data="off"))
 
 
-def write(folder: Path, name: str, frame: pl.DataFrame) -> Source:
+def write(folder: Path, name: str, frame: pl.DataFrame) -> DataSource:
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     frame.write_parquet(folder / name)
-    return Source(name, folder / name)
+    return DataSource(name, folder / name)
 
 
 @pytest.mark.parametrize("strictness", ["loose", "normal", "strict"])
@@ -103,7 +102,7 @@ def test_partitions_are_columns(tmp_path: Path) -> None:
     moved = tmp_path / "year=2021" / "p.parquet"
     moved.parent.mkdir()
     shutil.copy(years[0].path, moved)
-    assert fingerprint([Source("year=2021/p.parquet", moved)]) != fingerprint(years[:1])
+    assert fingerprint([DataSource("year=2021/p.parquet", moved)]) != fingerprint(years[:1])
 
 
 def test_partitions_have_the_type_of_all_their_values_and_may_be_null(tmp_path: Path) -> None:
@@ -124,8 +123,8 @@ def test_a_foreign_key_of_another_type_is_compared_by_value(tmp_path: Path) -> N
     write(tmp_path, "other.parquet", pl.DataFrame({"id": [0.5, 2.0]}))
     source = write(tmp_path, "a.parquet", pl.DataFrame({"id": [0, 2]}))
     rules = contract(tmp_path, "table:\n  foreign-keys: [{columns: id, table: other.parquet}]\n")
-    tables = {"other.parquet": [Source("other.parquet", tmp_path / "other.parquet")]}
-    (failed,) = validate(Request([source], rules, NOW, tables=tables)).failed
+    tables = {"other.parquet": [DataSource("other.parquet", tmp_path / "other.parquet")]}
+    (failed,) = validate(ValidationRequest([source], rules, NOW, tables=tables)).failed
     assert failed.failed == 1
 
 
@@ -163,7 +162,7 @@ def test_the_line_of_a_fault_is_found(tmp_path: Path, data: bytes, line: int, wo
     name = "a.csv.gz" if packed else "a.csv"
     (tmp_path / name).write_bytes(gzip.compress(data) if packed else data)
     with pytest.raises(BadInput) as raised:
-        infer([Source(name, tmp_path / name)])
+        infer([DataSource(name, tmp_path / name)])
     assert words in raised.value.why
     assert raised.value.place and raised.value.place.line == line
 
@@ -175,13 +174,13 @@ def test_csv_that_only_looks_odd_is_read(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.csv").write_text(text, encoding="utf-8")
     if text == "a;b\n":
         with pytest.raises(BadInput, match="CSV"):
-            open_table([Source("a.csv", tmp_path / "a.csv")])
+            open_table([DataSource("a.csv", tmp_path / "a.csv")])
     else:
-        assert found([Source("a.csv", tmp_path / "a.csv")]).rows
+        assert found([DataSource("a.csv", tmp_path / "a.csv")]).rows
 
 
 def test_labels_and_predictions_that_are_written_differently_are_the_same_classes() -> None:
-    result = evaluate(Evaluated(case("int_label_float_prediction.csv")[0], {}))
+    result = evaluate(EvaluationRequest(case("int_label_float_prediction.csv")[0], {}))
     assert result.task == "multiclass" and result.metrics["accuracy"] == pytest.approx(5 / 6)
 
 
@@ -189,7 +188,7 @@ def test_labels_and_predictions_that_are_written_differently_are_the_same_classe
     ("name", "task"), [("int_label_with_score.csv", "multiclass"), ("labels_minus1_plus1.csv", "binary")]
 )
 def test_classes_are_not_taken_for_quantities(name: str, task: str) -> None:
-    assert evaluate(Evaluated(case(name)[0], {})).task == task
+    assert evaluate(EvaluationRequest(case(name)[0], {})).task == task
 
 
 def test_two_samples_of_one_table_with_many_categories_have_not_drifted() -> None:
@@ -249,7 +248,7 @@ def test_a_column_that_is_null_now_has_drifted_whatever_its_type(tmp_path: Path)
     random = np.random.default_rng(1)
     pl.DataFrame({"x": random.normal(size=500), "k": ["a", "b"] * 250}).write_csv(tmp_path / "a.csv")
     pl.DataFrame({"x": [None] * 500, "k": [None] * 500}).write_csv(tmp_path / "b.csv")
-    tables = [open_table([Source(name, tmp_path / name)]) for name in ("a.csv", "b.csv")]
+    tables = [open_table([DataSource(name, tmp_path / name)]) for name in ("a.csv", "b.csv")]
     result = drift.compare(*tables)
     assert {column.column for column in result.drifted} == {"x", "k"} and not result.skipped
 

@@ -14,8 +14,8 @@ from mlops_actions.data import keys, tables
 from mlops_actions.data.contract import Contract, read_contract
 from mlops_actions.data.findings import Check
 from mlops_actions.data.personal import iban, luhn
-from mlops_actions.data.sources import Source
-from mlops_actions.data.validate import Request, Validation, validate
+from mlops_actions.data.sources import DataSource
+from mlops_actions.data.validate import Validation, ValidationRequest, validate
 from mlops_actions.errors import BadInput
 from mlops_actions.github.console import TerminalConsole
 
@@ -38,8 +38,8 @@ def check(folder: Path, *frames: pl.DataFrame, contract: str = CONTRACT, **optio
     sources = []
     for number, frame in enumerate(frames):
         frame.write_parquet(folder / f"{number}.parquet")
-        sources.append(Source(f"{number}.parquet", folder / f"{number}.parquet"))
-    return validate(Request(sources, read(folder, contract), NOW, **options))
+        sources.append(DataSource(f"{number}.parquet", folder / f"{number}.parquet"))
+    return validate(ValidationRequest(sources, read(folder, contract), NOW, **options))
 
 
 def read(folder: Path, text: str) -> Contract:
@@ -103,7 +103,7 @@ def test_examples_stop_at_twenty_and_counts_do_not(tmp_path: Path, monkeypatch: 
 
 def test_cells_of_a_csv_that_are_not_of_their_type_are_found(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,part,x\n1,a,0.5\ntwo,a,\n3,b,1e1\n")
-    found = validate(Request([Source("a.csv", tmp_path / "a.csv")], read(tmp_path, CONTRACT), NOW))
+    found = validate(ValidationRequest([DataSource("a.csv", tmp_path / "a.csv")], read(tmp_path, CONTRACT), NOW))
     failed = failures(found)
     assert set(failed) == {("id", "readable"), ("id", "not_nullable")}
     assert failed["id", "readable"].examples == [{"file": "a.csv", "row": 2, "value": "two"}]
@@ -111,7 +111,7 @@ def test_cells_of_a_csv_that_are_not_of_their_type_are_found(tmp_path: Path) -> 
 
 def test_json_lines_are_read(tmp_path: Path) -> None:
     GOOD.write_ndjson(tmp_path / "a.jsonl")
-    found = validate(Request([Source("a.jsonl", tmp_path / "a.jsonl")], read(tmp_path, CONTRACT), NOW))
+    found = validate(ValidationRequest([DataSource("a.jsonl", tmp_path / "a.jsonl")], read(tmp_path, CONTRACT), NOW))
     assert (found.rows, found.failed) == (3, [])
 
 
@@ -126,10 +126,10 @@ def test_json_lines_take_the_contracts_types(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     lines = ['{"n": 1, "t": "2013-01-01T05:00:00"}'] * 20_000
     path.write_text("\n".join(lines))
-    assert validate(Request([Source("a.jsonl", path)], contract, NOW)).failed == []
+    assert validate(ValidationRequest([DataSource("a.jsonl", path)], contract, NOW)).failed == []
     lines[12_345] = '{"n": "many", "t": "2012-01-01T05:00:00"}'
     path.write_text("\n".join(lines))
-    found = failures(validate(Request([Source("a.jsonl", path)], contract, NOW)))
+    found = failures(validate(ValidationRequest([DataSource("a.jsonl", path)], contract, NOW)))
     assert set(found) == {("n", "readable"), ("n", "not_nullable"), ("t", "greater_than_or_equal_to")}
     assert found["n", "readable"].examples == [{"file": "a.jsonl", "row": 12_346, "value": "many"}]
 
@@ -144,7 +144,9 @@ def test_a_file_is_read_a_second_time_only_for_cells_that_cannot_be_parsed(
         lambda *args, lenient=True: opened.append(lenient) or real(*args, lenient=lenient),
     )
     (tmp_path / "a.csv").write_text("n\n1\n")
-    request = Request([Source("a.csv", tmp_path / "a.csv")], read(tmp_path, "columns: {n: {dtype: Int64}}"), NOW)
+    request = ValidationRequest(
+        [DataSource("a.csv", tmp_path / "a.csv")], read(tmp_path, "columns: {n: {dtype: Int64}}"), NOW
+    )
     validate(request)
     assert opened == [False]
     unfit = read(tmp_path, "columns: {n: {dtype: Int64, str_matches: x}}")
@@ -200,7 +202,7 @@ table: {rows: {min: 1, max: 2}, forbidden: ["ID"]}
 
 
 def test_a_check_that_does_not_fit_its_column_is_bad_input_with_its_line(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="cannot be made of the column id") as raised:
+    with pytest.raises(BadInput, match="Cannot run the check .* of the column id") as raised:
         check(tmp_path, GOOD, contract="columns:\n  id: {dtype: Int64, str_matches: a}\n")
     assert str(raised.value.place) == "contract.yaml:2"
 
@@ -211,14 +213,14 @@ def test_a_check_that_does_not_fit_its_column_is_bad_input_with_its_line(tmp_pat
         ("a.csv", b"", "is empty"),
         ("a.csv", b"id,part,x\n", "has no rows"),
         ("a.parquet", b"not parquet", "cannot be read"),
-        ("a.xlsx", b"x", "no known format"),
+        ("a.xlsx", b"x", "an unknown format"),
         ("_SUCCESS", b"x", "no data file"),
     ],
 )
 def test_a_file_without_data_is_bad_input(tmp_path: Path, name: str, data: bytes, words: str) -> None:
     (tmp_path / name).write_bytes(data)
     with pytest.raises(BadInput, match=words):
-        validate(Request([Source(name, tmp_path / name)], Contract(), NOW))
+        validate(ValidationRequest([DataSource(name, tmp_path / name)], Contract(), NOW))
 
 
 PEOPLE = {
@@ -305,10 +307,10 @@ def test_expressions_of_several_columns_fail_where_they_are_false_and_not_where_
         ("dep <", "cannot be understood"),
         ("dep < arrival", "unknown column 'arrival'"),
         ("dep + 1", "true or false"),
-        ("dep < AVG(dep)", "cannot be made"),
-        ("ROW_NUMBER() OVER (ORDER BY dep) = 1", "cannot be made"),
+        ("dep < AVG(dep)", "Cannot run the check"),
+        ("ROW_NUMBER() OVER (ORDER BY dep) = 1", "Cannot run the check"),
         ("dep > (SELECT 1)", "cannot be understood"),
-        ("dep LIKE 'a%'", "cannot be made"),
+        ("dep LIKE 'a%'", "Cannot run the check"),
     ],
 )
 def test_an_expression_that_cannot_be_made_is_bad_input_with_its_line(tmp_path: Path, sql: str, words: str) -> None:
@@ -331,7 +333,7 @@ table:
 def related(folder: Path, frame: pl.DataFrame, contract: str = RELATIONS) -> Validation:
     (folder / "airlines.csv").write_text("code,name\nUA,United\nAA,American\n")
     (folder / "planes.csv").write_text("plane,year\nN1,2001\nN2,2002\n")
-    others = {name: [Source(name, folder / name)] for name in ("airlines.csv", "planes.csv")}
+    others = {name: [DataSource(name, folder / name)] for name in ("airlines.csv", "planes.csv")}
     return check(folder, frame, contract=contract, tables=others)
 
 
@@ -378,7 +380,7 @@ def test_cells_of_a_csv_that_cannot_be_parsed_are_found_in_every_type(tmp_path: 
     (tmp_path / "a.csv").write_text(text)
     types = {"i": "Int8", "f": "Float32", "b": "Boolean", "d": "Date", "t": "Datetime"}
     contract = "columns:\n" + "".join(f"  {n}: {{dtype: {kind}, nullable: true}}\n" for n, kind in types.items())
-    found = validate(Request([Source("a.csv", tmp_path / "a.csv")], read(tmp_path, contract), NOW))
+    found = validate(ValidationRequest([DataSource("a.csv", tmp_path / "a.csv")], read(tmp_path, contract), NOW))
     failed = failures(found)
     assert {(name, one.failed) for (name, _), one in failed.items()} == {(name, 1) for name in types}
     assert [failed[name, "readable"].examples[0]["value"] for name in types] == ["x", "y", "z", "w", "v"]

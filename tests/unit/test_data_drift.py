@@ -15,7 +15,7 @@ from mlops_actions.data.distances import holm, homogeneity, jensen_shannon, kolm
 from mlops_actions.data.drift import ColumnDrift, Drift, compare, compare_columns, judge
 from mlops_actions.data.pictures import draw_drift
 from mlops_actions.data.rules import DriftLimits
-from mlops_actions.data.sources import Source
+from mlops_actions.data.sources import DataSource
 from mlops_actions.data.tables import Table, open_table
 from mlops_actions.errors import BadInput
 
@@ -34,7 +34,7 @@ def one(before: object, now: object, **limits: object) -> ColumnDrift:
 
 def table(folder: Path, name: str, **columns: object) -> Table:
     pl.DataFrame(columns).write_parquet(folder / name)
-    return open_table([Source(name, folder / name)])
+    return open_table([DataSource(name, folder / name)])
 
 
 def test_psi_of_known_shares() -> None:

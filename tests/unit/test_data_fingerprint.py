@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from mlops_actions.data.fingerprint import UnorderedFingerprint
-from mlops_actions.data.sources import Source
+from mlops_actions.data.sources import DataSource
 from mlops_actions.data.tables import Batch, Part, open_table
 from mlops_actions.data.validate import fingerprint
 
@@ -29,7 +29,7 @@ FRAME = pl.DataFrame(
 
 
 def of(path: Path) -> str:
-    return fingerprint([Source(path.name, path)])[0]
+    return fingerprint([DataSource(path.name, path)])[0]
 
 
 def parquet(folder: Path, frame: pl.DataFrame, name: str = "a.parquet", **options: Any) -> Path:
@@ -66,7 +66,7 @@ def test_the_layout_in_files_does_not_matter(tmp_path: Path) -> None:
     frame.write_ipc(tmp_path / "c.arrow")
     assert of(tmp_path / "c.arrow") == whole
     halves = [parquet(tmp_path, frame[:701], "d1.parquet"), parquet(tmp_path, frame[701:], "d2.parquet")]
-    assert fingerprint([Source(path.name, path) for path in halves]) == (whole, 2000)
+    assert fingerprint([DataSource(path.name, path) for path in halves]) == (whole, 2000)
     categories = frame.with_columns(pl.col("name").cast(pl.Categorical))
     assert of(parquet(tmp_path, categories, "e.parquet")) == whole
 
@@ -75,7 +75,7 @@ def test_a_csv_with_the_contracts_types_is_the_same_data(tmp_path: Path) -> None
     frame = FRAME.select("id", "ok", "day")
     frame.write_csv(tmp_path / "a.csv")
     types: dict[str, pl.DataType] = {"id": pl.Int64(), "ok": pl.Boolean(), "day": pl.Date()}
-    assert fingerprint([Source("a.csv", tmp_path / "a.csv")], types)[0] == of(parquet(tmp_path, frame))
+    assert fingerprint([DataSource("a.csv", tmp_path / "a.csv")], types)[0] == of(parquet(tmp_path, frame))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_numbers_that_are_parsed_at_once_are_those_that_are_parsed_from_text(tmp
     for number, cell in enumerate(CELLS):
         path = tmp_path / f"{number}.csv"
         path.write_text(f"a,b\n{cell},1\n,2\n")
-        tables = [open_table([Source(path.name, path)], {"a": kind}, lenient=lenient) for lenient in (False, True)]
+        tables = [open_table([DataSource(path.name, path)], {"a": kind}, lenient=lenient) for lenient in (False, True)]
         try:
             at_once = tables[0].frame.collect()
         except pl.exceptions.PolarsError:

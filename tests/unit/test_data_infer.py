@@ -10,8 +10,8 @@ import pytest
 
 from mlops_actions.data.contract import read_contract
 from mlops_actions.data.infer import Strictness, infer
-from mlops_actions.data.sources import Source
-from mlops_actions.data.validate import Request, Validation, validate
+from mlops_actions.data.sources import DataSource
+from mlops_actions.data.validate import Validation, ValidationRequest, validate
 from mlops_actions.errors import BadInput
 
 NOW = datetime(2024, 2, 1, tzinfo=timezone.utc)
@@ -38,14 +38,14 @@ FRAME = pl.DataFrame(
 
 def inferred(folder: Path, strictness: Strictness, frame: pl.DataFrame = FRAME) -> str:
     frame.write_parquet(folder / "a.parquet")
-    return infer([Source("a.parquet", folder / "a.parquet")], strictness)
+    return infer([DataSource("a.parquet", folder / "a.parquet")], strictness)
 
 
 def check(folder: Path, text: str, frame: pl.DataFrame) -> Validation:
     (folder / "c.yaml").write_text(text)
     frame.write_parquet(folder / "b.parquet")
     contract = read_contract(folder / "c.yaml", "c.yaml")
-    return validate(Request([Source("b.parquet", folder / "b.parquet")], contract, NOW))
+    return validate(ValidationRequest([DataSource("b.parquet", folder / "b.parquet")], contract, NOW))
 
 
 @pytest.mark.parametrize("strictness", ["loose", "normal", "strict"])

@@ -10,7 +10,7 @@ import pytest
 
 from mlops_actions.data import rowdiff
 from mlops_actions.data.rowdiff import compare_rows
-from mlops_actions.data.sources import Source
+from mlops_actions.data.sources import DataSource
 from mlops_actions.data.tables import Table, open_table
 
 KEYS = ["day", "name"]
@@ -20,7 +20,7 @@ def write(folder: Path, frame: pl.DataFrame, files: int) -> Table:
     folder.mkdir()
     for number, part in enumerate(frame.iter_slices(-(-frame.height // files))):
         part.write_parquet(folder / f"{number}.parquet")
-    return open_table([Source(path.name, path) for path in sorted(folder.iterdir())])
+    return open_table([DataSource(path.name, path) for path in sorted(folder.iterdir())])
 
 
 def two_tables(random_: random.Random) -> list[pl.DataFrame]:

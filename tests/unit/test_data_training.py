@@ -14,9 +14,9 @@ from mlops_actions.data import rowdiff
 from mlops_actions.data.contract import read_contract
 from mlops_actions.data.findings import Check
 from mlops_actions.data.rowdiff import compare_rows
-from mlops_actions.data.sources import Source
+from mlops_actions.data.sources import DataSource
 from mlops_actions.data.tables import Table, open_table
-from mlops_actions.data.validate import Request, validate
+from mlops_actions.data.validate import ValidationRequest, validate
 from mlops_actions.errors import BadInput
 
 NOW = datetime(2024, 2, 1, tzinfo=timezone.utc)
@@ -30,9 +30,9 @@ def failures(
     tables = {}
     for name, other in (others or {}).items():
         other.write_parquet(folder / name)
-        tables[name] = [Source(name, folder / name)]
+        tables[name] = [DataSource(name, folder / name)]
     contract = read_contract(folder / "c.yaml", "c.yaml")
-    found = validate(Request([Source("a.parquet", folder / "a.parquet")], contract, NOW, tables=tables))
+    found = validate(ValidationRequest([DataSource("a.parquet", folder / "a.parquet")], contract, NOW, tables=tables))
     return {(one.column, one.name.split("(")[0]): one for one in found.failed}
 
 
@@ -143,7 +143,7 @@ def test_skew_is_found_in_what_was_read_back_from_the_online_store(tmp_path: Pat
 
 def opened(folder: Path, name: str, frame: pl.DataFrame) -> Table:
     frame.write_parquet(folder / name)
-    return open_table([Source(name, folder / name)])
+    return open_table([DataSource(name, folder / name)])
 
 
 def test_rows_are_matched_by_their_key_in_parts_as_in_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,10 @@ import polars as pl
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from mlops_actions.data.sources import Source
+from mlops_actions.data.sources import DataSource
 from mlops_actions.errors import BadInput
 from mlops_actions.evaluation.champion import Champion
-from mlops_actions.evaluation.evaluate import Evaluation, Request, evaluate
+from mlops_actions.evaluation.evaluate import Evaluation, EvaluationRequest, evaluate
 from mlops_actions.evaluation.gates import Allowances, Gate, Limits, numbers, parse_limit, threshold_gates
 from mlops_actions.evaluation.predictions import Columns, read_predictions
 
@@ -131,7 +131,7 @@ def test_a_value_that_is_missing_is_said_to_be() -> None:
     assert Gate("threshold", "f1", None, ">= 0.5", False).sentence() == "f1 is missing, and must be >= 0.5"
 
 
-def predictions(folder: Path, name: str = "p.parquet", noise: float = 1.0, **more: Any) -> Source:
+def predictions(folder: Path, name: str = "p.parquet", noise: float = 1.0, **more: Any) -> DataSource:
     random = np.random.default_rng(7)
     truth = random.normal(size=1000)
     label = (truth + random.normal(size=1000) > 0).astype(int)
@@ -139,7 +139,7 @@ def predictions(folder: Path, name: str = "p.parquet", noise: float = 1.0, **mor
     part = np.where(np.arange(1000) < 950, "big", "small")
     frame = pl.DataFrame({"id": np.arange(1000), "label": label, "score": score, "part": part, **more})
     frame.write_parquet(folder / name)
-    return Source(name, folder / name)
+    return DataSource(name, folder / name)
 
 
 def verdicts(found: Evaluation) -> dict[tuple[str, str], bool]:
@@ -148,7 +148,7 @@ def verdicts(found: Evaluation) -> dict[tuple[str, str], bool]:
 
 def test_thresholds_baseline_and_slices(tmp_path: Path) -> None:
     found = evaluate(
-        Request(
+        EvaluationRequest(
             predictions(tmp_path), {"train_seconds": 9.0},
             thresholds={"auc": ">= 0.99", "train_seconds": "< 10"},
             slices=["part"], slice_thresholds={"auc": ">= 0.6"}, min_rows=100,
@@ -164,13 +164,16 @@ def test_thresholds_baseline_and_slices(tmp_path: Path) -> None:
 
 
 def test_a_model_that_knows_nothing_does_not_beat_the_baseline(tmp_path: Path) -> None:
-    found = evaluate(Request(predictions(tmp_path, noise=1e6), {}, primary="log_loss"))
+    found = evaluate(EvaluationRequest(predictions(tmp_path, noise=1e6), {}, primary="log_loss"))
     assert verdicts(found) == {("baseline", "log_loss"): False}
-    assert evaluate(Request(predictions(tmp_path, noise=1e6), {}, primary="log_loss", beat_baseline=False)).gates == []
+    assert (
+        evaluate(EvaluationRequest(predictions(tmp_path, noise=1e6), {}, primary="log_loss", beat_baseline=False)).gates
+        == []
+    )
 
 
 def test_a_metric_that_the_pipeline_overstates_is_noted_and_the_computed_one_counts(tmp_path: Path) -> None:
-    found = evaluate(Request(predictions(tmp_path), {"auc": 0.999}, thresholds={"auc": ">= 0.9"}))
+    found = evaluate(EvaluationRequest(predictions(tmp_path), {"auc": 0.999}, thresholds={"auc": ">= 0.9"}))
     assert not verdicts(found)["threshold", "auc"]
     assert found.notes == [f"The pipeline says auc 0.999, its predictions give {found.metrics['auc']:.6g}"]
 
@@ -178,10 +181,10 @@ def test_a_metric_that_the_pipeline_overstates_is_noted_and_the_computed_one_cou
 def test_a_challenger_that_is_worse_on_the_same_rows_is_refused(tmp_path: Path) -> None:
     champion = Champion(3, {}, predictions(tmp_path, "champion.parquet", noise=0.1))
     worse = predictions(tmp_path, noise=3.0)
-    found = evaluate(Request(worse, {}, champion=champion))
+    found = evaluate(EvaluationRequest(worse, {}, champion=champion))
     assert verdicts(found)["champion", "auc"] is False
     assert found.comparisons[0].rows == 1000
-    allowed = evaluate(Request(worse, {}, champion=champion, max_regression={"auc": 0.5, "brier": 0.0}))
+    allowed = evaluate(EvaluationRequest(worse, {}, champion=champion, max_regression={"auc": 0.5, "brier": 0.0}))
     assert verdicts(allowed)["champion", "auc"] is True
     assert verdicts(allowed)["champion", "brier"] is False
 
@@ -190,25 +193,25 @@ def test_rows_are_matched_by_their_id(tmp_path: Path) -> None:
     ours = predictions(tmp_path)
     shuffled = pl.read_parquet(ours.path).sample(900, shuffle=True, seed=1)
     shuffled.write_parquet(tmp_path / "champion.parquet")
-    champion = Champion(1, {"auc": 0.5}, Source("champion.parquet", tmp_path / "champion.parquet"))
-    found = evaluate(Request(ours, {}, Columns(id="id"), champion=champion))
+    champion = Champion(1, {"auc": 0.5}, DataSource("champion.parquet", tmp_path / "champion.parquet"))
+    found = evaluate(EvaluationRequest(ours, {}, Columns(id="id"), champion=champion))
     assert (found.comparisons[0].rows, found.comparisons[0].gain) == (900, 0.0)
-    by_position = evaluate(Request(ours, {}, champion=champion)).comparisons[0]
+    by_position = evaluate(EvaluationRequest(ours, {}, champion=champion)).comparisons[0]
     assert by_position.champion == 0.5 and "not measured on the same rows" in by_position.note
 
 
 def test_without_the_champions_predictions_its_recorded_metric_decides(tmp_path: Path) -> None:
-    found = evaluate(Request(predictions(tmp_path), {}, champion=Champion(1, {"auc": 0.99})))
+    found = evaluate(EvaluationRequest(predictions(tmp_path), {}, champion=Champion(1, {"auc": 0.99})))
     assert verdicts(found)["champion", "auc"] is False
-    none = evaluate(Request(predictions(tmp_path), {}, champion=Champion(1, {})))
+    none = evaluate(EvaluationRequest(predictions(tmp_path), {}, champion=Champion(1, {})))
     assert none.comparisons == [] and none.unchecked == ["Version 1 has no auc to compare with"] and not none.checked
 
 
 def test_recorded_metrics_alone_can_be_gated() -> None:
-    found = evaluate(Request(None, {"rmse": 3.0}, thresholds={"rmse": "<= 2"}, primary="rmse"))
+    found = evaluate(EvaluationRequest(None, {"rmse": 3.0}, thresholds={"rmse": "<= 2"}, primary="rmse"))
     assert verdicts(found) == {("threshold", "rmse"): False}
-    with pytest.raises(BadInput, match="nothing to evaluate"):
-        evaluate(Request(None, {}))
+    with pytest.raises(BadInput, match="Nothing to evaluate"):
+        evaluate(EvaluationRequest(None, {}))
 
 
 @pytest.mark.parametrize(
@@ -236,7 +239,7 @@ def test_recorded_metrics_alone_can_be_gated() -> None:
 )
 def test_the_task_is_seen_from_the_labels(tmp_path: Path, columns: dict[str, Any], task: str) -> None:
     pl.DataFrame(columns).write_csv(tmp_path / "p.csv")
-    found = evaluate(Request(Source("p.csv", tmp_path / "p.csv"), {}))
+    found = evaluate(EvaluationRequest(DataSource("p.csv", tmp_path / "p.csv"), {}))
     assert found.task == task and found.primary in found.metrics
 
 
@@ -254,16 +257,18 @@ def test_the_task_is_seen_from_the_labels(tmp_path: Path, columns: dict[str, Any
 def test_predictions_that_cannot_be_used_are_bad_input(tmp_path: Path, columns: dict[str, Any], words: str) -> None:
     pl.DataFrame(columns).write_parquet(tmp_path / "p.parquet")
     with pytest.raises(BadInput, match=words):
-        read_predictions(Source("p.parquet", tmp_path / "p.parquet"), Columns())
+        read_predictions(DataSource("p.parquet", tmp_path / "p.parquet"), Columns())
 
 
-def read(folder: Path, **columns: Any) -> Source:
+def read(folder: Path, **columns: Any) -> DataSource:
     pl.DataFrame(columns).write_csv(folder / "p.csv")
-    return Source("p.csv", folder / "p.csv")
+    return DataSource("p.csv", folder / "p.csv")
 
 
 def test_classes_are_the_same_whether_written_as_whole_numbers_or_not(tmp_path: Path) -> None:
-    found = evaluate(Request(read(tmp_path, label=[0, 1, 2, 0, 1, 2], prediction=[0.0, 1.0, 2.0, 0.0, 1.0, 1.0]), {}))
+    found = evaluate(
+        EvaluationRequest(read(tmp_path, label=[0, 1, 2, 0, 1, 2], prediction=[0.0, 1.0, 2.0, 0.0, 1.0, 1.0]), {})
+    )
     assert found.metrics["accuracy"] == pytest.approx(5 / 6)
 
 
@@ -271,7 +276,7 @@ def test_classes_are_the_same_whether_written_as_whole_numbers_or_not(tmp_path: 
     ("labels", "positive"), [([-1, 1, -1, 1], "1"), (["no", "yes", "no", "yes"], "yes"), ([1, 2, 1, 2], "2")]
 )
 def test_two_classes_are_binary_and_the_greater_one_is_positive(tmp_path: Path, labels: Any, positive: str) -> None:
-    found = evaluate(Request(read(tmp_path, label=labels, score=[0.1, 0.9, 0.2, 0.8]), {}))
+    found = evaluate(EvaluationRequest(read(tmp_path, label=labels, score=[0.1, 0.9, 0.2, 0.8]), {}))
     assert found.metrics["auc"] == found.metrics["accuracy"] == 1.0
     assert found.predictions and found.predictions.task_in_words == f"binary (the positive class is {positive})"
 
@@ -282,13 +287,13 @@ def test_a_task_that_was_named_is_taken(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"not two classes\. There are 3"):
         read_predictions(source, Columns(), "binary")
     with pytest.raises(BadInput, match="No metric of a multiclass task"):
-        evaluate(Request(source, {}, task="multiclass"))
+        evaluate(EvaluationRequest(source, {}, task="multiclass"))
 
 
 @pytest.mark.parametrize("limits", [{"thresholds": {"aucc": ">= 0.7"}}, {"slice_thresholds": {"aucc": ">= 0.7"}}])
 def test_a_threshold_on_an_unknown_metric_is_bad_input_with_the_list(tmp_path: Path, limits: Any) -> None:
     with pytest.raises(BadInput, match="Unknown metric 'aucc'") as raised:
-        evaluate(Request(predictions(tmp_path), {"custom": 1.0}, slices=["part"], **limits))
+        evaluate(EvaluationRequest(predictions(tmp_path), {"custom": 1.0}, slices=["part"], **limits))
     assert "accuracy, auc, average_precision" in raised.value.why
     assert raised.value.fix == "Did you mean `auc`?"
 
@@ -301,7 +306,7 @@ def test_a_bare_limit_of_a_metric_whose_direction_is_not_known_needs_a_sign() ->
 
 def test_a_metric_that_a_slice_does_not_define_does_not_pass(tmp_path: Path) -> None:
     source = predictions(tmp_path, part=["a"] * 999 + ["b"])
-    found = evaluate(Request(source, {}, slices=["part"], slice_thresholds={"auc": ">= 0.1"}, min_rows=1))
+    found = evaluate(EvaluationRequest(source, {}, slices=["part"], slice_thresholds={"auc": ">= 0.1"}, min_rows=1))
     assert verdicts(found)["slice", "part=b auc"] is False
 
 
@@ -309,16 +314,16 @@ def test_a_comparison_of_a_metric_of_unknown_direction_is_bad_input(tmp_path: Pa
     champion = Champion(1, {"lift": 2.0})
     asked = {"recorded": {"lift": 3.0}, "primary": "lift", "champion": champion}
     with pytest.raises(BadInput, match="more of the metric 'lift'"):
-        evaluate(Request(None, **asked))
-    assert verdicts(evaluate(Request(None, **asked, thresholds={"lift": ">= 1"})))["champion", "lift"] is True
-    assert verdicts(evaluate(Request(None, **asked, thresholds={"lift": "< 9"})))["champion", "lift"] is False
+        evaluate(EvaluationRequest(None, **asked))
+    assert verdicts(evaluate(EvaluationRequest(None, **asked, thresholds={"lift": ">= 1"})))["champion", "lift"] is True
+    assert verdicts(evaluate(EvaluationRequest(None, **asked, thresholds={"lift": "< 9"})))["champion", "lift"] is False
 
 
 def test_gates_that_checked_nothing_have_not_passed(tmp_path: Path) -> None:
-    assert not evaluate(Request(None, {"rmse": 3.0})).checked
-    assert not evaluate(Request(predictions(tmp_path), {}, beat_baseline=False)).checked
-    assert evaluate(Request(predictions(tmp_path), {})).checked
+    assert not evaluate(EvaluationRequest(None, {"rmse": 3.0})).checked
+    assert not evaluate(EvaluationRequest(predictions(tmp_path), {}, beat_baseline=False)).checked
+    assert evaluate(EvaluationRequest(predictions(tmp_path), {})).checked
     few = evaluate(
-        Request(predictions(tmp_path), {}, slices=["part"], slice_thresholds={"auc": ">= 0.6"}, min_rows=9999)
+        EvaluationRequest(predictions(tmp_path), {}, slices=["part"], slice_thresholds={"auc": ">= 0.6"}, min_rows=9999)
     )
     assert few.unchecked == ["No slice has 9999 rows or more"] and not few.checked

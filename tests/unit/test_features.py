@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from mlops_actions.errors import BadInput
-from mlops_actions.features.materialize import Request, find_repository, key_parts, lock_path
-from mlops_actions.features.progress import Progress
+from mlops_actions.features.materialize import MaterializeRequest, find_repository, key_parts, lock_path
+from mlops_actions.features.progress import MaterializeProgress
 from mlops_actions.features.results import Materialized, Plan, View
 from mlops_actions.features.times import length, times
 from mlops_actions.records import Record
@@ -37,13 +37,13 @@ class Quiet:
 
 
 @pytest.fixture
-def request_(tmp_path: Path) -> Request:
+def request_(tmp_path: Path) -> MaterializeRequest:
     folder = tmp_path / "features"
     folder.mkdir()
     (folder / "feature_store.yaml").write_text("project: p\n")
     (folder / "definitions.py").write_text("x = 1\n")
     (tmp_path / "build.py").write_text("print('built')\n")
-    return Request(
+    return MaterializeRequest(
         root=tmp_path,
         folder=folder,
         python=Path(sys.executable),
@@ -115,14 +115,14 @@ def test_a_folder_without_configuration_is_no_repository(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("changed", ["features/definitions.py", "features/feature_store.yaml", "build.py"])
-def test_what_decides_the_result_is_in_the_key(request_: Request, changed: str) -> None:
+def test_what_decides_the_result_is_in_the_key(request_: MaterializeRequest, changed: str) -> None:
     before = key_parts(request_)
     assert key_parts(request_) == before
     (request_.root / changed).write_text("# changed\n")
     assert key_parts(request_) != before
 
 
-def test_what_python_leaves_behind_is_not_in_the_key(request_: Request) -> None:
+def test_what_python_leaves_behind_is_not_in_the_key(request_: MaterializeRequest) -> None:
     before = key_parts(request_)
     (request_.folder / "__pycache__").mkdir()
     (request_.folder / "__pycache__" / "definitions.py").write_text("")
@@ -168,7 +168,7 @@ def test_what_is_no_length_of_time_is_refused(text: str) -> None:
         length("chunk", text)
 
 
-def test_the_lock_is_of_the_registry_that_the_variables_name(request_: Request) -> None:
+def test_the_lock_is_of_the_registry_that_the_variables_name(request_: MaterializeRequest) -> None:
     file = request_.folder / "feature_store.yaml"
     file.write_text("project: p\nregistry: ${STORE}/registry.db\n")
     here, there = (lock_path(request_.root, request_.folder, {"STORE": name}) for name in ("a", "b"))
@@ -180,7 +180,7 @@ def test_the_lock_is_of_the_registry_that_the_variables_name(request_: Request) 
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_projects_have_one_lock_where_they_share_a_registry(request_: Request, shared: bool) -> None:
+def test_projects_have_one_lock_where_they_share_a_registry(request_: MaterializeRequest, shared: bool) -> None:
     file, locks = request_.folder / "feature_store.yaml", set()
     for project in ("one", "two"):
         for form in ("registry: {}", "registry: {{registry_type: file, path: '{}'}}"):
@@ -191,7 +191,7 @@ def test_projects_have_one_lock_where_they_share_a_registry(request_: Request, s
     assert len(locks) == (1 if shared else 2)
 
 
-def test_one_registry_has_one_lock_however_its_path_is_written(request_: Request, tmp_path: Path) -> None:
+def test_one_registry_has_one_lock_however_its_path_is_written(request_: MaterializeRequest, tmp_path: Path) -> None:
     file, locks = request_.folder / "feature_store.yaml", set()
     outside = tmp_path.parent / f"{tmp_path.name}-shared" / "registry.db"
     relative = os.path.relpath(outside, request_.folder)
@@ -201,7 +201,7 @@ def test_one_registry_has_one_lock_however_its_path_is_written(request_: Request
     assert len(locks) == 1
 
 
-def test_a_registry_in_the_checkout_has_the_same_lock_wherever_the_checkout_is(request_: Request) -> None:
+def test_a_registry_in_the_checkout_has_the_same_lock_wherever_the_checkout_is(request_: MaterializeRequest) -> None:
     locks = set()
     for place in ("here", "there"):
         folder = request_.root / place / "features"
@@ -214,7 +214,7 @@ def test_a_registry_in_the_checkout_has_the_same_lock_wherever_the_checkout_is(r
 def test_progress_has_a_rate_and_an_estimate_and_a_line_now_and_then() -> None:
     seconds = iter([0.0, 1.0, 3.0, 12.0])
     console = Quiet()
-    progress = Progress(console, clock=lambda: next(seconds))  # type: ignore[arg-type]
+    progress = MaterializeProgress(console, clock=lambda: next(seconds))  # type: ignore[arg-type]
     for rows in (100, 300, 500):
         progress.show("v", rows, 1000)
     assert console.said[0] == "v: 100 of 1,000 rows"

@@ -17,7 +17,7 @@ from mlops_actions.images.content import content_key, context_files
 from mlops_actions.images.dockerfile import base_images, instructions, line_of_step
 from mlops_actions.images.engine import TooManyRequests, push_failure
 from mlops_actions.images.login import Credentials, docker_config, stored_credentials
-from mlops_actions.images.progress import Progress
+from mlops_actions.images.progress import BuildProgress
 from mlops_actions.images.registry import Manifest
 from mlops_actions.records import Record
 from mlops_actions.reports.sections import section
@@ -509,8 +509,8 @@ ERROR: failed to solve: process "/bin/sh -c echo one && nosuch" did not complete
 """
 
 
-def read(text: str) -> tuple[Progress, list[str]]:
-    progress = Progress()
+def read(text: str) -> tuple[BuildProgress, list[str]]:
+    progress = BuildProgress()
     return progress, [shown for line in text.splitlines() if (shown := progress.read(line))]
 
 

@@ -338,7 +338,7 @@ def test_an_internal_error_that_means_no_identity_asks_for_a_sign_in(kfp: Kfp) -
     api.get(PIPELINES)
     message = "Internal error: Unauthenticated: Request header error: there is no user identity header."
     kfp.faults = [Reply(500, {"code": 13, "message": message})]
-    with pytest.raises(ApiError, match="wants a sign-in") as caught:
+    with pytest.raises(ApiError, match="requires a sign-in") as caught:
         api.get("/apis/v2beta1/runs")
     assert caught.value.status == 401 and "kfp-sign-in" in caught.value.fix
     assert len(kfp.seen) == 3
@@ -354,7 +354,7 @@ def test_an_internal_error_that_means_no_identity_asks_for_a_sign_in(kfp: Kfp) -
     ],
 )
 def test_a_wanted_sign_in_is_told(reply: Reply, words: str) -> None:
-    with Kfp(lambda _: reply) as server, pytest.raises(ApiError, match="wants a sign-in") as caught:
+    with Kfp(lambda _: reply) as server, pytest.raises(ApiError, match="requires a sign-in") as caught:
         api_to(server.url).get(PIPELINES)
     assert words in str(caught.value) and "secret" not in str(caught.value)
 
@@ -409,7 +409,7 @@ def test_a_name_that_nobody_has_is_told(monkeypatch: pytest.MonkeyPatch) -> None
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with pytest.raises(ApiError, match=r"host name 'kfp\.invalid' is not known"):
+    with pytest.raises(ApiError, match=r"resolve the host name 'kfp\.invalid'"):
         api_to("http://kfp.invalid").get(PIPELINES)
 
 
@@ -485,7 +485,7 @@ def test_a_client_certificate_is_shown(authority: Authority, as_text: bool) -> N
 
 
 def test_a_client_certificate_that_is_missing_is_told(authority: Authority) -> None:
-    wanted = pytest.raises(ApiError, match="wants a client certificate")
+    wanted = pytest.raises(ApiError, match="requires a client certificate")
     with Kfp(tls=authority.server(clients=True)) as server, wanted:
         api_to(server.url, ca=str(authority.certificate)).get(PIPELINES)
 

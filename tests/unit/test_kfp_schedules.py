@@ -81,7 +81,7 @@ def test_a_schedule_that_cannot_be_is_bad_input_with_its_place(schedule: Schedul
 
 
 def test_a_name_stands_once() -> None:
-    with pytest.raises(BadInput, match="stands twice"):
+    with pytest.raises(BadInput, match="appears twice"):
         checked([Schedule("x", cron="@daily"), Schedule("x", every=60)], TARGET, now=NOW)
 
 

@@ -120,7 +120,7 @@ def test_attempts_of_a_task_are_told() -> None:
         tracker.feed(_run("RUNNING", _details("a", "RUNNING", attempts=["FAILED", "RUNNING"])), 0.0)
     tracker.feed(_run("RUNNING", _details("a", "SUCCEEDED", attempts=["FAILED", "SUCCEEDED"])), 0.0)
     assert told.events == [("a", "started"), ("a", "succeeded")]
-    assert told.notes == ["a: attempt 1 failed, it is tried again"]
+    assert told.notes == ["a: attempt 1 failed; retrying"]
     assert tracker.of_pod(_pod("a", "(0)")) == tracker.of_pod(_pod("a", "(1)")) == "a"
 
 
@@ -292,7 +292,7 @@ def test_tasks_that_the_api_does_not_show_are_taken_from_ml_metadata_and_that_is
     )  # fmt: skip
     watcher.until_end()
     assert told.events == [("a", "started"), ("a", "succeeded")]
-    assert len([note for note in told.notes if "taken from ML Metadata" in note]) == 1
+    assert len([note for note in told.notes if "come from ML Metadata" in note]) == 1
     assert len(asked) * 2 + len(shows.asked) <= 30 * 2, "two minutes at most"
 
 
@@ -344,7 +344,7 @@ def test_a_run_that_waits_only_for_an_image_that_cannot_be_pulled_is_ended() -> 
 
 def test_a_run_that_is_gone_is_an_error() -> None:
     watcher, _, _ = _watch(Time(), lambda now: ApiError("no", status=404) if now > 5 else _run("RUNNING"))
-    with pytest.raises(RemoteFailed, match=r"no longer exists in KFP\. Somebody"):
+    with pytest.raises(RemoteFailed, match=r"no longer exists in KFP\. A user"):
         watcher.until_end()
 
 

@@ -10,16 +10,16 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mlops_actions.data.sources import Source
+from mlops_actions.data.sources import DataSource
 from mlops_actions.errors import BadInput
-from mlops_actions.monitoring.monitor import Observation, Request, observe, retrain_parameters
+from mlops_actions.monitoring.monitor import MonitorRequest, Observation, observe, retrain_parameters
 
 NOW = datetime(2013, 3, 1, tzinfo=timezone.utc)
 
 
-def write(folder: Path, name: str, **columns: Any) -> Source:
+def write(folder: Path, name: str, **columns: Any) -> DataSource:
     pl.DataFrame(columns).write_parquet(folder / name)
-    return Source(name, folder / name)
+    return DataSource(name, folder / name)
 
 
 def watch(folder: Path, shift: float = 0.0, **options: Any) -> Observation:
@@ -27,7 +27,7 @@ def watch(folder: Path, shift: float = 0.0, **options: Any) -> Observation:
     when = pl.Series([NOW.replace(tzinfo=None) - timedelta(days=d) for d in range(10, 1010)])
     before = write(folder, "before.parquet", x=random.normal(size=1000), y=random.normal(size=1000), t=when)
     now = write(folder, "now.parquet", x=random.normal(shift, size=1000), y=random.normal(size=1000), t=when)
-    return observe(Request([now], [before], NOW, **options))
+    return observe(MonitorRequest([now], [before], NOW, **options))
 
 
 def test_the_same_distribution_is_no_reason(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_live_quality_is_compared_with_the_registered(tmp_path: Path) -> None:
 def test_nothing_to_compare_is_bad_input(tmp_path: Path) -> None:
     a, b = write(tmp_path, "a.parquet", x=["1", "2"]), write(tmp_path, "b.parquet", x=[1, 2])
     with pytest.raises(BadInput, match="No column can be compared") as raised:
-        observe(Request([b], [a], NOW))
+        observe(MonitorRequest([b], [a], NOW))
     assert "x is Int64, and String in the reference" in raised.value.why
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from mlops_actions.context import Context
 from mlops_actions.errors import BadInput, Place
-from mlops_actions.planning import Request, Step, environment_of, make_plan
+from mlops_actions.planning import PlanRequest, Step, environment_of, make_plan
 from mlops_actions.project import Project
 from mlops_actions.runtime import config
 
@@ -21,8 +21,8 @@ PULL = replace(PUSH, event="pull_request", branch="change", pull_request=3)
 ENVIRONMENTS = ("pull-request", "staging", "production")
 
 
-def request(root: Path, context: Context = PUSH, **values: object) -> Request:
-    base = Request(
+def request(root: Path, context: Context = PUSH, **values: object) -> PlanRequest:
+    base = PlanRequest(
         context, root, SECTIONS, environments=ENVIRONMENTS, pipeline="p.py", data=["d"], experiment="e.yaml", model="m"
     )
     return replace(base, **values)  # type: ignore[arg-type]
@@ -136,16 +136,16 @@ def test_choices_win_over_what_is_found(tmp_path: Path) -> None:
 
 
 def test_what_is_named_runs_and_nothing_to_run_is_bad_input(tmp_path: Path) -> None:
-    pipeline = make_plan(Request(PUSH, tmp_path, {}, pipeline="p.py"))
+    pipeline = make_plan(PlanRequest(PUSH, tmp_path, {}, pipeline="p.py"))
     assert running(pipeline) == {"run-pipeline", "evaluate-model", "test-model"}
     assert pipeline.steps["validate-data"] == Step(False, "no `data` is named for validate-data")
     assert pipeline.steps["register-model"] == Step(False, "no `model` is named")
     assert pipeline.deployments == [{"name": "default", "environment": ""}]
-    data = make_plan(Request(PUSH, tmp_path, {}, data=["d"]))
+    data = make_plan(PlanRequest(PUSH, tmp_path, {}, data=["d"]))
     assert data.steps["validate-data"] == Step(True, "data is named")
     assert data.steps["run-pipeline"] == Step(False, "no pipeline is named or found")
-    with pytest.raises(BadInput, match=r"nothing to run\. Name a pipeline with the input `pipeline`"):
-        make_plan(Request(PUSH, tmp_path, {}))
+    with pytest.raises(BadInput, match=r"Nothing to run\. Name a pipeline with the input `pipeline`"):
+        make_plan(PlanRequest(PUSH, tmp_path, {}))
 
 
 def test_matrix_has_all_keys_and_refuses_unknown_ones(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from mlops_actions.errors import BadInput, RemoteFailed
 from mlops_actions.records import Record
 from mlops_actions.registry.card import model_card
-from mlops_actions.registry.manifest import Evidence, File, Lineage, Manifest, Pipeline, Source, identity, newest
+from mlops_actions.registry.manifest import CodeSource, Evidence, File, Lineage, Manifest, Pipeline, identity, newest
 from mlops_actions.registry.policy import Policy, judge, read_policy
 from mlops_actions.registry.promoting import move_now, name_of, registered, take_back, to_deploy
 from mlops_actions.registry.registering import Registration, register, same_as_recorded
@@ -299,9 +299,9 @@ def test_model_that_changed_after_the_pipeline_is_refused(model: Path) -> None:
 
 
 def test_what_is_absent_is_named_with_what_there_is(registry: Registry, model: Path) -> None:
-    with pytest.raises(BadInput, match="There is no model 'm'"):
+    with pytest.raises(BadInput, match="Unknown model 'm'"):
         registry.manifest("m", 1)
-    with pytest.raises(BadInput, match="There is no model 'm'"):
+    with pytest.raises(BadInput, match="Unknown model 'm'"):
         registry.resolve("m", "champion")
     register(registry, Registration("m", model))
     with pytest.raises(BadInput, match=r"no version 4\. Its versions are 1\."):
@@ -456,7 +456,7 @@ def test_card_has_front_matter_that_yaml_reads_whatever_the_tags_say() -> None:
         evidence=[evidence("test-model", "rejected", "py3.12")],
         kind="sklearn",
         lineage=Lineage(
-            source=Source(commit="c" * 40, dirty=True),
+            source=CodeSource(commit="c" * 40, dirty=True),
             pipeline=Pipeline(name="t|rain", digest="d"),
             parameters={"p": "|"},
         ),

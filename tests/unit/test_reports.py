@@ -1,4 +1,4 @@
-"""Reports: what is gathered, what is said first, and that foreign text stays text."""
+"""Reports: what is gathered, what is said first, and that untrusted text stays text."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pytest
 
 from live_markup import Live, as_html
 from mlops_actions.errors import BadInput
-from mlops_actions.foreign import block, cell, code, link, prose
 from mlops_actions.records import Problem, Record
 from mlops_actions.reports import sections
 from mlops_actions.reports.report import MARKER, gather, markdown, marker, page
 from mlops_actions.reports.sections import section
 from mlops_actions.runtime.chain import NAMES
 from mlops_actions.text import duration, number
+from mlops_actions.untrusted import block, cell, code, link, prose
 
 DONE = Record(action="run-pipeline", started="2026-01-01T00:00:00+00:00", seconds=75.2, reason="Trained: auc 0.7")
 BAD = Record(

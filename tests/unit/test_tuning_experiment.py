@@ -1,4 +1,4 @@
-"""Katib's Experiments are taken as they are; what is wrong or cannot be honoured is said with its line."""
+"""Katib's Experiments are taken as they are; what is wrong or is not supported is said with its line."""
 
 from pathlib import Path
 
@@ -37,8 +37,8 @@ def test_katibs_own_examples_are_taken_unchanged(name: str) -> None:
 
 
 REFUSED = {
-    "darts-cpu": ("`spec.nasConfig` cannot be honoured by the local engine", "nasConfig"),
-    "custom-metrics-collector": ("the metrics collector Custom cannot be honoured by the local engine", "kind: Custom"),
+    "darts-cpu": ("`spec.nasConfig` is not supported by the local engine", "nasConfig"),
+    "custom-metrics-collector": ("the metrics collector Custom is not supported by the local engine", "kind: Custom"),
     "pytorchjob-mnist": ("a trial of kind 'PyTorchJob'", "kind: PyTorchJob"),
 }
 """Published examples that only Katib runs."""
@@ -131,7 +131,7 @@ WRONG = {
         "'los', which is not a metric",
         "metricStrategies",
     ),
-    "algorithm of Katib": ("Name: random", "Name: darts", "'darts' cannot be honoured by the local engine", "darts"),
+    "algorithm of Katib": ("Name: random", "Name: darts", "'darts' is not supported by the local engine", "darts"),
     "cmaes": (
         RANDOM[RANDOM.index("  algorithm:") :],
         RANDOM[RANDOM.index("  algorithm:") :].replace("Name: random", "Name: cmaes").replace("Type: double", 'Type: discrete', 1)
@@ -161,7 +161,7 @@ WRONG = {
     "bayesianoptimization": (
         "algorithmName: random\n",
         "algorithmName: bayesianoptimization\n    algorithmSettings: [{name: acq_func, value: EIps}]\n",
-        "`acq_func` EIps cannot be honoured",
+        "`acq_func` EIps is not supported",
         "EIps",
     ),
     "lbfgs": (
@@ -197,11 +197,11 @@ WRONG = {
     "infinite": ('max: "0.05"', 'max: "inf"', "must be a number, not 'inf'", "inf"),
     "parameter type": ("parameterType: double", "parameterType: float", "'double', 'int', 'discrete' or 'categorical'", "float"),
     "empty list": (f"double\n      feasibleSpace:\n{SPACE}", "discrete\n      feasibleSpace:\n        list: []\n", "`list` of 'lr' is empty", "list: []"),
-    "list of a double": (SPACE, SPACE + '        list: ["1"]\n', "`list` means nothing for 'lr'", "list:"),
+    "list of a double": (SPACE, SPACE + '        list: ["1"]\n', "`list` does not apply to 'lr'", "list:"),
     "repeated item": (
         f"double\n      feasibleSpace:\n{SPACE}",
         'categorical\n      feasibleSpace:\n        list: ["a", "a"]\n',
-        "'a' is in `list` twice",
+        "'a' appears twice in `list`",
         "list:",
     ),
     "log of zero": (SPACE, '        min: "0"\n        max: "1"\n        distribution: logUniform\n', "logarithm needs more than 0", 'min: "0"'),
@@ -220,7 +220,7 @@ WRONG = {
     "trial's name": ("      kind: Job\n", "      kind: Job\n      metadata: {name: mine}\n", "`metadata.name` is Katib's to set", "mine"),
     "config map": ("    trialSpec:", "    configMap: {}\n    trialSpec:", "both `trialSpec` and `configMap`", "configMap"),
     "step of 0": (SPACE, SPACE + '        step: "0"\n', "`step` of 'lr' must be above 0", "step"),
-    "parameter twice": ("- name: momentum\n      parameterType", "- name: lr\n      parameterType", "'lr' is in `parameters` twice", "- name: lr"),
+    "parameter twice": ("- name: momentum\n      parameterType", "- name: lr\n      parameterType", "'lr' appears twice in `parameters`", "- name: lr"),
     "reference": ("reference: lr", "reference: lrr", "refers to 'lrr', which is not defined.*Did you mean `lr`", "lrr"),
     "unused": (
         "      - name: momentum\n        description: Momentum for the training model\n        reference: momentum\n",
@@ -233,17 +233,17 @@ WRONG = {
     "primary": ("primaryContainerName: training-container", "primaryContainerName: train", "the primary container 'train' does not exist", "primaryC"),
     "kind of trial": ("kind: Job", "kind: TFJob", "a trial of kind 'TFJob'", "TFJob"),
     "sidecar": ("            restartPolicy", "              - {name: proxy, image: envoy}\n            restartPolicy", "container 'proxy' beside the primary", "proxy"),
-    "volumes": (SPEC, "            volumes: []\n" + SPEC, "volumes` cannot be honoured", "volumes"),
+    "volumes": (SPEC, "            volumes: []\n" + SPEC, "volumes` is not supported", "volumes"),
     "value from": (
         "                resources:",
         "                env: [{name: KEY, valueFrom: {secretKeyRef: {name: a, key: b}}}]\n                resources:",
-        "valueFrom` cannot be honoured by the local engine",
+        "valueFrom` is not supported by the local engine",
         "valueFrom",
     ),
     "collector": (
         "  parameters:\n",
         "  metricsCollectorSpec:\n    collector:\n      kind: Push\n  parameters:\n",
-        "the metrics collector Push cannot be honoured by the local engine: Katib's SDK reports to the database",
+        "the metrics collector Push is not supported by the local engine: Katib's SDK reports to the database",
         "Push",
     ),
     "collector None": (
@@ -346,7 +346,7 @@ def test_pipeline_needs_no_template_and_only_its_parameters_are_checked(tmp_path
         ("  earlyStopping: {algorithmName: medianstop}\n", "a pipeline's metrics are known when its run has ended"),
         (
             "  metricsCollectorSpec: {collector: {kind: Push}}\n",
-            "`spec.metricsCollectorSpec` means nothing for a pipeline",
+            "`spec.metricsCollectorSpec` does not apply to a pipeline",
         ),
     ],
 )

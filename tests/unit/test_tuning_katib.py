@@ -10,13 +10,13 @@ import yaml
 
 from mlops_actions.errors import BadInput, Place
 from mlops_actions.kubernetes.objects import Change
-from mlops_actions.tuning.engine import Request, Site, Trial
+from mlops_actions.tuning.engine import Trial, TuneRequest, TuningContext
 from mlops_actions.tuning.experiment import Experiment
 from mlops_actions.tuning.katib import manifest, status
 from mlops_actions.tuning.katib.trials import Trials
 from mlops_actions.tuning.katib.troubles import Troubles
 from mlops_actions.tuning.katib.unreported import unreported
-from mlops_actions.tuning.progress import Progress
+from mlops_actions.tuning.progress import TuningProgress
 from mlops_actions.tuning.reading import Document, read
 from mlops_actions.waiting import Clock
 
@@ -39,8 +39,8 @@ def document(folder: Path, values: dict[str, Any]) -> Document:
     return read(folder / "experiment.yaml", "experiment.yaml")
 
 
-def request(of: Document, **given: Any) -> Request:
-    return Request(of, KEY, **{"parallel": 3, "max_trials": 12, **given})
+def request(of: Document, **given: Any) -> TuneRequest:
+    return TuneRequest(of, KEY, **{"parallel": 3, "max_trials": 12, **given})
 
 
 def body(*conditions: str, name: str = "random-x", metrics: dict[str, tuple[str, str, str]] | None = None) -> Any:
@@ -161,7 +161,7 @@ def test_template_is_sent_as_it_was_written_when_there_is_nothing_to_add(env: di
     values = values_of()
     container_of(values).update(env)
     given = request(document(tmp_path, values))
-    for site in (Site(tmp_path, {}, tmp_path), Site(tmp_path, {}, tmp_path, variables={"EMPTY": ""})):
+    for site in (TuningContext(tmp_path, {}, tmp_path), TuningContext(tmp_path, {}, tmp_path, variables={"EMPTY": ""})):
         made = manifest.furnished(manifest.body(given, "staging"), given, site)
         assert made["spec"]["trialTemplate"] == values["spec"]["trialTemplate"]
 
@@ -171,7 +171,7 @@ def test_variables_are_added_to_a_container_that_has_none(env: dict[str, Any], t
     values = values_of()
     container_of(values).update(env)
     given = request(document(tmp_path, values))
-    site = Site(tmp_path, {}, tmp_path, variables={"STORE": "s3://x"})
+    site = TuningContext(tmp_path, {}, tmp_path, variables={"STORE": "s3://x"})
     made = manifest.furnished(manifest.body(given, "staging"), given, site)
     assert container_of(made)["env"] == [{"name": "STORE", "value": "s3://x"}]
 
@@ -206,7 +206,7 @@ def test_time_of_a_trial_that_is_no_job_cannot_be_limited(tmp_path: Path) -> Non
     values["spec"]["trialTemplate"]["trialSpec"] |= {"apiVersion": "kubeflow.org/v1", "kind": "PyTorchJob"}
     given = document(tmp_path, values)
     manifest.body(request(given), "staging")
-    with pytest.raises(BadInput, match="`trial-timeout` cannot be honoured") as error:
+    with pytest.raises(BadInput, match="`trial-timeout` is not supported") as error:
         manifest.body(request(given, trial_timeout=90), "staging")
     assert error.value.place == given.place(("spec", "trialTemplate", "trialSpec", "kind"))
 
@@ -367,9 +367,9 @@ class Lines:
         self.shown = text
 
 
-def progress(total: int | None) -> tuple[Progress, Lines, Hands]:
+def progress(total: int | None) -> tuple[TuningProgress, Lines, Hands]:
     console, clock = Lines(), Hands()
-    return Progress(console, experiment(), total, clock), console, clock  # type: ignore[arg-type]
+    return TuningProgress(console, experiment(), total, clock), console, clock  # type: ignore[arg-type]
 
 
 def trial(number: int, value: float | None, state: Any = "Succeeded") -> Trial:

@@ -11,7 +11,7 @@ import yaml
 from mlops_actions.errors import RemoteFailed
 from mlops_actions.kubernetes.failures import ClusterFailed
 from mlops_actions.kubernetes.objects import Change
-from mlops_actions.tuning.engine import Site, Trial
+from mlops_actions.tuning.engine import Trial, TuningContext
 from mlops_actions.tuning.experiment import Experiment
 from mlops_actions.tuning.katib import collector_log
 from mlops_actions.tuning.katib.begin import through_webhook
@@ -253,7 +253,7 @@ RACE = warning("random", 'Failed to reconcile: suggestions.kubeflow.org "random"
 @pytest.mark.parametrize(
     ("active", "objects", "words"),
     [
-        ({"random-x"}, {"Job": body("Complete")}, "The Job of the trial random-x has ended, and Katib has not taken"),
+        ({"random-x"}, {"Job": body("Complete")}, "The Job of the trial random-x has ended, and Katib has not noticed"),
         ({"random-x"}, {}, "Katib has not created the Job of the trial random-x"),
         (set(), {"Suggestion": body("DeploymentReady")}, "Katib starts no trial of the Experiment random"),
         (set(), {}, "Katib has not asked for parameters"),
@@ -284,7 +284,7 @@ def test_cause_of_a_service_that_is_not_ready_is_looked_through_to() -> None:
     objects = {"Suggestion": body("DeploymentReady", "False"), "Event": [RACE, quota]}
     dog, said = watched(900, set(), objects)
     assert len(said) == 1
-    assert "(Suggestion random): pods is forbidden: exceeded quota: small. Have the quota raised" in said[0]
+    assert "(Suggestion random): pods is forbidden: exceeded quota: small. Ask for a higher quota" in said[0]
     assert dog.gave_up is None, "a quota may be free again"
 
 
@@ -306,7 +306,7 @@ def failed(why: str) -> ClusterFailed:
 
 def test_webhook_that_does_not_respond_is_waited_for_half_a_minute_and_told() -> None:
     said: list[str] = []
-    site = Site(Path(), {}, Path(), say=said.append, clock=Hands())
+    site = TuningContext(Path(), {}, Path(), say=said.append, clock=Hands())
     down = failed('HTTP 500 failed calling webhook "defaulter.experiment": connection refused')
     faults = [down, down]
 
@@ -317,7 +317,7 @@ def test_webhook_that_does_not_respond_is_waited_for_half_a_minute_and_told() ->
         return {"kind": "Experiment"}
 
     assert through_webhook(call, site) == {"kind": "Experiment"}
-    assert said == ["Katib's webhook does not respond; trying again for 30 s"]
+    assert said == ["Katib's webhook does not respond; retrying for 30 s"]
     faults[:] = [down] * 99
     with pytest.raises(RemoteFailed, match="webhook does not respond") as error:
         through_webhook(call, site)
@@ -334,5 +334,5 @@ def test_other_faults_of_the_cluster_are_tried_again_by_the_client() -> None:
             raise failed("HTTP 503")
         return {}
 
-    through_webhook(call, Site(Path(), {}, Path()))
+    through_webhook(call, TuningContext(Path(), {}, Path()))
     assert asked == [False, True]

@@ -39,7 +39,7 @@ def test_values_are_those_of_yaml_1_2(text: str, value: object) -> None:
         ("a: 1\nb: " + "9" * 5000, 2, "an integer of 5000 digits"),
         ("a: 1\nb: \x01\n", 2, r"U\+0001"),
         ("a: 1\nb: [1\n", 3, "expected"),
-        ("a: 1\na: 2\n", 2, "stands twice"),
+        ("a: 1\na: 2\n", 2, "appears twice"),
     ],
 )
 def test_what_is_not_read_is_bad_input_at_its_place(text: str, line: int, why: str) -> None:

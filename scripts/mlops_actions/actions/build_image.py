@@ -103,7 +103,7 @@ def run(inputs: BuildImageInputs, step: Step) -> Result[BuildImageOutputs]:
 
 def _request(inputs: BuildImageInputs, step: Step) -> ImageRequest:
     from ..images import names
-    from ..images.build import Credentials, ImageRequest, Source, commit_time
+    from ..images.build import BuildContext, Credentials, ImageRequest, commit_time
 
     context = step.workspace.path(inputs.context).resolve()
     dockerfile = step.workspace.path(inputs.dockerfile).resolve() if inputs.dockerfile else context / "Dockerfile"
@@ -136,7 +136,7 @@ def _request(inputs: BuildImageInputs, step: Step) -> ImageRequest:
         test=inputs.test,
         push=push,
         credentials=Credentials(inputs.registry_username, password) if known else None,
-        source=Source(
+        source=BuildContext(
             commit=where.commit,
             url=f"{where.server}/{where.repository}" if where.repository else "",
             made=commit_time(step.workspace.root),

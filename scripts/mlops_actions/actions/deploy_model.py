@@ -1,4 +1,4 @@
-"""Serve a version with the Open Inference Protocol, ask it golden requests, roll back if it answers wrong.
+"""Serve a version with the Open Inference Protocol, ask it golden requests, roll back if it gives wrong answers.
 
 The engine `local` is an MLServer on this machine, in the environment of the model's requirements. A new version is
 loaded beside the one that serves and asked the golden rows; only when it answers right does it take over, so a
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..evaluation.golden_rows import Golden
     from ..registry.manifest import Manifest
     from ..registry.registry import Registry
-    from ..serving.engine import Request, Served, ServingEngine
+    from ..serving.engine import DeployRequest, Served, ServingEngine
 
 _ENGINES = "mlops_actions.serving.engines"
 _MOST = 1000  # golden rows that a server is asked
@@ -124,15 +124,15 @@ def _environment(inputs: DeployModelInputs, manifest: Manifest, step: Step) -> E
 
 def _request(
     inputs: DeployModelInputs, step: Step, registry: Registry, manifest: Manifest, environment: Environment
-) -> Request:
+) -> DeployRequest:
     from ..evaluation.golden import Tolerance
     from ..models.checks import check_loadable, code_digest
-    from ..serving.engine import Request
+    from ..serving.engine import DeployRequest
 
     folder = step.workspace.home / "serving" / manifest.name / "versions" / str(manifest.version)
     model = registry.fetch(manifest, folder / "model")
     check_loadable(model, inputs.predict, step.workspace.root)
-    return Request(
+    return DeployRequest(
         name=manifest.name,
         version=manifest.version,
         digest=manifest.digest,

@@ -26,7 +26,7 @@ from ..runtime.step import Step
 from ..values import Lines
 
 if TYPE_CHECKING:
-    from ..data.sources import Source
+    from ..data.sources import DataSource
     from ..evaluation.champion import Champion
     from ..evaluation.evaluate import Evaluation
 
@@ -119,7 +119,7 @@ def run(inputs: EvaluateModelInputs, step: Step) -> Result[EvaluateModelOutputs]
 
 def _evaluate(
     inputs: EvaluateModelInputs,
-    source: Source | None,
+    source: DataSource | None,
     recorded: dict[str, float],
     champion: Champion | None,
     key: str,
@@ -130,7 +130,7 @@ def _evaluate(
     from ..evaluation import evaluate, predictions
 
     found = evaluate.evaluate(
-        evaluate.Request(
+        evaluate.EvaluationRequest(
             source,
             recorded,
             predictions.Columns(inputs.label_column, inputs.score_column, inputs.prediction_column, inputs.id_column),

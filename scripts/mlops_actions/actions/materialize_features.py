@@ -143,7 +143,7 @@ class MaterializeFeaturesOutputs(Outputs):
 
 def run(inputs: MaterializeFeaturesInputs, step: Step) -> Result[MaterializeFeaturesOutputs]:
     """Bring the features up to date, or find that they are."""
-    from ..features.materialize import Request, find_repository, key_parts, lock_path, materialize
+    from ..features.materialize import MaterializeRequest, find_repository, key_parts, lock_path, materialize
     from ..features.times import length, times
     from ..stores.lease import lease
 
@@ -154,7 +154,7 @@ def run(inputs: MaterializeFeaturesInputs, step: Step) -> Result[MaterializeFeat
     max_age = length("max-age", inputs.max_age)
     chunk = length("chunk", inputs.chunk)
     environment = workspace.environment("features", inputs)
-    request = Request(
+    request = MaterializeRequest(
         root=workspace.root,
         folder=folder,
         python=environment.python,

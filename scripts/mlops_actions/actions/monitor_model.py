@@ -23,7 +23,7 @@ from ..runtime.step import Step
 from ..values import Lines, Values
 
 if TYPE_CHECKING:
-    from ..data.sources import Source
+    from ..data.sources import DataSource
     from ..monitoring.monitor import Observation
     from ..registry.manifest import Manifest
 
@@ -107,9 +107,9 @@ def run(inputs: MonitorModelInputs, step: Step) -> Result[MonitorModelOutputs]:
 def _observe(
     inputs: MonitorModelInputs,
     manifest: Manifest,
-    sources: list[Source],
-    given: list[Source],
-    live: Source | None,
+    sources: list[DataSource],
+    given: list[DataSource],
+    live: DataSource | None,
     as_of: datetime,
     key: str,
     step: Step,
@@ -133,7 +133,7 @@ def _observe(
     monitor.retrain_parameters(inputs.retrain, {}, facts)  # a wrong template is said before the work is done
     reference = Reference(given) if given else training_data(step.workspace, manifest, step.console.say)
     found = monitor.observe(
-        monitor.Request(
+        monitor.MonitorRequest(
             data=sources,
             reference=reference.sources,
             as_of=as_of if as_of.tzinfo else as_of.replace(tzinfo=timezone.utc),

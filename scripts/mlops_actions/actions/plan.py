@@ -64,7 +64,7 @@ class PlanOutputs(Outputs):
 def run(inputs: PlanInputs, step: Step) -> Result[PlanOutputs]:
     """Decide, and say why."""
     from ..errors import BadInput
-    from ..planning import Request, environment_of, make_plan
+    from ..planning import PlanRequest, environment_of, make_plan
 
     alone = lacks_store(step.context, inputs.store, step.workspace.environ)
     if not alone and not inputs.store and step.workspace.environ.get("RUNNER_ENVIRONMENT") == "github-hosted":
@@ -81,7 +81,7 @@ def run(inputs: PlanInputs, step: Step) -> Result[PlanOutputs]:
         return str(value) if value else default if step.workspace.path(default).is_file() else ""
 
     plan = make_plan(
-        Request(
+        PlanRequest(
             context=step.context,
             root=step.workspace.root,
             sections=parts,

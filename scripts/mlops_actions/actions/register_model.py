@@ -87,7 +87,7 @@ def run(inputs: RegisterModelInputs, step: Step) -> Result[RegisterModelOutputs]
     trained = next((record for record in reversed(records) if record.action == "run-pipeline"), None)
     uri = inputs.model_uri or _given(trained, "model-uri")
     if not uri:
-        raise BadInput("There is no model to register", fix="Give `model-uri`, or run run-pipeline first in this run")
+        raise BadInput("No model to register", fix="Give `model-uri`, or run run-pipeline first in this run")
     with tempfile.TemporaryDirectory() as scratch:
         own = trained if uri == _given(trained, "model-uri") else None
         model = _fetch(step, uri, Path(scratch) / "model")
@@ -97,7 +97,7 @@ def run(inputs: RegisterModelInputs, step: Step) -> Result[RegisterModelOutputs]
         registry = Registry(step.workspace.store)
         dirty = is_dirty(step.workspace.root)
         if not step.context.commit:
-            step.console.warning("There is no commit: the version cannot be traced back to its code")
+            step.console.warning("No commit is known: the version cannot be traced back to its code")
         elif dirty:
             step.console.warning("There are uncommitted changes: the version is not the code of the commit alone")
         done = register(

@@ -153,12 +153,12 @@ class RunPipelineOutputs(Outputs):
 
 def run(inputs: RunPipelineInputs, step: Step) -> Result[RunPipelineOutputs]:
     """Run the pipeline, or find the same run; then download what was asked for and bring the schedules up to date."""
-    from ..pipelines.engine import Origin, Site
+    from ..pipelines.engine import Origin, PipelineContext
     from ..pipelines.files import changed
     from ..pipelines.run import headline_of_reused
 
     workspace = step.workspace
-    site = Site(workspace, Origin(step.context, workspace.root.name, step.run))
+    site = PipelineContext(workspace, Origin(step.context, workspace.root.name, step.run))
     engine: PipelineEngine = engines(_ENGINES)[inputs.engine].make(inputs, site)
     request, key = _request(inputs, engine, step)
 

@@ -22,7 +22,7 @@ from ..runtime.step import Step
 from ..values import Lines
 
 if TYPE_CHECKING:
-    from ..evaluation.golden import DoesNotWork, Request, Tested
+    from ..evaluation.golden import DoesNotWork, GoldenRequest, Tested
 
 
 class TestModelInputs(GoldenInputs):
@@ -107,7 +107,7 @@ def run(inputs: TestModelInputs, step: Step) -> Result[TestModelOutputs]:
             machine=[platform.machine(), platform.system(), platform.python_version()],
             asked=inputs.model_dump(mode="json", exclude=set(CodeInputs.model_fields) | {"model_uri", "golden"}),
         )
-        request = golden.Request(
+        request = golden.GoldenRequest(
             python=environment.python,
             model=model,
             golden=rows,
@@ -122,7 +122,7 @@ def run(inputs: TestModelInputs, step: Step) -> Result[TestModelOutputs]:
 
 
 def _test(
-    request: Request, inputs: TestModelInputs, subject: dict[str, str], kind: str, step: Step
+    request: GoldenRequest, inputs: TestModelInputs, subject: dict[str, str], kind: str, step: Step
 ) -> Result[TestModelOutputs]:
     from ..errors import MlopsError
     from ..evaluation import golden

@@ -10,7 +10,7 @@ The engine `local` reads a Katib v1beta1 Experiment as it is and runs its trials
 consumer's environment or as containers of their image (`isolation`), with Katib's substitution of parameters. It has
 Katib's algorithms with the settings that Katib documents (`random`, `grid`, `sobol`, `tpe`, `multivariate-tpe`,
 `bayesianoptimization`, `cmaes`, `hyperband`, `pbt`), its distributions, `medianstop`, and its collectors `StdOut`,
-`File`, `TensorFlowEvent` and `PrometheusMetric`. What cannot be honoured without a cluster is refused by name, at its
+`File`, `TensorFlowEvent` and `PrometheusMetric`. What is not supported without a cluster is refused by name, at its
 line; nothing is replaced silently.
 
 With `pipeline`, each trial is a run of that pipeline with the trial's parameters, on whatever engine `run-pipeline` is
@@ -43,7 +43,7 @@ from ..values import Lines
 
 if TYPE_CHECKING:
     from ..environments import Environment
-    from ..tuning.engine import Outcome, Pipeline, Request
+    from ..tuning.engine import Outcome, Pipeline, TuneRequest
     from ..tuning.ordering import Order
 
 _ENGINES = "mlops_actions.tuning.engines"
@@ -143,10 +143,10 @@ def run(inputs: TuneHyperparamsInputs, step: Step) -> Result[TuneHyperparamsOutp
 
 def _request(
     inputs: TuneHyperparamsInputs, order: Order, state: str, parallel: int, most: int | None, step: Step
-) -> Request:
-    from ..tuning.engine import Request
+) -> TuneRequest:
+    from ..tuning.engine import TuneRequest
 
-    return Request(
+    return TuneRequest(
         order.document,
         state,
         parallel,
@@ -166,16 +166,21 @@ def _request(
 
 
 def _run(
-    inputs: TuneHyperparamsInputs, order: Order, request: Request, environment: Environment | None, key: str, step: Step
+    inputs: TuneHyperparamsInputs,
+    order: Order,
+    request: TuneRequest,
+    environment: Environment | None,
+    key: str,
+    step: Step,
 ) -> Result[TuneHyperparamsOutputs]:
-    from ..tuning.engine import Site
+    from ..tuning.engine import TuningContext
     from ..tuning.ordering import python_first
-    from ..tuning.progress import Progress
+    from ..tuning.progress import TuningProgress
     from ..tuning.publish import publish
 
     _notice(order, step)
     workspace, experiment = step.workspace, order.document.experiment
-    site = Site(
+    site = TuningContext(
         workspace.root,
         workspace.child_environ(**python_first(environment, workspace.environ.get("PATH", os.defpath))),
         workspace.home / "tuning" / request.key,
@@ -185,7 +190,7 @@ def _run(
     )
     engine = engines(_ENGINES)[inputs.engine].make(inputs, site)
     with workspace.lock(f"the Experiment {experiment.name} ({request.key})"):
-        outcome = engine.run(request, Progress(step.console, experiment, request.max_trials))
+        outcome = engine.run(request, TuningProgress(step.console, experiment, request.max_trials))
         folder = workspace.kept(f"tuning/{key}")
         table, picture = publish(workspace.store, folder, experiment, outcome, logs=inputs.keep_logs)
     return _result(order, outcome, table, picture)

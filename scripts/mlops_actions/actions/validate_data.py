@@ -74,7 +74,7 @@ from ..values import Lines
 
 if TYPE_CHECKING:
     from ..data.findings import Check
-    from ..data.sources import Source
+    from ..data.sources import DataSource
     from ..data.validate import Validation
     from ..registry.manifest import Manifest
 
@@ -162,10 +162,10 @@ def run(inputs: ValidateDataInputs, step: Step) -> Result[ValidateDataOutputs]:
 
 def _validate(
     inputs: ValidateDataInputs,
-    sources: list[Source],
-    reference: list[Source],
+    sources: list[DataSource],
+    reference: list[DataSource],
     version: Manifest | None,
-    tables: dict[str, list[Source]],
+    tables: dict[str, list[DataSource]],
     contract: Path | None,
     as_of: datetime,
     key: str,
@@ -180,7 +180,7 @@ def _validate(
         from ..monitoring.reference import training_data
 
         reference = list(training_data(step.workspace, version, step.console.say).sources)
-    request = validate.Request(
+    request = validate.ValidationRequest(
         sources=sources,
         contract=read_contract(contract, str(inputs.contract)) if contract else Contract(),
         as_of=as_of if as_of.tzinfo else as_of.replace(tzinfo=timezone.utc),

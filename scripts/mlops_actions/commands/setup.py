@@ -1,4 +1,4 @@
-"""Commands for setting a repository up: `init`, `config`, `schema`. They are no actions: no workflow needs them."""
+"""Commands for setting a repository up: `init`, `config`, `schema`. They are not actions: no workflow needs them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import click
 
 from ..console import Masks
 from ..errors import BadInput, MlopsError
-from ..foreign import visible
 from ..generated import OWNER
 from ..github.console import TerminalConsole
 from ..github.context import read_context
 from ..inputs import MODEL_NAME, PATTERNS, kebab
 from ..runtime import chain, config
+from ..untrusted import visible
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "starter"
 """What an empty folder gets: a pipeline, data and their contract."""
@@ -81,7 +81,7 @@ def init_command(pipeline: str, model: str, branch: str, example: bool, force: b
         there = [path for path, text in files.items() if path.exists() and path.read_text("utf-8", "replace") != text]
         if there and not force:
             names = ", ".join(os.path.relpath(path) for path in there)
-            raise BadInput(f"{names} exists already", fix="Nothing was written; `--force` writes over it")
+            raise BadInput(f"{names} already exists", fix="Nothing was written; `--force` writes over it")
         for path, text in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
@@ -157,7 +157,7 @@ def find_pipeline(root: Path) -> str:
             fix="Write one, or name it: --pipeline; `--example` writes a small one",
         )
     if len(found) > 1:
-        raise BadInput(f"Several files have a @dsl.pipeline: {', '.join(found)}", fix="Name one: --pipeline")
+        raise BadInput(f"Several files have a @dsl.pipeline: {', '.join(found)}", fix="Name one with --pipeline")
     return found[0]
 
 

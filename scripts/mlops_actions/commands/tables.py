@@ -1,4 +1,4 @@
-"""Commands for looking at tables: `infer-schema` and `data diff`. They are no actions: they print for a person."""
+"""Commands for looking at tables: `infer-schema` and `data diff`. They are not actions: they print for a person."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def infer_schema_command(data: tuple[str, ...], output: Path | None, force: bool
     """
     with plain_errors():
         if output and output.exists() and not force:
-            raise BadInput(f"{output} exists already", fix="Nothing was written; `--force` writes over it")
+            raise BadInput(f"{output} already exists", fix="Nothing was written; `--force` writes over it")
         from ..data.infer import infer
         from ..data.sources import find
 

@@ -15,7 +15,7 @@ from .fingerprint import Fingerprint
 from .personal import Sampler
 from .profile import ColumnProfile, Profile
 from .rowdiff import RowDiff, compare_rows
-from .sources import Source
+from .sources import DataSource
 from .tables import Table, open_table
 from .validate import one_pass
 
@@ -25,7 +25,7 @@ class Side:
     """One of the two tables: what it is called, its files, and the types of columns of text formats."""
 
     name: str
-    sources: Sequence[Source]
+    sources: Sequence[DataSource]
     types: Mapping[str, pl.DataType]
 
 

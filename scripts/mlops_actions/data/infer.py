@@ -15,7 +15,7 @@ from .checks import flat_columns
 from .keys import UniqueKey
 from .personal import Sampler
 from .profile import ColumnProfile, Profile
-from .sources import Source
+from .sources import DataSource
 from .tables import Table, open_table
 from .validate import one_pass
 
@@ -40,7 +40,7 @@ columns:
 """
 
 
-def infer(sources: Sequence[Source], strictness: Strictness = "normal") -> str:
+def infer(sources: Sequence[DataSource], strictness: Strictness = "normal") -> str:
     """A contract that the data passes, as YAML. Values of columns that look personal are not in it.
 
     Raises:

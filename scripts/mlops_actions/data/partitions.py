@@ -10,12 +10,12 @@ from urllib.parse import unquote
 
 import polars as pl
 
-from .sources import Source
+from .sources import DataSource
 
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
-def columns_of(sources: Sequence[Source], types: Mapping[str, pl.DataType]) -> list[dict[str, pl.Expr]]:
+def columns_of(sources: Sequence[DataSource], types: Mapping[str, pl.DataType]) -> list[dict[str, pl.Expr]]:
     """The columns that files have by the folders they are in, for each file: whole numbers, dates, or text."""
     found = []
     for source in sources:

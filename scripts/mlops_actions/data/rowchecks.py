@@ -91,7 +91,7 @@ class RowChecks:
                 batch.frame.select(count)
             except pl.exceptions.PolarsError as own:
                 return _misfit(item, own)
-        return BadInput("The checks cannot be made", why=str(error))
+        return BadInput("Cannot run the checks", why=str(error))
 
 
 def _kind_of(item: RowCheck, empty: pl.DataFrame) -> pl.DataType:
@@ -104,7 +104,7 @@ def _kind_of(item: RowCheck, empty: pl.DataFrame) -> pl.DataType:
 def _misfit(item: RowCheck, error: object) -> BadInput:
     of = f"of the column {item.check.column}" if item.check.column else "of the table"
     why = str(error).strip().split("\n")[0][:300]
-    what = f"The check {item.check.name} cannot be made {of}"
+    what = f"Cannot run the check {item.check.name} {of}"
     return BadInput(what, why=why, fix="Correct the contract", place=item.check.place)
 
 
@@ -152,7 +152,7 @@ def of_expressions(table: Table, contract: Contract) -> tuple[list[RowCheck], li
             by_table.append(item)
         else:
             why, fix = "It mixes a row's values with the whole table's", "Make it of one row, or of aggregates only"
-            raise BadInput(f"The check {name} cannot be made", why=why, fix=fix, place=place)
+            raise BadInput(f"Cannot run the check {name}", why=why, fix=fix, place=place)
     return by_row, by_table
 
 

@@ -16,14 +16,14 @@ from ..workspace import Workspace
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSource:
     """A data file: the name that messages use, and a local path with its bytes."""
 
     name: str
     path: Path
 
 
-def find(where: Workspace, patterns: Sequence[str]) -> list[Source]:
+def find(where: Workspace, patterns: Sequence[str]) -> list[DataSource]:
     """The files that the patterns name, in order, each once.
 
     A pattern is a path or glob in the consumer's folder, `store:path/with/*.parquet` in the store, or a URI
@@ -35,7 +35,7 @@ def find(where: Workspace, patterns: Sequence[str]) -> list[Source]:
         BadInput: a pattern names nothing.
         RemoteFailed: the store cannot be used.
     """
-    found: dict[str, Source] = {}
+    found: dict[str, DataSource] = {}
     for pattern in patterns:
         sources = _remote(where, pattern) if _is_remote(pattern) else _local(where.root, pattern)
         if not sources:
@@ -50,15 +50,15 @@ def _is_remote(pattern: str) -> bool:
     return pattern.startswith("store:") or pattern.split("://")[0] in SCHEMES
 
 
-def _local(root: Path, pattern: str) -> list[Source]:
+def _local(root: Path, pattern: str) -> list[DataSource]:
     # Path.glob knows no absolute patterns
     matching = [pattern] if (root / pattern).exists() else glob.glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207
     names = sorted(matching)
-    files = [Source(name, root / name) for name in names if (root / name).is_file()]
+    files = [DataSource(name, root / name) for name in names if (root / name).is_file()]
     for folder in (root / name for name in names if (root / name).is_dir()):
         inside = [file for file in sorted(folder.rglob("*")) if file.is_file()]
         kept = [file for file in inside if not any(map(_is_note, file.relative_to(folder).parts))]
-        files += [Source(str(file.relative_to(root) if file.is_relative_to(root) else file), file) for file in kept]
+        files += [DataSource(str(file.relative_to(root) if file.is_relative_to(root) else file), file) for file in kept]
     return files
 
 
@@ -66,12 +66,12 @@ def _is_note(name: str) -> bool:
     return name.startswith((".", "_")) and "=" not in name
 
 
-def _remote(where: Workspace, pattern: str) -> list[Source]:
+def _remote(where: Workspace, pattern: str) -> list[DataSource]:
     if pattern.startswith("file://"):
         local = file_path(pattern.replace("?", "%3F"))  # here it is no query but a wildcard
         return _local(Path("/"), str(local).lstrip("/"))
     store, entries = _entries(where, pattern)
-    return [Source(f"{pattern.split(':')[0]}:{entry.path}", _cached(where, store, entry)) for entry in entries]
+    return [DataSource(f"{pattern.split(':')[0]}:{entry.path}", _cached(where, store, entry)) for entry in entries]
 
 
 def _entries(where: Workspace, pattern: str) -> tuple[Store, list[Entry]]:
@@ -120,6 +120,6 @@ def state(workspace: Workspace, patterns: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
-def digests(sources: Sequence[Source]) -> list[str]:
+def digests(sources: Sequence[DataSource]) -> list[str]:
     """The digests of the files' bytes, in order: a cheap key for what is computed of them."""
     return [file_digest(source.path) for source in sources]

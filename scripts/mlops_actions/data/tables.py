@@ -24,7 +24,7 @@ from ..errors import BadInput, Place
 from ..suggest import did_you_mean
 from .csv_faults import fault_at_start, find_fault
 from .partitions import columns_of
-from .sources import Source
+from .sources import DataSource
 
 BATCH_CELLS = 4_000_000
 """Values in one batch: about 32 MB of numbers, however wide the table is."""
@@ -143,7 +143,7 @@ def as_read(column: str) -> str:
 
 
 def open_table(
-    sources: Sequence[Source], types: Mapping[str, pl.DataType] | None = None, *, lenient: bool = True
+    sources: Sequence[DataSource], types: Mapping[str, pl.DataType] | None = None, *, lenient: bool = True
 ) -> Table:
     """Open files as one table. Only headers are read here.
 
@@ -159,7 +159,7 @@ def open_table(
     kept = [source for source in sources if not PurePath(source.name).name.startswith(("_", "."))]
     if not kept:
         raise BadInput(
-            "`data` names no data file", why="Names that begin with `_` or `.` are left out", fix="Correct `data`"
+            "`data` names no data file", why="Names that begin with `_` or `.` are ignored", fix="Correct `data`"
         )
     # what nests is no cell of text
     types = {name: kind for name, kind in (types or {}).items() if not kind.is_nested()}
@@ -197,7 +197,7 @@ def open_table(
     return Table(parts, schema, differences, texts)
 
 
-def read_table(source: Source, columns: Sequence[str] | None = None) -> pl.DataFrame:
+def read_table(source: DataSource, columns: Sequence[str] | None = None) -> pl.DataFrame:
     """A whole file in memory, or some of its columns.
 
     Raises:
@@ -265,14 +265,14 @@ def python_rows(frame: pl.DataFrame) -> list[tuple[Any, ...]]:
 class _Raw:
     """A file as it is read, numbered, and which of its columns are text to be parsed, with the types asked for."""
 
-    source: Source
+    source: DataSource
     frame: pl.LazyFrame
     schema: dict[str, pl.DataType]
     texts: dict[str, pl.DataType]
     csv: Path | None
 
 
-def _open(source: Source, types: Mapping[str, pl.DataType], *, lenient: bool) -> _Raw:
+def _open(source: DataSource, types: Mapping[str, pl.DataType], *, lenient: bool) -> _Raw:
     own = {n: k for n, k in types.items() if lenient or not _parsed_at_once(k)}
     kind = _format(source)
     csv = source.path if kind == "csv" else None
@@ -329,7 +329,7 @@ def same_value(name: str, kind: pl.DataType, asked: pl.DataType) -> pl.Expr:
     return column.cast(asked, strict=False).alias(name)
 
 
-def _format(source: Source) -> str:
+def _format(source: DataSource) -> str:
     """By the name's ending; by the first bytes where it has none, as a pipeline's artifacts."""
     bare = source.name.lower().removesuffix(".gz")
     suffix = PurePath(bare).suffix
@@ -340,11 +340,11 @@ def _format(source: Source) -> str:
     kind = _FORMATS.get(suffix)
     if kind is None or (bare != source.name.lower() and kind != "csv"):
         known = ", ".join(_FORMATS)
-        raise BadInput(f"The data file {source.name} is of no known format", fix=f"Use one of {known}, .csv.gz")
+        raise BadInput(f"The data file {source.name} has an unknown format", fix=f"Use one of {known}, .csv.gz")
     return kind
 
 
-def _scan(source: Source, kind: str, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+def _scan(source: DataSource, kind: str, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
     if source.path.stat().st_size == 0:
         raise BadInput(f"The data file {source.name} is empty", fix="Check the step that wrote it")
     with reading(source.name):

@@ -20,7 +20,7 @@ from .personal import Sampler
 from .profile import ColumnProfile, Profile
 from .rowdiff import compare_rows
 from .rules import table_name
-from .sources import Source
+from .sources import DataSource
 from .tables import Batch, Table, UnreadableCells, open_table
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ PersonalDataRule = Literal["fail", "warn", "off"]
 
 
 @dataclass(frozen=True)
-class Request:
+class ValidationRequest:
     """What to validate, and how.
 
     Attributes:
@@ -47,15 +47,15 @@ class Request:
         tables: files of the other tables that the contract names, by `table_name` of their patterns.
     """
 
-    sources: Sequence[Source]
+    sources: Sequence[DataSource]
     contract: Contract
     as_of: datetime
     personal_data: PersonalDataRule = "fail"
-    reference: Sequence[Source] = ()
+    reference: Sequence[DataSource] = ()
     columns: Sequence[str] = ()
     max_psi: float = 0.2
     any_order: bool = False
-    tables: Mapping[str, Sequence[Source]] = field(default_factory=dict)
+    tables: Mapping[str, Sequence[DataSource]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def one_pass(table: Table, collectors: Sequence[Collector]) -> int:
     return rows
 
 
-def validate(request: Request, say: Callable[[str], None] = lambda _: None) -> Validation:
+def validate(request: ValidationRequest, say: Callable[[str], None] = lambda _: None) -> Validation:
     """Make every check; the data is read in batches, and nothing stops at the first failure.
 
     Raises:
@@ -125,7 +125,7 @@ def validate(request: Request, say: Callable[[str], None] = lambda _: None) -> V
 
 
 def check(
-    sources: Sequence[Source], contract: Contract, tables: Mapping[str, Sequence[Source]] | None = None
+    sources: Sequence[DataSource], contract: Contract, tables: Mapping[str, Sequence[DataSource]] | None = None
 ) -> list[Check]:
     """Only the checks of structure, rows, keys and relations; cells that are not of their type are an error.
 
@@ -151,7 +151,7 @@ class _Asked:
         self,
         table: Table,
         contract: Contract,
-        tables: Mapping[str, Sequence[Source]],
+        tables: Mapping[str, Sequence[DataSource]],
         profiled: Collection[str] | None = None,
     ) -> None:
         self._table, self._contract = table, contract
@@ -179,7 +179,7 @@ class _Asked:
         return found + (_skew(self._table, self._contract, self._served) if self._served else [])
 
 
-def _validate(request: Request, table: Table, say: Callable[[str], None]) -> Validation:
+def _validate(request: ValidationRequest, table: Table, say: Callable[[str], None]) -> Validation:
     contract = request.contract
     asked = _Asked(table, contract, request.tables, table.schema)
     print_ = _fingerprint(table, request.any_order)
@@ -245,7 +245,7 @@ def _skew(table: Table, contract: Contract, served: Table) -> list[Check]:
     return made
 
 
-def _drift(request: Request, table: Table) -> drift.Drift | None:
+def _drift(request: ValidationRequest, table: Table) -> drift.Drift | None:
     if not request.reference:
         return None
     from . import drift  # scipy takes a second to import
@@ -262,9 +262,9 @@ def _hide(check: Check, hidden: set[str]) -> Check:
 
 
 def fingerprint(
-    sources: Sequence[Source], types: Mapping[str, pl.DataType] | None = None, *, any_order: bool = False
+    sources: Sequence[DataSource], types: Mapping[str, pl.DataType] | None = None, *, any_order: bool = False
 ) -> tuple[str, int]:
-    """A table's fingerprint and number of rows; `types` as of `open_table`, `any_order` as of `Request`."""
+    """A table's fingerprint and number of rows; `types` as of `open_table`, `any_order` as of `ValidationRequest`."""
     table = open_table(sources, types)
     taken = _fingerprint(table, any_order)
     rows = one_pass(table, [taken])

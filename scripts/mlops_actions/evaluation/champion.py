@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..data.sources import Source
+from ..data.sources import DataSource
 from ..errors import BadInput
 from ..registry.manifest import File, Manifest
 from ..registry.registry import Registry
@@ -21,7 +21,7 @@ class Champion:
 
     version: int
     metrics: Mapping[str, float] = field(default_factory=dict)
-    predictions: Source | None = None
+    predictions: DataSource | None = None
 
 
 def find_champion(registry: Registry, cache: Path, model: str, alias: str) -> Champion | None:
@@ -71,8 +71,8 @@ def version_named(registry: Registry, root: Path, patterns: Sequence[str]) -> Ma
     return find_version(registry, named[1], named[2])
 
 
-def _fetched(registry: Registry, cache: Path, file: File) -> Source:
+def _fetched(registry: Registry, cache: Path, file: File) -> DataSource:
     name = file.digest.partition(":")[2]
     # the suffix tells the format
     target = cache / "blobs" / name[:2] / f"{name}-{file.path.rsplit('/', 1)[-1]}"
-    return Source(file.path, registry.fetch_file(file, target))
+    return DataSource(file.path, registry.fetch_file(file, target))

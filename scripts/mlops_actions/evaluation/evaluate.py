@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from ..data.sources import Source
+from ..data.sources import DataSource
 from ..data.tables import unknown_column
 from ..errors import BadInput
 from . import compare, metrics
@@ -25,7 +25,7 @@ _TOLERANCE = 1e-3  # a metric that pipeline and predictions give may differ by r
 
 
 @dataclass(frozen=True)
-class Request:
+class EvaluationRequest:
     """What to evaluate, and the gates.
 
     Attributes:
@@ -40,7 +40,7 @@ class Request:
         beat_baseline: whether the primary metric must be better than that of a predictor without features.
     """
 
-    predictions: Source | None
+    predictions: DataSource | None
     recorded: Mapping[str, float]
     columns: Columns = field(default_factory=Columns)
     task: Task | Literal["auto"] = "auto"
@@ -93,7 +93,7 @@ class Evaluation:
         return bool(self.gates) and not self.unchecked
 
 
-def evaluate(request: Request) -> Evaluation:
+def evaluate(request: EvaluationRequest) -> Evaluation:
     """Compute the metrics and ask each gate.
 
     Raises:
@@ -101,7 +101,7 @@ def evaluate(request: Request) -> Evaluation:
             one is not known.
     """
     if request.predictions is None and not request.recorded:
-        raise BadInput("There is nothing to evaluate", fix="Give `predictions` or `metrics`")
+        raise BadInput("Nothing to evaluate", fix="Give `predictions` or `metrics`")
     read = read_predictions(request.predictions, request.columns, request.task) if request.predictions else None
     task = read.task if read else None
     computed = metrics.compute(read.task, read.label, read.score, read.prediction) if read else {}
@@ -144,7 +144,7 @@ def _baseline_gate(name: str, value: float, base: float) -> Gate:
     return Gate("baseline", name, value, limit, passed, "a predictor that knows no features")
 
 
-def _champion_gate(comparison: Comparison, request: Request, primary: str) -> Gate:
+def _champion_gate(comparison: Comparison, request: EvaluationRequest, primary: str) -> Gate:
     allowed = _allowed(request, comparison.metric, primary)
     sign = ">=" if is_higher_better(comparison.metric, request.thresholds) else "<="
     limit = f"{sign} {comparison.champion:.4g}" + (f" within {allowed:g}" if allowed else "")
@@ -154,12 +154,16 @@ def _champion_gate(comparison: Comparison, request: Request, primary: str) -> Ga
     return Gate("champion", comparison.metric, comparison.challenger, limit, comparison.acceptable(allowed), note)
 
 
-def _allowed(request: Request, name: str, primary: str) -> float:
+def _allowed(request: EvaluationRequest, name: str, primary: str) -> float:
     return request.max_regression.get(name, request.max_regression.get("*", 0.0) if name == primary else 0.0)
 
 
 def _against_champion(
-    request: Request, read: Predictions | None, values: Mapping[str, float], primary: str, unchecked: list[str]
+    request: EvaluationRequest,
+    read: Predictions | None,
+    values: Mapping[str, float],
+    primary: str,
+    unchecked: list[str],
 ) -> Iterator[Comparison]:
     champion = request.champion
     if champion is None:
@@ -196,7 +200,7 @@ def _pair(ours: Predictions, theirs: Predictions, key: str) -> tuple[Predictions
     return pair if same and pair[0].positive == pair[1].positive else None
 
 
-def _slices(read: Predictions, request: Request) -> Iterator[dict[str, Any]]:
+def _slices(read: Predictions, request: EvaluationRequest) -> Iterator[dict[str, Any]]:
     for column in request.slices:
         if column not in read.frame.columns:
             raise unknown_column(column, "The predictions file", read.frame.columns)

@@ -90,7 +90,7 @@ def _number(value: object) -> float | None:
 
 
 @dataclass(frozen=True)
-class Request:
+class GoldenRequest:
     """What to test.
 
     Attributes:
@@ -148,7 +148,7 @@ class DoesNotWork(Rejected):
         self.facts = facts
 
 
-def test(request: Request) -> Tested:
+def test(request: GoldenRequest) -> Tested:
     """Load and predict in the environment, and compare.
 
     Raises:
@@ -181,7 +181,7 @@ def percentile(times: list[float], share: float) -> float:
     return times[max(0, math.ceil(share / 100 * len(times)) - 1)]
 
 
-def _run(request: Request) -> dict[str, Any]:
+def _run(request: GoldenRequest) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="mlops-golden-") as scratch:
         folder = Path(scratch)
         asked = {
@@ -203,7 +203,7 @@ def _run(request: Request) -> dict[str, Any]:
         return result
 
 
-def _call(command: list[str], request: Request, log: Path) -> int:
+def _call(command: list[str], request: GoldenRequest, log: Path) -> int:
     """Run the worker to its end, or to that of its time."""
     with log.open("wb") as stream:
         group = Group(command, request.root, request.environ, stdout=stream)
@@ -215,7 +215,7 @@ def _call(command: list[str], request: Request, log: Path) -> int:
         return group.process.returncode
 
 
-def _explain(result: dict[str, Any], request: Request) -> MlopsError:
+def _explain(result: dict[str, Any], request: GoldenRequest) -> MlopsError:
     error, facts = result["error"], result["facts"]
     stage, why = error["stage"], f"{error['type']}: {error['message']}".split("\n")[0].rstrip(": ")
     if error["type"] == "NotLoadable":

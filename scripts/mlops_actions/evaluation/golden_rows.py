@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from ..data.sources import Source
+from ..data.sources import DataSource
 from ..data.tables import read_table, reading
 from ..errors import BadInput
 
@@ -85,7 +85,9 @@ def _read(path: Path) -> pl.DataFrame:
         if not _is_parquet(path):
             return pl.read_csv(path, null_values=list(_NULLS), infer_schema_length=None)
         index = json.loads(pl.read_parquet_metadata(path).get("pandas") or "{}").get("index_columns") or []
-        return read_table(Source(f"{path.name}.parquet", path)).drop([name for name in index if isinstance(name, str)])
+        return read_table(DataSource(f"{path.name}.parquet", path)).drop(
+            [name for name in index if isinstance(name, str)]
+        )
 
 
 def _is_parquet(file: Path) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ..data.sources import Source
+from ..data.sources import DataSource
 from ..data.tables import read_table
 from ..errors import BadInput
 from .formulas import is_probability
@@ -69,7 +69,7 @@ class Predictions:
         return Predictions(self.frame[index], self.task, self.label[index], score, prediction, self.positive)
 
 
-def read_predictions(source: Source, columns: Columns, task: Task | Literal["auto"] = "auto") -> Predictions:
+def read_predictions(source: DataSource, columns: Columns, task: Task | Literal["auto"] = "auto") -> Predictions:
     """Read a predictions file, and find out what its task is if that is not said.
 
     Two classes are a binary task, whatever they are called; the positive class is the greater one, which is the one of
@@ -113,7 +113,7 @@ def read_predictions(source: Source, columns: Columns, task: Task | Literal["aut
     return Predictions(frame, found, label_, score, said_, positive)
 
 
-def _task(label: pl.Series, scores: pl.Series | None, classes: pl.Series | None, source: Source) -> Task:
+def _task(label: pl.Series, scores: pl.Series | None, classes: pl.Series | None, source: DataSource) -> Task:
     if not label.dtype.is_numeric():  # texts, booleans, categories
         names = _named(label) if classes is None else pl.concat([_named(label).alias(""), _named(classes).alias("")])
         return "binary" if names.n_unique() <= 2 else "multiclass"
@@ -159,7 +159,7 @@ def _named(values: pl.Series) -> pl.Series:
     return named
 
 
-def _positive_of(names: pl.Series, source: Source) -> str:
+def _positive_of(names: pl.Series, source: DataSource) -> str:
     """The greater of two classes by number or, where one is not a number, by name."""
     distinct: list[str] = names.unique().to_list()
     if len(distinct) > 2:
@@ -176,7 +176,7 @@ def _positive_of(names: pl.Series, source: Source) -> str:
         return max(distinct)
 
 
-def _numbers(column: pl.Series, source: Source) -> NDArray[Any]:
+def _numbers(column: pl.Series, source: DataSource) -> NDArray[Any]:
     """A column as numbers; those of 32 bits stay so, because they round otherwise."""
     if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
         raise BadInput(

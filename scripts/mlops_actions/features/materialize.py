@@ -23,7 +23,7 @@ from ..processes.scratch import scratch
 from ..stores.lease import Lease
 from ..stores.store import Store, file_digest
 from ..yaml_io import NotYaml, Yaml11, load_yaml
-from .progress import Progress
+from .progress import MaterializeProgress
 from .results import Materialized, Mode, Plan, View
 
 _WORKER = Path(__file__).with_name("worker")
@@ -31,7 +31,7 @@ _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 
 @dataclass(frozen=True)
-class Request:
+class MaterializeRequest:
     """What is to be done.
 
     Attributes:
@@ -83,7 +83,7 @@ def find_repository(root: Path, name: Path) -> Path:
     return folder
 
 
-def key_parts(request: Request) -> dict[str, Any]:
+def key_parts(request: MaterializeRequest) -> dict[str, Any]:
     """What decides the result, beside the data and the environment: files of the repository and of `prepare`."""
     files = {
         file.relative_to(request.folder).as_posix(): file_digest(file)
@@ -130,7 +130,7 @@ def lock_path(root: Path, folder: Path, environ: Mapping[str, str]) -> str:
 
 
 def materialize(
-    request: Request, console: Console, store: Store | None = None, lease: Lease | None = None
+    request: MaterializeRequest, console: Console, store: Store | None = None, lease: Lease | None = None
 ) -> Materialized:
     """Prepare the tables, apply the repository and materialize it.
 
@@ -163,7 +163,7 @@ def _kept(view: View, project: str, store: Store | None) -> View:
     )
 
 
-def _prepare(request: Request, console: Console, log: Path) -> None:
+def _prepare(request: MaterializeRequest, console: Console, log: Path) -> None:
     command = shlex.split(request.prepare, posix=os.name != "nt")
     if command[0] in ("python", "python3"):
         command[0] = str(request.python)
@@ -187,7 +187,7 @@ def _prepare(request: Request, console: Console, log: Path) -> None:
         )
 
 
-def _feast(request: Request, console: Console, log: Path, lease: Lease | None) -> Materialized:
+def _feast(request: MaterializeRequest, console: Console, log: Path, lease: Lease | None) -> Materialized:
     """Run the worker and tell what it tells."""
     message = {
         "root": str(request.root.resolve()),
@@ -210,7 +210,7 @@ def _feast(request: Request, console: Console, log: Path, lease: Lease | None) -
     metrics.mkdir()
     # Importing Feast makes such a folder in the temporary one, and leaves it there.
     environ = {**_environ(request), "PROMETHEUS_MULTIPROCESS_DIR": str(metrics)}
-    progress = Progress(console)
+    progress = MaterializeProgress(console)
     with _start(command, request, environ, log) as group:
         for line in group.lines(json.dumps(message).encode()):
             last = json.loads(line)
@@ -235,19 +235,19 @@ def _feast(request: Request, console: Console, log: Path, lease: Lease | None) -
     return result.model_copy(update={"refused": refused})
 
 
-def _start(command: list[str], request: Request, environ: Mapping[str, str], log: Path) -> Group:
+def _start(command: list[str], request: MaterializeRequest, environ: Mapping[str, str], log: Path) -> Group:
     """Start a process whose standard error is added to the log."""
     with log.open("ab") as errors:
         return Group(command, request.root, environ, stdin=subprocess.PIPE, stderr=errors)
 
 
-def _environ(request: Request) -> dict[str, str]:
+def _environ(request: MaterializeRequest) -> dict[str, str]:
     """Variables of a process for which `python` is the environment's: Spark's workers are started by that name."""
     path = f"{request.python.parent}{os.pathsep}{request.environ.get('PATH', '')}"
     return {**request.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
 
 
-def _tell(event: dict[str, Any], console: Console, progress: Progress) -> None:
+def _tell(event: dict[str, Any], console: Console, progress: MaterializeProgress) -> None:
     """Say an event as it comes."""
     kind = event["event"]
     if kind == "plan":
@@ -271,7 +271,7 @@ def _tell(event: dict[str, Any], console: Console, progress: Progress) -> None:
         console.notice(event["text"])
 
 
-def _error(event: dict[str, Any], request: Request, log: str) -> MlopsError:
+def _error(event: dict[str, Any], request: MaterializeRequest, log: str) -> MlopsError:
     place = None
     if event.get("file"):
         place = Place(_relative(Path(event["file"]), request.root), event.get("line"))

@@ -12,7 +12,7 @@ EVERY = 10.0
 """Seconds between two lines in a log; a terminal's last line is always current."""
 
 
-class Progress:
+class MaterializeProgress:
     """Shows how far the views are that are being written.
 
     Args:

@@ -16,7 +16,7 @@ from typing import IO
 
 from ..console import Masks
 from ..errors import MlopsError, Place
-from ..foreign import log_command, log_line, printed_lines, visible, visible_lines
+from ..untrusted import log_command, log_line, printed_lines, visible, visible_lines
 
 SUMMARY_LIMIT = 1024 * 1024
 LOG_LINES = 20

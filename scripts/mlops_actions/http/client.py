@@ -257,7 +257,7 @@ class HttpClient:
             raise
         if proxy and raw.status == 407:
             raw.close()
-            raise unreachable(exchange, "The proxy wants a sign-in", exchange.remedies.proxy, transient=False)
+            raise unreachable(exchange, "The proxy requires authentication", exchange.remedies.proxy, transient=False)
         return Response(raw, exchange, self._clock)
 
     def _pool(self, proxy: str) -> urllib3.PoolManager:

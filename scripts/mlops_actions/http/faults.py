@@ -67,7 +67,7 @@ class Remedies:
     address: str = "Check host and port"
     authority: str = "Set REQUESTS_CA_BUNDLE to a file with the certificate of its CA"
     name: str = "Use a name that the certificate has"
-    identity: str = "The server asks for a client certificate: use one that does not"
+    identity: str = "The server requires a client certificate: use one that does not"
     proxy: str = "Check HTTPS_PROXY and NO_PROXY"
 
 
@@ -140,7 +140,7 @@ def fault(error: Exception, exchange: Exchange) -> HttpError | BadInput:
         return unreachable(exchange, words, remedies.proxy, transient="connection failed: 4" not in words)
     if is_a(raised.NameResolutionError):
         host = urlsplit(exchange.url).hostname
-        return unreachable(exchange, f"The host name {host!r} is not known here", remedies.address)
+        return unreachable(exchange, f"Cannot resolve the host name {host!r}", remedies.address)
     if is_a(raised.NewConnectionError):
         return unreachable(exchange, words, remedies.address)
     if is_a(raised.ConnectTimeoutError):
@@ -173,7 +173,7 @@ def tls_fault(error: ssl.SSLError, exchange: Exchange) -> HttpError:
         fix = f"Write `http://…`, or give the port that speaks TLS. {remedies.address}"
         return failed(f"{exchange.subject} does not speak TLS on this port", fix=fix, sent=False)
     if "ALERT" in text or "HANDSHAKE_FAILURE" in text:
-        why = f"It wants a client certificate, or does not accept the one it got ({text.replace('_', ' ').lower()})"
+        why = f"It requires a client certificate, or does not accept the one it got ({text.replace('_', ' ').lower()})"
         return failed(f"{exchange.subject} refused the TLS connection", why=why, fix=remedies.identity, sent=False)
     why = f"TLS: {str(error.reason or error).replace('_', ' ').lower()}"
     return failed(f"{exchange.subject} closed the connection", why=why, transient=True)
@@ -181,7 +181,7 @@ def tls_fault(error: ssl.SSLError, exchange: Exchange) -> HttpError:
 
 _DISTRUST = {  # OpenSSL's X509_V_ERR_… (openssl/x509_vfy.h): the reason, and the remedy or the field that has it
     9: ("its certificate is not valid yet", "Check the clocks of this machine and of the server"),
-    10: ("its certificate has expired", "Have it renewed, and check this machine's clock"),
+    10: ("its certificate has expired", "Renew it, and check this machine's clock"),
     18: ("its certificate is signed by itself", "authority"),
     19: ("its certificate is signed by a CA that is not trusted here", "authority"),
     20: ("its certificate is signed by a CA that is not trusted here", "authority"),

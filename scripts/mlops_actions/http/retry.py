@@ -82,7 +82,7 @@ class Retry:
         with self._lock:
             said, self._away_since = self._away_since is not None, self._away_since or since
         if not said:
-            self._say(f"{error.what}: {error.why}. Trying again for up to {patience:.0f} s")
+            self._say(f"{error.what}: {error.why}. Retrying for up to {patience:.0f} s")
         self._clock.wait(pause)
 
     def _back(self) -> None:

@@ -22,13 +22,13 @@ from .login import Credentials, docker_config, stored_credentials
 from .names import ImageName, key_tag
 from .registry import Registry
 
-__all__ = ["BuiltImage", "Credentials", "EngineUnavailable", "ImageRequest", "Source", "build_image"]
+__all__ = ["BuildContext", "BuiltImage", "Credentials", "EngineUnavailable", "ImageRequest", "build_image"]
 
 _OCI = "org.opencontainers.image."
 
 
 @dataclass(frozen=True)
-class Source:
+class BuildContext:
     """The code that an image is made of.
 
     Attributes:
@@ -77,7 +77,7 @@ class ImageRequest:
     test: str = ""
     push: bool = False
     credentials: Credentials | None = None
-    source: Source = field(default_factory=Source)
+    source: BuildContext = field(default_factory=BuildContext)
     reuse: bool = True
     scope: str = ""
 

@@ -16,7 +16,7 @@ from ..errors import BadInput, MlopsError, Place, RemoteFailed
 from ..processes.group import Group
 from .dockerfile import Instruction
 from .engine import EngineUnavailable, Say, says_status
-from .progress import Failure, Progress
+from .progress import BuildProgress, Failure
 
 _BUILT_IN = range(18, 23)
 """Major versions of the docker command that have BuildKit without buildx."""
@@ -104,7 +104,7 @@ def find_builder(environ: Mapping[str, str]) -> Builder:
 
 def build(
     builder: Builder, order: Build, environ: Mapping[str, str], parsed: Sequence[Instruction], shown: str, say: Say
-) -> tuple[Progress, str]:
+) -> tuple[BuildProgress, str]:
     """Build; the engine has the image afterwards, or the registry if it was pushed.
 
     Args:
@@ -122,7 +122,7 @@ def build(
         BadInput: the Dockerfile is wrong, or one of its steps failed.
         RemoteFailed: a base image cannot be pulled, or the engine failed.
     """
-    progress = Progress()
+    progress = BuildProgress()
     with tempfile.TemporaryDirectory(prefix="docker-build-") as scratch:
         metadata = Path(scratch) / "metadata.json"
         settings = dict(environ)
@@ -159,7 +159,7 @@ def _arguments(builder: Builder, order: Build, metadata: Path) -> list[str]:
     return [*listed, str(order.context)]
 
 
-def _run(command: list[str], environ: Mapping[str, str], progress: Progress, say: Say) -> int:
+def _run(command: list[str], environ: Mapping[str, str], progress: BuildProgress, say: Say) -> int:
     """Run to the end. Whatever interrupts us ends the build too: docker cancels it when it gets SIGINT."""
     group = Group(command, None, environ)
     try:

@@ -195,7 +195,7 @@ class Engine:
         except TooManyRequests:
             if not waits:
                 raise
-            say(f"{image.registry} limits the rate of requests: trying again in {waits[0]:.0f} s")
+            say(f"{image.registry} limits the rate of requests: retrying in {waits[0]:.0f} s")
             wait(waits[0])
         return self.push(image, tag, credentials, say, waits=waits[1:], wait=wait)
 

@@ -20,7 +20,7 @@ _KEPT = 200
 
 
 @dataclass
-class Step:
+class BuildStep:
     """One step of a build.
 
     Attributes:
@@ -53,11 +53,11 @@ class Failure:
     log: str
 
 
-class Progress:
+class BuildProgress:
     """Collects the steps of a build from its output."""
 
     def __init__(self) -> None:
-        self.steps: dict[int, Step] = {}
+        self.steps: dict[int, BuildStep] = {}
         self._tail: list[str] = []
 
     def read(self, line: str) -> str:
@@ -67,7 +67,7 @@ class Progress:
         if not found:
             self._tail = [*self._tail[-_KEPT:], line]
             return ""  # the summary of a failure: shown once, at the end
-        step = self.steps.setdefault(int(found[1]), Step())
+        step = self.steps.setdefault(int(found[1]), BuildStep())
         text = found[2]
         if not step.title:
             step.title = text
@@ -93,7 +93,7 @@ class Progress:
         said = [line for line in self._tail if line.strip() and not line.startswith(("-----", " > "))]
         last = next((line for line in reversed(said) if not line.startswith("   ")), "")
         # Several may have failed at once: BuildKit's last line is about one of them.
-        step = next((one for one in failed if one.error in last), failed[0] if failed else Step())
+        step = next((one for one in failed if one.error in last), failed[0] if failed else BuildStep())
         told = next((int(at[1]) for text in said if (at := _AT_LINE.search(text))), None)
         line = line_of_step(parsed, step.title) if step.title else None
         title = "" if step.title.startswith("[internal]") else " ".join(step.title.split())

@@ -214,7 +214,7 @@ class _Login:
         realm = challenge["realm"]
         if response.url.startswith("https:") and not realm.startswith("https:"):
             why = f"It asks for tokens at {shown(realm)}, and a password would go there unencrypted"
-            raise HttpError(f"The login of {self._image.registry} is not safe", why=why, fix="Let its realm be https")
+            raise HttpError(f"The login of {self._image.registry} is not safe", why=why, fix="Use https for its realm")
         query = {"service": challenge.get("service", "")}
         query["scope"] = f"repository:{self._image.path}:pull" + (",push" if basic else "")
         token = self._client.send("GET", realm, query=query, headers=basic)

@@ -141,7 +141,7 @@ def ask(plugin: Plugin, environ: Mapping[str, str]) -> Mapping[str, Any]:
     if done.returncode:
         raise RemoteFailed(
             f"The program `{plugin.command}`, which gives the cluster's credentials, failed with {done.returncode}",
-            why=words[-1] if words else "It said nothing",
+            why=words[-1] if words else "It printed nothing",
             fix="Sign in to the cloud before this step, and check the variables that it needs",
             log="\n".join(words[-40:]),
         )

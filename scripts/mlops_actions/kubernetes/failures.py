@@ -123,7 +123,7 @@ def _refusal(
 def _forbidden(asked: Asked, message: str) -> ClusterFailed | Refused:
     quota = re.search(r"exceeded quota: (.*)", message)
     if quota:
-        fix = "Ask for less, wait until others have ended, or have the quota raised"
+        fix = "Request less, wait for others to finish, or ask for a higher quota"
         return ClusterFailed(f"The quota of the namespace {asked.namespace} is used up", why=quota[1], fix=fix)
     if "is being terminated" in message:
         fix = "Wait until it is gone, create it again, or name another one by `namespace`"
@@ -142,7 +142,7 @@ def _forbidden(asked: Asked, message: str) -> ClusterFailed | Refused:
 
 def _not_found(server: str, asked: Asked, message: str, details: dict[str, Any]) -> ClusterFailed | Refused:
     if details.get("kind") == "namespaces" and asked.resource != "namespaces":
-        fix = "Correct `namespace`, or have it created"
+        fix = "Correct `namespace`, or create it"
         return Refused(f"The cluster has no namespace {asked.namespace}", fix=fix)
     if details.get("name"):
         return ClusterFailed(f"Not found: {details.get('kind') or asked.resource} {details['name']}", why=message)

@@ -12,7 +12,7 @@ import polars as pl
 
 from ..data import drift
 from ..data.checks import age_of, newest_of
-from ..data.sources import Source
+from ..data.sources import DataSource
 from ..data.tables import open_table
 from ..data.validate import fingerprint
 from ..errors import BadInput
@@ -23,7 +23,7 @@ from ..suggest import did_you_mean
 
 
 @dataclass(frozen=True)
-class Request:
+class MonitorRequest:
     """What to look at, and when it counts as drift.
 
     Attributes:
@@ -39,8 +39,8 @@ class Request:
         max_regression: how much worse it may be.
     """
 
-    data: Sequence[Source]
-    reference: Sequence[Source]
+    data: Sequence[DataSource]
+    reference: Sequence[DataSource]
     as_of: datetime
     types: Mapping[str, pl.DataType] = field(default_factory=dict)
     columns: Sequence[str] = ()
@@ -48,7 +48,7 @@ class Request:
     min_drifted_share: float = 0.0
     time_column: str = ""
     max_age: timedelta | None = None
-    predictions: Source | None = None
+    predictions: DataSource | None = None
     prediction_columns: Columns = field(default_factory=Columns)
     registered: Mapping[str, float] = field(default_factory=dict)
     metric: str = ""
@@ -84,7 +84,7 @@ class Observation:
         return max((column.psi for column in self.drift.columns), default=0.0)
 
 
-def observe(request: Request) -> Observation:
+def observe(request: MonitorRequest) -> Observation:
     """Compare, and judge.
 
     Raises:
@@ -142,7 +142,7 @@ def retrain_parameters(
     return {**known, **{name: fill(value) for name, value in template.items()}}
 
 
-def _quality(request: Request) -> Quality:
+def _quality(request: MonitorRequest) -> Quality:
     assert request.predictions is not None
     read = read_predictions(request.predictions, request.prediction_columns)
     live = metrics.compute(read.task, read.label, read.score, read.prediction)

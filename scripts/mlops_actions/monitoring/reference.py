@@ -9,7 +9,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from ..data.contract import read_contract
-from ..data.sources import Source, find
+from ..data.sources import DataSource, find
 from ..data.validate import fingerprint
 from ..errors import BadInput
 from ..records import Record
@@ -22,7 +22,7 @@ from ..workspace import Workspace
 class Reference:
     """The files, and the types of the contract that they were validated with."""
 
-    sources: Sequence[Source]
+    sources: Sequence[DataSource]
     types: Mapping[str, pl.DataType] = field(default_factory=dict)
 
 

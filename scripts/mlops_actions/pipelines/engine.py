@@ -160,7 +160,7 @@ class Scheduled:
         return f"{self.action:<8} {self.name}" + (f": {'; '.join(self.why)}" if self.why else "")
 
 
-class Progress:
+class RunProgress:
     """Who is told how a run goes on. This one listens to nothing."""
 
     def started(self, task: str) -> None:
@@ -193,7 +193,7 @@ class PipelineEngine(Protocol):
             RemoteFailed: an environment cannot be prepared.
         """
 
-    def run(self, request: RunRequest, progress: Progress) -> RunResult:
+    def run(self, request: RunRequest, progress: RunProgress) -> RunResult:
         """Run a pipeline to its end.
 
         Raises:
@@ -246,7 +246,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Site:
+class PipelineContext:
     """What an engine may use.
 
     Attributes:

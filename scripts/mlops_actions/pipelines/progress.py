@@ -7,13 +7,13 @@ from itertools import islice
 
 from ..console import Console
 from ..text import duration
-from .engine import Progress, TaskResult
+from .engine import RunProgress, TaskResult
 
 _SIGNS = {"succeeded": "✓", "failed": "✗"}
 _NAMED = 4  # tasks at work that are named in the one line of what goes on
 
 
-class ConsoleProgress(Progress):
+class ConsoleProgress(RunProgress):
     """Progress of a run.
 
     Args:

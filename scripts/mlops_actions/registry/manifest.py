@@ -32,7 +32,7 @@ class File(_Stored):
         return path
 
 
-class Source(_Stored):
+class CodeSource(_Stored):
     """The code that a version was made from, and the run that made it. `dirty`: there were uncommitted changes."""
 
     repository: str = ""
@@ -76,7 +76,7 @@ class Environment(_Stored):
 class Lineage(_Stored):
     """What a version came from. `image` is the digest of the container image."""
 
-    source: Source = Source()
+    source: CodeSource = CodeSource()
     pipeline: Pipeline = Pipeline()
     parameters: dict[str, Any] = {}
     seed: int | None = None

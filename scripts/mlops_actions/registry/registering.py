@@ -14,7 +14,7 @@ from ..models.kinds import kind_of
 from ..records import Record
 from ..stores.store import EMPTY, files_in, to_json, tree_digest
 from .card import model_card
-from .manifest import Environment, Evidence, Features, File, Lineage, Manifest, Pipeline, Source, identity
+from .manifest import CodeSource, Environment, Evidence, Features, File, Lineage, Manifest, Pipeline, identity
 from .registry import Registry
 
 NOT_EVIDENCE = ("register-model", "promote-model", "deploy-model")
@@ -184,7 +184,7 @@ def _lineage(registry: Registry, asked: Registration, trained: Record | None, pi
     """What the records of the run say; nothing is said of training when the model is not from this run."""
     source = {name: asked.source[name] for name in ("repository", "commit", "branch", "url") if name in asked.source}
     tool = asked.records[-1].tool if asked.records else ""
-    here = Source(**source, dirty=asked.dirty, run=asked.run, tool=tool)
+    here = CodeSource(**source, dirty=asked.dirty, run=asked.run, tool=tool)
     if trained is None:
         return Lineage(source=here)
     parameters = trained.outputs.get("parameters") or {}

@@ -11,8 +11,8 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ..errors import BadInput, RemoteFailed
-from ..foreign import visible
 from ..stores.store import EMPTY, Store, blob_path, file_digest, to_json
+from ..untrusted import visible
 from ..waiting import Backoff, Clock
 from .manifest import HISTORY, Alias, Evidence, File, Manifest, Move, newest
 
@@ -47,7 +47,7 @@ class Registry:
         except FileNotFoundError:
             known = self.versions(name)
             raise BadInput(
-                f"The model {name!r} has no version {version}" if known else f"There is no model {name!r}",
+                f"The model {name!r} has no version {version}" if known else f"Unknown model {name!r}",
                 why=f"Its versions are {_listed(known)}" if known else f"The registry is in {self.store.url}",
                 fix="Correct `version`" if known else "Register it with register-model, or correct `model` or `store`",
             ) from None
@@ -65,7 +65,7 @@ class Registry:
         if alias is None:
             known = self.versions(name)
             raise BadInput(
-                f"The model {name!r} has no alias {wanted!r}" if known else f"There is no model {name!r}",
+                f"The model {name!r} has no alias {wanted!r}" if known else f"Unknown model {name!r}",
                 why=f"Its versions are {_listed(known)}" if known else f"The registry is in {self.store.url}",
                 fix="Give it to a version with promote-model, or name a version" if known else "Register it first",
             )

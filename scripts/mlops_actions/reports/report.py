@@ -13,8 +13,8 @@ from markdown_it import MarkdownIt
 from pydantic import ValidationError
 
 from ..errors import BadInput
-from ..foreign import sentence
 from ..records import Record
+from ..untrusted import sentence
 from .sections import render, section, sign
 
 MARKER = "<!-- mlops-actions report -->"
@@ -116,7 +116,7 @@ def gather(needs: str, stored: Sequence[Record], order: Sequence[str]) -> Report
                 try:
                     record = Record.model_validate_json(text)
                 except ValidationError as error:
-                    raise BadInput(f"The output {name} is no record", why=str(error).split("\n")[0]) from None
+                    raise BadInput(f"The output {name} is not a record", why=str(error).split("\n")[0]) from None
                 found[_identity(record)] = record
     found |= {_identity(record): record for record in stored}
     ordered = sorted(

@@ -1,7 +1,7 @@
 """One record as Markdown, by the template of its action. Summaries and reports are made of the same sections.
 
-A record holds what tasks printed and returned, and names of a pull request. So a template shows every value as foreign
-text unless a filter says what it is: `cell`, `code`, `block`, `link` …
+A record holds what tasks printed and returned, and names of a pull request. So a template shows every value as
+untrusted text unless a filter says what it is: `cell`, `code`, `block`, `link` …
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader, TemplateError
 from markupsafe import Markup
 
-from ..foreign import anchor, block, cell, code, escaped, html, label, link, prose, sentence
 from ..text import duration, number
+from ..untrusted import anchor, block, cell, code, escaped, html, label, link, prose, sentence
 
 if TYPE_CHECKING:
     from ..records import Record
@@ -86,12 +86,12 @@ def state(record: Record) -> str:
 
 
 def _shown(value: object) -> Markup:
-    """Whatever a template shows: what a filter has made for its place is taken as it is, all else is foreign text."""
+    """Whatever a template shows: what a filter has made for its place is taken as it is, all else is untrusted text."""
     return value if isinstance(value, Markup) else escaped(str(value))
 
 
 def _number(value: object) -> Markup:
-    """A number as people read it; what is none is foreign text."""
+    """A number as people read it; what is none is untrusted text."""
     return cell(number(value))
 
 

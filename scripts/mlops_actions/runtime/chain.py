@@ -27,7 +27,7 @@ NAMES = (
 
 
 PLAIN = {"infer-schema": "data", "data": "data"}
-"""Commands that are no actions and need more than the core, with the lock of their environment."""
+"""Commands that are not actions and need more than the core, with the lock of their environment."""
 
 
 def load(name: str) -> Action[Any, Any]:

@@ -82,7 +82,9 @@ def execute(
     if error:
         console.failure(error)
     elif code:
-        console.failure(Rejected(record.reason or f"{record.action} says no", place=result.place if result else None))
+        console.failure(
+            Rejected(record.reason or f"{record.action} did not pass", place=result.place if result else None)
+        )
     return code
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Request:
+class DeployRequest:
     """A version to serve.
 
     Attributes:
@@ -81,7 +81,7 @@ class Served:
 class ServingEngine(Protocol):
     """Where models are served."""
 
-    def deploy(self, request: Request) -> Served:
+    def deploy(self, request: DeployRequest) -> Served:
         """Serve a version. What served before goes on until the new one has passed the golden requests."""
 
     def stop(self, name: str) -> int | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import BadInput, RemoteFailed
 from ..models.tensors import rows_of
-from .engine import Request, Served
+from .engine import DeployRequest, Served
 from .process import end, free_port, is_free, running
 from .protocol import Answered, Client, Refused
 from .rollout import CURRENT, Current, Rollout, read_current, write_current
@@ -37,7 +37,7 @@ class LocalServing:
         """Where a model's state is."""
         return self._home / "serving" / name
 
-    def deploy(self, request: Request) -> Served:
+    def deploy(self, request: DeployRequest) -> Served:
         """Serve a version; see `ServingEngine`.
 
         What an earlier, killed deployment left half done is ended first.
@@ -83,7 +83,7 @@ class LocalServing:
         (folder / CURRENT).unlink(missing_ok=True)
         return current.version if current and served else None
 
-    def _wanted(self, request: Request, before: Current | None, serving: bool) -> Current:
+    def _wanted(self, request: DeployRequest, before: Current | None, serving: bool) -> Current:
         own = before.port if before and before.host == request.host else 0
         port = request.port or own or _stable_port(request.name)
         if not (serving and port == own) and not is_free(request.host, port):

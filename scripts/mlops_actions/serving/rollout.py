@@ -21,7 +21,7 @@ from ..models.checks import remedy
 from ..processes.group import Group
 from ..processes.identity import Identity
 from ..waiting import wait_until
-from .engine import Request
+from .engine import DeployRequest
 from .process import end, free_port, running, start
 from .protocol import Answered, Client, Refused
 
@@ -78,7 +78,9 @@ class Rollout:
         say: is told what is done.
     """
 
-    def __init__(self, folder: Path, request: Request, before: Current | None, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, request: DeployRequest, before: Current | None, say: Callable[[str], None]
+    ) -> None:
         self._stable, self._trial = folder / "stable", folder / "trial"
         self._request, self._before, self._say = request, before, say
         self._log, self._log_start = self._stable / "server.log", 0

@@ -155,7 +155,7 @@ def _parameter(parameter: Parameter, path: Path, grid: bool) -> Iterator[Fault]:
     if kind in ("discrete", "categorical"):
         for key in ("min", "max", "step"):
             if getattr(space, key) is not None:
-                yield Fault((*here, key), f"`{key}` means nothing for {name!r}, which is {kind}", "Use `list`")
+                yield Fault((*here, key), f"`{key}` does not apply to {name!r}, which is {kind}", "Use `list`")
         if not space.values:
             yield Fault(
                 (*here, "list"),
@@ -167,7 +167,7 @@ def _parameter(parameter: Parameter, path: Path, grid: bool) -> Iterator[Fault]:
         yield from repeated(space.values or [], (*here, "list"), "")
         return
     if space.values is not None:
-        yield Fault((*here, "list"), f"`list` means nothing for {name!r}, which is {kind}", "Use `min` and `max`")
+        yield Fault((*here, "list"), f"`list` does not apply to {name!r}, which is {kind}", "Use `min` and `max`")
     numbers: dict[str, Decimal] = {}
     for key in ("min", "max", "step"):
         text = getattr(space, key)
@@ -323,7 +323,7 @@ def repeated(values: Iterable[str], path: Path, key: str) -> Iterator[Fault]:
     for index, value in enumerate(values):
         if value in seen:
             where: Path = (*path, index, key) if key else (*path, index)
-            yield Fault(where, f"{value!r} is in `{path[-1]}` twice", "Leave one out")
+            yield Fault(where, f"{value!r} appears twice in `{path[-1]}`", "Leave one out")
         seen.add(value)
 
 

@@ -67,29 +67,27 @@ def _search(document: Document) -> Iterator[Fault]:
     spec = document.experiment.spec
     path: Path = ("spec", "algorithm")
     if spec.nas_config is not None:
-        what = "`spec.nasConfig` cannot be honoured by the local engine: neural architecture search needs Katib itself"
+        what = "`spec.nasConfig` is not supported by the local engine: neural architecture search needs Katib itself"
         yield Fault(("spec", "nasConfig"), what, _ON_KATIB)
     if spec.algorithm.algorithm_name in NAS:
-        what = f"the algorithm {spec.algorithm.algorithm_name!r} cannot be honoured by the local engine"
+        what = f"the algorithm {spec.algorithm.algorithm_name!r} is not supported by the local engine"
         yield Fault((*path, "algorithmName"), f"{what}: neural architecture search needs Katib itself", _ON_KATIB)
     for index, setting in enumerate(spec.algorithm.algorithm_settings):
         if setting.value in ("EIps", "PIps"):
-            what = (
-                f"`acq_func` {setting.value} cannot be honoured: it weighs seconds that Katib does not tell it, either"
-            )
+            what = f"`acq_func` {setting.value} is not supported: it weighs seconds that Katib does not tell it, either"
             yield Fault((*path, "algorithmSettings", index, "value"), what, "Use EI, PI, LCB or gp_hedge")
 
 
 def _of_a_pipeline(document: Document) -> Iterator[Fault]:
     spec = document.experiment.spec
     if spec.early_stopping is not None:
-        what = "`spec.earlyStopping` cannot be honoured: a pipeline's metrics are known when its run has ended"
+        what = "`spec.earlyStopping` is not supported: a pipeline's metrics are known when its run has ended"
         yield Fault(("spec", "earlyStopping"), what, "Leave it out")
     if spec.algorithm.algorithm_name == "pbt":
-        what = "the algorithm 'pbt' cannot be honoured: runs of a pipeline share no checkpoints"
-        yield Fault(("spec", "algorithm", "algorithmName"), what, "Take another algorithm")
+        what = "the algorithm 'pbt' is not supported: runs of a pipeline share no checkpoints"
+        yield Fault(("spec", "algorithm", "algorithmName"), what, "Use another algorithm")
     if spec.metrics_collector_spec.collector.kind != "StdOut" or spec.metrics_collector_spec.formats:
-        what = "`spec.metricsCollectorSpec` means nothing for a pipeline: its metrics are those that its components log"
+        what = "`spec.metricsCollectorSpec` does not apply to a pipeline: its metrics are those that its components log"
         yield Fault(("spec", "metricsCollectorSpec"), what, "Leave it out")
 
 
@@ -97,21 +95,21 @@ def _job(document: Document, isolation: Isolation) -> Iterator[Fault]:
     template = document.experiment.spec.trial_template
     path: Path = ("spec", "trialTemplate")
     if template.config_map is not None:
-        what = "`spec.trialTemplate.configMap` cannot be honoured by the local engine: it is in a cluster"
+        what = "`spec.trialTemplate.configMap` is not supported by the local engine: it is in a cluster"
         yield Fault((*path, "configMap"), what, "Write it as `trialSpec`, or run the Experiment on Katib")
     for key, default in _CONDITIONS.items():
         given = template.success_condition if key == "successCondition" else template.failure_condition
         if given not in ("", default):
-            what = f"`{dotted((*path, key))}` cannot be honoured by the local engine: a trial's exit code decides"
+            what = f"`{dotted((*path, key))}` is not supported by the local engine: a trial's exit code decides"
             yield Fault((*path, key), what, _ON_KATIB)
     for where, why in marked(document.job, "refused", TRIAL_SPEC):
-        yield Fault(where, f"`{dotted(where)}` cannot be honoured by the local engine: {why}", _ON_KATIB)
+        yield Fault(where, f"`{dotted(where)}` is not supported by the local engine: {why}", _ON_KATIB)
     assert document.primary
     index, primary = document.primary
     containers = document.job.spec.template.spec.containers
     for other, container in enumerate(containers):
         if other != index:
-            what = f"the container {container.name!r} beside the primary one cannot be honoured by the local engine"
+            what = f"the container {container.name!r} beside the primary one is not supported by the local engine"
             yield Fault((*_POD, "containers", other), what, _ON_KATIB)
     here: Path = (*_POD, "containers", index)
     if isolation == "container":
@@ -132,10 +130,10 @@ def _collector(document: Document, isolation: Isolation, parallel: int) -> Itera
     kind, path = collector.collector.kind, ("spec", "metricsCollectorSpec", "collector", "kind")
     if kind == "Push":
         why = "Katib's SDK reports to the database manager of the cluster, and only from a pod"
-        yield Fault(path, f"the metrics collector Push cannot be honoured by the local engine: {why}", _COLLECTORS)
+        yield Fault(path, f"the metrics collector Push is not supported by the local engine: {why}", _COLLECTORS)
     if kind == "Custom":
         why = "its container reads the trial's from beside it"
-        yield Fault(path, f"the metrics collector Custom cannot be honoured by the local engine: {why}", _COLLECTORS)
+        yield Fault(path, f"the metrics collector Custom is not supported by the local engine: {why}", _COLLECTORS)
     if isolation == "container":
         return
     if kind == "PrometheusMetric" and parallel > 1:

@@ -20,7 +20,7 @@ State = Literal["Pending", "Running", "Succeeded", "EarlyStopped", "Failed", "Me
 """Katib's conditions of a trial. `MetricsUnavailable`: it ended well and did not report the objective's metric.
 `Pending`: it is made and does not run yet, as its pod waits for a node or an image."""
 End = Literal["GoalReached", "MaxTrialsReached", "SearchSpaceExhausted", "TimeLimit", "Stalled"]
-"""Why an Experiment is complete. The first three are Katib's; the others are limits of ours that a `Request` sets."""
+"""Why an Experiment is complete. The first three are Katib's; the others are limits that a `TuneRequest` sets."""
 PARENT = "pbt.suggestion.katib.kubeflow.org/parent"
 """Katib's label of a trial that goes on from another's checkpoints: that one's name."""
 Isolation = Literal["process", "container"]
@@ -79,7 +79,7 @@ class Cause(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Site:
+class TuningContext:
     """What an engine may use.
 
     Attributes:
@@ -119,7 +119,7 @@ class Pipeline:
 
 
 @dataclass(frozen=True)
-class Request:
+class TuneRequest:
     """What an engine is asked to do.
 
     Attributes:
@@ -209,7 +209,7 @@ class Watcher(Protocol):
 class Engine(Protocol):
     """Runs an Experiment to its end."""
 
-    def run(self, request: Request, watcher: Watcher) -> Outcome:
+    def run(self, request: TuneRequest, watcher: Watcher) -> Outcome:
         """Run it, or go on with it.
 
         Raises:

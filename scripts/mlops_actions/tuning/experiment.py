@@ -139,7 +139,7 @@ class HttpGet(Part):
     http_headers: list[HttpHeader] = []
 
 
-class Source(Part):
+class MetricsSource(Part):
     """Where metrics are read from."""
 
     http_get: HttpGet | None = None
@@ -157,7 +157,7 @@ class Collector(Part):
 class MetricsCollector(Part):
     """How a trial's metrics are collected."""
 
-    source: Source | None = None
+    source: MetricsSource | None = None
     collector: Collector = Collector()
 
     @property

@@ -1,7 +1,7 @@
 """The Kubernetes Job of a trial, field by field, for the engine that runs its primary container on this machine.
 
 Every field that a Job (batch/v1) may have is here, so that an unknown one is a spelling mistake and is refused. A field
-that cannot be honoured here is marked: one that is `_refused` ends the command when it is given, one that is `_ignored`
+that is not supported here is marked: one that is `_refused` ends the command when it is given, one that is `_ignored`
 is said aloud, and one that is `_for_containers` is said aloud unless trials are containers, which honour it.
 """
 

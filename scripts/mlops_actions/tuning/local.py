@@ -12,7 +12,7 @@ from ..errors import BadInput, ComponentFailed, RemoteFailed
 from ..text import many
 from .algorithms.base import Task
 from .algorithms.table import algorithm
-from .engine import End, Outcome, Request, Site, Trial, Watcher, best_of, too_many_failures, trial_name
+from .engine import End, Outcome, Trial, TuneRequest, TuningContext, Watcher, best_of, too_many_failures, trial_name
 from .importance import importances
 from .journal import Journal
 from .runners import PipelineRunner, Place, ProcessRunner, Runner
@@ -22,10 +22,10 @@ from .trials import Trials, tail
 class LocalEngine:
     """Runs Experiments on this machine."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: TuningContext) -> None:
         self._site = site
 
-    def run(self, request: Request, watcher: Watcher) -> Outcome:
+    def run(self, request: TuneRequest, watcher: Watcher) -> Outcome:
         """See `Engine.run`."""
         spec = request.experiment.spec
         limits = (request.max_trials, request.timeout, request.stall_timeout, spec.objective.goal is not None)
@@ -50,7 +50,7 @@ class LocalEngine:
 class _Run:
     """One run of one Experiment: what is under way, and what to do next."""
 
-    def __init__(self, request: Request, watcher: Watcher, journal: Journal, trials: Trials, place: Place) -> None:
+    def __init__(self, request: TuneRequest, watcher: Watcher, journal: Journal, trials: Trials, place: Place) -> None:
         self._request, self._watcher, self._journal, self._trials = request, watcher, journal, trials
         self._experiment, self._place = request.experiment, place
         spec = self._experiment.spec
@@ -204,7 +204,7 @@ class _Run:
             raise
 
 
-def _runner(request: Request, place: Place) -> Runner:
+def _runner(request: TuneRequest, place: Place) -> Runner:
     if request.pipeline:
         return PipelineRunner(request.experiment, request.pipeline, request.run, place)
     if request.isolation == "container":
@@ -223,7 +223,7 @@ def _fix(failed: Trial) -> str:
     return "Report the metric in that form, or correct `objectiveMetricName` or `metricsFormat`"
 
 
-def _time_for_a_trial(request: Request) -> float:
+def _time_for_a_trial(request: TuneRequest) -> float:
     """Seconds; 0 for no limit."""
     own = None if request.pipeline else request.document.job.spec.active_deadline_seconds
     return min((float(limit) for limit in (request.trial_timeout, own) if limit), default=0.0)

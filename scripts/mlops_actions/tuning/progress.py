@@ -19,7 +19,7 @@ _QUIET = 60.0
 """Seconds without a line after which one says what goes on."""
 
 
-class Progress:
+class TuningProgress:
     """Tells a console.
 
     Args:
@@ -54,7 +54,7 @@ class Progress:
         """Say that work of an earlier run is taken up."""
         self._done = len(trials)
         count = f"{len(trials)} finished trial{'s' * (len(trials) != 1)}"
-        self._console.say(f"Going on from {count} of an earlier run")
+        self._console.say(f"Resuming with {count} of an earlier run")
 
     def started(self, trial: Trial, running: int) -> None:
         """Show what runs."""

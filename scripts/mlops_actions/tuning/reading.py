@@ -51,7 +51,7 @@ class Document:
         spec = self.experiment.spec.trial_template.trial_spec or {}
         if (spec.get("apiVersion"), spec.get("kind")) != ("batch/v1", "Job"):
             raise BadInput(
-                f"{self.name}: a trial of kind {spec.get('kind')!r} ({spec.get('apiVersion')!r}) cannot be honoured",
+                f"{self.name}: a trial of kind {spec.get('kind')!r} ({spec.get('apiVersion')!r}) is not supported",
                 why="The local engine runs the primary container of a batch/v1 Job",
                 fix="Write the trial as a Job, or run the Experiment on Katib",
                 place=self.place((*TRIAL_SPEC, "kind")),

@@ -19,7 +19,7 @@ from mlops_actions import environments
 from mlops_actions.errors import RemoteFailed
 from mlops_actions.pipelines.engine import Python
 from mlops_actions.pipelines.local.engine import run_plan
-from mlops_actions.pipelines.local.plan import Plan
+from mlops_actions.pipelines.local.plan import TaskPlan
 from mlops_actions.pipelines.local.processes import run_loop
 from mlops_actions.pipelines.spec import Pipeline
 
@@ -152,7 +152,7 @@ class _Attempt:
         pythons = self._pythons(spec)
         for name in ("run", "empty"):
             (self._folder / name).mkdir()
-        plan = Plan(
+        plan = TaskPlan(
             spec=spec,
             parameters=run.parameters,
             key=run.id.replace("-", ""),

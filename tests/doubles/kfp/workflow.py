@@ -23,7 +23,7 @@ from .nodes import Json, Node, below, inner_of, outer_of
 
 _GROUP = re.compile(r"(condition|condition-branches|exit-handler|for-loop)-\d+$")
 _LOOP = re.compile(r"for-loop-\d+$")
-_TRIED = re.compile(r"attempt \d+ failed \(.*\); trying again in ")
+_TRIED = re.compile(r"attempt \d+ failed \(.*\); retrying in ")
 
 
 @dataclass

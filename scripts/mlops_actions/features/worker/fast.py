@@ -19,7 +19,7 @@ import pyarrow as pa
 from .encoding import can_be_key, entity_keys, values
 from .online import can_write, writer_for
 from .repository import Problem, engine_of, has_credentials
-from .source import Source, micros_of
+from .source import BatchSource, micros_of
 from .watchdog import Watchdog
 from .writing import Encoded
 
@@ -35,7 +35,7 @@ PART = 100_000
 _PLACE = "__place"
 
 
-def obstacle(store: FeatureStore, view: Any, source: Source) -> str:
+def obstacle(store: FeatureStore, view: Any, source: BatchSource) -> str:
     """Why a view must go Feast's own way; "" when it need not."""
     import feast
     from feast import FileSource
@@ -80,7 +80,7 @@ class Fast:
         view: Feast's.
     """
 
-    def __init__(self, store: FeatureStore, source: Source, scratch: Path, watchdog: Watchdog) -> None:
+    def __init__(self, store: FeatureStore, source: BatchSource, scratch: Path, watchdog: Watchdog) -> None:
         from feast.infra.key_encoding_utils import serialize_entity_key_prefix
 
         self._source, self.view = source, source.view

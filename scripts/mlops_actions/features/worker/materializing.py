@@ -22,7 +22,7 @@ from .fingerprint import Fingerprint
 from .planning import reset
 from .reading_back import Read
 from .repository import Problem, engine_of, is_of_a_store, is_plain, remote, short
-from .source import BEGINNING, Index, Interval, Source, from_micros, to_micros
+from .source import BEGINNING, BatchSource, Index, Interval, from_micros, to_micros
 from .watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Materializer:
             before = _aware(view.most_recent_end_time) if view.most_recent_end_time else None
             recorded = [(_aware(first), _aware(last)) for first, last in view.materialization_intervals]
             # An earlier end than last time writes nothing, but what was written then is still what must be read back.
-            source = Source(self.store, view, max(self.wanted.end, before or self.wanted.end))
+            source = BatchSource(self.store, view, max(self.wanted.end, before or self.wanted.end))
         done = Done(view, watermark=before, intervals=recorded)
         index = source.index()
         if recorded and not self._has_online(done, source, index):
@@ -160,7 +160,7 @@ class Materializer:
                 traceback.print_exc()
                 self.notice(f"The vectors of the feature service {service.name!r} were not made: {short(error)}")
 
-    def _write(self, done: Done, source: Source, index: Index) -> None:
+    def _write(self, done: Done, source: BatchSource, index: Index) -> None:
         """Write what is wanted and not there yet, a chunk at a time, each recorded when its rows are written."""
         view = done.view
         reason = obstacle(self.store, view, source) if is_plain(view) else "it transforms or aggregates its source"
@@ -232,7 +232,7 @@ class Materializer:
         return (start, end) in done.intervals
 
     @contextlib.contextmanager
-    def _fast(self, source: Source) -> Iterator[Fast]:
+    def _fast(self, source: BatchSource) -> Iterator[Fast]:
         fast = Fast(self.store, source, self.scratch, self.watchdog)
         try:
             yield fast
@@ -253,7 +253,7 @@ class Materializer:
             return f"a value did not fit ({short(error)})"
         return ""
 
-    def _write_by_feast(self, done: Done, source: Source, index: Index, numbers: Ints, interval: Interval) -> None:
+    def _write_by_feast(self, done: Done, source: BatchSource, index: Index, numbers: Ints, interval: Interval) -> None:
         """Let Feast's engine write and record an interval, and see that it did.
 
         Feast's Ray engine reports success when its workers could not write.
@@ -297,7 +297,7 @@ class Materializer:
         what = f"Feast cannot materialize the feature view {view.name!r}"
         return Problem(what, short(error), "Correct the table, or the types of the view's fields")
 
-    def _check(self, done: Done, source: Source, index: Index, watermark: datetime) -> None:
+    def _check(self, done: Done, source: BatchSource, index: Index, watermark: datetime) -> None:
         """Fingerprint the rows up to the watermark, and read a sample back."""
         end = to_micros(watermark)
         known = Fingerprint()
@@ -322,7 +322,7 @@ class Materializer:
         except OSError as error:
             raise self._failed(done.view, error) from None
 
-    def _has_online(self, done: Done, source: Source, index: Index) -> bool:
+    def _has_online(self, done: Done, source: BatchSource, index: Index) -> bool:
         """Whether the online store has something of a view that the registry says is materialized."""
         rows = self._served(done.view, index, index.latest(done.intervals))[-3:]
         if not is_plain(done.view) or not len(rows):

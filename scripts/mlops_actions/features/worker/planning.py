@@ -23,7 +23,7 @@ _KINDS = {"CREATE": "added", "UPDATE": "changed", "DELETE": "removed", "UNCHANGE
 
 
 @dataclass(frozen=True)
-class Plan:
+class RegistryPlan:
     """What applying would do.
 
     Attributes:
@@ -43,7 +43,7 @@ class Plan:
         return {**self.names, "destructive": self.destructive}
 
 
-def plan(repository: Repository) -> Plan:
+def plan(repository: Repository) -> RegistryPlan:
     """What applying would do to the registry; nothing is changed.
 
     Raises:
@@ -78,10 +78,10 @@ def plan(repository: Repository) -> Plan:
                 rewritten.add(item.name)
         if lost and _materialized(current):
             destructive.append(f"{name}: {'; '.join(lost)}. It is materialized until {_until(current)}")
-    return Plan({kind: sorted(found) for kind, found in names.items()}, sorted(destructive), removed, rewritten)
+    return RegistryPlan({kind: sorted(found) for kind, found in names.items()}, sorted(destructive), removed, rewritten)
 
 
-def apply(repository: Repository, plan: Plan) -> None:
+def apply(repository: Repository, plan: RegistryPlan) -> None:
     """Register everything, also when nothing changed: the online store may lack its tables.
 
     Raises:

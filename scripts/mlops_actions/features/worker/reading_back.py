@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 if TYPE_CHECKING:
     from feast import FeatureStore
 
-    from .source import Source
+    from .source import BatchSource
 
 
 _MOMENT = pa.timestamp("us", "UTC")
@@ -35,7 +35,7 @@ class Read:
         offline: the rows.
     """
 
-    def __init__(self, store: FeatureStore, source: Source, rows: Sequence[int]) -> None:
+    def __init__(self, store: FeatureStore, source: BatchSource, rows: Sequence[int]) -> None:
         self._source = source
         numbers = np.sort(np.array(rows, np.int64))
         self.offline = [row for _, batch in source.rows(numbers) for row in batch.to_pylist()]

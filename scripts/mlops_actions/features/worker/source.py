@@ -92,7 +92,7 @@ class Index:
         return int(np.count_nonzero(same)) > 1
 
 
-class Source:
+class BatchSource:
     """The rows of one view's batch source until a moment.
 
     Args:
@@ -224,7 +224,7 @@ def _ranks(distinct: pa.Array) -> np.ndarray[Any, np.dtype[np.int32]]:
     return ranks
 
 
-def _dataset(store: FeatureStore, source: Source, end: datetime) -> Any:
+def _dataset(store: FeatureStore, source: BatchSource, end: datetime) -> Any:
     """A file's dataset; of a warehouse the latest row of each entity, which its own engine has found."""
     from feast import FileSource
 

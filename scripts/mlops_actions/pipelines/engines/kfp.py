@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ...engines import Engine
-from ..engine import PipelineEngine, Site
+from ..engine import PipelineContext, PipelineEngine
 from ..kfp.inputs import KfpEngineInputs
 
 
-def _make(inputs: KfpEngineInputs, site: Site) -> PipelineEngine:
+def _make(inputs: KfpEngineInputs, site: PipelineContext) -> PipelineEngine:
     from ...kubernetes.connection import connector, is_named
     from ..kfp.engine import KfpEngine
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ...engines import Engine
 from ...inputs import CodeInputs
-from ..engine import PipelineEngine, Site
+from ..engine import PipelineContext, PipelineEngine
 
 
-def _make(inputs: CodeInputs, site: Site) -> PipelineEngine:
+def _make(inputs: CodeInputs, site: PipelineContext) -> PipelineEngine:
     from ..local.engine import LocalEngine
 
     return LocalEngine(inputs, site)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import BadInput, Cancelled, MlopsError, Place, RemoteFailed
 from ..downloads import reachable
-from ..engine import Prepared, Progress, RunRequest, RunResult, Scheduled, Site, TaskResult
+from ..engine import PipelineContext, Prepared, RunProgress, RunRequest, RunResult, Scheduled, TaskResult
 from ..roles import choose
 from ..spec import Pipeline
 from .argo import RUN_LABEL
@@ -54,7 +54,7 @@ class KfpEngine:
         cluster: the Kubernetes cluster below it, reached with the first call; None where it is not named.
     """
 
-    def __init__(self, inputs: KfpEngineInputs, site: Site, cluster: Callable[[], Cluster] | None) -> None:
+    def __init__(self, inputs: KfpEngineInputs, site: PipelineContext, cluster: Callable[[], Cluster] | None) -> None:
         if not inputs.kfp_host:
             raise BadInput("The engine `kfp` needs a Kubeflow Pipelines", fix="Set `kfp-host`")
         self._settings = KfpSettings(inputs, site.origin, variables=site.workspace.store_variables())
@@ -81,7 +81,7 @@ class KfpEngine:
             return []
         return [Scheduled(change.schedule, change.action, change.why) for change in changes]
 
-    def run(self, request: RunRequest, progress: Progress) -> RunResult:
+    def run(self, request: RunRequest, progress: RunProgress) -> RunResult:
         """Run a pipeline to its end, or find the same run; see `engine.PipelineEngine.run`."""
         settings = replace(self._settings, image=request.image)
         run = _Run(self._api(progress.note), settings, self._cluster, self._site, request, progress)
@@ -120,9 +120,9 @@ class _Run:
         api: KfpApi,
         settings: KfpSettings,
         cluster: Callable[[], Cluster] | None,
-        site: Site,
+        site: PipelineContext,
         request: RunRequest,
-        progress: Progress,
+        progress: RunProgress,
     ) -> None:
         self._api, self._settings, self._cluster = api, settings, cluster
         self._site, self._request, self._progress = site, request, progress
@@ -271,7 +271,7 @@ class _Run:
 
     def _found(self, started: Started) -> RunResult:
         """The result of a run that had succeeded before: nothing of it is told as if it happened now."""
-        silent = Tracker(self._pipeline.spec, Progress(), self._pipeline.platforms)
+        silent = Tracker(self._pipeline.spec, RunProgress(), self._pipeline.platforms)
         silent.feed(started.run, self._site.clock.now())
         tasks = task_results(self._pipeline, self._recorded().executions, list(silent.results()))
         reused = [dataclasses.replace(t, state="reused") if t.state == "succeeded" else t for t in tasks]

@@ -122,12 +122,12 @@ def checked(wanted: Sequence[Schedule], target: Target, *, now: datetime | None 
     """The schedules as KFP takes them: six fields of cron, a value of the right type for each parameter.
 
     Raises:
-        BadInput: a name stands twice, a cron is none, an end is before its start or past, a parameter is unknown.
+        BadInput: a name appears twice, a cron is none, an end is before its start or past, a parameter is unknown.
     """
     found: dict[str, Schedule] = {}
     for schedule in wanted:
         if schedule.name in found:
-            raise BadInput(f"The schedule {schedule.name!r} stands twice", fix="Name each once", place=schedule.place)
+            raise BadInput(f"The schedule {schedule.name!r} appears twice", fix="Name each once", place=schedule.place)
         found[schedule.name] = _checked(schedule, target, now or datetime.now(timezone.utc))
     return list(found.values())
 
@@ -229,7 +229,7 @@ def _change(schedule: Schedule, target: Target, ours: Sequence[Json]) -> Change:
         return Change(action, schedule.name, why, schedule, stale=stale, earlier=ours[-1] if ours else None)
     kept = str(fit["recurring_run_id"])
     if stale:
-        return Change("replace", schedule.name, ("another one of it was left",), schedule, kept, stale)
+        return Change("replace", schedule.name, ("it had been left twice",), schedule, kept, stale)
     if _is_enabled(fit) != schedule.enabled:
         action, state = ("enable", "disabled") if schedule.enabled else ("disable", "enabled")
         return Change(action, schedule.name, (f"it is {state}",), schedule, kept)

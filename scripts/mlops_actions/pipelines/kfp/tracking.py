@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..engine import Progress, State, TaskResult
+from ..engine import RunProgress, State, TaskResult
 from .argo import hash_in
 from .logs import LOG_LINES
 from .nodes import Task, tasks_of
@@ -52,7 +52,7 @@ class Tracker:
         warnings: what was wrong last with the pods of a task, by its label.
     """
 
-    def __init__(self, spec: Json, progress: Progress, platforms: Json | None = None) -> None:
+    def __init__(self, spec: Json, progress: RunProgress, platforms: Json | None = None) -> None:
         self._spec, self._progress, self._platforms = spec, progress, platforms
         self.state, self._canceling = "", False
         self.run: Json = {}
@@ -164,7 +164,7 @@ class Tracker:
         self._canceling = self._canceling or state == "CANCELING"
         if state not in self._said:
             self._said.add(state)
-            known = _SAID.get(state, f"The run is in a state that is not known here, {state!r}; it is waited for")
+            known = _SAID.get(state, f"The run is in an unknown state, {state!r}; still waiting")
             self._progress.note(known)
 
     def _task(self, task: Task, now: float) -> None:
@@ -174,7 +174,7 @@ class Tracker:
         self.tasks[label] = task
         if task.failed_pods and len(task.failed_pods) > self._tried.get(label, 0) and task.state == "running":
             self._tried[label] = len(task.failed_pods)
-            self._progress.note(f"{label}: attempt {len(task.failed_pods)} failed, it is tried again")
+            self._progress.note(f"{label}: attempt {len(task.failed_pods)} failed; retrying")
         if task.state == "waiting":
             return
         if label not in self.running and task.state in ("running", "succeeded", "failed"):

@@ -14,7 +14,7 @@ from itertools import islice
 from ...errors import RemoteFailed
 from ...kubernetes.pods import PULLING
 from ...waiting import Clock
-from ..engine import Progress
+from ..engine import RunProgress
 from .client.api import ApiError, KfpApi
 from .log_follower import Found, LogFollower
 from .nodes import Task
@@ -99,7 +99,7 @@ class Watcher:
         run_id: str,
         tracker: Tracker,
         follower: LogFollower,
-        progress: Progress,
+        progress: RunProgress,
         clock: Clock,
         limits: Limits,
         elsewhere: Callable[[], list[Task]] | None = None,
@@ -152,7 +152,7 @@ class Watcher:
             if error.status == 404:
                 raise RemoteFailed(
                     "The run no longer exists in KFP",
-                    why=f"Somebody, or KFP's garbage collection, deleted it. {self._still()}",
+                    why=f"A user or KFP's garbage collection deleted it. {self._still()}",
                     fix="Run it again",
                 ) from error
             raise
@@ -175,7 +175,7 @@ class Watcher:
         if tasks and not self._unshown:
             self._unshown = True
             self._progress.note(
-                "KFP's API shows no tasks that can be told apart: they are taken from ML Metadata, which knows nothing"
+                "KFP's API shows no tasks that can be identified: they come from ML Metadata, which knows nothing"
                 " of attempts, and not that a pod waits"
             )
         return tasks

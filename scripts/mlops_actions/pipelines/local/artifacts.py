@@ -13,7 +13,7 @@ from ...stores.store import file_path, tree_digest
 from ...values import SCHEMES
 from ..downloads import fetch_artifact, reachable, remote_digest
 from .graph import Artifact, Values
-from .plan import Plan, Tell
+from .plan import TaskPlan, Tell
 from .processes import in_thread
 
 
@@ -25,7 +25,7 @@ class Artifacts:
         tell: asked for what an earlier run has kept.
     """
 
-    def __init__(self, plan: Plan, tell: Tell) -> None:
+    def __init__(self, plan: TaskPlan, tell: Tell) -> None:
         self._plan, self._tell = plan, tell
         self._digests: dict[str, str] = {}
         self._kept: dict[str, str] = {}

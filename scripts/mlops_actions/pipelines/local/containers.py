@@ -16,7 +16,7 @@ from typing import Any
 
 from ...errors import RemoteFailed
 from .graph import Call
-from .plan import Plan
+from .plan import TaskPlan
 from .processes import in_thread, run_process
 from .values import ValueFault, as_text, fill
 
@@ -33,7 +33,7 @@ class Containers:
         plan: the run whose container components are to be run.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: TaskPlan) -> None:
         self._plan = plan
         self._identities: dict[str, str] = {}
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...errors import BadInput, Cancelled, ComponentFailed, MlopsError, Place, RemoteFailed
 from ...inputs import CodeInputs
-from ..engine import Artifact, Prepared, Progress, RunRequest, RunResult, Scheduled, Site, TaskResult
+from ..engine import Artifact, PipelineContext, Prepared, RunProgress, RunRequest, RunResult, Scheduled, TaskResult
 from ..failing import advice_on_module, place_of
 from ..finished import Background, FinishedTasks, KeptTask
 from ..platforms import settings_left_out, variables_of
@@ -21,7 +21,7 @@ from ..run import place_of as shown_place
 from ..spec import Pipeline
 from .containers import docker_responds, identity
 from .graph import Graph
-from .plan import Event, Plan, Tell
+from .plan import Event, TaskPlan, Tell
 from .processes import run_loop
 from .tasks import Tasks, cause_of
 
@@ -33,7 +33,7 @@ _MOST_AT_ONCE = 4
 class LocalEngine:
     """Runs pipelines on this machine. See `engine.PipelineEngine`."""
 
-    def __init__(self, code: CodeInputs, site: Site) -> None:
+    def __init__(self, code: CodeInputs, site: PipelineContext) -> None:
         self._code, self._site = code, site
         self._environ = site.workspace.child_environ()
 
@@ -58,7 +58,7 @@ class LocalEngine:
             )
         return []
 
-    def run(self, request: RunRequest, progress: Progress) -> RunResult:
+    def run(self, request: RunRequest, progress: RunProgress) -> RunResult:
         """Run a pipeline to its end; see `engine.PipelineEngine.run`."""
         runs = self._site.workspace.home / "pipelines"
         _sweep(runs)
@@ -109,7 +109,12 @@ class _Run:
     """One run under way: told by the tasks what happens."""
 
     def __init__(
-        self, site: Site, environ: Mapping[str, str], request: RunRequest, progress: Progress, folder: Path
+        self,
+        site: PipelineContext,
+        environ: Mapping[str, str],
+        request: RunRequest,
+        progress: RunProgress,
+        folder: Path,
     ) -> None:
         self._workspace, self._environ = site.workspace, environ
         self._request, self._progress, self._folder = request, progress, folder
@@ -131,7 +136,7 @@ class _Run:
     def finish(self) -> RunResult:
         """Start it and see it through."""
         request = self._request
-        plan = Plan(
+        plan = TaskPlan(
             spec=request.pipeline.spec,
             parameters=request.parameters,
             key=request.key,
@@ -242,7 +247,7 @@ class _Run:
         return self._folder / task / ".log.txt"
 
 
-async def run_plan(plan: Plan, tell: Tell) -> tuple[bool, dict[str, Any]]:
+async def run_plan(plan: TaskPlan, tell: Tell) -> tuple[bool, dict[str, Any]]:
     """Run a pipeline to its end: whether no task failed, and its output parameters.
 
     Args:

@@ -21,7 +21,7 @@ Tell = Callable[[Event], Any]
 
 
 @dataclass(frozen=True)
-class Plan:
+class TaskPlan:
     """One run.
 
     Attributes:

@@ -18,7 +18,7 @@ from ..source import stable
 from .artifacts import Artifacts, settle, type_of
 from .containers import Containers
 from .graph import Artifact, Call, State, Values
-from .plan import Plan, Tell
+from .plan import TaskPlan, Tell
 from .processes import in_thread, run_process
 from .values import ValueFault, as_text, fill, natural, read_output
 
@@ -37,7 +37,7 @@ class Tasks:
         tell: told what happens, and asked for finished work.
     """
 
-    def __init__(self, plan: Plan, tell: Tell) -> None:
+    def __init__(self, plan: TaskPlan, tell: Tell) -> None:
         self._plan, self._tell = plan, tell
         self._artifacts = Artifacts(plan, tell)
         self._containers = Containers(plan)
@@ -88,7 +88,7 @@ class Tasks:
                 break
             wait = min(pause * factor ** (attempt - 1), longest)
             why = cause_of(ended)
-            line = f"attempt {attempt} failed ({why}); trying again in {wait:g} s"
+            line = f"attempt {attempt} failed ({why}); retrying in {wait:g} s"
             self._tell({"event": "log", "task": call.label, "line": line})
             await asyncio.sleep(wait)
         return ended

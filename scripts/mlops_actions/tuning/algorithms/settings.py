@@ -114,7 +114,7 @@ def problems(spec: ExperimentSpec) -> Iterator[tuple[str, str, str]]:
     numbers = [p for p in spec.parameters if p.parameter_type in ("int", "double")]
     if name == "cmaes" and len(numbers) < 2:
         what = f"cmaes needs two or more parameters that are numbers, and there {'is' if len(numbers) == 1 else 'are'}"
-        yield "parameters", f"{what} {len(numbers)}", "Take another algorithm, such as tpe"
+        yield "parameters", f"{what} {len(numbers)}", "Use another algorithm, such as tpe"
     if settings.get("acq_optimizer") == "lbfgs" and settings.get("base_estimator", "GP") != "GP":
         what = f"`acq_optimizer` is lbfgs, and {settings['base_estimator']} has no gradient to follow"
         yield "algorithm", what, "Use sampling or auto"
@@ -130,7 +130,7 @@ def problems(spec: ExperimentSpec) -> Iterator[tuple[str, str, str]]:
     if name == "grid" and all(p.parameter_type != "double" or p.feasible_space.step for p in spec.parameters):
         size = grid_size(spec.parameters)
         if size > LARGEST_GRID:
-            yield "parameters", f"the grid has {size:,} combinations", "Take larger steps, or another algorithm"
+            yield "parameters", f"the grid has {size:,} combinations", "Use larger steps, or another algorithm"
         elif spec.max_trial_count is not None and spec.max_trial_count > size:
             what = f"`maxTrialCount` is {spec.max_trial_count}, and the grid has {size} combinations"
             yield "maxTrialCount", what, f"Lower it to {size}, or leave it out"

@@ -8,10 +8,10 @@ from ...engines import Engine
 from ...inputs import ClusterInputs
 from ...kubernetes.connection import connector
 from ..engine import Engine as TuningEngine
-from ..engine import Site
+from ..engine import TuningContext
 
 
-def _make(inputs: ClusterInputs, site: Site) -> TuningEngine:
+def _make(inputs: ClusterInputs, site: TuningContext) -> TuningEngine:
     from ..katib.engine import KatibEngine
 
     cluster = connector(inputs, site.environ, site.mask)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from ...engines import Engine
 from ...inputs import Inputs
 from ..engine import Engine as TuningEngine
-from ..engine import Site
+from ..engine import TuningContext
 
 
-def _make(_: Inputs, site: Site) -> TuningEngine:
+def _make(_: Inputs, site: TuningContext) -> TuningEngine:
     from ..local import LocalEngine
 
     return LocalEngine(site)

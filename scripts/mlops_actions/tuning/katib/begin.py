@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ...errors import BadInput, RemoteFailed
 from ...kubernetes.failures import ClusterFailed, Refused
 from ...kubernetes.objects import EXPERIMENT, INJECTION_LABEL, NAMESPACE, SUGGESTION, TRIAL, Cluster
-from ..engine import Request, Site
+from ..engine import TuneRequest, TuningContext
 from ..experiment import Experiment
 from . import manifest
 from .status import Object, completed
@@ -40,7 +40,7 @@ class Begun:
     before: Object | None = None
 
 
-def begin(cluster: Cluster, request: Request, site: Site) -> Begun:
+def begin(cluster: Cluster, request: TuneRequest, site: TuningContext) -> Begun:
     """Find the Experiment of the request's key, or apply it.
 
     One that failed, or is not to be reused, is deleted first, with its trials.
@@ -66,7 +66,7 @@ def begin(cluster: Cluster, request: Request, site: Site) -> Begun:
 
 
 def check_injection(cluster: Cluster, experiment: Experiment) -> None:
-    """See that Katib's webhook adds its metrics collector to pods of the namespace, if the Experiment needs it.
+    """Check that Katib's webhook adds its metrics collector to pods of the namespace, if the Experiment needs it.
 
     Without the label no trial ever ends. Who may not read the namespace learns it from the first pod.
 
@@ -87,7 +87,7 @@ def check_injection(cluster: Cluster, experiment: Experiment) -> None:
         raise BadInput(
             f"Katib would not collect metrics in the namespace {cluster.namespace}, and no trial would end",
             why=f"The namespace has no label {INJECTION_LABEL}=enabled",
-            fix=f"Have an administrator run: kubectl label namespace {cluster.namespace} {INJECTION_LABEL}=enabled",
+            fix=f"Ask an administrator to run: kubectl label namespace {cluster.namespace} {INJECTION_LABEL}=enabled",
         )
 
 
@@ -101,7 +101,7 @@ def trials_of(cluster: Cluster, name: str) -> list[Object]:
     return cluster.list(TRIAL, labels=f"{EXPERIMENT_LABEL}={name}")
 
 
-def _check_ours(found: Object, request: Request) -> None:
+def _check_ours(found: Object, request: TuneRequest) -> None:
     """Leave alone what somebody else made."""
     name, key = found["metadata"]["name"], (found["metadata"].get("labels") or {}).get(manifest.KEY)
     if key != request.key:
@@ -113,7 +113,7 @@ def _check_ours(found: Object, request: Request) -> None:
         )
 
 
-def _why_anew(found: Object, request: Request) -> str:
+def _why_anew(found: Object, request: TuneRequest) -> str:
     """Why an existing Experiment cannot be taken up; "" if it can."""
     if request.fresh:
         return "earlier work is not to be reused"
@@ -131,7 +131,7 @@ def _delete(cluster: Cluster, found: Object) -> None:
             raise  # 409: another job with the same key has deleted it, and made it anew
 
 
-def _gone(cluster: Cluster, name: str, site: Site, *, uid: str = "") -> Object | None:
+def _gone(cluster: Cluster, name: str, site: TuningContext, *, uid: str = "") -> Object | None:
     """Wait until nothing is left of an Experiment of a name: Katib would take its trials for those of a new one.
 
     Returns:
@@ -146,7 +146,7 @@ def _gone(cluster: Cluster, name: str, site: Site, *, uid: str = "") -> Object |
         if found is None and cluster.get(SUGGESTION, name) is None and not trials_of(cluster, name):
             return None
         if waited > _SLOW and not told:
-            site.say(f"Waiting for Katib to let go of the deleted Experiment {name}")
+            site.say(f"Waiting for Katib to release the deleted Experiment {name}")
             told = True
         site.clock.wait(1.0)
     raise RemoteFailed(
@@ -156,7 +156,7 @@ def _gone(cluster: Cluster, name: str, site: Site, *, uid: str = "") -> Object |
     )
 
 
-def _apply(cluster: Cluster, request: Request, site: Site) -> Object:
+def _apply(cluster: Cluster, request: TuneRequest, site: TuningContext) -> Object:
     """Have it made. Two jobs that apply the same at a time make one."""
     body = manifest.furnished(manifest.body(request, cluster.namespace), request, site)
     given, spec = request.experiment.metadata.namespace, request.experiment.spec
@@ -172,7 +172,7 @@ def _apply(cluster: Cluster, request: Request, site: Site) -> Object:
     return made
 
 
-def through_webhook(call: Callable[[bool], Object], site: Site) -> Object:
+def through_webhook(call: Callable[[bool], Object], site: TuningContext) -> Object:
     """Make a call that Katib's webhook takes part in; when that does not respond, again for half a minute.
 
     Args:
@@ -194,18 +194,18 @@ def through_webhook(call: Callable[[bool], Object], site: Site) -> Object:
             if site.clock.now() >= deadline:
                 raise RemoteFailed("Katib's webhook does not respond", why=error.why, fix=CONTROLLER) from error
             if not told:
-                site.say(f"Katib's webhook does not respond; trying again for {_RESTART:g} s")
+                site.say(f"Katib's webhook does not respond; retrying for {_RESTART:g} s")
             told = True
         site.clock.wait(2.0)
 
 
-def _go_on(cluster: Cluster, request: Request, found: Object, site: Site) -> Begun:
+def _go_on(cluster: Cluster, request: TuneRequest, found: Object, site: TuningContext) -> Begun:
     """Take up what exists; ask for more trials when that is what changed, which Katib allows by `resumePolicy`."""
     name, spec = found["metadata"]["name"], found["spec"]
     end, trials = completed(found), (found.get("status") or {}).get("trials") or 0
     more = (request.max_trials or 0) > max(trials, spec.get("maxTrialCount") or 0)
     if end and not (end.get("reason") == "ExperimentMaxTrialsReached" and spec.get("resumePolicy") != "Never" and more):
-        site.say(f"The Experiment {name} was run before: it is complete")
+        site.say(f"The Experiment {name} already ran: it is complete")
         return Begun(found, found=True)
     asked = manifest.counts(request)
     if asked.get("maxTrialCount", trials + 1) <= trials:
@@ -214,11 +214,13 @@ def _go_on(cluster: Cluster, request: Request, found: Object, site: Site) -> Beg
     # Katib refuses any change when all the trials that are asked for have been made
     if changed and asked.get("maxTrialCount", spec.get("maxTrialCount") or trials + 1) > trials:
         found = _changed(cluster, request, found, asked, site)
-    site.say(f"Going on with the Experiment {name}, which {'had ended' if end else 'runs'}")
+    site.say(f"Resuming the Experiment {name}, which {'had ended' if end else 'runs'}")
     return Begun(found, found=True, before=end)
 
 
-def _changed(cluster: Cluster, request: Request, found: Object, asked: dict[str, int], site: Site) -> Object:
+def _changed(
+    cluster: Cluster, request: TuneRequest, found: Object, asked: dict[str, int], site: TuningContext
+) -> Object:
     """The Experiment with other counts.
 
     Raises:
@@ -233,6 +235,6 @@ def _changed(cluster: Cluster, request: Request, found: Object, asked: dict[str,
             f"The Experiment {name} cannot be changed to {counts}",
             why=f"Katib restarts an Experiment only if it ended by `maxTrialCount` and `resumePolicy` is LongRunning or"
             f" FromVolume, and says: {error.why}",
-            fix="Run it anew by `reuse: false`, or set `resumePolicy: LongRunning` before its first run",
+            fix="Start it again with `reuse: false`, or set `resumePolicy: LongRunning` before its first run",
             place=request.document.place(("spec", "resumePolicy")),
         ) from error

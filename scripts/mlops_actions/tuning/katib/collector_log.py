@@ -17,7 +17,7 @@ from ..engine import Cause
 COLLECTORS = ("metrics-logger-and-collector", "metrics-collector")
 """The container's names: for the collectors StdOut and File, and for the others."""
 DATABASE = (
-    "See that Katib's database manager and its database run: kubectl get pods --all-namespaces --selector"
+    "Check that Katib's database manager and its database run: kubectl get pods --all-namespaces --selector"
     " 'katib.kubeflow.org/component in (db-manager, mysql, postgres)'"
 )
 _KLOG = re.compile(r"^([IWEF])\d{4} \d\d:\d\d:\d\d\.\d+\s+\d+ ([^\s\]:]+):\d+\] ?")
@@ -75,7 +75,9 @@ def cause(failure: str, container: str, code: int | None) -> Cause:
         if re.search(pattern, failure, re.IGNORECASE):
             return Cause(f"{message}: {failure}", fix, own=False)
     ended = f"its metrics collector (container {container}) ended with exit code {code}"
-    return Cause(f"{ended}: {failure}" if failure else ended, "See the collector's log, or use another one", own=False)
+    return Cause(
+        f"{ended}: {failure}" if failure else ended, "Check the collector's log, or use another one", own=False
+    )
 
 
 _CAUSES = (
@@ -97,7 +99,7 @@ _CAUSES = (
     (
         "set trial status|could not connect to early stopping|check process status|create mark file|write to file",
         "its metrics collector failed when it stopped it early",
-        "See the log of the algorithm's service: it writes the trial's status",
+        "Check the log of the algorithm's service: it writes the trial's status",
     ),
     (
         "failed to open the file|could not watch metrics file",

@@ -8,7 +8,7 @@ from ...errors import BadInput, Cancelled, ComponentFailed, MlopsError, RemoteFa
 from ...kubernetes.failures import ClusterFailed
 from ...kubernetes.objects import EXPERIMENT, POD, TRIAL, Change, Cluster
 from ...text import many
-from ..engine import Cause, End, Outcome, Request, Site, Trial, Watcher, too_many_failures
+from ..engine import Cause, End, Outcome, Trial, TuneRequest, TuningContext, Watcher, too_many_failures
 from ..importance import importances
 from . import ending, manifest
 from .begin import EXPERIMENT_LABEL, Begun, begin, trials_of
@@ -32,10 +32,10 @@ class KatibEngine:
         site: with a cluster.
     """
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: TuningContext) -> None:
         self._site = site
 
-    def run(self, request: Request, watcher: Watcher) -> Outcome:
+    def run(self, request: TuneRequest, watcher: Watcher) -> Outcome:
         """See `Engine.run`. An Experiment of the same key that runs or is complete is taken up."""
         if self._site.cluster is None:
             raise BadInput("The engine katib needs a cluster", fix="Give `kubeconfig`, or set KUBECONFIG")
@@ -59,7 +59,9 @@ class KatibEngine:
 class _Run:
     """One Experiment from where it is to its end."""
 
-    def __init__(self, cluster: Cluster, begun: Begun, request: Request, watcher: Watcher, site: Site) -> None:
+    def __init__(
+        self, cluster: Cluster, begun: Begun, request: TuneRequest, watcher: Watcher, site: TuningContext
+    ) -> None:
         self._cluster, self._begun, self._request, self._watcher, self._site = cluster, begun, request, watcher, site
         self._body: Object = begun.body
         self._name, self._uid = begun.body["metadata"]["name"], begun.body["metadata"]["uid"]
@@ -158,7 +160,7 @@ class _Run:
             raise self._failed(found)
         reason = str(found.get("reason"))
         if reason not in ENDS:
-            self._site.say(f"Katib ended the Experiment with a reason that is not known here: {reason}")
+            self._site.say(f"Katib ended the Experiment with an unknown reason: {reason}")
         return ENDS.get(reason, "MaxTrialsReached")
 
     def _is_from_before(self, found: Object) -> bool:
@@ -278,7 +280,7 @@ class _Run:
     def _so_far(self) -> str:
         best, name = self._trials.best, self._experiment.spec.objective.objective_metric_name
         found = f"; the best of them, {best.name}, has {name}={best.value:g}" if best else ""
-        now = f". What is in the way: {self._troubles.now}" if self._troubles.now else ""
+        now = f". Still in the way: {self._troubles.now}" if self._troubles.now else ""
         return f"{many(len(self._trials.ended), 'trial')} ended{found}{now}"
 
     def _outcome(self, end: End) -> Outcome:
@@ -288,7 +290,7 @@ class _Run:
         trials = self._trials.in_order()
         best = next(trial for trial in trials if trial.name == best.name)
         if left := len(self._trials.running) + len(self._trials.pending):
-            self._site.say(f"{many(left, 'trial')} not ended yet; Katib lets them come to their end")
+            self._site.say(f"{many(left, 'trial')} not ended yet; Katib lets them finish")
         return Outcome(
             end,
             tuple(trials),

@@ -8,7 +8,7 @@ import re
 
 from ...errors import BadInput, Place
 from ...stores.store import STORE_KEYS
-from ..engine import Request, Site
+from ..engine import TuneRequest, TuningContext
 from ..experiment import Experiment, Path
 from ..reading import TRIAL_SPEC, Document, dotted
 from .status import Object
@@ -33,7 +33,7 @@ def name(experiment: Experiment, key: str) -> str:
     return f"{experiment.name[: _NAME_LENGTH - _KEY_LENGTH - 1].rstrip('-')}-{key[:_KEY_LENGTH]}"
 
 
-def body(request: Request, namespace: str) -> Object:
+def body(request: TuneRequest, namespace: str) -> Object:
     """The object to apply.
 
     Raises:
@@ -57,7 +57,7 @@ def body(request: Request, namespace: str) -> Object:
     return made
 
 
-def furnished(made: Object, request: Request, site: Site) -> Object:
+def furnished(made: Object, request: TuneRequest, site: TuningContext) -> Object:
     """The object with what every trial of this site gets: the request's image, and the store's address and keys, as
     variables that the primary container does not set itself.
 
@@ -68,7 +68,7 @@ def furnished(made: Object, request: Request, site: Site) -> Object:
     if container is None:
         if request.image:
             raise BadInput(
-                f"{request.document.name}: `image` cannot be honoured",
+                f"{request.document.name}: `image` is not supported",
                 why="The trial is not a batch/v1 Job with a primary container",
                 fix="Leave `image` out, and name the image in the YAML",
                 place=request.document.place(("spec", "trialTemplate", "trialSpec")),
@@ -89,7 +89,7 @@ def furnished(made: Object, request: Request, site: Site) -> Object:
     return made
 
 
-def counts(request: Request) -> dict[str, int]:
+def counts(request: TuneRequest) -> dict[str, int]:
     """The fields that may be changed while an Experiment runs. Katib refuses a count above that of all trials."""
     allowed = request.experiment.spec.max_failed_trial_count
     most = request.max_trials
@@ -140,12 +140,12 @@ def _path(text: str) -> Path:
     return tuple(int(part) if part.isdigit() else part for part in re.findall(r"\w+", text))
 
 
-def _limit_trials(request: Request, template: Object) -> None:
+def _limit_trials(request: TuneRequest, template: Object) -> None:
     """Have Kubernetes end the Job of a trial that takes too long."""
     job = template.get("trialSpec")
     if not isinstance(job, dict) or (job.get("apiVersion"), job.get("kind")) != ("batch/v1", "Job"):
         raise BadInput(
-            f"{request.document.name}: `trial-timeout` cannot be honoured for this kind of trial",
+            f"{request.document.name}: `trial-timeout` is not supported for this kind of trial",
             why="Kubernetes limits the time of a batch/v1 Job",
             fix="Leave `trial-timeout` out, and set the limit that the trial's own kind has",
             place=request.document.place(("spec", "trialTemplate", "trialSpec", "kind")),

@@ -261,7 +261,7 @@ class Pods:
             raise NotInjected(
                 f"Katib did not add its metrics collector to the pod {pod['metadata']['name']}",
                 why=f"Its containers are {', '.join(sorted(names))}, so that its trial would never end",
-                fix=f"See that the namespace has the label {INJECTION_LABEL}=enabled, and that Katib's webhook runs"
+                fix=f"Check that the namespace has the label {INJECTION_LABEL}=enabled, and that Katib's webhook runs"
                 " (kubectl get mutatingwebhookconfiguration katib.kubeflow.org)",
             )
 

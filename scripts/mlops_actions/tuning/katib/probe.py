@@ -45,7 +45,7 @@ def check_webhooks(cluster: Cluster) -> None:
 
 
 def check_parts(cluster: Cluster) -> list[str]:
-    """See that Katib's controller and database manager are ready.
+    """Check that Katib's controller and database manager are ready.
 
     Returns:
         The names of those that are; none where these credentials may not see them.

@@ -15,7 +15,7 @@ from ..experiment import Experiment
 from .status import Object, condition, holds
 
 CONTROLLER = (
-    "See that katib-controller runs, and what it logs (kubectl get pods --all-namespaces --selector"
+    "Check that katib-controller runs, and its log (kubectl get pods --all-namespaces --selector"
     " katib.kubeflow.org/component=controller)"
 )
 _EVERY = 15.0
@@ -168,7 +168,7 @@ class Watchdog:
                 what = f"Katib has not created the Job of the trial {trial}"
                 yield Stuck(f"{trial}/job", f"{what}: {warning}" if warning else what)
         elif holds(job, "Complete") or holds(job, "Failed"):
-            what = f"The Job of the trial {trial} has ended, and Katib has not taken note of it"
+            what = f"The Job of the trial {trial} has ended, and Katib has not noticed"
             warning = self._warning(trial)
             yield Stuck(f"{trial}/job", f"{what}: {warning}" if warning else what)
         elif not has_pod and (trouble := explain_owner(self._cluster, job)):
@@ -191,11 +191,11 @@ class Watchdog:
             said = (ready or {}).get("message") or "its Deployment is not ready"
             why = self._warning(f"{self._name}-", "FailedCreate") or self._warning(self._name) or said
             what = f"The service of the algorithm is not ready (Suggestion {self._name}): {why}"
-            fix = "Have the quota raised, or wait until others have ended" if "exceeded quota" in why else ""
+            fix = "Ask for a higher quota, or wait until others have ended" if "exceeded quota" in why else ""
             yield Stuck(self._name, what, fix, patient=True)
         elif warning := self._warning(self._name):
             what = f"The service of the algorithm gives no parameters (Suggestion {self._name}): {warning}"
-            yield Stuck(self._name, what, "See the log of its pod")
+            yield Stuck(self._name, what, "Check the log of its pod")
         else:
             yield Stuck(self._name, f"Katib starts no trial of the Experiment {self._name}")
 

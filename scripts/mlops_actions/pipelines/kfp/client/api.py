@@ -260,7 +260,7 @@ class KfpApi:
         why, method = f"It responded with {refusal}", self._inputs.kfp_sign_in
         if method == "none":
             fix = "Set `kfp-sign-in` and what it needs"
-            return ApiError(f"{shown(self.url)} wants a sign-in", why=why, fix=fix, status=401)
+            return ApiError(f"{shown(self.url)} requires a sign-in", why=why, fix=fix, status=401)
         what = f"{shown(self.url)} refused the sign-in `{method}`"
         return ApiError(what, why=why, fix=self._sign_in.fix, status=401)
 

@@ -23,7 +23,7 @@ _EFFECT = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x
 
 
 def visible(text: str, longest: int = LONGEST_LINE) -> str:
-    """Foreign text as one line that shows what it holds and does nothing.
+    """Untrusted text as one line that shows what it holds and does nothing.
 
     Characters that cannot be seen (control, direction, zero width) stand as their escapes. What is long is cut.
     """
@@ -89,7 +89,7 @@ def cell(value: object) -> Markup:
 
 
 def sentence(value: object) -> Markup:
-    """A sentence that may have foreign parts: as `cell`, with what stands between backticks as code."""
+    """A sentence that may have untrusted parts: as `cell`, with what stands between backticks as code."""
     return value if isinstance(value, Markup) else _with_code(" ".join(str(value).split()))
 
 

@@ -15,7 +15,8 @@ from markdown_it import MarkdownIt
 from fuzzing import fuzz
 from live_markup import Live, as_html
 from mlops_actions.errors import BadInput
-from mlops_actions.foreign import (
+from mlops_actions.github.console import ActionsConsole, TerminalConsole
+from mlops_actions.untrusted import (
     LONGEST_LINE,
     block,
     cell,
@@ -27,7 +28,6 @@ from mlops_actions.foreign import (
     visible,
     visible_lines,
 )
-from mlops_actions.github.console import ActionsConsole, TerminalConsole
 
 PIECES = [
     "::set-output name=x::y", "::error::x", "##[error]x", "##[", "\x1b[31m", "\x1b]0;t\x07", "\x1b]8;;http://evil\x1b\\",
