@@ -202,7 +202,7 @@ table: {rows: {min: 1, max: 2}, forbidden: ["ID"]}
 
 
 def test_a_check_that_does_not_fit_its_column_is_bad_input_with_its_line(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="Cannot run the check .* of the column id") as raised:
+    with pytest.raises(BadInput, match=r"Cannot run the check .* of the column id") as raised:
         check(tmp_path, GOOD, contract="columns:\n  id: {dtype: Int64, str_matches: a}\n")
     assert str(raised.value.place) == "contract.yaml:2"
 
