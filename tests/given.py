@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mlops_actions.inputs import ClusterInputs
+from mlops_actions.kubernetes.objects import Cluster
 from mlops_actions.pipelines.kfp.inputs import KfpEngineInputs
 
 
@@ -19,3 +20,8 @@ def kfp_inputs(url: str, *, namespace: str = "", **settings: Any) -> KfpEngineIn
         name if name in KfpEngineInputs.model_fields else f"kfp_{name}": value for name, value in settings.items()
     }
     return KfpEngineInputs.model_validate({"kfp_host": url, "namespace": namespace, **fields})
+
+
+def no_cluster() -> Cluster:
+    """In the place of a cluster that must not be asked for anything."""
+    raise AssertionError("the cluster was asked for")

@@ -66,8 +66,8 @@ def with_engines(base: type[I], package: str, description: str) -> type[I]:
         description: of the choice; what each engine is comes after it.
     """
     found = engines(package)
-    bases: list[Any] = [base]
-    bases += dict.fromkeys(engine.inputs for engine in found.values() if not issubclass(base, engine.inputs))
+    bases: list[Any] = list(dict.fromkeys(one.inputs for one in found.values() if not issubclass(base, one.inputs)))
+    bases.append(base)  # the last one's fields come first
     listed = "; ".join(f"`{engine.name}`: {engine.summary}" for engine in found.values())
     choice: Any = (Literal[tuple(found)], Field("local", description=f"{description} {listed}."))
     made: type[I] = create_model(

@@ -28,7 +28,8 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
 import clusters  # noqa: E402
 from mlops_actions.github.console import ActionsConsole  # noqa: E402
 from mlops_actions.kubernetes.objects import EXPERIMENT, Cluster  # noqa: E402
-from mlops_actions.tuning.engine import Trial, TuneRequest, TuningContext  # noqa: E402
+from mlops_actions.tuning.engine import Trial, TuneRequest  # noqa: E402
+from mlops_actions.tuning.katib.context import KatibContext  # noqa: E402
 from mlops_actions.tuning.katib.engine import KatibEngine  # noqa: E402
 from mlops_actions.tuning.katib.status import completed  # noqa: E402
 from mlops_actions.tuning.progress import TuningProgress  # noqa: E402
@@ -74,9 +75,9 @@ def _measure(cluster: Cluster, folder: Path, trials: int, parallel: int) -> None
     threading.Thread(target=_note_end, args=(clusters.administrator(cluster.namespace), seen, ended)).start()
     console = ActionsConsole(text, None, None)
     progress = Measured(console, document.experiment, trials)
-    site = TuningContext(folder, {}, folder / "state", cluster=lambda: cluster, say=console.say)
+    context = KatibContext(folder, {}, folder / "state", cluster=lambda: cluster, say=console.say)
     before, began = _memory(), time.monotonic()
-    KatibEngine(site).run(TuneRequest(document, key, parallel, trials), progress)
+    KatibEngine(context).run(TuneRequest(document, key, parallel, trials), progress)
     done = time.monotonic()
     ended.wait(10)
     print(

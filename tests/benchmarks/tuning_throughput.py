@@ -52,9 +52,9 @@ def ours(algorithm: str, trials: int, parallel: int) -> float:
     container["command"] = [sys.executable, "-S", "-c", PROGRAM, *container["command"][-2:]]
     with tempfile.TemporaryDirectory() as scratch:
         read = Document("experiment.yaml", document, Experiment.model_validate(document), {})
-        site = TuningContext(Path(scratch), dict(os.environ), Path(scratch) / "state")
+        context = TuningContext(Path(scratch), dict(os.environ), Path(scratch) / "state")
         began = time.perf_counter()
-        outcome = LocalEngine(site).run(TuneRequest(read, "key", parallel, trials), Silent())
+        outcome = LocalEngine(context).run(TuneRequest(read, "key", parallel, trials), Silent())
         taken = time.perf_counter() - began
     assert len(outcome.trials) == trials
     return taken

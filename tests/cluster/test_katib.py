@@ -39,8 +39,9 @@ from mlops_actions.kubernetes.objects import (
     Cluster,
     Kind,
 )
-from mlops_actions.tuning.engine import Outcome, Trial, TuneRequest, TuningContext
+from mlops_actions.tuning.engine import Outcome, Trial, TuneRequest
 from mlops_actions.tuning.katib import begin, manifest, troubles
+from mlops_actions.tuning.katib.context import KatibContext
 from mlops_actions.tuning.katib.engine import KatibEngine
 from mlops_actions.tuning.reading import Document, read
 from mlops_actions.waiting import Clock
@@ -154,18 +155,20 @@ class World:
         """Run it as the command does."""
         spec = document.experiment.spec
         counts = {"parallel": spec.parallel_trial_count, "max_trials": spec.max_trial_count}
+        keep = request.pop("keep", True)
         asked = {"key": self.key, "run": "run-1", **counts, **request}
-        site = TuningContext(
+        context = KatibContext(
             self.folder,
             {},
             self.folder / "state",
             cluster=lambda: self.cluster,
             variables=self.variables,
             store_secret=self.store_secret,
+            keep=keep,
             say=self.said.append,
             clock=self.clock,
         )
-        return KatibEngine(site).run(TuneRequest(document, **asked), self)
+        return KatibEngine(context).run(TuneRequest(document, **asked), self)
 
     @property
     def name(self) -> str:
@@ -570,10 +573,11 @@ def test_more_trials_are_asked_of_an_experiment_that_may_resume(world: World) ->
 def test_more_trials_of_an_experiment_that_may_not_resume_are_refused_in_our_words(world: World) -> None:
     document = world.document()
     world.run(document)
-    found, site = world.experiment(), TuningContext(world.folder, {}, world.folder, say=world.said.append)
+    found = world.experiment()
+    context = KatibContext(world.folder, {}, world.folder, say=world.said.append, cluster=lambda: world.cluster)
     assert found is not None
     with pytest.raises(BadInput, match="cannot be changed to `maxTrialCount: 4`") as error:
-        begin._changed(world.cluster, TuneRequest(document, world.key, 2, 4), found, {"maxTrialCount": 4}, site)
+        begin._changed(world.cluster, TuneRequest(document, world.key, 2, 4), found, {"maxTrialCount": 4}, context)
     assert "`resumePolicy` is LongRunning or FromVolume" in error.value.why
     assert "reuse: false" in error.value.fix
 

@@ -58,12 +58,12 @@ def experiment(script: str, *, spec: dict[str, Any] | None = None, **container: 
 def run(engine: DockerEngine, folder: Path, values: dict[str, Any], **request: Any) -> Outcome:
     document = Document("experiment.yaml", values, Experiment.model_validate(values), {})
     environ = {**os.environ, **engine.environ, "AWS_ACCESS_KEY_ID": "key", "MLOPS_STORE": "s3://store"}
-    site = TuningContext(folder, environ, folder / "state")
+    context = TuningContext(folder, environ, folder / "state")
     spec = document.experiment.spec
     made = TuneRequest(
         document, "key", spec.parallel_trial_count, spec.max_trial_count, isolation="container", **request
     )
-    return LocalEngine(site).run(made, Silent())
+    return LocalEngine(context).run(made, Silent())
 
 
 def left(engine: DockerEngine) -> list[str]:

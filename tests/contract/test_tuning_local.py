@@ -65,8 +65,8 @@ def experiment(program: str = ADD, *, example: str = "random", goal: float | Non
 def run(given: Document, folder: Path, watcher: Recorder | None = None, **request: Any) -> Outcome:
     spec = given.experiment.spec
     asked = {"parallel": spec.parallel_trial_count, "max_trials": spec.max_trial_count}
-    site = TuningContext(folder, dict(os.environ), folder / "state")
-    return LocalEngine(site).run(TuneRequest(given, "key", **(asked | request)), watcher or Recorder())
+    context = TuningContext(folder, dict(os.environ), folder / "state")
+    return LocalEngine(context).run(TuneRequest(given, "key", **(asked | request)), watcher or Recorder())
 
 
 @pytest.mark.parametrize("example", ["random", "tpe"])

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
+from given import no_cluster
 from mlops_actions.errors import BadInput, Place
 from mlops_actions.kubernetes.objects import Change
-from mlops_actions.tuning.engine import Trial, TuneRequest, TuningContext
+from mlops_actions.tuning.engine import Trial, TuneRequest
 from mlops_actions.tuning.experiment import Experiment
 from mlops_actions.tuning.katib import manifest, status
+from mlops_actions.tuning.katib.context import KatibContext
 from mlops_actions.tuning.katib.trials import Trials
 from mlops_actions.tuning.katib.troubles import Troubles
 from mlops_actions.tuning.katib.unreported import unreported
@@ -161,8 +163,9 @@ def test_template_is_sent_as_it_was_written_when_there_is_nothing_to_add(env: di
     values = values_of()
     container_of(values).update(env)
     given = request(document(tmp_path, values))
-    for site in (TuningContext(tmp_path, {}, tmp_path), TuningContext(tmp_path, {}, tmp_path, variables={"EMPTY": ""})):
-        made = manifest.furnished(manifest.body(given, "staging"), given, site)
+    for variables in ({}, {"EMPTY": ""}):
+        context = KatibContext(tmp_path, {}, tmp_path, variables=variables, cluster=no_cluster)
+        made = manifest.furnished(manifest.body(given, "staging"), given, context)
         assert made["spec"]["trialTemplate"] == values["spec"]["trialTemplate"]
 
 
@@ -171,8 +174,8 @@ def test_variables_are_added_to_a_container_that_has_none(env: dict[str, Any], t
     values = values_of()
     container_of(values).update(env)
     given = request(document(tmp_path, values))
-    site = TuningContext(tmp_path, {}, tmp_path, variables={"STORE": "s3://x"})
-    made = manifest.furnished(manifest.body(given, "staging"), given, site)
+    context = KatibContext(tmp_path, {}, tmp_path, variables={"STORE": "s3://x"}, cluster=no_cluster)
+    made = manifest.furnished(manifest.body(given, "staging"), given, context)
     assert container_of(made)["env"] == [{"name": "STORE", "value": "s3://x"}]
 
 

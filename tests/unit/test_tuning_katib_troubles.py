@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 import yaml
 
+from given import no_cluster
 from mlops_actions.errors import RemoteFailed
 from mlops_actions.kubernetes.failures import ClusterFailed
 from mlops_actions.kubernetes.objects import Change
-from mlops_actions.tuning.engine import Trial, TuningContext
+from mlops_actions.tuning.engine import Trial
 from mlops_actions.tuning.experiment import Experiment
 from mlops_actions.tuning.katib import collector_log
 from mlops_actions.tuning.katib.begin import through_webhook
+from mlops_actions.tuning.katib.context import KatibContext
 from mlops_actions.tuning.katib.explaining import Explainer
 from mlops_actions.tuning.katib.pods import Pods
 from mlops_actions.tuning.katib.troubles import Quiet, Troubles, Watchdog
@@ -306,7 +308,7 @@ def failed(why: str) -> ClusterFailed:
 
 def test_webhook_that_does_not_respond_is_waited_for_half_a_minute_and_told() -> None:
     said: list[str] = []
-    site = TuningContext(Path(), {}, Path(), say=said.append, clock=Hands())
+    context = KatibContext(Path(), {}, Path(), say=said.append, clock=Hands(), cluster=no_cluster)
     down = failed('HTTP 500 failed calling webhook "defaulter.experiment": connection refused')
     faults = [down, down]
 
@@ -316,11 +318,11 @@ def test_webhook_that_does_not_respond_is_waited_for_half_a_minute_and_told() ->
             raise faults.pop()
         return {"kind": "Experiment"}
 
-    assert through_webhook(call, site) == {"kind": "Experiment"}
+    assert through_webhook(call, context) == {"kind": "Experiment"}
     assert said == ["Katib's webhook does not respond; retrying for 30 s"]
     faults[:] = [down] * 99
     with pytest.raises(RemoteFailed, match="webhook does not respond") as error:
-        through_webhook(call, site)
+        through_webhook(call, context)
     assert "katib-controller" in error.value.fix
     assert "connection refused" in error.value.why
 
@@ -334,5 +336,5 @@ def test_other_faults_of_the_cluster_are_tried_again_by_the_client() -> None:
             raise failed("HTTP 503")
         return {}
 
-    through_webhook(call, TuningContext(Path(), {}, Path()))
+    through_webhook(call, KatibContext(Path(), {}, Path(), cluster=no_cluster))
     assert asked == [False, True]

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from ..engines import engines, with_engines
-from ..inputs import ClusterInputs, CodeInputs, LineageInputs, Outputs
+from ..inputs import CodeInputs, LineageInputs, Outputs
 from ..runtime.action import Action
 from ..runtime.chain import load
 from ..runtime.config import resolve
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 _ENGINES = "mlops_actions.tuning.engines"
 
 
-class TuneHyperparamsInputs(CodeInputs, LineageInputs, ClusterInputs):
+class TuneHyperparamsInputs(CodeInputs, LineageInputs):
     """What `tune-hyperparams` takes."""
 
     experiment: Path = Field(
@@ -98,9 +98,6 @@ class TuneHyperparamsInputs(CodeInputs, LineageInputs, ClusterInputs):
         default_factory=list,
         description="Files (paths or globs) beside those that the trials' command names and the modules that these"
         " import: when one of them changes, the trials are run again.",
-    )
-    keep: bool = Field(
-        True, description="When the job is cancelled: keep the Experiment in the cluster (its trials end in any case)."
     )
     keep_logs: bool = Field(False, description="Keep each trial's log in the store, beside the table of trials.")
 
@@ -156,7 +153,6 @@ def _request(
         timeout=inputs.timeout,
         stall_timeout=inputs.stall_timeout,
         at_limit=inputs.at_limit,
-        keep=inputs.keep,
         isolation=inputs.isolation,
         image=order.image,
         pipeline=_pipeline(inputs, order, step) if order.trials == "pipelines" else None,
@@ -180,7 +176,7 @@ def _run(
 
     _notice(order, step)
     workspace, experiment = step.workspace, order.document.experiment
-    site = TuningContext(
+    context = TuningContext(
         workspace.root,
         workspace.child_environ(**python_first(environment, workspace.environ.get("PATH", os.defpath))),
         workspace.home / "tuning" / request.key,
@@ -188,7 +184,7 @@ def _run(
         say=step.console.say,
         mask=step.console.mask,
     )
-    engine = engines(_ENGINES)[inputs.engine].make(inputs, site)
+    engine = engines(_ENGINES)[inputs.engine].make(inputs, context)
     with workspace.lock(f"the Experiment {experiment.name} ({request.key})"):
         outcome = engine.run(request, TuningProgress(step.console, experiment, request.max_trials))
         folder = workspace.kept(f"tuning/{key}")
@@ -230,7 +226,7 @@ def _runs(inputs: TuneHyperparamsInputs, order: Order, step: Step) -> object:
     if order.trials == "containers":
         return image_id(order.document, order.image, step.workspace.environ)
     if order.trials == "pods":
-        return {"image": order.image, "secret": inputs.store_secret, **step.workspace.store_variables()}
+        return {"image": order.image, **step.workspace.store_variables()}
     if order.trials == "pipelines":
         given = {"pipeline": inputs.pipeline, "pipeline_name": inputs.pipeline_name, "image": order.image}
         environ = step.workspace.environ

@@ -13,7 +13,6 @@ from .experiment import Experiment
 from .space import Value
 
 if TYPE_CHECKING:
-    from ..kubernetes.objects import Cluster
     from .reading import Document
 
 State = Literal["Pending", "Running", "Succeeded", "EarlyStopped", "Failed", "MetricsUnavailable", "Killed"]
@@ -86,9 +85,7 @@ class TuningContext:
         folder: the consumer's folder, where local trials run.
         environ: the variables of every local trial; PATH finds the consumer's Python first.
         state: the engine's own folder for this Experiment: its journal and the trials' logs.
-        cluster: the Kubernetes cluster; it is reached with the first call. None without one.
         variables: for the trials' pods: how to reach the store, without secrets.
-        store_secret: Kubernetes secret with the store's keys, which pods get as variables; "" for none.
         clock: what time is measured and waited with.
             say: told what a person should know at once, beside how trials end: a warning, a line.
             mask: told every secret that comes up, before anything is printed.
@@ -97,9 +94,7 @@ class TuningContext:
     folder: Path
     environ: Mapping[str, str]
     state: Path
-    cluster: Callable[[], Cluster] | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
-    store_secret: str = ""
     clock: Clock = Clock()  # noqa: RUF009 - it has no state
     say: Callable[[str], None] = lambda _: None
     mask: Callable[[str], None] = lambda _: None
@@ -132,7 +127,6 @@ class TuneRequest:
         timeout: seconds that all of it may take; 0 for no limit.
         stall_timeout: seconds in which at least one trial has to end; 0 for no limit.
         at_limit: what `timeout` and `stall_timeout` make of the Experiment.
-        keep: when it is cancelled, whether the Experiment's objects stay in the cluster (its trials stop).
         isolation: what local trials run as: processes in the consumer's environment, or containers of the image.
         image: the image of the trials instead of the one in the Experiment; "" for that.
         pipeline: what local trials run instead of the trial template; None for that.
@@ -149,7 +143,6 @@ class TuneRequest:
     timeout: float = 0.0
     stall_timeout: float = 0.0
     at_limit: AtLimit = "fail"
-    keep: bool = True
     isolation: Isolation = "process"
     image: str = ""
     pipeline: Pipeline | None = None

@@ -22,8 +22,8 @@ from .trials import Trials, tail
 class LocalEngine:
     """Runs Experiments on this machine."""
 
-    def __init__(self, site: TuningContext) -> None:
-        self._site = site
+    def __init__(self, context: TuningContext) -> None:
+        self._context = context
 
     def run(self, request: TuneRequest, watcher: Watcher) -> Outcome:
         """See `Engine.run`."""
@@ -35,9 +35,9 @@ class LocalEngine:
                 why="It has neither `maxTrialCount` nor a goal",
                 fix="Give `max-trials`, or add one of them",
             )
-        state = self._site.state
+        state = self._context.state
         (state / "logs").mkdir(parents=True, exist_ok=True)
-        place = Place(self._site.folder, self._site.environ, state, _time_for_a_trial(request))
+        place = Place(self._context.folder, self._context.environ, state, _time_for_a_trial(request))
         given = spec.algorithm.settings.get("random_state")
         journal = Journal(state / "journal.jsonl", seed=int(given) if given else None, fresh=request.fresh)
         try:

@@ -7,10 +7,10 @@ from ...inputs import CodeInputs
 from ..engine import PipelineContext, PipelineEngine
 
 
-def _make(inputs: CodeInputs, site: PipelineContext) -> PipelineEngine:
+def _make(inputs: CodeInputs, context: PipelineContext) -> PipelineEngine:
     from ..local.engine import LocalEngine
 
-    return LocalEngine(inputs, site)
+    return LocalEngine(inputs, context)
 
 
 ENGINE = Engine("local", "this machine", _make)

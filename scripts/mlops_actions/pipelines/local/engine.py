@@ -33,13 +33,13 @@ _MOST_AT_ONCE = 4
 class LocalEngine:
     """Runs pipelines on this machine. See `engine.PipelineEngine`."""
 
-    def __init__(self, code: CodeInputs, site: PipelineContext) -> None:
-        self._code, self._site = code, site
-        self._environ = site.workspace.child_environ()
+    def __init__(self, code: CodeInputs, context: PipelineContext) -> None:
+        self._code, self._context = code, context
+        self._environ = context.workspace.child_environ()
 
     def prepare(self, pipeline: Pipeline) -> Prepared:
         """The environments of the components; see `engine.PipelineEngine.prepare`."""
-        workspace = self._site.workspace
+        workspace = self._context.workspace
         images = {image: identity(image, self._environ) for image in pipeline.images()}
         require_local(pipeline, self._environ)
         place = shown_place(pipeline.file, workspace.root)
@@ -60,11 +60,11 @@ class LocalEngine:
 
     def run(self, request: RunRequest, progress: RunProgress) -> RunResult:
         """Run a pipeline to its end; see `engine.PipelineEngine.run`."""
-        runs = self._site.workspace.home / "pipelines"
+        runs = self._context.workspace.home / "pipelines"
         _sweep(runs)
         folder = runs / request.key
         shutil.rmtree(folder, ignore_errors=True)
-        run = _Run(self._site, self._environ, request, progress, folder)
+        run = _Run(self._context, self._environ, request, progress, folder)
         try:
             result = run.finish()
         except MlopsError as error:
@@ -110,20 +110,20 @@ class _Run:
 
     def __init__(
         self,
-        site: PipelineContext,
+        context: PipelineContext,
         environ: Mapping[str, str],
         request: RunRequest,
         progress: RunProgress,
         folder: Path,
     ) -> None:
-        self._workspace, self._environ = site.workspace, environ
+        self._workspace, self._environ = context.workspace, environ
         self._request, self._progress, self._folder = request, progress, folder
         self._finished = FinishedTasks(
-            site.workspace.store,
-            site.workspace.root,
+            context.workspace.store,
+            context.workspace.root,
             reuse=request.reuse,
             say=progress.note,
-            scope=site.workspace.scope,
+            scope=context.workspace.scope,
         )
         self._uploads = Background()
         self._began = time.monotonic()

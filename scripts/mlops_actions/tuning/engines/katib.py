@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from pydantic import Field
 
 from ...engines import Engine
 from ...inputs import ClusterInputs
@@ -11,11 +11,22 @@ from ..engine import Engine as TuningEngine
 from ..engine import TuningContext
 
 
-def _make(inputs: ClusterInputs, site: TuningContext) -> TuningEngine:
+class KatibInputs(ClusterInputs):
+    """What the engine `katib` takes."""
+
+    keep: bool = Field(
+        True, description="When the job is cancelled: keep the Experiment in the cluster (its trials end in any case)."
+    )
+
+
+def _make(inputs: KatibInputs, context: TuningContext) -> TuningEngine:
+    from ..katib.context import KatibContext
     from ..katib.engine import KatibEngine
 
-    cluster = connector(inputs, site.environ, site.mask)
-    return KatibEngine(replace(site, cluster=cluster, store_secret=inputs.store_secret))
+    cluster = connector(inputs, context.environ, context.mask)
+    return KatibEngine(
+        KatibContext(**vars(context), cluster=cluster, store_secret=inputs.store_secret, keep=inputs.keep)
+    )
 
 
-ENGINE = Engine("katib", "Katib in a Kubernetes cluster", _make, ClusterInputs, needs=("katib",), remote=True)
+ENGINE = Engine("katib", "Katib in a Kubernetes cluster", _make, KatibInputs, needs=("katib",), remote=True)

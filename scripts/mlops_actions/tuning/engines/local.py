@@ -8,10 +8,10 @@ from ..engine import Engine as TuningEngine
 from ..engine import TuningContext
 
 
-def _make(_: Inputs, site: TuningContext) -> TuningEngine:
+def _make(_: Inputs, context: TuningContext) -> TuningEngine:
     from ..local import LocalEngine
 
-    return LocalEngine(site)
+    return LocalEngine(context)
 
 
 ENGINE = Engine("local", "this machine", _make)

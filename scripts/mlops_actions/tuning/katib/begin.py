@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from ...errors import BadInput, RemoteFailed
 from ...kubernetes.failures import ClusterFailed, Refused
 from ...kubernetes.objects import EXPERIMENT, INJECTION_LABEL, NAMESPACE, SUGGESTION, TRIAL, Cluster
-from ..engine import TuneRequest, TuningContext
+from ..engine import TuneRequest
 from ..experiment import Experiment
 from . import manifest
+from .context import KatibContext
 from .status import Object, completed
 from .troubles import CONTROLLER, RETAIN
 
@@ -40,7 +41,7 @@ class Begun:
     before: Object | None = None
 
 
-def begin(cluster: Cluster, request: TuneRequest, site: TuningContext) -> Begun:
+def begin(cluster: Cluster, request: TuneRequest, context: KatibContext) -> Begun:
     """Find the Experiment of the request's key, or apply it.
 
     One that failed, or is not to be reused, is deleted first, with its trials.
@@ -56,13 +57,13 @@ def begin(cluster: Cluster, request: TuneRequest, site: TuningContext) -> Begun:
     if found is not None:
         _check_ours(found, request)
         if why := _why_anew(found, request):
-            site.say(f"The Experiment {name} is deleted and created again: {why}")
+            context.say(f"The Experiment {name} is deleted and created again: {why}")
             _delete(cluster, found)
             uid, found = found["metadata"]["uid"], None
-    found = found or _gone(cluster, name, site, uid=uid)
+    found = found or _gone(cluster, name, context, uid=uid)
     if found is None:
-        return Begun(_apply(cluster, request, site), found=False)
-    return _go_on(cluster, request, found, site)
+        return Begun(_apply(cluster, request, context), found=False)
+    return _go_on(cluster, request, found, context)
 
 
 def check_injection(cluster: Cluster, experiment: Experiment) -> None:
@@ -131,24 +132,24 @@ def _delete(cluster: Cluster, found: Object) -> None:
             raise  # 409: another job with the same key has deleted it, and made it anew
 
 
-def _gone(cluster: Cluster, name: str, site: TuningContext, *, uid: str = "") -> Object | None:
+def _gone(cluster: Cluster, name: str, context: KatibContext, *, uid: str = "") -> Object | None:
     """Wait until nothing is left of an Experiment of a name: Katib would take its trials for those of a new one.
 
     Returns:
         The Experiment of that name that another job made meanwhile.
     """
-    began = site.clock.now()
+    began = context.clock.now()
     told = False
-    while (waited := site.clock.now() - began) < _REMOVAL:
+    while (waited := context.clock.now() - began) < _REMOVAL:
         found = cluster.get(EXPERIMENT, name)
         if found is not None and found["metadata"]["uid"] != uid:
             return found
         if found is None and cluster.get(SUGGESTION, name) is None and not trials_of(cluster, name):
             return None
         if waited > _SLOW and not told:
-            site.say(f"Waiting for Katib to release the deleted Experiment {name}")
+            context.say(f"Waiting for Katib to release the deleted Experiment {name}")
             told = True
-        site.clock.wait(1.0)
+        context.clock.wait(1.0)
     raise RemoteFailed(
         f"Timed out waiting for the Experiment {name} to be deleted after {_REMOVAL:g} s",
         why="Katib's controller has not removed the finalizers of the Experiment or of its Trials",
@@ -156,33 +157,33 @@ def _gone(cluster: Cluster, name: str, site: TuningContext, *, uid: str = "") ->
     )
 
 
-def _apply(cluster: Cluster, request: TuneRequest, site: TuningContext) -> Object:
+def _apply(cluster: Cluster, request: TuneRequest, context: KatibContext) -> Object:
     """Have it made. Two jobs that apply the same at a time make one."""
-    body = manifest.furnished(manifest.body(request, cluster.namespace), request, site)
+    body = manifest.furnished(manifest.body(request, cluster.namespace), request, context)
     given, spec = request.experiment.metadata.namespace, request.experiment.spec
     if given and given != cluster.namespace:
-        site.say(f"The Experiment runs in the namespace {cluster.namespace}, not in {given}, which its YAML names")
+        context.say(f"The Experiment runs in the namespace {cluster.namespace}, not in {given}, which its YAML names")
     if spec.early_stopping and not spec.trial_template.retain:
-        site.say(f"Katib deletes the Job of a trial that is stopped early before it reads its value. {RETAIN}")
+        context.say(f"Katib deletes the Job of a trial that is stopped early before it reads its value. {RETAIN}")
     try:
-        made = through_webhook(lambda repeat: cluster.apply(EXPERIMENT, body, repeat=repeat), site)
+        made = through_webhook(lambda repeat: cluster.apply(EXPERIMENT, body, repeat=repeat), context)
     except Refused as error:
         raise manifest.refused(request.document, error.what, error.why) from error
-    site.say(f"Experiment {body['metadata']['name']} in the namespace {cluster.namespace} of {cluster.server}")
+    context.say(f"Experiment {body['metadata']['name']} in the namespace {cluster.namespace} of {cluster.server}")
     return made
 
 
-def through_webhook(call: Callable[[bool], Object], site: TuningContext) -> Object:
+def through_webhook(call: Callable[[bool], Object], context: KatibContext) -> Object:
     """Make a call that Katib's webhook takes part in; when that does not respond, again for half a minute.
 
     Args:
         call: makes it; told whether it may itself be repeated for minutes, as after other faults.
-        site: says what is waited for.
+        context: says what is waited for.
 
     Raises:
         RemoteFailed: the webhook does not respond.
     """
-    deadline, told = site.clock.now() + _RESTART, False
+    deadline, told = context.clock.now() + _RESTART, False
     while True:
         try:
             return call(False)
@@ -191,21 +192,21 @@ def through_webhook(call: Callable[[bool], Object], site: TuningContext) -> Obje
                 if error.transient:
                     return call(True)
                 raise
-            if site.clock.now() >= deadline:
+            if context.clock.now() >= deadline:
                 raise RemoteFailed("Katib's webhook does not respond", why=error.why, fix=CONTROLLER) from error
             if not told:
-                site.say(f"Katib's webhook does not respond; retrying for {_RESTART:g} s")
+                context.say(f"Katib's webhook does not respond; retrying for {_RESTART:g} s")
             told = True
-        site.clock.wait(2.0)
+        context.clock.wait(2.0)
 
 
-def _go_on(cluster: Cluster, request: TuneRequest, found: Object, site: TuningContext) -> Begun:
+def _go_on(cluster: Cluster, request: TuneRequest, found: Object, context: KatibContext) -> Begun:
     """Take up what exists; ask for more trials when that is what changed, which Katib allows by `resumePolicy`."""
     name, spec = found["metadata"]["name"], found["spec"]
     end, trials = completed(found), (found.get("status") or {}).get("trials") or 0
     more = (request.max_trials or 0) > max(trials, spec.get("maxTrialCount") or 0)
     if end and not (end.get("reason") == "ExperimentMaxTrialsReached" and spec.get("resumePolicy") != "Never" and more):
-        site.say(f"The Experiment {name} already ran: it is complete")
+        context.say(f"The Experiment {name} already ran: it is complete")
         return Begun(found, found=True)
     asked = manifest.counts(request)
     if asked.get("maxTrialCount", trials + 1) <= trials:
@@ -213,13 +214,13 @@ def _go_on(cluster: Cluster, request: TuneRequest, found: Object, site: TuningCo
     changed = any(spec.get(key) != count for key, count in asked.items())
     # Katib refuses any change when all the trials that are asked for have been made
     if changed and asked.get("maxTrialCount", spec.get("maxTrialCount") or trials + 1) > trials:
-        found = _changed(cluster, request, found, asked, site)
-    site.say(f"Resuming the Experiment {name}, which {'had ended' if end else 'runs'}")
+        found = _changed(cluster, request, found, asked, context)
+    context.say(f"Resuming the Experiment {name}, which {'had ended' if end else 'runs'}")
     return Begun(found, found=True, before=end)
 
 
 def _changed(
-    cluster: Cluster, request: TuneRequest, found: Object, asked: dict[str, int], site: TuningContext
+    cluster: Cluster, request: TuneRequest, found: Object, asked: dict[str, int], context: KatibContext
 ) -> Object:
     """The Experiment with other counts.
 
@@ -228,7 +229,7 @@ def _changed(
     """
     name = found["metadata"]["name"]
     try:
-        return through_webhook(lambda repeat: cluster.patch(EXPERIMENT, name, {"spec": asked}, repeat=repeat), site)
+        return through_webhook(lambda repeat: cluster.patch(EXPERIMENT, name, {"spec": asked}, repeat=repeat), context)
     except Refused as error:
         counts = ", ".join(f"`{key}: {count}`" for key, count in asked.items())
         raise BadInput(

@@ -8,10 +8,11 @@ from ...errors import BadInput, Cancelled, ComponentFailed, MlopsError, RemoteFa
 from ...kubernetes.failures import ClusterFailed
 from ...kubernetes.objects import EXPERIMENT, POD, TRIAL, Change, Cluster
 from ...text import many
-from ..engine import Cause, End, Outcome, Trial, TuneRequest, TuningContext, Watcher, too_many_failures
+from ..engine import Cause, End, Outcome, Trial, TuneRequest, Watcher, too_many_failures
 from ..importance import importances
 from . import ending, manifest
 from .begin import EXPERIMENT_LABEL, Begun, begin, trials_of
+from .context import KatibContext
 from .explaining import Explainer
 from .feed import Feed, Selection
 from .pods import NotInjected, Pods
@@ -29,20 +30,18 @@ class KatibEngine:
     """Runs Experiments on Katib.
 
     Args:
-        site: with a cluster.
+        context: what it may use.
     """
 
-    def __init__(self, site: TuningContext) -> None:
-        self._site = site
+    def __init__(self, context: KatibContext) -> None:
+        self._context = context
 
     def run(self, request: TuneRequest, watcher: Watcher) -> Outcome:
         """See `Engine.run`. An Experiment of the same key that runs or is complete is taken up."""
-        if self._site.cluster is None:
-            raise BadInput("The engine katib needs a cluster", fix="Give `kubeconfig`, or set KUBECONFIG")
-        cluster = self._site.cluster()
+        cluster = self._context.cluster()
         try:
-            begun = begin(cluster, request, self._site)
-            return _Run(cluster, begun, request, watcher, self._site).to_the_end()
+            begun = begin(cluster, request, self._context)
+            return _Run(cluster, begun, request, watcher, self._context).to_the_end()
         except (Cancelled, KeyboardInterrupt):
             ending.stop(
                 cluster,
@@ -50,8 +49,8 @@ class KatibEngine:
                 verdict="Failed",
                 reason="ExperimentCancelled",
                 message="The job that ran it was cancelled",
-                keep=request.keep,
-                say=self._site.say,
+                keep=self._context.keep,
+                say=self._context.say,
             )
             raise
 
@@ -60,26 +59,32 @@ class _Run:
     """One Experiment from where it is to its end."""
 
     def __init__(
-        self, cluster: Cluster, begun: Begun, request: TuneRequest, watcher: Watcher, site: TuningContext
+        self, cluster: Cluster, begun: Begun, request: TuneRequest, watcher: Watcher, context: KatibContext
     ) -> None:
-        self._cluster, self._begun, self._request, self._watcher, self._site = cluster, begun, request, watcher, site
+        self._cluster, self._begun, self._request, self._watcher, self._context = (
+            cluster,
+            begun,
+            request,
+            watcher,
+            context,
+        )
         self._body: Object = begun.body
         self._name, self._uid = begun.body["metadata"]["name"], begun.body["metadata"]["uid"]
         self._experiment = request.experiment
-        self._troubles = Troubles(site.say)
+        self._troubles = Troubles(context.say)
         self._pods = Pods(
             cluster,
             begun.body,
             self._experiment,
-            site.state / "logs",
+            context.state / "logs",
             every=request.logs,
             troubles=self._troubles,
-            clock=site.clock,
+            clock=context.clock,
         )
-        self._watchdog = Watchdog(cluster, self._name, self._experiment, self._troubles, site.clock)
+        self._watchdog = Watchdog(cluster, self._name, self._experiment, self._troubles, context.clock)
         self._explainer = Explainer(self._experiment, self._pods, self._troubles)
         self._trials = Trials(self._experiment, watcher, self._explainer.explained)
-        self._began = self._changed = self._progressed = site.clock.now()
+        self._began = self._changed = self._progressed = context.clock.now()
 
     def to_the_end(self) -> Outcome:
         """Follow it. What ends this before the Experiment ends is told to the watcher."""
@@ -97,7 +102,7 @@ class _Run:
             TRIAL: Selection(labels=f"{EXPERIMENT_LABEL}={self._name}"),
             POD: Selection(),
         }
-        with Feed(self._cluster, kinds, self._site.clock) as feed:
+        with Feed(self._cluster, kinds, self._context.clock) as feed:
             while (end := self._end() or self._limit()) is None:
                 for kind, change in feed.next(_TICK):
                     self._see(kind, change)
@@ -115,7 +120,7 @@ class _Run:
                 self._stop("Failed", "ExperimentFailed", failed.what)
                 raise
             return
-        self._changed = self._site.clock.now()
+        self._changed = self._context.clock.now()
         if kind is TRIAL:
             if all(owner["uid"] == self._uid for owner in about.get("ownerReferences") or []):
                 self._trials.see(change)
@@ -130,7 +135,7 @@ class _Run:
 
     def _tell(self, *, last: bool = False) -> None:
         if self._trials.tell(last=last):
-            self._progressed = self._site.clock.now()
+            self._progressed = self._context.clock.now()
         self._pods.curious = not self._trials.reliable
 
     def _look(self) -> None:
@@ -139,7 +144,7 @@ class _Run:
         self._watcher.waiting(len(running), len(pending))
         self._pods.look()
         seen = Quiet(
-            self._site.clock.now() - self._changed,
+            self._context.clock.now() - self._changed,
             active={*running, *pending}.difference(self._trials.unobserved),
             with_pods=self._pods.trials,
             unobserved=self._trials.unobserved,
@@ -160,7 +165,7 @@ class _Run:
             raise self._failed(found)
         reason = str(found.get("reason"))
         if reason not in ENDS:
-            self._site.say(f"Katib ended the Experiment with an unknown reason: {reason}")
+            self._context.say(f"Katib ended the Experiment with an unknown reason: {reason}")
         return ENDS.get(reason, "MaxTrialsReached")
 
     def _is_from_before(self, found: Object) -> bool:
@@ -178,7 +183,7 @@ class _Run:
         Raises:
             RemoteFailed: it is met, and that is an error.
         """
-        now, request = self._site.clock.now(), self._request
+        now, request = self._context.clock.now(), self._request
         name, longer = f"The Experiment {self._name}", "lower `max-trials`, or take the best so far by `at-limit: best`"
         if request.timeout and now - self._began >= request.timeout:
             what = f"{name} did not end within {request.timeout:g} s"
@@ -199,7 +204,7 @@ class _Run:
         try:
             self._stop("Succeeded" if taken else "Failed", f"Experiment{end}", what)
         except ClusterFailed as error:  # what stands in the way of the Experiment may stand in ours
-            self._site.say(f"The Experiment {self._name} is left as it is: {error}")
+            self._context.say(f"The Experiment {self._name} is left as it is: {error}")
         if taken:
             self._sync()
             return end
@@ -212,8 +217,8 @@ class _Run:
             verdict=verdict,
             reason=reason,
             message=message,
-            keep=self._request.keep,
-            say=self._site.say,
+            keep=self._context.keep,
+            say=self._context.say,
         )
 
     def _sync(self) -> None:
@@ -222,16 +227,16 @@ class _Run:
         Katib ends an Experiment before it writes the values of the trials that it has just stopped early, and one of
         these may be the best.
         """
-        deadline = self._site.clock.now() + _LATE
+        deadline = self._context.clock.now() + _LATE
         while True:
             active = self._trials.running or self._trials.pending
             if active or len(self._trials.ended) < ((self._body.get("status") or {}).get("trials") or 0):
                 for body in trials_of(self._cluster, self._name):
                     self._trials.see(Change("MODIFIED", body))
             self._tell()
-            if not self._trials.awaited or self._site.clock.now() >= deadline:
+            if not self._trials.awaited or self._context.clock.now() >= deadline:
                 break
-            self._site.clock.wait(_TICK)
+            self._context.clock.wait(_TICK)
         self._tell(last=True)
 
     def _failed(self, found: Object) -> MlopsError:
@@ -290,7 +295,7 @@ class _Run:
         trials = self._trials.in_order()
         best = next(trial for trial in trials if trial.name == best.name)
         if left := len(self._trials.running) + len(self._trials.pending):
-            self._site.say(f"{many(left, 'trial')} not ended yet; Katib lets them finish")
+            self._context.say(f"{many(left, 'trial')} not ended yet; Katib lets them finish")
         return Outcome(
             end,
             tuple(trials),
@@ -318,5 +323,7 @@ class _Run:
             return best
         if theirs.value == best.value:
             return theirs
-        self._site.say(f"Katib names {theirs.name} as the best ({theirs.value}); {best.name} is better ({best.value})")
+        self._context.say(
+            f"Katib names {theirs.name} as the best ({theirs.value}); {best.name} is better ({best.value})"
+        )
         return best

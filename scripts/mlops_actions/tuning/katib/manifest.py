@@ -8,9 +8,10 @@ import re
 
 from ...errors import BadInput, Place
 from ...stores.store import STORE_KEYS
-from ..engine import TuneRequest, TuningContext
+from ..engine import TuneRequest
 from ..experiment import Experiment, Path
 from ..reading import TRIAL_SPEC, Document, dotted
+from .context import KatibContext
 from .status import Object
 
 KEY = "mlops-actions/key"
@@ -57,8 +58,8 @@ def body(request: TuneRequest, namespace: str) -> Object:
     return made
 
 
-def furnished(made: Object, request: TuneRequest, site: TuningContext) -> Object:
-    """The object with what every trial of this site gets: the request's image, and the store's address and keys, as
+def furnished(made: Object, request: TuneRequest, context: KatibContext) -> Object:
+    """The object with what every trial gets: the request's image, and the store's address and keys, as
     variables that the primary container does not set itself.
 
     Raises:
@@ -77,10 +78,10 @@ def furnished(made: Object, request: TuneRequest, site: TuningContext) -> Object
     if request.image:
         container["image"] = request.image
     own = container.get("env") or []
-    added: dict[str, Object] = {name: {"value": value} for name, value in site.variables.items() if value}
-    if site.store_secret:
+    added: dict[str, Object] = {name: {"value": value} for name, value in context.variables.items() if value}
+    if context.store_secret:
         # Optional, so that the pod's own rights do where the secret is absent.
-        reference = {"name": site.store_secret, "optional": True}
+        reference = {"name": context.store_secret, "optional": True}
         added |= {key: {"valueFrom": {"secretKeyRef": {**reference, "key": key}}} for key in STORE_KEYS}
     for variable in own:
         added.pop(str(variable.get("name")), None)
