@@ -45,21 +45,23 @@ class Context:
     @property
     def pull(self) -> bool:
         """Whether this is a pull request."""
-        return self.event in ("pull_request", "pull_request_target")
+        return self.event.startswith("pull_request")  # its reviews are events of their own
 
     @property
     def trusted(self) -> bool:
         """Whether this may change what others use: on the default branch, or where there are no branches.
 
-        Where the default branch is not known, as on a laptop without a remote, any branch may; a commit without one
-        may not.
+        Where the default branch is not known, any branch may on a laptop (there is no remote), and none on a runner. A
+        commit without a branch may not, nor a tag, whatever its name.
         """
-        return not self.pull and self.branch != "HEAD" and self.branch == (self.default_branch or self.branch)
+        if self.pull or self.tag or self.branch == "HEAD":
+            return False
+        return self.branch == self.default_branch if self.default_branch else not self.on_runner
 
     @property
     def outside(self) -> bool:
         """Whether this is a pull request that GitHub gives no secrets: from a fork, or by Dependabot."""
-        return self.event == "pull_request" and (self.fork or self.actor == "dependabot[bot]")
+        return self.pull and self.event != "pull_request_target" and (self.fork or self.actor == "dependabot[bot]")
 
     def source(self) -> dict[str, Any]:
         """What a record keeps of it."""

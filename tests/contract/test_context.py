@@ -41,3 +41,17 @@ def test_a_commit_without_a_branch_is_not_the_default_branch(tmp_path: Path) -> 
     git(tmp_path, "checkout", "--detach")
     assert read_context({}, tmp_path).branch == "HEAD"
     assert not read_context({}, tmp_path).trusted
+
+
+def test_act_whose_event_says_nothing_is_as_a_terminal(tmp_path: Path) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    there.mkdir()
+    git(there, "init", "-b", "trunk")
+    git(there, "commit", "--allow-empty", "-m", "one")
+    git(tmp_path, "clone", str(there), str(here))
+    act = {"GITHUB_ACTIONS": "true", "ACT": "true", "GITHUB_EVENT_NAME": "push", "GITHUB_REF_NAME": "topic"}
+    assert read_context(act, there).trusted, "it has no remote"
+    assert not read_context(act, here).trusted
+    assert read_context({**act, "GITHUB_REF_NAME": "trunk"}, here).trusted
+    assert not read_context({**act, "GITHUB_EVENT_NAME": "pull_request"}, there).trusted
+    assert not read_context({**act, "ACT": ""}, there).trusted

@@ -226,6 +226,16 @@ def test_version_that_fails_is_rolled_back(first: World, version: str, reason: s
     assert not list((first.folder / "home" / "serving" / "flights" / "stable" / "models").glob("*--candidate/*.json"))
 
 
+def test_an_alias_that_moved_for_a_deployment_that_fails_goes_back(first: World) -> None:
+    for version in ("1", "3"):
+        command = [str(MLOPS), "promote-model", "--model", "flights", "--alias", "live", "--requires", "[]"]
+        subprocess.run([*command, "--version", version], env=first.environ, cwd=first.folder, check=True)
+    code, _, log = first.deploy("--version", "3")
+    assert code == 1 and "The alias live names version 1 again" in log
+    now = Registry(Store(first.environ["MLOPS_STORE"])).alias("flights", "live")
+    assert now and (now.version, now.history[0].reason) == (1, "the deployment of version 3 failed")
+
+
 @pytest.mark.parametrize("version", ["5", "6"])
 def test_regression_and_classes_by_name_are_asked_for_the_prediction(first: World, version: str) -> None:
     code, outputs, log = first.deploy("--version", version)

@@ -113,8 +113,9 @@ def test_only_the_default_branch_changes_schedules(
     request = RunRequest(Pipeline(tmp_path / "training.py", SPEC), {"rows": 3}, "key", {})
     for _ in range(2):
         (found,) = engine.schedule(request, {"nightly": {"cron": "0 3 * * *"}}, None)
-        there = KfpApi(kfp_inputs(double.url), {}, Path()).pages(RECURRING, "recurringRuns")
-        assert len(list(there)) == made
+        api = KfpApi(kfp_inputs(double.url), {}, Path())
+        assert len(list(api.pages(RECURRING, "recurringRuns"))) == made
+        assert len(list(api.pages("/apis/v2beta1/pipelines", "pipelines"))) == made, "nor is anything uploaded"
     assert found.action == ("same" if made else "create"), "and what would be changed is said"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -44,6 +45,28 @@ def test_incremental_writes_what_is_new_and_the_same_work_is_reused(shop: Shop) 
     assert code == 0, said
     assert views(earlier) == {"sales": (0, "2020-01-07T00:00:00Z"), "stock": (0, "2020-01-07T00:00:00Z")}
     assert earlier["features-digest"] == third["features-digest"]
+
+
+def test_a_pull_request_plans_features_and_applies_them_only_in_a_store_of_its_own(shop: Shop, tmp_path: Path) -> None:
+    event, store = tmp_path / "event.json", shop.environ["MLOPS_STORE"]
+    event.write_text(json.dumps({"pull_request": {"number": 7, "head": {"sha": "abc"}}}))
+    shop.environ |= {
+        "GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": "pull_request", "GITHUB_EVENT_PATH": str(event),
+        "GITHUB_RUN_ID": "1",
+    }  # fmt: skip
+    registry = Path(store.removeprefix("file://")) / "features" / "registry.db"
+    config = "environments:\n  pull-request: {store: %s}\n  staging: {store: %s}\n"
+    (shop.root / "mlops.yaml").write_text(config % ((tmp_path / "own").as_uri(), store))
+    for options in ((), ("--environment", "staging"), ("--environment", "pull-request")):  # the variable's store wins
+        code, planned, said = shop.materialize("--no-reuse", *options)
+        assert code == 0, said
+        assert planned["plan"]["added"] and not planned["record"]["details"]["views"]
+        assert "A pull request changes no shared features" in said
+        assert not registry.exists() and not (Path(shop.environ["MLOPS_HOME"]) / "shop.db").read_bytes()
+    del shop.environ["MLOPS_STORE"]
+    (shop.root / "mlops.yaml").write_text(config % (store, "s3://else/where"))
+    code, done, said = shop.materialize("--environment", "pull-request")
+    assert code == 0 and views(done)["sales"][0] == 2 and registry.exists(), said
 
 
 def test_a_lost_online_store_is_filled_again_and_gives_the_same_digest(shop: Shop) -> None:

@@ -100,6 +100,30 @@ def test_a_check_that_began_another_run_counts_without_registering_again(
     assert done.returncode == 0 and outputs(done)["version"] == 1, done.stderr
 
 
+def test_a_model_of_rejected_data_is_not_promoted_unless_that_is_asked_for(
+    store: Store, mlops: Run, tmp_path: Path
+) -> None:
+    model = tmp_path / "model.joblib"
+    model.write_bytes(b"1")
+    for action in ("evaluate-model", "test-model"):
+        checked(store, model, action)
+    run = Record(
+        action="run-pipeline", run="here", started="2026-01-01", seconds=1.0, subject={"model": file_digest(model)},
+        outputs={"data-fingerprint": "sha256:d"},
+    )  # fmt: skip
+    looked = Record(
+        action="validate-data", run="here", started="2026-01-01", seconds=1.0, subject={"data": "sha256:d"},
+        verdict="rejected", reason="3 of 5 checks failed",
+    )  # fmt: skip
+    for record in (run, looked):
+        store.put_json(f"runs/here/{record.action}.json", record.model_dump(mode="json"))
+    version(mlops, model, b"1")
+    done = mlops("promote-model")
+    assert done.returncode == 1 and "validate-data: 3 of 5 checks failed" in done.stderr, done.stderr
+    assert Registry(store).alias("m", "champion") is None
+    assert mlops("promote-model", "--requires", "evaluate-model").returncode == 0, "it was asked for by name"
+
+
 def test_champion_moves_and_remembers(store: Store, mlops: Run, tmp_path: Path) -> None:
     model = tmp_path / "model.joblib"
     for content in (b"1", b"2"):

@@ -173,6 +173,41 @@ def test_aliases_and_description(folder: tuple[Store, dict[str, str]], mlops: Ru
     assert "license: mit" in card and "For *dispatchers*." in card
 
 
+def test_a_version_says_whether_it_is_the_code_of_its_commit(
+    folder: tuple[Store, dict[str, str]], mlops: Run, tmp_path: Path
+) -> None:
+    store, environ = folder
+    code = tmp_path / "repository" / "project"
+    code.mkdir(parents=True)
+
+    def git(*command: str) -> None:
+        who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", "-C", str(code), *who, *command], check=True, capture_output=True)
+
+    def register(number: int) -> tuple[bool | None, str]:
+        (tmp_path / "model.joblib").write_bytes(b"%d" % number)
+        options = ("--model", "m", "--model-uri", tmp_path / "model.joblib", "--json")
+        done = mlops("register-model", *options, cwd=code, **environ)
+        assert outputs(done)["version"] == number
+        return Registry(store).manifest("m", number).lineage.source.dirty, done.stderr
+
+    dirty, said = register(1)
+    assert dirty is None and "No commit is known" in said
+    (code / "train.py").write_text("1\n")
+    git("init", "-b", "main", str(code.parent))
+    git("add", ".")
+    git("commit", "-m", "one")
+    (code.parent / "other.py").write_text("another project's\n")
+    dirty, said = register(2)
+    assert dirty is False and "uncommitted" not in said
+    (code / "train.py").write_text("2\n")
+    dirty, said = register(3)
+    assert dirty is True and "There are uncommitted changes" in said
+    git("checkout", "train.py")
+    (code / "new.py").write_text("3\n")
+    assert register(4)[0] is True, "a file that is not in the commit may have been read"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

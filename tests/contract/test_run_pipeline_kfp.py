@@ -167,6 +167,23 @@ def test_a_run_gives_what_it_made_as_the_local_engine_does(world: World) -> None
     ]
 
 
+def test_a_pull_request_uploads_nothing_and_what_it_did_is_reused_by_itself_alone(world: World) -> None:
+    on_branch, on_pull = world.context, dataclasses.replace(world.context, event="pull_request", pull_request=7)
+
+    def states(context: Context, key: str) -> set[str]:
+        world.context = context
+        result = world.run("training", key=key, rows=4, settings={"store_secret": "keys"})
+        assert result.outputs == {"Output": 2.0}
+        return {task.state for task in result.tasks}
+
+    assert states(on_pull, "a") == {"succeeded"}
+    assert not world.versions() and not world.double._world.pipelines
+    assert states(on_branch, "b") == {"succeeded"}
+    assert states(on_pull, "c") == states(on_pull, "c") == {"reused"}
+    assert states(dataclasses.replace(on_pull, pull_request=8), "d") == {"succeeded"}
+    assert [version["pipeline_id"] for version in world.versions()] == [*world.double._world.pipelines]
+
+
 def test_loops_conditions_nested_pipelines_and_exit_handlers_have_the_local_engines_names(world: World) -> None:
     result = world.run("branching")
     assert world.told.states() == {

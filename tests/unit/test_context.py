@@ -45,8 +45,14 @@ def test_a_tag_is_no_branch_that_is_trusted(tmp_path: Path) -> None:
     assert (found.tag, found.trusted) == ("v1", False)
 
 
+def test_a_runner_that_does_not_say_the_default_branch_changes_nothing(tmp_path: Path) -> None:
+    for event in ("{}", "{", json.dumps({"repository": None})):
+        assert not read(tmp_path, event).trusted
+    assert not read_context(RUNNER, tmp_path).trusted
+
+
 @pytest.mark.parametrize(("head", "fork"), [("o/r", False), ("ann/r", True)])
-@pytest.mark.parametrize("name", ["pull_request", "pull_request_target"])
+@pytest.mark.parametrize("name", ["pull_request", "pull_request_target", "pull_request_review"])
 def test_a_pull_request_is_of_its_own_commit_and_never_trusted(
     tmp_path: Path, name: str, head: str, fork: bool
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from mlops_actions.context import Context
 from mlops_actions.data.sources import state
-from mlops_actions.inputs import LineageInputs, Outputs
+from mlops_actions.inputs import Inputs, LineageInputs, Outputs
 from mlops_actions.project import Project
 from mlops_actions.records import Record
 from mlops_actions.runtime.result import Result
@@ -122,9 +122,38 @@ def test_what_an_engine_has_of_a_pull_request_is_found_by_nobody_else(tmp_path: 
         (Context(branch="main", default_branch="main", event="schedule"), True),
         (Context(default_branch="main", event="dispatch"), False),
         (Context(branch="topic"), True),
+        (Context(branch="main", tag="main", default_branch="main", event="push"), False),
+        (Context(branch="main", event="push", on_runner=True), False),
+        (Context(event="push", on_runner=True), False),
+        (Context(branch="main", default_branch="main", event="pull_request_review", pull_request=1), False),
         (Context(branch="HEAD"), False),
         (Context(branch="HEAD", default_branch="main"), False),
     ],
 )
 def test_who_may_change_what_others_use(context: Context, trusted: bool) -> None:
     assert context.trusted is trusted
+
+
+_OWN, _SHARED = "s3://pulls/m", "s3://shared/m"
+
+
+@pytest.mark.parametrize(
+    ("section", "environment", "store", "may"),
+    [
+        ({"store": _OWN}, "pull-request", _OWN, True),
+        ({"register-model": {"store": _OWN}}, "pull-request", _OWN, True),
+        ({"test-model": {"store": _OWN}}, "pull-request", _SHARED, False),
+        ({"store": _OWN}, "pull-request", _SHARED, False),  # the workflow's input won
+        ({"store": _OWN}, "staging", _SHARED, False),
+        ({}, "pull-request", _SHARED, False),
+        (None, "", "", False),
+    ],
+)
+def test_a_pull_request_changes_a_store_only_if_it_is_its_own(
+    tmp_path: Path, section: Any, environment: str, store: str, may: bool
+) -> None:
+    environments = {"pull-request": section, "staging": {"store": _SHARED}}
+    pull = step(tmp_path, "register-model", Context(event="pull_request", pull_request=7))
+    pull = replace(pull, project=Project(values={"environments": environments}))
+    assert pull.may_change(Inputs(environment=environment, store=store)) is may
+    assert replace(pull, context=Context()).may_change(Inputs(environment=environment, store=store))

@@ -229,5 +229,6 @@ ACTION = Action(
     DeployModelOutputs,
     run,
     icon="upload-cloud",
+    shared=True,
     engines=_ENGINES,
 )

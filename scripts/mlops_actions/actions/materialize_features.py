@@ -11,7 +11,7 @@ refused without `allow-destructive`, before anything is changed. A view with a n
 again from the beginning. An interval is recorded only after its rows are written; one of a view that applying leaves as
 it was is never lost. An end in the future is taken as now. A lock in the store lets one job at a time change a
 registry, on whatever machine; that of a killed job is free after half a minute. On a pull request the plan is all that
-is made, and `prepare` is not run, unless `environments.pull-request` in `mlops.yaml` names a `store` of its own.
+is made, and `prepare` is not run, unless its store is one that `environments.pull-request` in `mlops.yaml` names.
 
 Parquet files go to a SQLite, Redis or Postgres online store by a way of our own that is many times faster than Feast's
 and leaves the same bytes; every other source, engine and store goes Feast's way. The log says which way each view took.
@@ -195,13 +195,11 @@ def run(inputs: MaterializeFeaturesInputs, step: Step) -> Result[MaterializeFeat
 
 def _mode(inputs: MaterializeFeaturesInputs, step: Step) -> Mode:
     """What is asked for; on a pull request only the plan, unless its environment has a store of its own."""
-    section = (step.project.values.get("environments") or {}).get(inputs.environment) or {}
-    own = section.get("store") or (section.get("materialize-features") or {}).get("store")
-    if not step.context.pull or own or inputs.mode == "plan-only":
+    if step.may_change(inputs) or inputs.mode == "plan-only":
         return inputs.mode
     step.console.notice(
         "A pull request changes no shared features: they are planned, not applied. To build them too, give"
-        " `environments.pull-request` in mlops.yaml a `store` of its own"
+        " `environments.pull-request` in mlops.yaml a `store` of its own, and name no other as an input"
     )
     return "plan-only"
 

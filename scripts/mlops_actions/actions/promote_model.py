@@ -106,4 +106,5 @@ ACTION = Action(
     PromoteModelOutputs,
     run,
     icon="award",
+    shared=True,
 )

@@ -193,4 +193,5 @@ ACTION = Action(
     RegisterModelOutputs,
     run,
     icon="archive",
+    shared=True,
 )

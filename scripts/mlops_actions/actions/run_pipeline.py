@@ -24,7 +24,8 @@ The model is the pipeline's Model artifact; the Dataset artifacts `predictions` 
 store, whichever engine made them.
 
 Schedules are Kubeflow's recurring runs, kept as `schedules` says: they start the version that has just passed, and are
-replaced when a newer one has. On a pull request it is only said what would change.
+replaced when a newer one has. On a pull request it is only said what would change; it
+uploads no version of the pipeline to Kubeflow, and takes from KFP's cache what it has put there itself.
 """
 
 from __future__ import annotations

@@ -29,12 +29,16 @@ def read_context(environ: Mapping[str, str], folder: Path) -> Context:
     server = environ.get("GITHUB_SERVER_URL", "https://github.com")
     number = environ.get("GITHUB_RUN_ID", "")
     name = environ.get("GITHUB_EVENT_NAME", "")
+    branch = environ.get("GITHUB_HEAD_REF") or environ.get("GITHUB_REF_NAME", "")
+    default = (event.get("repository") or {}).get("default_branch") or ""
+    if not default and environ.get("ACT") == "true":  # act's own event file says nothing: as in a terminal
+        default = _from_git(folder).default_branch or branch
     return Context(
         repository=repository,
         commit=(request.get("head") or {}).get("sha") or environ.get("GITHUB_SHA", ""),
-        branch=environ.get("GITHUB_HEAD_REF") or environ.get("GITHUB_REF_NAME", ""),
+        branch=branch,
         tag=environ.get("GITHUB_REF_NAME", "") if environ.get("GITHUB_REF_TYPE") == "tag" else "",
-        default_branch=(event.get("repository") or {}).get("default_branch") or "",
+        default_branch=default,
         event=name,
         pull_request=request.get("number"),
         actor=environ.get("GITHUB_ACTOR", ""),

@@ -31,6 +31,7 @@ class Action(Generic[I, O]):
         run: does it.
         icon: of the Marketplace, from Feather's set.
         engines: the package of the engines that it has a choice of; "" for none.
+        shared: whether it changes what others use, so that a pull request may not do it.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Action(Generic[I, O]):
     run: Callable[[I, Step], Result[O]]
     icon: str = "box"
     engines: str = ""
+    shared: bool = False
 
     @property
     def documentation(self) -> str:

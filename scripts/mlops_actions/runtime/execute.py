@@ -55,6 +55,7 @@ def execute(
         try:
             with temporary_files():
                 step, inputs = prepare(action, given, context, console, environ)
+                _refuse_pull(action, inputs, step)
                 result = action.run(inputs, step)
         except (Exception, KeyboardInterrupt) as raised:
             error = _as_ours(raised)
@@ -86,6 +87,21 @@ def execute(
             Rejected(record.reason or f"{record.action} did not pass", place=result.place if result else None)
         )
     return code
+
+
+def _refuse_pull(action: Action[Any, Any], inputs: Inputs, step: Step) -> None:
+    """Let no pull request change what others use.
+
+    Raises:
+        BadInput: it would.
+    """
+    if action.shared and not step.may_change(inputs):
+        raise BadInput(
+            f"A pull request may not run {action.name}",
+            why="It changes what others use, before it was reviewed",
+            fix="Give the step `if: ${{ !startsWith(github.event_name, 'pull_request') }}`, or name a `store` of its"
+            " own in `environments.pull-request` of mlops.yaml",
+        )
 
 
 def _verdict(code: int, error: MlopsError | None, result: Result[Any] | None) -> Verdict:

@@ -15,7 +15,8 @@ from .. import RESULTS
 from ..console import Console
 from ..context import Context
 from ..errors import BadInput
-from ..inputs import LineageInputs, Outputs
+from ..inputs import Inputs, LineageInputs, Outputs
+from ..planning import PULL_REQUEST
 from ..project import Project
 from ..records import Record
 from ..workspace import Workspace
@@ -60,6 +61,17 @@ class Step:
         """
         scope = self.workspace.scope
         return hashlib.sha256(f"{scope}{key}".encode()).hexdigest()[:32] if scope and key else key
+
+    def may_change(self, inputs: Inputs) -> bool:
+        """Whether this may change what others use: not in a pull request, unless its store is one of its own.
+
+        It is if `environments.pull-request` names it, and no input or variable names another.
+        """
+        if not self.context.pull:
+            return True
+        values = (self.project.values.get("environments") or {}).get(PULL_REQUEST) or {}
+        own = (values.get(self.action) or {}).get("store") or values.get("store")
+        return bool(own) and (inputs.environment, inputs.store) == (PULL_REQUEST, str(own))
 
     def once(
         self,

@@ -244,10 +244,14 @@ class _Attempt:
         if found:
             self._again.add(task)
         elif _caches(self._run.spec, _bare(task)):
-            found = self._executor.cache.get(f"{self._run.namespace}/{key}")
+            found = self._executor.cache.get(self._cached(key))
         if found:
             self._reused[task] = copy.deepcopy(found)
         return found
+
+    def _cached(self, key: str) -> str:
+        """KFP's cache is of a pipeline's name in a namespace."""
+        return f"{self._run.namespace}/{self._run.spec['pipelineInfo']['name']}/{key}"
 
     def _ended(self, task: str, event: Json) -> None:
         workflow = self._run.workflow
@@ -265,7 +269,7 @@ class _Attempt:
         made = self._stored(task, event)
         kept = {"parameters": event["parameters"], "artifacts": made}
         if event.get("key"):
-            self._executor.cache[f"{self._run.namespace}/{event['key']}"] = kept
+            self._executor.cache[self._cached(event["key"])] = kept
         self._run.kept[task] = kept
         imported = bool(event.get("imported"))
         if imported:

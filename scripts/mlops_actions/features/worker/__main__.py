@@ -70,7 +70,7 @@ def obey(request: dict[str, Any], emit: Emit) -> dict[str, Any]:
         os._exit(0)
 
     watchdog = Watchdog(request["store_timeout"], give_up)
-    repository = Repository(Path(request["folder"]))
+    repository = Repository(Path(request["folder"]), writes=request["mode"] != "plan-only")
     for text in (*repository.check_places(Path(request["root"])), *repository.check_sources()):
         emit({"event": "warning", "text": text})
     if feast.__version__ not in KNOWN:

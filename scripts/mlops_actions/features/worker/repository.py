@@ -46,6 +46,8 @@ class Repository:
 
     Args:
         folder: which holds feature_store.yaml.
+        writes: whether a registry that is a file or an object may be written. Feast makes one that is absent, and adds
+            the project to one that does not have it, as soon as it looks.
 
     Attributes:
         registry: its URI; of a file that of the place where Feast finds it.
@@ -56,8 +58,8 @@ class Repository:
         Problem: feature_store.yaml or a module is wrong.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *, writes: bool = True) -> None:
+        self.folder, self._writes = folder, writes
         raw = self._configuration()
         given = raw["registry"] if isinstance(raw["registry"], dict) else {"path": raw["registry"]}
         # Feast takes file:// for a relative path.
@@ -237,6 +239,10 @@ class Repository:
         for path in filter(None, paths):
             if "://" not in path:
                 (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        if not self._writes:
+            from feast.infra.registry.registry import NoopRegistryStore, Registry
+
+            Registry.commit = lambda made: setattr(made, "_registry_store", NoopRegistryStore())
         # Without its folder Feast takes a relative registry from the working folder.
         return FeatureStore(repo_path=str(self.folder), config=config)
 

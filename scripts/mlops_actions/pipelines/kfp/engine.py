@@ -22,7 +22,7 @@ from .logs import Archive, Logs
 from .metadata import Recorded, recorded
 from .nodes import Task
 from .probe import ROUTE, check_metadata
-from .publishing import adapted, publish
+from .publishing import adapted, publish, unpublished
 from .results import bring_home, pipeline_outputs, task_results
 from .runs import FINAL, Runs, Started
 from .scheduling import read, schedule
@@ -137,9 +137,13 @@ class _Run:
         """Start it, or find it, and see it through."""
         began = self._site.clock.now()
         self._check_metadata()
-        published = publish(self._api, self._pipeline, self._settings, cache=self._cache, clock=self._site.clock)
-        how = "as it was" if published.reused else "uploaded"
-        self._progress.note(f"Pipeline {published.pipeline}, version {published.version} ({how})")
+        if self._settings.origin.context.pull:
+            published = unpublished(self._pipeline)
+            self._progress.note(f"Pipeline {published.pipeline}: a pull request uploads no version of it")
+        else:
+            published = publish(self._api, self._pipeline, self._settings, cache=self._cache, clock=self._site.clock)
+            how = "as it was" if published.reused else "uploaded"
+            self._progress.note(f"Pipeline {published.pipeline}, version {published.version} ({how})")
         started = self._runs.start(published, dict(self._request.parameters), reuse=self._request.reuse)
         self._id, self.url = started.id, f"{self._api.url}/#/runs/details/{started.id}"
         self._progress.note(f"{_SAID[started.how]} {started.run.get('display_name', '')}: {self.url}")

@@ -35,9 +35,9 @@ class Published:
     """A version of a pipeline in KFP.
 
     Attributes:
-        pipeline_id, version_id: KFP's.
+        pipeline_id, version_id: KFP's; "" where the run brings its spec itself.
         pipeline, version: their names there.
-        spec: the PipelineSpec as it is there.
+        spec: the PipelineSpec as it is there; with its platforms where the run brings it.
         reused: whether it was there before.
     """
 
@@ -81,12 +81,15 @@ def filtered(key: str, value: str, operation: str = "EQUALS") -> str:
 def adapted(pipeline: Pipeline, settings: KfpSettings, *, cache: bool) -> Pipeline:
     """The pipeline as it is to run on this KFP.
 
-    Its name is one that KFP allows, components that name no image get the settings' one, every container gets the
-    settings' variables and secret that it does not set itself, and without `cache` no task takes an earlier result.
+    Its name is one that KFP allows; a pull request has one of its own, for KFP's cache is by name. Components that name
+    no image get the settings' one, every container gets the settings' variables and secret that it does not set itself,
+    and without `cache` no task takes an earlier result.
     """
     spec: dict[str, Any] = copy.deepcopy(dict(pipeline.spec))
     platforms: dict[str, Any] = copy.deepcopy(dict(pipeline.platforms))
-    spec["pipelineInfo"]["name"] = pipeline_name(pipeline.name)
+    where = settings.origin.context
+    name = f"{pipeline.name}-pull-{where.pull_request}" if where.pull else pipeline.name
+    spec["pipelineInfo"]["name"] = pipeline_name(name)
     for label, executor in spec.get("deploymentSpec", {}).get("executors", {}).items():
         container = executor.get("container")
         if container is None:
@@ -122,6 +125,15 @@ def publish(api: KfpApi, pipeline: Pipeline, settings: KfpSettings, *, cache: bo
     name = pipeline.name
     found = ensured(lambda: _pipeline(api, name), lambda: _create_pipeline(api, name, settings), clock)
     return _Versions(api, pipeline, str(found["pipeline_id"]), settings, clock).publish("" if cache else "-no-cache")
+
+
+def unpublished(pipeline: Pipeline) -> Published:
+    """The pipeline for a run that brings its spec itself, as a pull request's does.
+
+    Recurring runs that name no version take the latest, so that an upload would change what others use.
+    """
+    platforms = {"platform_spec": {"platforms": dict(pipeline.platforms)}} if pipeline.platforms else {}
+    return Published("", "", pipeline.name, "", {"pipeline_spec": dict(pipeline.spec), **platforms}, False)
 
 
 class _Versions:

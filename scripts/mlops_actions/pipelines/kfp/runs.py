@@ -136,13 +136,14 @@ class Runs:
             "display_name": shortened(f"{published.pipeline}-{settings.origin.run or published.version}"),
             "description": "\n".join([part for part in about if part] + [self._own]),
             "experiment_id": experiment,
-            "pipeline_version_reference": {
-                "pipeline_id": published.pipeline_id,
-                "pipeline_version_id": published.version_id,
-            },
             "runtime_config": config,
             "service_account": settings.inputs.service_account,
         }
+        if published.version_id:
+            ids = {"pipeline_id": published.pipeline_id, "pipeline_version_id": published.version_id}
+            body["pipeline_version_reference"] = ids
+        else:
+            body["pipeline_spec"] = dict(published.spec)
         return {name: value for name, value in body.items() if value}
 
     def experiment(self, pipeline: str) -> str:

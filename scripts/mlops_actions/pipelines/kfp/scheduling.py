@@ -14,6 +14,7 @@ from ...suggest import did_you_mean
 from ...waiting import Clock
 from ..engine import RunRequest
 from .client.api import KfpApi
+from .names import pipeline_name
 from .publishing import adapted, publish
 from .runs import Runs
 from .schedules import Change, Schedule, Target, apply, plan
@@ -76,6 +77,10 @@ def schedule(
     Raises:
         BadInput, ApiError: as `schedules.plan` and `schedules.apply`.
     """
+    if not change:  # nothing is uploaded either: the next version is not known yet
+        name = pipeline_name(request.pipeline.name)
+        target = Target(f"{repository}/{name}", name, "", "a new one", "", "", request.pipeline.parameters)
+        return plan(api, wanted, target)
     pipeline = adapted(request.pipeline, settings, cache=settings.inputs.cache)
     published = publish(api, pipeline, settings, cache=settings.inputs.cache, clock=clock)
     target = Target(
@@ -89,4 +94,4 @@ def schedule(
         service_account=settings.inputs.service_account,
         pipeline_root=settings.inputs.pipeline_root,
     )
-    return apply(api, wanted, target, clock=clock) if change else plan(api, wanted, target)
+    return apply(api, wanted, target, clock=clock)
