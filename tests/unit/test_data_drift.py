@@ -203,6 +203,19 @@ def test_categories_that_moved_are_drift_at_any_size(before: int, now: int) -> N
     assert one(old, moved).drifted and one(old, replaced).drifted
 
 
+@pytest.mark.parametrize("rows", [1000, 20_000])
+def test_rare_categories_that_are_replaced_or_vanish_are_drift_and_the_same_ones_are_not(rows: int) -> None:
+    random = np.random.default_rng(3)
+    old, same = (series(random.integers(0, 1000, rows)).cast(pl.String) for _ in range(2))
+    replaced = series(random.integers(500, 1500, rows)).cast(pl.String)
+    fewer = series(random.integers(0, 500, rows)).cast(pl.String)
+    for moved in (replaced, fewer):
+        assert one(old, moved).drifted and one(old, moved).psi > 0.5
+    assert not one(old, same).drifted
+    copy = one(old, old.shuffle(seed=1))
+    assert (copy.psi, copy.p) == (0, 1)
+
+
 def test_the_test_of_few_rows_agrees_with_the_exact_one() -> None:
     # the probability of counts that are no likelier, over all tables with these margins, by enumeration
     before, now = np.array([7.0, 1.0, 2.0]), np.array([1.0, 4.0, 2.0])

@@ -2,7 +2,9 @@
 
 Distances, each over the shares p now and q in the reference of rows in bins. Numbers are put into bins at the
 reference's deciles, nulls into a bin of their own; of other values the most frequent ones in both tables together are
-bins of their own, and the rest is one bin. (Those of one table alone would look rarer in the other one by chance.)
+bins of their own, and the rest is one bin. (Those of one table alone would look rarer in the other one by chance.) How
+far the values of the rest have moved among each other is added to its PSI, see `distances.excess`, and tested over all
+values.
 
 - PSI, the population stability index: Σ (p - q)·ln(p / q). Rule of thumb: under 0.1 no change, over 0.2 a marked one.
   Half a row is added to each bin, so that an empty one has a logarithm and a few rows do not make a large index of it.
@@ -20,7 +22,7 @@ its adjusted p-value is under that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -29,7 +31,7 @@ import numpy as np
 import polars as pl
 
 from ..errors import BadInput
-from .distances import holm, homogeneity, jensen_shannon, kolmogorov_smirnov, psi
+from .distances import excess, holm, homogeneity, jensen_shannon, kolmogorov_smirnov, psi
 from .rules import DriftLimits
 from .tables import Table, reading, unknown_column
 
@@ -169,6 +171,11 @@ def compare_columns(name: str, before: pl.Series, now: pl.Series) -> ColumnDrift
     tables = _counts(before), _counts(now)
     labels, counts = _category_bins(*tables, numeric=before.dtype.is_numeric() and now.dtype.is_numeric())
     found = _column(name, "categorical", labels, counts, homogeneity(*counts))
+    rest = _counts_of(set(tables[0] | tables[1]) - {*labels, _NULL}, tables)
+    if len(rest[0]) > 1:
+        shares = [float(part.sum() / count.sum()) for part, count in zip(rest, counts)]
+        p = min(1.0, 2 * min(found.p, homogeneity(*_counts_of(set(tables[0] | tables[1]), tables))))
+        found = replace(found, psi=found.psi + sum(shares) / 2 * excess(*rest), p=p)
     return replace(found, new=_only_in(tables[1], tables[0]), vanished=_only_in(*tables))
 
 
@@ -331,6 +338,10 @@ def _category_bins(
         null = table.get(_NULL, 0)
         counts.append(np.array([*own, sum(table.values()) - sum(own) - null, null], dtype=float))
     return _without_empty([*labels, _REST, _NULL], counts)
+
+
+def _counts_of(names: Collection[str], tables: Sequence[Mapping[str, int]]) -> list[np.ndarray[Any, Any]]:
+    return [np.array([table.get(name, 0) for name in names], dtype=float) for table in tables]
 
 
 def _counts(values: pl.Series) -> dict[str, int]:
