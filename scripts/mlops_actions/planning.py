@@ -129,7 +129,7 @@ def builds_image(root: Path, sections: Mapping[str, Mapping[str, Any]]) -> bool:
 def _image(request: PlanRequest) -> Step:
     if "build-image" in request.sections:
         return Step(True, "build-image is configured")
-    return _when(builds_image(request.root, request.sections), "there is a Dockerfile", "there is no Dockerfile")
+    return _when(builds_image(request.root, request.sections), "there is a Dockerfile", "no Dockerfile")
 
 
 def _pipeline(request: PlanRequest) -> Step:

@@ -13,8 +13,13 @@ import pytest
 
 from conftest import ROOT
 from mlops_actions import engines
+from mlops_actions.actions.run_pipeline import RunPipelineInputs
+from mlops_actions.context import Context
+from mlops_actions.errors import BadInput
+from mlops_actions.pipelines.engine import Origin, PipelineContext
 from mlops_actions.pipelines.engines import kfp
-from mlops_actions.runtime import chain
+from mlops_actions.pipelines.kfp.engine import KfpEngine
+from workspaces import workspace
 
 PACKAGE = ROOT / "scripts" / "mlops_actions"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -157,7 +162,6 @@ def test_only_the_room_for_it_reads_variables_prints_or_speaks_click(path: Path)
 
 def test_an_engine_is_added_by_one_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = "mlops_actions.pipelines.engines"
-    declared = chain.load("run-pipeline").inputs.__mro__[1]  # the action's own inputs, before the choice of an engine
     (tmp_path / "alias.py").write_text(
         "from dataclasses import replace\n\nfrom mlops_actions.pipelines.engines import kfp\n\n"
         'ENGINE = replace(kfp.ENGINE, name="kfp-europe", summary="the Kubeflow Pipelines in Europe")\n',
@@ -171,11 +175,15 @@ def test_an_engine_is_added_by_one_module(tmp_path: Path, monkeypatch: pytest.Mo
         found = engines.engines(package)
         assert list(found) == ["local", "kfp", "kfp-europe"]
         assert found["kfp-europe"] == replace(kfp.ENGINE, name="kfp-europe", summary="the Kubeflow Pipelines in Europe")
-        inputs = engines.with_engines(declared, package, "What the pipeline runs on.")
+        inputs = engines.with_engines(RunPipelineInputs, package, "What the pipeline runs on.")
         made = inputs.model_validate({"engine": "kfp-europe", "kfp-host": "http://127.0.0.1:1", "retries": 2})
         assert made.model_dump()["retries"] == 2
         assert "`kfp-europe`: the Kubeflow Pipelines in Europe" in str(inputs.model_fields["engine"].description)
         with pytest.raises(ValueError, match="kfp-europe"):
             inputs.model_validate({"engine": "kfp-asia"})
+        context = PipelineContext(workspace(tmp_path), Origin(Context(), "consumer", ""))
+        assert isinstance(found["kfp-europe"].make(made, context), KfpEngine)
+        with pytest.raises(BadInput, match="Set `kfp-host`"):
+            found["kfp-europe"].make(inputs.model_validate({"engine": "kfp-europe"}), context)
     finally:
         engines.engines.cache_clear()

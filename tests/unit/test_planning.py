@@ -63,7 +63,7 @@ def test_nothing_is_registered_without_a_pipeline_or_a_name(tmp_path: Path) -> N
     ("action", "file", "missing"),
     [
         ("materialize-features", "features/feature_store.yaml", "no Feast repository is at features"),
-        ("build-image", "Dockerfile", "there is no Dockerfile"),
+        ("build-image", "Dockerfile", "no Dockerfile"),
     ],
 )
 def test_what_is_configured_or_there_runs(tmp_path: Path, action: str, file: str, missing: str) -> None:

@@ -159,8 +159,8 @@ def run(inputs: RunPipelineInputs, step: Step) -> Result[RunPipelineOutputs]:
     from ..pipelines.run import headline_of_reused
 
     workspace = step.workspace
-    site = PipelineContext(workspace, Origin(step.context, workspace.root.name, step.run))
-    engine: PipelineEngine = engines(_ENGINES)[inputs.engine].make(inputs, site)
+    context = PipelineContext(workspace, Origin(step.context, workspace.root.name, step.run))
+    engine: PipelineEngine = engines(_ENGINES)[inputs.engine].make(inputs, context)
     request, key = _request(inputs, engine, step)
 
     def gone(found: Result[RunPipelineOutputs]) -> str:

@@ -111,7 +111,7 @@ def _own(path: Path, where: str, name: str, root: Path) -> Asked:
     elif callable(made):
         methods = {"predict": made}
     else:
-        raise NotLoadable(f"{where}:{name} gives a {type(made).__name__}, which is no function and has no `predict`")
+        raise NotLoadable(f"{where}:{name} gives a {type(made).__name__}, which is not a function and has no `predict`")
     return Asked(methods)
 
 

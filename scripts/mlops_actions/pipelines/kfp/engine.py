@@ -50,15 +50,17 @@ class KfpEngine:
 
     Args:
         inputs: how it is reached, and how runs are started.
-        site: what the engine may use.
+        context: what the engine may use.
         cluster: the Kubernetes cluster below it, reached with the first call; None where it is not named.
     """
 
-    def __init__(self, inputs: KfpEngineInputs, site: PipelineContext, cluster: Callable[[], Cluster] | None) -> None:
+    def __init__(
+        self, inputs: KfpEngineInputs, context: PipelineContext, cluster: Callable[[], Cluster] | None
+    ) -> None:
         if not inputs.kfp_host:
             raise BadInput("The engine `kfp` needs a Kubeflow Pipelines", fix="Set `kfp-host`")
-        self._settings = KfpSettings(inputs, site.origin, variables=site.workspace.store_variables())
-        self._site, self._cluster = site, cluster
+        self._settings = KfpSettings(inputs, context.origin, variables=context.workspace.store_variables())
+        self._context, self._cluster = context, cluster
 
     def prepare(self, pipeline: Pipeline) -> Prepared:
         """Components run in images on the cluster; see `engine.PipelineEngine.prepare`."""
@@ -67,24 +69,24 @@ class KfpEngine:
     def schedule(self, request: RunRequest, wanted: Mapping[str, Any], place: Place | None) -> Sequence[Scheduled]:
         """Kubeflow's recurring runs, changed only by trusted code; see `engine.PipelineEngine.schedule`."""
         schedules = read(wanted, place)
-        origin, settings = self._site.origin, replace(self._settings, image=request.image)
+        origin, settings = self._context.origin, replace(self._settings, image=request.image)
         api = self._api()
         try:
             changes = schedule(
-                api, request, settings, schedules, self._site.clock,
+                api, request, settings, schedules, self._context.clock,
                 repository=origin.repository, change=origin.context.trusted,
             )  # fmt: skip
         except RemoteFailed as error:
             if wanted:
                 raise
-            self._site.workspace.console.warning(f"Cannot tell whether there are schedules to remove: {error}")
+            self._context.workspace.console.warning(f"Cannot tell whether there are schedules to remove: {error}")
             return []
         return [Scheduled(change.schedule, change.action, change.why) for change in changes]
 
     def run(self, request: RunRequest, progress: RunProgress) -> RunResult:
         """Run a pipeline to its end, or find the same run; see `engine.PipelineEngine.run`."""
         settings = replace(self._settings, image=request.image)
-        run = _Run(self._api(progress.note), settings, self._cluster, self._site, request, progress)
+        run = _Run(self._api(progress.note), settings, self._cluster, self._context, request, progress)
         try:
             return run.finish()
         except MlopsError as error:
@@ -100,13 +102,13 @@ class KfpEngine:
             raise
 
     def _api(self, say: Callable[[str], None] = lambda _: None) -> KfpApi:
-        workspace = self._site.workspace
+        workspace = self._context.workspace
         return KfpApi(
             self._settings.inputs,
             workspace.environ,
             workspace.root,
             cluster=self._cluster,
-            clock=self._site.clock,
+            clock=self._context.clock,
             hide=workspace.console.mask,
             say=say,
         )
@@ -120,28 +122,28 @@ class _Run:
         api: KfpApi,
         settings: KfpSettings,
         cluster: Callable[[], Cluster] | None,
-        site: PipelineContext,
+        context: PipelineContext,
         request: RunRequest,
         progress: RunProgress,
     ) -> None:
         self._api, self._settings, self._cluster = api, settings, cluster
-        self._site, self._request, self._progress = site, request, progress
+        self._context, self._request, self._progress = context, request, progress
         self._cache = settings.inputs.cache and request.reuse
         self._pipeline = adapted(request.pipeline, settings, cache=self._cache)
-        self._runs = Runs(api, settings, request.key, site.clock)
+        self._runs = Runs(api, settings, request.key, context.clock)
         self._tracker = Tracker(self._pipeline.spec, progress, self._pipeline.platforms)
         self._id, self._namespace = "", ""
         self.url = ""
 
     def finish(self) -> RunResult:
         """Start it, or find it, and see it through."""
-        began = self._site.clock.now()
+        began = self._context.clock.now()
         self._check_metadata()
         if self._settings.origin.context.pull:
             published = unpublished(self._pipeline)
             self._progress.note(f"Pipeline {published.pipeline}: a pull request uploads no version of it")
         else:
-            published = publish(self._api, self._pipeline, self._settings, cache=self._cache, clock=self._site.clock)
+            published = publish(self._api, self._pipeline, self._settings, cache=self._cache, clock=self._context.clock)
             how = "as it was" if published.reused else "uploaded"
             self._progress.note(f"Pipeline {published.pipeline}, version {published.version} ({how})")
         started = self._runs.start(published, dict(self._request.parameters), reuse=self._request.reuse)
@@ -156,7 +158,7 @@ class _Run:
         tasks = task_results(self._pipeline, found.executions, list(self._tracker.results()))
         for task in tasks:
             self._tracker.settle(task)
-        return self._result(tasks, self._site.clock.now() - began)
+        return self._result(tasks, self._context.clock.now() - began)
 
     def told(self) -> list[TaskResult]:
         """How tasks have ended so far."""
@@ -179,7 +181,7 @@ class _Run:
 
     def _watch(self) -> None:
         """To the end of its last attempt."""
-        clock, settings = self._site.clock, self._settings
+        clock, settings = self._context.clock, self._settings
         follower = self._follower()
         limits = Limits(self._request.timeout, settings.inputs.task_timeout)
         self._progress.note(_WITH_CLUSTER if self._cluster else _WITHOUT_CLUSTER)
@@ -203,7 +205,7 @@ class _Run:
 
     def _retry(self) -> None:
         """Let the run go on from what failed, and wait until KFP shows that it does."""
-        clock, path = self._site.clock, f"/apis/v2beta1/runs/{self._id}"
+        clock, path = self._context.clock, f"/apis/v2beta1/runs/{self._id}"
         before, unsure = self._tracker.run.get("finished_at"), None
         try:
             self._api.post(f"{path}:retry")
@@ -223,10 +225,10 @@ class _Run:
         self._tracker.retried()
 
     def _follower(self) -> LogFollower:
-        return LogFollower(self._logs(), self._id, self._site.clock, self._cluster, self._where)
+        return LogFollower(self._logs(), self._id, self._context.clock, self._cluster, self._where)
 
     def _logs(self) -> Logs:
-        options, cluster = self._site.workspace.store_options, self._cluster
+        options, cluster = self._context.workspace.store_options, self._cluster
         root = self._settings.inputs.pipeline_root or ("s3://mlpipeline" if options and options.endpoint else "")
         archive = Archive(self._settings.inputs.archived_logs, "/".join(reachable(root).split("/")[:3]), options)
         return Logs(self._api, self._id, self._where, cluster, archive)
@@ -270,13 +272,13 @@ class _Run:
             why = f"Finished before: {listed(tracker.done()) or 'none of its tasks'}"
             why += f"; ended with it: {listed(running)}" if running else ""
             return RemoteFailed("The run was terminated in KFP", why=why, fix=f"Run it again, or see {self.url}")
-        root = self._site.workspace.root
+        root = self._context.workspace.root
         return FailureReport(self._request.pipeline, root, self._logs(), self._cluster, self.url).error(tracker)
 
     def _found(self, started: Started) -> RunResult:
         """The result of a run that had succeeded before: nothing of it is told as if it happened now."""
         silent = Tracker(self._pipeline.spec, RunProgress(), self._pipeline.platforms)
-        silent.feed(started.run, self._site.clock.now())
+        silent.feed(started.run, self._context.clock.now())
         tasks = task_results(self._pipeline, self._recorded().executions, list(silent.results()))
         reused = [dataclasses.replace(t, state="reused") if t.state == "succeeded" else t for t in tasks]
         return self._result(reused, 0.0)
@@ -309,7 +311,7 @@ class _Run:
         """The result, with the artifacts that later actions need in our store."""
         artifacts = [artifact for task in tasks for artifact in task.artifacts]
         chosen = [choose(artifacts, role, named)[0] for role, named in self._request.roles.items()]
-        workspace = self._site.workspace
+        workspace = self._context.workspace
         folder = workspace.kept(f"artifacts/{self._request.key}")
         home = {
             id(artifact): bring_home(artifact, folder, workspace.store, workspace.store_options, self._progress.warning)
