@@ -220,6 +220,13 @@ def test_keys_that_are_missing_are_bad_input(mlops: Run, tmp_path: Path) -> None
         assert done.returncode == 2 and "No keys for the store s3://bucket" in done.stdout, done.stdout
 
 
+def test_an_empty_folder_is_told_so(mlops: Run) -> None:
+    assert "Run `mlops init`" in mlops("doctor").stderr
+    shown = mlops("config", "test-model", MLOPS_STORE="", MLOPS_STORE_ENDPOINT="")
+    assert shown.returncode == 0 and not shown.stdout
+    assert "Nothing is set for test-model in mlops.yaml" in shown.stderr
+
+
 def test_doctor_names_what_is_missing_and_the_remedy(mlops: Run, tmp_path: Path) -> None:
     (tmp_path / "mlops.yaml").write_text("run-pipeline: {pipeline: gone.py}\n")
     done = mlops("doctor", "--json")
