@@ -111,8 +111,8 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(mlops: Run, tmp_path:
         "mlops.yaml:4:3: `run-pipeline.engine` must be 'local' or 'kfp', not 'nope'",
         "mlops.yaml:5:3: Unknown key `run-pipeline.pipelin` in mlops.yaml. Did you mean `pipeline`?",
         "mlops.yaml:7:3: `evaluate-model.thresholds` ",
-        "`retries` (input) must be a valid integer",
-        "`reuse` (variable MLOPS_REUSE) must be a valid boolean",
+        "`retries` (input) must be an integer",
+        "`reuse` (variable MLOPS_REUSE) must be true or false",
     ):
         assert len([line for line in lines if line.startswith(start)]) == 1, (start, lines)
     on_runner = mlops("run-pipeline", GITHUB_ACTIONS="true", INPUT_RETRIES="many")

@@ -210,6 +210,13 @@ def test_labels_and_predictions_that_are_written_differently_are_the_same_classe
     assert result.task == "multiclass" and result.metrics["accuracy"] == pytest.approx(5 / 6)
 
 
+@pytest.mark.parametrize("rows", ["True,1\nFalse,0\n", "yes,1\nno,0\nno,0\n", "a,1\nb,2\nc,3\n"])
+def test_predictions_of_which_none_is_a_label_are_refused(tmp_path: Path, rows: str) -> None:
+    (tmp_path / "p.csv").write_text(f"label,prediction\n{rows}")
+    with pytest.raises(BadInput, match="is one of its labels"):
+        evaluate(EvaluationRequest(DataSource("p.csv", tmp_path / "p.csv"), {}))
+
+
 @pytest.mark.parametrize(
     ("name", "task"), [("int_label_with_score.csv", "multiclass"), ("labels_minus1_plus1.csv", "binary")]
 )
