@@ -328,7 +328,8 @@ def _known(path: Path_) -> list[str]:
 
 _KINDS = {
     "dict": "a mapping", "model": "a mapping", "list": "a list",
-    "string": "text, in quotes where it looks like a number", "int": "an integer", "float": "a number", "bool": "true or false",
+    "string": "text, in quotes where it looks like a number", "int": "an integer", "float": "a number",
+    "bool": "true or false",
 }  # fmt: skip
 """Pydantic's types by the beginning of an error's type, in the words of YAML."""
 
