@@ -68,7 +68,12 @@ def _git(root: Path) -> Finding:
         return Finding("git", "optional", "not installed", "Install git: without it no commit is recorded")
     done = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     if done.returncode:
-        return Finding("git", "optional", f"{root} has no commit", "Commit: without it no commit is recorded")
+        return Finding(
+            "git",
+            "optional",
+            f"{root} is in no git repository with a commit",
+            "Commit: without it a version cannot be traced back to its code",
+        )
     return Finding("git", "ok", f"commit {done.stdout[:12]}")
 
 
@@ -100,6 +105,10 @@ def _files(root: Path, sections: Mapping[str, Any]) -> list[Finding]:
     """The files that the configuration names."""
     named = (("run-pipeline", "pipeline"), ("tune-hyperparams", "experiment"), ("validate-data", "contract"))
     found = []
+    if not sections:
+        found.append(
+            Finding("configuration", "optional", "nothing is set in mlops.yaml", "Run `mlops init`: it writes one")
+        )
     for action, key in named:
         name = (sections.get(action) or {}).get(key)
         if name and not (root / name).is_file():

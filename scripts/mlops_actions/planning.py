@@ -104,7 +104,7 @@ def make_plan(request: PlanRequest) -> Plan:
     steps["deploy-model"] = _deploy(request, steps["register-model"])
     steps["monitor-model"] = _monitor(request, steps["deploy-model"])
     if not any(step.runs for step in steps.values()) and not request.alone:
-        raise BadInput("Nothing to run", fix="Name a pipeline with the input `pipeline`, or let `mlops init` set up")
+        raise BadInput("Nothing to run", fix="Name a pipeline with the input `pipeline`, or run `mlops init`")
     return Plan(_run_name(request.context), steps, _tests(request), _deployments(request))
 
 

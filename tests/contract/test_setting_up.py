@@ -111,8 +111,8 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(mlops: Run, tmp_path:
         "mlops.yaml:4:3: `run-pipeline.engine` must be 'local' or 'kfp', not 'nope'",
         "mlops.yaml:5:3: Unknown key `run-pipeline.pipelin` in mlops.yaml. Did you mean `pipeline`?",
         "mlops.yaml:7:3: `evaluate-model.thresholds` ",
-        "`retries` (input) must be a valid integer",
-        "`reuse` (variable MLOPS_REUSE) must be a valid boolean",
+        "`retries` (input) must be an integer",
+        "`reuse` (variable MLOPS_REUSE) must be true or false",
     ):
         assert len([line for line in lines if line.startswith(start)]) == 1, (start, lines)
     on_runner = mlops("run-pipeline", GITHUB_ACTIONS="true", INPUT_RETRIES="many")
@@ -218,6 +218,13 @@ def test_keys_that_are_missing_are_bad_input(mlops: Run, tmp_path: Path) -> None
     for event in ("push", "pull_request"):
         done = mlops("validate-data", "--data", "data.csv", "--store", "s3://bucket", **on_github(tmp_path, event))
         assert done.returncode == 2 and "No keys for the store s3://bucket" in done.stdout, done.stdout
+
+
+def test_an_empty_folder_is_told_so(mlops: Run) -> None:
+    assert "Run `mlops init`" in mlops("doctor").stderr
+    shown = mlops("config", "test-model", MLOPS_STORE="", MLOPS_STORE_ENDPOINT="")
+    assert shown.returncode == 0 and not shown.stdout
+    assert "Nothing is set for test-model in mlops.yaml" in shown.stderr
 
 
 def test_doctor_names_what_is_missing_and_the_remedy(mlops: Run, tmp_path: Path) -> None:

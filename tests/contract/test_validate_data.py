@@ -131,7 +131,7 @@ def test_the_reference_may_be_what_a_registered_version_was_trained_on(tmp_path:
     call = ("validate-data", "--data", "now.csv", "--store", store.url, "--drift-gate", "--json", "--reference")
     moved = mlops(*call, "delays@champion")
     assert moved.returncode == 1, moved.stderr
-    assert "1 columns have drifted, x" in moved.stderr
+    assert "1 column has drifted, x" in moved.stderr
     assert mlops(*call, "delays@1", "--data", "train.csv").returncode == 1
     nobody = mlops(*call, "delays@7")
     assert nobody.returncode == 2 and "Traceback" not in nobody.stderr

@@ -54,7 +54,7 @@ def test_a_file_that_was_asked_for_must_exist(tmp_path: Path) -> None:
         ("environments:\n  staging:\n    stor: s3://b\n", 3, "Did you mean `store`?"),
         ("model: Über\n", 1, "`model`"),
         ("run-pipeline: [a\n", 2, "not valid YAML"),
-        ("- a\n- b\n", 1, "the file"),
+        ("- a\n- b\n", 1, "`mlops.yaml` must be a mapping"),
     ],
 )
 def test_mistake_is_named_with_its_line(tmp_path: Path, text: str, line: int, message: str) -> None:
@@ -119,8 +119,28 @@ def test_lines_are_read_from_text_or_list() -> None:
 
 
 def test_wrong_type_names_the_input_and_the_value() -> None:
-    with pytest.raises(BadInput, match=r"`layers` \(input\) must be a valid integer.*not 'two'"):
+    with pytest.raises(BadInput, match=r"`layers` \(input\) must be an integer.*not 'two'"):
         config.resolve(PAINT, {"layers": "two"}, {}, Project())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "test-model: {python: 3.10}",
+            "`test-model.python` must be text, in quotes where it looks like a number, not 3.1",
+        ),
+        ("run-pipeline: [a]", "`run-pipeline` must be a mapping"),
+        ("validate-data: {data: 3}", "`validate-data.data` must be a list, not 3"),
+        ("run-pipeline: {timeout: '1:30'}", "`run-pipeline.timeout` must be a number, not '1:30'"),
+        ("run-pipeline: {cache: maybe}", "`run-pipeline.cache` must be true or false, not 'maybe'"),
+    ],
+)
+def test_wrong_type_in_the_file_is_told_in_the_words_of_yaml(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "mlops.yaml").write_text(text)
+    with pytest.raises(BadInput) as raised:
+        config.read_project(tmp_path / "mlops.yaml")
+    assert words in str(raised.value)
 
 
 def test_empty_input_counts_as_not_given() -> None:

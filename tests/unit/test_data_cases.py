@@ -154,8 +154,23 @@ def test_csv_that_cannot_be_read_is_told_with_line_byte_and_cause(name: str, lin
         (b"n,t\n" + b"1,x\n" * 10_001 + b"late,x\n", 10_003, "'late' in the column 'n' is not a whole number"),
         (b"a\tb\n1\t2\n", 1, "separated by tabs"),
         ("a,b\n1,2\n".encode("utf-16-le"), 1, "as in UTF-16"),
+        (b"K\xf6ln,b\n1,2\n", 1, "byte 1: the byte 0xf6 is not UTF-8; it may be Windows-1252"),
+        (b"a,b\r1,2\r3,4\r", 1, "its lines end in CR alone"),
+        (b"a,b,a\n1,2,3\n", 1, "two columns have the name 'a'"),
+        (b"n,t\n1,x\n" + b'2,"y\n' + b"3,z\n" * 20, 3, "a quote opens here and never closes"),
     ],
-    ids=["Latin-1", "decimal comma in quotes", "decimal comma", "text among numbers", "tabs", "UTF-16 without a mark"],
+    ids=[
+        "Latin-1",
+        "decimal comma in quotes",
+        "decimal comma",
+        "text among numbers",
+        "tabs",
+        "UTF-16 without a mark",
+        "Latin-1 in the header",
+        "CR",
+        "a name twice",
+        "quote",
+    ],
 )
 @pytest.mark.parametrize("packed", [False, True])
 def test_the_line_of_a_fault_is_found(tmp_path: Path, data: bytes, line: int, words: str, *, packed: bool) -> None:
@@ -168,7 +183,18 @@ def test_the_line_of_a_fault_is_found(tmp_path: Path, data: bytes, line: int, wo
 
 
 @pytest.mark.parametrize(
-    "text", ["n\n1\n2\n", "a;b\n", '"a;b"\n1\n', "#id,name\n1,a\n", "a b,c|d\n1,2|3\n", "\ufeffa,b\n1,2\n"]
+    "text",
+    [
+        "n\n1\n2\n",
+        "a;b\n",
+        '"a;b"\n1\n',
+        "#id,name\n1,a\n",
+        "a b,c|d\n1,2|3\n",
+        "\ufeffa,b\n1,2\n",
+        '"a\na",b\n1,2\n',
+        "a,,\n1,2,3\n",
+        "a,b\r\n1,2\r\n",
+    ],
 )
 def test_csv_that_only_looks_odd_is_read(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.csv").write_text(text, encoding="utf-8")
@@ -182,6 +208,13 @@ def test_csv_that_only_looks_odd_is_read(tmp_path: Path, text: str) -> None:
 def test_labels_and_predictions_that_are_written_differently_are_the_same_classes() -> None:
     result = evaluate(EvaluationRequest(case("int_label_float_prediction.csv")[0], {}))
     assert result.task == "multiclass" and result.metrics["accuracy"] == pytest.approx(5 / 6)
+
+
+@pytest.mark.parametrize("rows", ["True,1\nFalse,0\n", "yes,1\nno,0\nno,0\n", "a,1\nb,2\nc,3\n"])
+def test_predictions_of_which_none_is_a_label_are_refused(tmp_path: Path, rows: str) -> None:
+    (tmp_path / "p.csv").write_text(f"label,prediction\n{rows}")
+    with pytest.raises(BadInput, match="is one of its labels"):
+        evaluate(EvaluationRequest(DataSource("p.csv", tmp_path / "p.csv"), {}))
 
 
 @pytest.mark.parametrize(

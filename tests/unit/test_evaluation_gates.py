@@ -248,7 +248,7 @@ def test_the_task_is_seen_from_the_labels(tmp_path: Path, columns: dict[str, Any
     [
         ({"y": [1], "score": [0.5]}, "no column label"),
         ({"label": [1]}, "no column score or prediction"),
-        ({"label": [1, None], "score": [0.5, 0.5]}, "1 rows without label"),
+        ({"label": [1, None], "score": [0.5, 0.5]}, "1 row without label"),
         ({"label": [1, 0], "score": [0.5, float("nan")]}, "not finite"),
         ({"label": [1, 0], "score": ["a", "b"]}, "not a number"),
         ({"label": [0, 1, 2], "score": [0.1, 0.9, 0.5]}, "task of p.parquet is unclear"),

@@ -106,6 +106,7 @@ SPEC = "            containers:\n"
 WRONG = {
     "not YAML": ("spec:\n", "spec: [\n", "is not valid YAML", None),
     "kind": ("kind: Experiment", "kind: Trial", "the kind is 'Trial'", "kind: Trial"),
+    "no kind": ("kind: Experiment\n", "", "it has no kind", None),
     "version": ("beta1\nkind", "alpha3\nkind", "`apiVersion` is 'kubeflow.org/v1alpha3'", "v1alpha3"),
     "name": ("  name: random", "  name: Random_1", "'Random_1' is not a name", "name: Random_1"),
     "no name": ("  name: random\n", "", "`metadata.name` is missing", "metadata:"),

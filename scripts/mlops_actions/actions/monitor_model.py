@@ -84,7 +84,7 @@ def run(inputs: MonitorModelInputs, step: Step) -> Result[MonitorModelOutputs]:
     from ..registry.registry import Registry
 
     if not inputs.data:
-        raise BadInput("No data is named", fix="Give `data`: what comes now")
+        raise BadInput("No data is named", fix="Give `data`: the newer data to compare with the training data")
     manifest = find_version(Registry(step.workspace.store), inputs.model, inputs.version)
     sources = find(step.workspace, inputs.data)
     given = find(step.workspace, inputs.reference) if inputs.reference else []

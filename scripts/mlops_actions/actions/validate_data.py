@@ -235,18 +235,22 @@ def _result(
 ) -> Result[ValidateDataOutputs]:
     failed, total = len(found.failed), len(found.checks)
     drifted = found.drift.drifted if found.drift and inputs.drift_gate else []
+    rows = f"{found.rows:,} row{'s' * (found.rows != 1)}"
     reason = f"{total - failed} of {total} checks passed"
     drift_checked = bool(found.drift and found.drift.columns)
     if failed:
         reason = f"{failed} of {total} checks failed: {found.failed[0].sentence()}"
     elif drifted:
-        reason = f"{len(drifted)} columns have drifted, {drifted[0].column} most (PSI {drifted[0].psi:.3g})"
+        many = f"{len(drifted)} column{'s have' if len(drifted) > 1 else ' has'} drifted"
+        reason = f"{many}, {drifted[0].column} most (PSI {drifted[0].psi:.3g})"
     elif inputs.drift_gate and not drift_checked:
         reason += "; nothing was checked for drift: " + ("no column is comparable" if found.drift else "no `reference`")
     elif not total:
-        reason = f"{found.rows:,} rows; nothing was checked: no contract is given, and `personal-data` is off"
+        reason = f"{rows}; nothing was checked: no contract is given, and `personal-data` is off"
     elif not inputs.contract:
-        reason = f"{found.rows:,} rows; no contract says what they must be"
+        reason = f"{rows}; no contract says what they must be"
+        if found.drift and drift_checked:
+            reason += f"; {len(found.drift.drifted)} of {len(found.drift.columns)} columns have drifted"
     details: dict[str, Any] = {
         "files": found.files,
         "state": state,

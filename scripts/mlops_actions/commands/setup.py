@@ -101,6 +101,7 @@ def config_command(action: str | None, environment: str, file: Path | None, ever
         project = config.read_project(
             file or config.project_folder(Path.cwd()) / config.FILE, required=file is not None
         )
+        any_shown = False
         for name in [action] if action else chain.NAMES:
             declared = chain.load(name)
             resolved = config.resolve(declared, {}, config.environ(), project, environment)
@@ -111,11 +112,18 @@ def config_command(action: str | None, environment: str, file: Path | None, ever
             ]
             if not shown:
                 continue
+            any_shown = True
             click.secho(name, bold=True)
             width = max(len(field) for field, _, _ in shown)
             for field, value, origin in shown:
                 text = visible(Masks().hide(_show(value)))
                 click.echo(f"  {field.ljust(width)}  {text}  " + click.style(f"({origin})", dim=True))
+        if not any_shown:
+            of = f"for {action} " if action else ""
+            click.echo(
+                f"Nothing is set {of}in {project.name or config.FILE} or by a variable; --all shows the defaults",
+                err=True,
+            )
 
 
 @click.command("schema", short_help="Print the JSON Schema of mlops.yaml.")

@@ -44,7 +44,7 @@ class Fault:
 
 
 def fault_at_start(path: Path) -> Fault | None:
-    """What makes a file one column of garbage instead of an error: another encoding or delimiter, or a comment."""
+    """What makes a file garbage instead of an error: an encoding, line end or delimiter, a comment, a name twice."""
     with _open(path) as file:
         start = file.read(_START)
     for mark, encoding in _MARKS:
@@ -52,6 +52,10 @@ def fault_at_start(path: Path) -> Fault | None:
             return Fault(f"it is {encoding} text", 1, 0, "Write it as UTF-8")
     if start[:4096].count(0) * 4 > len(start[:4096]):
         return Fault("every other byte is 0, as in UTF-16 text", 1, start.index(0), "Write it as UTF-8")
+    if b"\r" in start.rstrip() and b"\n" not in start:
+        return Fault("its lines end in CR alone, as on old Macintoshes", 1, start.index(b"\r"), "End lines with LF")
+    if fault := _in_header(start):
+        return fault
     lines = start.decode("utf-8", "replace").splitlines()
     lines = [line for line in (lines[:-1] if len(start) == _START else lines) if line.strip()][:20]
     if not lines or lines[0].startswith('"'):
@@ -74,6 +78,25 @@ def fault_at_start(path: Path) -> Fault | None:
     return None
 
 
+def _in_header(start: bytes) -> Fault | None:
+    """The columns' names are taken from any bytes, and a name that is there twice is changed by the reader."""
+    header, ends, _ = start.partition(b"\n")
+    try:
+        text = header.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return _not_utf8(error, 1, 0) if ends else None
+    names = [name for name in next(csv.reader([text]), []) if name]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is None or text.count('"') % 2:  # a name that goes on in the next line is not seen whole here
+        return None
+    return Fault(f"two columns have the name {twice!r}", 1, 0, "Rename one of them")
+
+
+def _not_utf8(error: UnicodeDecodeError, line: int, byte: int) -> Fault:
+    why = f"the byte 0x{error.object[error.start]:02x} is not UTF-8; it may be Windows-1252 or Latin-1 text"
+    return Fault(why, line, byte + error.start, "Write it as UTF-8")
+
+
 def find_fault(path: Path, message: str) -> Fault | None:
     """The first line that cannot be read, and why; None if none is found.
 
@@ -85,7 +108,7 @@ def find_fault(path: Path, message: str) -> Fault | None:
     with _open(path) as file:
         lines = _Lines(file)
         try:
-            reader = csv.reader(iter(lines))
+            reader = csv.reader(iter(lines), strict=True)
             header = next(reader, [])
             for row in reader:
                 if len(row) > len(header):
@@ -96,11 +119,10 @@ def find_fault(path: Path, message: str) -> Fault | None:
                         return _unparsed(unparsed, cell, lines)
                 lines.begin()
         except UnicodeDecodeError as error:
-            byte = lines.byte + error.start
-            why = f"the byte 0x{error.object[error.start]:02x} is not UTF-8; it may be Windows-1252 or Latin-1 text"
-            return Fault(why, lines.line, byte, "Write it as UTF-8")
+            return _not_utf8(error, lines.line, lines.byte)
         except csv.Error as error:
-            return Fault(str(error), lines.first_line, lines.first_byte, "Correct the line")
+            why = "a quote opens here and never closes" if "end of data" in str(error) else str(error)
+            return Fault(why, lines.first_line, lines.first_byte, "Correct the line")
     return None
 
 

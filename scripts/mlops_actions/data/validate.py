@@ -189,8 +189,9 @@ def _validate(request: ValidationRequest, table: Table, say: Callable[[str], Non
     if not rows:
         names = ", ".join(part.name for part in table.parts[:3])
         raise BadInput(f"The data has no rows: {names}", fix="Check the step that wrote it")
-    files = "1 file" if len(table.parts) == 1 else f"{len(table.parts)} files"
-    say(f"Read {rows:,} rows of {len(table.schema)} columns in {files}")
+    counts = ((rows, "row"), (len(table.schema), "column"), (len(table.parts), "file"))
+    counted = [f"{count:,} {name}" + ("s" if count != 1 else "") for count, name in counts]
+    say("Read {} of {} in {}".format(*counted))
     found = asked.results() + checks.number_of_rows(contract, rows)
     columns = asked.columns
     if rule := contract.rules.freshness:

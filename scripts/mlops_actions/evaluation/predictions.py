@@ -92,7 +92,9 @@ def read_predictions(source: DataSource, columns: Columns, task: Task | Literal[
     for name in (columns.label, *have):
         count = frame.get_column(name).null_count()
         if count:
-            raise BadInput(f"{source.name} has {count} rows without {name}", fix="Give each test row a value")
+            raise BadInput(
+                f"{source.name} has {count} row{'s' * (count != 1)} without {name}", fix="Give each test row a value"
+            )
     label = frame.get_column(columns.label)
     scores = frame.get_column(columns.score) if columns.score in have else None
     classes = frame.get_column(columns.prediction) if columns.prediction in have else None
@@ -103,10 +105,12 @@ def read_predictions(source: DataSource, columns: Columns, task: Task | Literal[
         return Predictions(frame, found, _numbers(label, source), own if score is None else score, None)
     names = _named(label)
     said = _named(classes) if classes is not None else None
+    if found == "binary" and classes is not None and _is_probability(classes) and score is None:
+        score, said = _numbers(classes, source), None
+    if said is not None:
+        _check_same_classes(names, said, source)
     if found == "multiclass":
         return Predictions(frame, found, names.to_numpy(), score, said.to_numpy() if said is not None else None)
-    if said is not None and classes is not None and _is_probability(classes) and score is None:
-        score, said = _numbers(classes, source), None
     positive = _positive_of(names if said is None else pl.concat([names.alias(""), said.alias("")]), source)
     label_, said_ = (None if s is None else (s == positive).cast(pl.Float64).to_numpy() for s in (names, said))
     assert label_ is not None
@@ -159,6 +163,17 @@ def _named(values: pl.Series) -> pl.Series:
     return named
 
 
+def _check_same_classes(names: pl.Series, said: pl.Series, source: DataSource) -> None:
+    """Classes that are written in two ways (True and 1) would give an accuracy of 0."""
+    labels, predictions = (sorted(set(values.to_list())) for values in (names, said))
+    if len(labels) > 1 and not set(labels) & set(predictions):
+        raise BadInput(
+            f"No prediction in {source.name} is one of its labels",
+            why=f"The labels are {', '.join(labels[:5])}; the predictions are {', '.join(predictions[:5])}",
+            fix="Write the classes of both in the same way",
+        )
+
+
 def _positive_of(names: pl.Series, source: DataSource) -> str:
     """The greater of two classes by number or, where one is not a number, by name."""
     distinct: list[str] = names.unique().to_list()
@@ -180,7 +195,8 @@ def _numbers(column: pl.Series, source: DataSource) -> NDArray[Any]:
     """A column as numbers; those of 32 bits stay so, because they round otherwise."""
     if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
         raise BadInput(
-            f"{column.name} in {source.name} is {column.dtype}, not a number", fix="Set `task`, or write numbers"
+            f"{column.name} in {source.name} has the type {column.dtype}, which is not a number",
+            fix="Set `task`, or write numbers",
         )
     values: NDArray[Any] = (column if column.dtype == pl.Float32 else column.cast(pl.Float64)).to_numpy()
     if not np.isfinite(values).all():

@@ -215,7 +215,9 @@ def _for_people(value: object) -> str:
         return "  ".join(f"{name}={_for_people(item)}" for name, item in value.items())
     if isinstance(value, list):
         plain = not any(isinstance(item, dict | list) for item in value)
-        return ", ".join(map(str, value)) if plain else f"{len(value)} (--json lists them)"
+        return (
+            ", ".join(map(str, value)) if plain else f"{len(value)} item{'s' * (len(value) != 1)} (--json lists them)"
+        )
     return f"{value:.6g}" if isinstance(value, float) else as_text(value)
 
 

@@ -307,11 +307,13 @@ def _mistake(problem: Any, project: Project) -> BadInput:
     """One thing that is wrong in the file, in the user's words."""
     path = tuple(problem["loc"])
     place = project.place(path)
-    dotted = ".".join(str(part) for part in path) or "the file"
+    dotted = ".".join(str(part) for part in path) or project.name
     if problem["type"] == "extra_forbidden":
         fix = did_you_mean(path[-1], _known(path), "Known here: {}")
         return BadInput(f"Unknown key `{dotted}` in {project.name}", fix=fix, place=place)
-    return BadInput(f"`{dotted}` {_words(problem)}", fix="See `mlops config`", place=place)
+    action = next((part for part in path if part in chain.NAMES), None)
+    fix = f"See `mlops {action} --help`" if action else "See `mlops schema`"
+    return BadInput(f"`{dotted}` {_words(problem)}", fix=fix, place=place)
 
 
 def _known(path: Path_) -> list[str]:
@@ -324,11 +326,21 @@ def _known(path: Path_) -> list[str]:
     return sorted(kebab(name) for name in _model().model_fields)
 
 
+_KINDS = {
+    "dict": "a mapping", "model": "a mapping", "list": "a list",
+    "string": "text, in quotes where it looks like a number", "int": "an integer", "float": "a number",
+    "bool": "true or false",
+}  # fmt: skip
+"""Pydantic's types by the beginning of an error's type, in the words of YAML."""
+
+
 def _words(problem: Any) -> str:
     """Pydantic's message in plain words, with the value that it speaks of."""
     text = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "string_pattern_mismatch":
         text = f"must be {PATTERNS[problem['ctx']['pattern']]}"
+    elif (kind := _KINDS.get(problem["type"].split("_")[0])) and problem["type"].endswith(("_type", "_parsing")):
+        text = f"must be {kind}"
     value = problem.get("input")
     for noun in ("Input", "String"):
         text = text.replace(f"{noun} should", "must")

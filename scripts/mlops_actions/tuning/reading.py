@@ -111,7 +111,7 @@ def _check_kinds(name: str, values: Any, places: dict[Path, tuple[int, int]]) ->
     """The kinds decide which fields there are, so they are looked at first."""
     if values.get("kind") != "Experiment":
         raise BadInput(
-            f"{name}: the kind is {values.get('kind')!r}, not Experiment",
+            f"{name}: " + (f"the kind is {values['kind']!r}, not Experiment" if "kind" in values else "it has no kind"),
             fix="Give a Katib Experiment",
             place=_place(name, places, ("kind",)),
         )
