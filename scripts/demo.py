@@ -28,6 +28,7 @@ sys.path.insert(0, str(HERE))
 
 from mlops_actions import environments  # noqa: E402
 from mlops_actions.processes.identity import Identity  # noqa: E402
+from mlops_actions.serving.process import end, running  # noqa: E402
 
 DATA = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
 STATE = Path(os.environ.get("MLOPS_DEMO") or DATA / "mlops-actions-demo")
@@ -288,11 +289,10 @@ def last_records(endpoint: str, example: str) -> dict[str, Any]:
 
 def stop(*, clean: bool) -> int:
     """End the model server and the store."""
-    for state in (STATE / "home" / "serving").glob("*/current.json"):
-        environ = {**os.environ, "MLOPS_HOME": str(STATE / "home"), "MLOPS_STORE": (STATE / "none").as_uri()}
-        subprocess.run(
-            [HERE / "mlops", "deploy-model", "--stop", "--model", state.parent.name], env=environ, check=False
-        )
+    for folder in (STATE / "home" / "serving").glob("*/*"):
+        if server := running(folder):
+            end(server)
+            say("Stopped the model server")
     pid = read_pid("store")
     if pid:
         os.kill(pid, signal.SIGTERM)

@@ -97,8 +97,13 @@ class World:
             start_new_session=True,
         )  # fmt: skip
 
+    @property
+    def state(self) -> Path:
+        """Where the servers' state is."""
+        return next((self.folder / "home" / "serving").glob("flights-*"))
+
     def process(self, part: str = "stable") -> Identity | None:
-        return running(self.folder / "home" / "serving" / "flights" / part)
+        return running(self.state / part)
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +228,7 @@ def test_version_that_fails_is_rolled_back(first: World, version: str, reason: s
     assert reason in log and "version 1 serves as before" in log
     assert (after["version"], after["rolled-back"], after["url"]) == (1, True, outputs["url"])
     assert hammer.failures == [] and set(hammer.versions) == {"1"}
-    assert not list((first.folder / "home" / "serving" / "flights" / "stable" / "models").glob("*--candidate/*.json"))
+    assert not list((first.state / "stable" / "models").glob("*--candidate/*.json"))
 
 
 def test_an_alias_that_moved_for_a_deployment_that_fails_goes_back(first: World) -> None:

@@ -15,9 +15,11 @@ from mlops_actions.errors import BadInput
 from mlops_actions.evaluation.golden_rows import read_golden
 from mlops_actions.models.tensors import rows_of
 from mlops_actions.serving import rollout
+from mlops_actions.serving.engine import folder_of
 from mlops_actions.serving.process import free_port, is_free, running
 from mlops_actions.serving.protocol import _score, body
 from mlops_actions.waiting import wait_until
+from workspaces import workspace
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="MLServer does not run on Windows")
 
@@ -157,3 +159,8 @@ def test_state_file_that_was_cut_is_no_state(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["current.json"]
     (tmp_path / "current.json").write_text('{"name"')
     assert rollout.read_current(tmp_path) is None
+
+
+def test_models_of_one_name_in_two_stores_are_served_apart(tmp_path: Path) -> None:
+    folders = {folder_of(workspace(tmp_path, store=(tmp_path / name).as_uri()), "flights") for name in ("a", "b")}
+    assert len(folders) == 2

@@ -74,19 +74,21 @@ def run(inputs: DeployModelInputs, step: Step) -> Result[DeployModelOutputs]:
     """Deploy the version, or stop."""
     from ..registry.promoting import name_of, to_deploy
     from ..registry.registry import Registry
+    from ..serving.engine import folder_of
 
     engine: ServingEngine = engines(_ENGINES)[inputs.engine].make(inputs, step.workspace)
     records = step.records()
     name = name_of(records, inputs.model)
+    lock = f"the server of {folder_of(step.workspace, name).name}"
     if inputs.stop:
-        with step.workspace.lock(f"serving {name}"):
+        with step.workspace.lock(lock):
             return _stopped(name, engine.stop(name))
     registry = Registry(step.workspace.store)
     manifest, why = to_deploy(registry, records, name, inputs.version)
     step.console.say(f"Version {manifest.version} of {name}: {why}")
     try:
         environment = _environment(inputs, manifest, step)
-        with step.workspace.lock(f"serving {name}"):
+        with step.workspace.lock(lock):
             request = _request(inputs, step, registry, manifest, environment)
             served = engine.deploy(request)
             curl = _curl(step, served, request.golden)
@@ -127,9 +129,9 @@ def _request(
 ) -> DeployRequest:
     from ..evaluation.golden import Tolerance
     from ..models.checks import check_loadable, code_digest
-    from ..serving.engine import DeployRequest
+    from ..serving.engine import DeployRequest, folder_of
 
-    folder = step.workspace.home / "serving" / manifest.name / "versions" / str(manifest.version)
+    folder = folder_of(step.workspace, manifest.name) / "versions" / str(manifest.version)
     model = registry.fetch(manifest, folder / "model")
     check_loadable(model, inputs.predict, step.workspace.root)
     return DeployRequest(
@@ -174,11 +176,12 @@ def _golden(
 def _curl(step: Step, served: Served, golden: Golden | None) -> str:
     """A command to try; the request is in a file, since a row has many columns."""
     from ..models.tensors import rows_of
+    from ..serving.engine import folder_of
     from ..serving.protocol import body
 
     if not served.passed or golden is None:
         return ""
-    path = step.workspace.home / "serving" / served.url.rpartition("/")[2] / "request.json"
+    path = folder_of(step.workspace, served.url.rpartition("/")[2]) / "request.json"
     path.write_text(json.dumps(body(rows_of(golden.inputs, 0, 1), served.output), indent=2))
     return f"curl -s -H 'Content-Type: application/json' -d @{path} {served.url}/infer"
 

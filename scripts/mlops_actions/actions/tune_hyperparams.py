@@ -16,9 +16,9 @@ line; nothing is replaced silently.
 With `pipeline`, each trial is a run of that pipeline with the trial's parameters, on whatever engine `run-pipeline` is
 configured for; its metrics are the trial's. The Experiment then needs no trial template.
 
-With every engine an Experiment is complete when a trial reaches the `goal`; it fails at the `maxFailedTrialCount`th
-failed trial (0: at the first), with exit code 1 when the last one failed by its own doing and 3 when another system
-did; and it is complete after `maxTrialCount` trials. These are looked at in this order, which is Katib's.
+With every engine an Experiment is complete when a trial reaches the `goal`; it fails when `maxFailedTrialCount` trials
+have failed (0: at the first), with exit code 1 when the last one failed by its own doing and 3 when another system did;
+and it is complete after `maxTrialCount` trials. These are looked at in this order, which is Katib's.
 
 Finished trials are in a journal: a run that was killed or cancelled goes on where it was. A metric that is never
 printed is explained by what the trial did print.

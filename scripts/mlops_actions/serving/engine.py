@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -10,6 +11,12 @@ from ..evaluation.golden import Tolerance
 
 if TYPE_CHECKING:
     from ..evaluation.golden_rows import Golden  # needs polars, which commands without it do not have
+    from ..workspace import Workspace
+
+
+def folder_of(workspace: Workspace, name: str) -> Path:
+    """Where this machine keeps what it serves of a model: one a store, since each store has models of its own."""
+    return workspace.home / "serving" / f"{name}-{hashlib.sha256(workspace.store_url.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)

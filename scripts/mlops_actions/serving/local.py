@@ -1,7 +1,7 @@
 """MLServer on this machine: one detached process a model, which stays when the job ends.
 
-`<home>/serving/<name>/`: `current.json` (what serves, written when it does), `stable/` and `trial/` (folders of
-servers), `versions/<n>/` (files of models).
+`<home>/serving/<name>-<hash of the store>/`: `current.json` (what serves, written when it does), `stable/` and
+`trial/` (folders of servers), `versions/<n>/` (files of models).
 """
 
 from __future__ import annotations
@@ -26,16 +26,12 @@ class LocalServing:
     """MLServer processes of this machine. The caller holds the model's lock.
 
     Args:
-        home: the folder of the servers' state.
+        folder: gives the folder of a model's state.
         say: is told what is done.
     """
 
-    def __init__(self, home: Path, say: Callable[[str], None]) -> None:
-        self._home, self._say = home, say
-
-    def folder(self, name: str) -> Path:
-        """Where a model's state is."""
-        return self._home / "serving" / name
+    def __init__(self, folder: Callable[[str], Path], say: Callable[[str], None]) -> None:
+        self._folder, self._say = folder, say
 
     def deploy(self, request: DeployRequest) -> Served:
         """Serve a version; see `ServingEngine`.
@@ -48,7 +44,7 @@ class LocalServing:
         """
         if sys.platform == "win32":
             raise RemoteFailed("MLServer does not run on Windows", fix="Use Linux, macOS or WSL")
-        folder = self.folder(request.name)
+        folder = self._folder(request.name)
         folder.mkdir(parents=True, exist_ok=True)
         before = read_current(folder)
         rollout = Rollout(folder, request, before, self._say)
@@ -75,7 +71,7 @@ class LocalServing:
 
     def stop(self, name: str) -> int | None:
         """End what serves a model; the version that did, or None when nothing served."""
-        folder = self.folder(name)
+        folder = self._folder(name)
         current, served = read_current(folder), running(folder / "stable")
         for part in ("trial", "stable"):
             if process := running(folder / part):
@@ -85,7 +81,7 @@ class LocalServing:
 
     def _wanted(self, request: DeployRequest, before: Current | None, serving: bool) -> Current:
         own = before.port if before and before.host == request.host else 0
-        port = request.port or own or _stable_port(request.name)
+        port = request.port or own or _stable_port(self._folder(request.name).name)
         if not (serving and port == own) and not is_free(request.host, port):
             if request.port:
                 raise BadInput(
@@ -145,5 +141,5 @@ class LocalServing:
 
 
 def _stable_port(name: str) -> int:
-    """The port that a model has unless it is taken: by its name, so that its address stays."""
+    """The port that a model has unless it is taken: by its folder's name, so that its address stays."""
     return _PORTS[zlib.crc32(name.encode()) % len(_PORTS)]

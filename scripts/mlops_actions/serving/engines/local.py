@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ...engines import Engine
 from ...inputs import Inputs
 from ...workspace import Workspace
-from ..engine import ServingEngine
+from ..engine import ServingEngine, folder_of
 
 
 def _make(_: Inputs, workspace: Workspace) -> ServingEngine:
     from ..local import LocalServing
 
-    return LocalServing(workspace.home, workspace.console.say)
+    return LocalServing(partial(folder_of, workspace), workspace.console.say)
 
 
 ENGINE = Engine("local", "an MLServer on this machine", _make)
