@@ -28,7 +28,7 @@ PICKLE = pickle.dumps({"any": "thing"}, protocol=4)
         ("m.PKL", PICKLE, "sklearn"),
         ("model", PICKLE, "sklearn"),
         ("model", zlib.compress(PICKLE), "sklearn"),
-        ("model", gzip.compress(PICKLE), "sklearn"),
+        ("model", gzip.compress(PICKLE, mtime=0), "sklearn"),
         ("m.skops", b"PK", "skops"),
         ("m.json", b'{"learner":{"attributes":{}}', "xgboost"),
         ("m.ubj", b"{L\0\0\0\0\0\0\0\x07learner{", "xgboost"),
