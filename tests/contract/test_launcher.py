@@ -121,7 +121,7 @@ def test_old_python_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 
 def test_missing_python_version_says_so(tmp_path: Path) -> None:
-    with pytest.raises(environments.EnvironmentFailed, match=r"No environment for Python '3\.99'"):
+    with pytest.raises(environments.EnvironmentFailed, match=r"Cannot create an environment for Python '3\.99'"):
         environments.ensure("", tmp_path, python="3.99")
 
 

@@ -469,7 +469,7 @@ def test_a_restart_of_the_server_is_survived_and_said_once(world: World, tmp_pat
     waits.reached()
     world.double.fault("restart", seconds=1.5)
     waits.go()
-    assert len([note for note in waits.told.notes if "Trying again" in note]) == 1
+    assert len([note for note in waits.told.notes if "Retrying" in note]) == 1
     assert len([note for note in waits.told.notes if "responds again" in note]) == 1
 
 

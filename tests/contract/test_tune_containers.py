@@ -14,7 +14,7 @@ import yaml
 
 import docker_engine as servers
 from docker_engine import BASE_IMAGE, DockerEngine
-from mlops_actions.errors import ComponentFailed, RemoteFailed
+from mlops_actions.errors import ComponentFailed, MlopsError, RemoteFailed
 from mlops_actions.tuning.containers import LABEL, ContainerRunner, Docker, limits, quantity
 from mlops_actions.tuning.engine import Outcome, Trial, TuneRequest, TuningContext
 from mlops_actions.tuning.experiment import Experiment
@@ -101,19 +101,24 @@ def test_metrics_file_of_a_container_is_read_from_where_it_is_mounted(engine: Do
 
 @needs_docker
 @pytest.mark.parametrize(
-    ("script", "container", "why"),
+    ("script", "container", "kind", "why"),
     [
-        ("echo about to break; exit 7", {}, "it ended with exit code 7"),
-        ("echo about to break; dd if=/dev/zero of=/dev/null bs=200M count=9", {}, "its limit, 32Mi"),
-        ("true", {"image": "no-such-image:1", "imagePullPolicy": "Never"}, "Docker could not run no-such-image:1"),
-        ("true", {"command": ["/no-such-program"]}, "it ended with exit code 127"),
+        ("echo about to break; exit 7", {}, ComponentFailed, "it ended with exit code 7"),
+        ("echo about to break; dd if=/dev/zero of=/dev/null bs=200M count=9", {}, ComponentFailed, "its limit, 32Mi"),
+        (
+            "true",
+            {"image": "no-such-image:1", "imagePullPolicy": "Never"},
+            RemoteFailed,
+            "could not run no-such-image:1",
+        ),
+        ("true", {"command": ["/no-such-program"]}, ComponentFailed, "it ended with exit code 127"),
     ],
 )
 def test_failure_is_told_by_its_cause(
-    script: str, container: dict[str, Any], why: str, engine: DockerEngine, tmp_path: Path
+    script: str, container: dict[str, Any], kind: type[MlopsError], why: str, engine: DockerEngine, tmp_path: Path
 ) -> None:
     values = experiment(script, resources={"limits": {"memory": "32Mi"}}, **container)
-    with pytest.raises(ComponentFailed) as failed:
+    with pytest.raises(kind) as failed:
         run(engine, tmp_path, values)
     assert why in failed.value.why
     if "break" in script:
