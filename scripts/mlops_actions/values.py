@@ -154,6 +154,8 @@ Lines = Annotated[list[str], BeforeValidator(parse_lines)]
 """A list of strings, given as lines, comma separated, or as a YAML list."""
 Values = Annotated[dict[str, Any], BeforeValidator(parse_values)]
 """A mapping, given as `name=text` lines or as YAML or JSON."""
+Numbers = Annotated[dict[str, float], BeforeValidator(parse_values)]
+"""Numbers by name; as text, as `Values`."""
 Mappings = Annotated[dict[str, Any], BeforeValidator(parse_mappings)]
 """A mapping of mappings, given as `name={…}` lines or as YAML or JSON."""
 Texts = Annotated[dict[str, str], BeforeValidator(parse_texts)]

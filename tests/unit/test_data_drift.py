@@ -12,7 +12,7 @@ from scipy import stats
 from scipy.spatial import distance
 
 from mlops_actions.data.distances import holm, homogeneity, jensen_shannon, kolmogorov_smirnov, psi
-from mlops_actions.data.drift import ColumnDrift, Drift, compare, compare_columns, judge
+from mlops_actions.data.drift import CHANCE, ColumnDrift, Drift, compare, compare_columns, judge
 from mlops_actions.data.pictures import draw_drift
 from mlops_actions.data.rules import DriftLimits
 from mlops_actions.data.sources import DataSource
@@ -192,6 +192,16 @@ def test_two_samples_of_one_distribution_give_no_more_alarms_than_promised(kind:
     p = [compare_columns("c", draws(kind, random, before), draws(kind, random, now)).p for _ in range(pairs)]
     for rate in (0.001, 0.01):
         assert sum(one < rate for one in p) <= stats.binom.ppf(0.9999, pairs, rate)
+
+
+def test_a_table_that_has_not_moved_alarms_no_more_often_than_promised() -> None:
+    """One false alarm in a thousand tables, however many columns they have and whatever the limits."""
+    random, kinds, pairs = np.random.default_rng(23), ("normal", "rare flag", "weekday", "1,000 categories"), 150
+    alarms = 0
+    for _ in range(pairs):
+        found = [compare_columns(kind, draws(kind, random, 500), draws(kind, random, 200)) for kind in kinds * 2]
+        alarms += any(column.drifted for column in judge(found, max_psi=1e-9))
+    assert alarms <= stats.binom.ppf(0.9999, pairs, CHANCE)
 
 
 @pytest.mark.parametrize(("before", "now"), [(4000, 100), (4000, 400), (1000, 1000)])

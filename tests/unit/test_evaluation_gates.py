@@ -10,11 +10,12 @@ import polars as pl
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from mlops_actions.actions.evaluate_model import EvaluateModelInputs
 from mlops_actions.data.sources import DataSource
 from mlops_actions.errors import BadInput
 from mlops_actions.evaluation.champion import Champion
 from mlops_actions.evaluation.evaluate import Evaluation, EvaluationRequest, evaluate
-from mlops_actions.evaluation.gates import Allowances, Gate, Limits, numbers, parse_limit, threshold_gates
+from mlops_actions.evaluation.gates import Allowances, Gate, Limits, parse_limit, threshold_gates
 from mlops_actions.evaluation.predictions import Columns, read_predictions
 
 
@@ -98,12 +99,6 @@ def test_what_is_no_allowance_is_refused(given: object) -> None:
 
 def test_nan_is_within_no_limit() -> None:
     assert not any(parse_limit(f"{sign} 0", "x").holds(float("nan")) for sign in (">=", "<=", ">", "<", "=="))
-
-
-def test_numbers_of_json() -> None:
-    assert numbers('{"auc": 0.7, "n": 3, "ok": true, "name": "x"}') == {"auc": 0.7, "n": 3.0}
-    assert numbers({"auc": 1, 2: 3.5, "none": None}) == {"auc": 1.0, "2": 3.5}
-    assert [numbers(value) for value in ("", " \n", "[1]", "3", None, [1])] == [{}] * 6
 
 
 def test_each_limit_is_a_question_with_its_answer() -> None:
@@ -327,3 +322,13 @@ def test_gates_that_checked_nothing_have_not_passed(tmp_path: Path) -> None:
         EvaluationRequest(predictions(tmp_path), {}, slices=["part"], slice_thresholds={"auc": ">= 0.6"}, min_rows=9999)
     )
     assert few.unchecked == ["No slice has 9999 rows or more"] and not few.checked
+
+
+@pytest.mark.parametrize(
+    ("text", "read"), [("auc=0.7\nn=3", {"auc": 0.7, "n": 3.0}), ('{"auc": 1}', {"auc": 1.0}), ("", {})]
+)
+def test_recorded_metrics_are_numbers_by_name(text: str, read: dict[str, float]) -> None:
+    assert EvaluateModelInputs.model_validate({"metrics": text}).metrics == read
+    for wrong in ('{"auc": "x"}', "[1]", '{"auc": [1]}', "{auc"):
+        with pytest.raises(ValueError, match="metrics"):
+            EvaluateModelInputs.model_validate({"metrics": wrong})

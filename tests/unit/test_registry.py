@@ -217,6 +217,7 @@ def test_registering_keeps_lineage_and_evidence(registry: Registry, model: Path)
     assert (lineage.source.commit, lineage.source.dirty, lineage.source.run) == ("c" * 40, False, "7-1")
     assert (lineage.pipeline.name, lineage.pipeline.key, lineage.seed) == ("train", "k1", 7)
     assert (lineage.data_fingerprint, lineage.features.digest, lineage.image) == ("sha256:d", "sha256:f", "sha256:i")
+    assert lineage.unknown == []
     assert lineage.tuning == {"best-parameters": {"lr": 0.1}, "best-value": 0.9}
     assert found.metrics == {"auc": 0.81, "f1": 0.5}
     assert [(e.action, e.variant, e.verdict) for e in found.evidence] == [
@@ -475,6 +476,7 @@ def test_lineage_names_no_data_that_the_pipeline_was_not_run_with(registry: Regi
     validated = record("validate-data", {"data": "sha256:d"}, outputs={"fingerprint": "sha256:d"})
     done = register(registry, Registration("m", model, records=[validated, trained(model)]))
     assert (done.manifest.lineage.data_fingerprint, done.manifest.lineage.features.digest) == ("", "")
+    assert "data" in done.manifest.lineage.unknown
     assert [item.action for item in done.manifest.evidence] == ["run-pipeline"]
 
 

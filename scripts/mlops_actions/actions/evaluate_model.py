@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from ..evaluation.gates import Allowances, Limits, numbers
+from ..evaluation.gates import Allowances, Limits
 from ..inputs import ModelInputs, Outputs
 from ..runtime.action import Action
 from ..runtime.result import Result
 from ..runtime.step import Step
-from ..values import Lines
+from ..values import Lines, Numbers
 
 if TYPE_CHECKING:
     from ..data.sources import DataSource
@@ -39,7 +39,9 @@ class EvaluateModelInputs(ModelInputs):
         description="URI or path of the predictions on test rows: Parquet or CSV with columns of labels and scores."
         " By default those of run-pipeline in this run.",
     )
-    metrics: str = Field("", description="Recorded metrics as JSON. By default those of run-pipeline in this run.")
+    metrics: Numbers = Field(
+        default_factory=dict, description="Recorded metrics. By default those of run-pipeline in this run."
+    )
     task: Literal["auto", "binary", "multiclass", "regression"] = Field(
         "auto", description="What is predicted. By default seen from the labels."
     )
@@ -100,7 +102,7 @@ def run(inputs: EvaluateModelInputs, step: Step) -> Result[EvaluateModelOutputs]
     given = trained.outputs if trained else {}
     uri = inputs.predictions or str(given.get("predictions-uri") or "")
     source = find(step.workspace, [uri])[0] if uri else None
-    recorded = numbers(inputs.metrics or given.get("metrics") or {})
+    recorded = inputs.metrics or given.get("metrics") or {}
     champion = find_champion(Registry(step.workspace.store), step.workspace.cache, inputs.model, inputs.champion)
     subject = trained.subject if trained and not inputs.predictions else {}
     # every input but those that say where things are

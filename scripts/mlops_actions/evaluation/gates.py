@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -136,11 +135,3 @@ def threshold_gates(
         note = "" if value is not None else "it is not defined on these rows, or the predictions lack its column"
         gates.append(Gate(kind, f"{of} {metric}".strip(), value, str(limit), passed, note))
     return gates
-
-
-def numbers(value: object) -> dict[str, float]:
-    """The numbers of a flat JSON mapping, or of its text; booleans and the rest are left out."""
-    mapping = json.loads(value) if isinstance(value, str) and value.strip() else value
-    if not isinstance(mapping, Mapping):
-        return {}
-    return {str(k): float(v) for k, v in mapping.items() if isinstance(v, int | float) and not isinstance(v, bool)}

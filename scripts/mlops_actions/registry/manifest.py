@@ -74,7 +74,12 @@ class Environment(_Stored):
 
 
 class Lineage(_Stored):
-    """What a version came from. `image` is the digest of the container image."""
+    """What a version came from.
+
+    Attributes:
+        image: digest of the container image.
+        unknown: what nobody could tell when it was trained, of `data` and `features`.
+    """
 
     source: CodeSource = CodeSource()
     pipeline: Pipeline = Pipeline()
@@ -85,6 +90,7 @@ class Lineage(_Stored):
     image: str = ""
     environment: Environment = Environment()
     tuning: dict[str, Any] = {}
+    unknown: list[str] = []
 
 
 class Evidence(_Stored):

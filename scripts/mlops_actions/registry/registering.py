@@ -186,20 +186,22 @@ def _lineage(registry: Registry, asked: Registration, trained: Record | None, pi
     tool = asked.records[-1].tool if asked.records else ""
     here = CodeSource(**source, dirty=asked.dirty, run=asked.run, tool=tool)
     if trained is None:
-        return Lineage(source=here)
+        return Lineage(source=here, unknown=["data"])
     parameters = trained.outputs.get("parameters") or {}
     seeds = [parameters[name] for name in _SEEDS if isinstance(parameters.get(name), int)]
     features = _outputs(asked.records, "materialize-features")
     image = _outputs(asked.records, "build-image")
     tuned = _outputs(asked.records, "tune-hyperparams")
     packages = str(trained.details.get("packages") or "")
+    told = {"data": trained.outputs.get("data-fingerprint"), "features": trained.outputs.get("features-digest")}
+    needed = ["data", "features"] if features else ["data"]
     return Lineage(
         source=here,
         pipeline=pipeline,
         parameters=parameters,
         seed=seeds[0] if seeds else None,
-        data_fingerprint=trained.outputs.get("data-fingerprint") or "",
-        features=_features(trained.outputs.get("features-digest") or "", features),
+        data_fingerprint=told["data"] or "",
+        features=_features(told["features"] or "", features),
         image=image.get("digest") or "",
         environment=Environment(
             name=str(trained.details.get("environment") or ""),
@@ -211,6 +213,7 @@ def _lineage(registry: Registry, asked: Registration, trained: Record | None, pi
             for name in ("best-parameters", "best-value", "best-trial", "trials-uri")
             if tuned.get(name) not in (None, "")
         },
+        unknown=[name for name in needed if not told[name]],
     )
 
 
