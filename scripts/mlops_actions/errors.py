@@ -3,7 +3,7 @@
 | exit code | meaning |
 | --- | --- |
 | 0 | done |
-| 1 | the work was done and the answer is no: a gate, a check, drift (`Rejected`); or the consumer's own code failed
+| 1 | the work was done and did not pass: a gate, a check, drift (`Rejected`); or the consumer's own code failed
       (`ComponentFailed`) |
 | 2 | bad input or configuration (`BadInput`) |
 | 3 | a remote system failed or cannot be reached, or this machine could not do it (`RemoteFailed`) |
@@ -65,7 +65,7 @@ class MlopsError(Exception):
 
 
 class Rejected(MlopsError):
-    """The work was done and the answer is no."""
+    """The work was done and did not pass."""
 
     exit_code = 1
     title = "Rejected"

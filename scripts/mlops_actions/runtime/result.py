@@ -18,15 +18,15 @@ class Result(Generic[O]):
     Attributes:
         outputs: the values for the steps that follow.
         details: JSON for the report's template: what a person wants to see.
-        passed: False when the work was done and the answer is no (exit code 1).
-        reason: one sentence: why the answer is no, or what was done.
+        passed: False when the work was done and did not pass (exit code 1).
+        reason: one sentence: why it did not pass, or what was done.
         subject: what this result speaks of, such as {"model": "sha256:…"}; evidence is matched by it.
         key: hash of all that decides the result, which `Step.once` sets; the same key finds it again.
         reused: the result was found, not made.
         origin: of a result that was found, when and in which run it was made.
         reusable: whether the same work, asked for again, may be given this result.
-        place: where the annotation stands when the answer is no.
-        checked: False when a gate that was asked for checked nothing: the answer is not no, and not yes.
+        place: where the annotation stands when it did not pass.
+        checked: False when a gate that was asked for checked nothing: it neither passed nor failed.
     """
 
     outputs: O
