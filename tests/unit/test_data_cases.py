@@ -18,7 +18,7 @@ from mlops_actions.data.infer import Strictness, infer
 from mlops_actions.data.sources import DataSource, find
 from mlops_actions.data.tables import open_table
 from mlops_actions.data.validate import Validation, ValidationRequest, fingerprint, validate
-from mlops_actions.errors import BadInput
+from mlops_actions.errors import BadInput, Place
 from mlops_actions.evaluation.evaluate import EvaluationRequest, evaluate
 from workspaces import workspace
 
@@ -335,3 +335,18 @@ def test_many_columns_are_asked_in_one_go(tmp_path: Path, monkeypatch: pytest.Mo
     rules = contract(tmp_path, infer([source]))
     assert found([source], rules).failed == []
     assert len(asked) < 2 * len(frame.columns)
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (b'{"a" 3}', "Line 3, byte 23: it is not JSON: Expecting ':' delimiter"),
+        (b"[1]", "Line 3, byte 18: it is not a JSON object"),
+        (b'{"a": "\xe9"}', "Line 3, byte 25: the byte 0xe9 is not UTF-8"),
+    ],
+)
+def test_the_line_of_json_that_cannot_be_read_is_told(tmp_path: Path, bad: bytes, why: str) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"a": 1}\n' * 2 + bad + b"\n")
+    with pytest.raises(BadInput, match="cannot be read as JSON lines") as raised:
+        list(open_table([DataSource("a.jsonl", tmp_path / "a.jsonl")]).batches())
+    assert why in raised.value.why and raised.value.place == Place("a.jsonl", 3)

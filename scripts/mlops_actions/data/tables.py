@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -22,10 +22,11 @@ import polars as pl
 
 from ..errors import BadInput, Place
 from ..suggest import did_you_mean
-from .csv_faults import fault_at_start, find_fault
 from .partitions import columns_of
 from .sources import DataSource
+from .text_faults import Fault, fault_at_start, find_fault, find_json_fault
 
+Faults = Callable[[str], Fault | None]
 BATCH_CELLS = 4_000_000
 """Values in one batch: about 32 MB of numbers, however wide the table is."""
 FILE, ROW = "\0file", "\0row"
@@ -39,7 +40,8 @@ _FORMATS = {
     ".feather": "arrow",
     ".ipc": "arrow",
 }
-_TEXT = ("csv", "jsonl")
+_TEXT = {"csv": find_fault, "jsonl": find_json_fault}
+"""Formats of text, with who finds the line at fault in such a file."""
 _MARKS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"{": "jsonl"}
 _ISO_TIME = re.compile(
     r"\d{4}-\d\d-\d\d(?P<separator>[T ])\d\d:\d\d:\d\d(?:\.(?P<fraction>\d{1,9}))?(?P<utc>Z?)", re.ASCII
@@ -58,13 +60,13 @@ class Part:
             rows that are filtered out are never in memory.
         read: the same without numbers, and beside each column of `Table.texts` its cells as they were read, under
             `as_read(name)`.
-        csv: its path where it is CSV, whose faults can be looked for; else None.
+        faults: finds the line that cannot be read, from what the reader said; None where there are no lines.
     """
 
     name: str
     numbered: pl.LazyFrame
     read: pl.LazyFrame
-    csv: Path | None = None
+    faults: Faults | None = None
 
     @property
     def frame(self) -> pl.LazyFrame:
@@ -130,7 +132,7 @@ class Table:
         size = max(1_000, BATCH_CELLS // max(1, len(self.schema)))
         for part in self.parts:
             start = 0
-            with reading(part.name, csv=part.csv):
+            with reading(part.name, faults=part.faults):
                 for frame in part.read.collect_batches(chunk_size=size, maintain_order=True, engine="streaming"):
                     if frame.height:
                         yield Batch(part, start, frame)
@@ -173,7 +175,7 @@ def open_table(
         parsed = [_parsed(n, k) if n in raw.texts else same_value(n, raw.schema[n], k) for n, k in own.items()]
         cells = [_cells(n, raw.schema[n]).alias(as_read(n)) for n in own]
         parsed += [value for name, value in values.items() if name not in raw.schema]
-        with reading(raw.source.name, csv=raw.csv):
+        with reading(raw.source.name, faults=raw.faults):
             frame = raw.frame.with_columns(parsed)
             read = raw.frame.drop(ROW).with_columns(*parsed, *cells)
             schemas.append(dict(frame.drop(ROW).collect_schema()))
@@ -193,7 +195,7 @@ def open_table(
     if len(kept) > 1:
         wide = schema | {as_read(name): pl.String() for name in texts}
         reads = [_aligned(read, read.collect_schema(), wide) for read in reads]
-    parts = [Part(raw.source.name, frame, read, raw.csv) for raw, frame, read in zip(raws, frames, reads)]
+    parts = [Part(raw.source.name, frame, read, raw.faults) for raw, frame, read in zip(raws, frames, reads)]
     return Table(parts, schema, differences, texts)
 
 
@@ -228,13 +230,13 @@ class UnreadableCells(BadInput):
 
 
 @contextmanager
-def reading(name: str, place: Place | None = None, csv: Path | None = None) -> Iterator[None]:
+def reading(name: str, place: Place | None = None, faults: Faults | None = None) -> Iterator[None]:
     """Turn what polars raises on a file that it cannot read into ours.
 
     Args:
         name: what messages call the file.
         place: the rule's that named it.
-        csv: its path where it is CSV: then the line at fault is looked for.
+        faults: finds the line at fault.
     """
     try:
         yield
@@ -243,7 +245,7 @@ def reading(name: str, place: Place | None = None, csv: Path | None = None) -> I
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, OverflowError) as error:
         unreadable = isinstance(error, pl.exceptions.ComputeError)
         kind = UnreadableCells if unreadable else BadInput
-        fault = find_fault(csv, str(error)) if csv and unreadable else None
+        fault = faults(str(error)) if faults and isinstance(error, pl.exceptions.PolarsError) else None
         if fault:
             told = fault.error(name)
             raise kind(told.what, why=told.why, fix=told.fix, place=place or told.place) from error
@@ -269,15 +271,15 @@ class _Raw:
     frame: pl.LazyFrame
     schema: dict[str, pl.DataType]
     texts: dict[str, pl.DataType]
-    csv: Path | None
+    faults: Faults | None
 
 
 def _open(source: DataSource, types: Mapping[str, pl.DataType], *, lenient: bool) -> _Raw:
     own = {n: k for n, k in types.items() if lenient or not _parsed_at_once(k)}
     kind = _format(source)
-    csv = source.path if kind == "csv" else None
+    faults = partial(_TEXT[kind], source.path) if kind in _TEXT else None
     frame = _scan(source, kind, {**types, **dict.fromkeys(own, pl.String())})
-    with reading(source.name, csv=csv):
+    with reading(source.name, faults=faults):
         schema = dict(frame.drop(ROW).collect_schema())
     for name in schema:
         if name == "*" or (name.startswith("^") and name.endswith("$")):
@@ -286,7 +288,7 @@ def _open(source: DataSource, types: Mapping[str, pl.DataType], *, lenient: bool
     if offsets := {n: k for n, k in schema.items() if isinstance(k, pl.Datetime) and named_zone(k) != k}:
         frame = frame.with_columns(pl.col(name).cast(named_zone(k)) for name, k in offsets.items())
         schema |= {name: named_zone(k) for name, k in offsets.items()}
-    return _Raw(source, frame, schema, {n: k for n, k in own.items() if kind in _TEXT and n in schema}, csv)
+    return _Raw(source, frame, schema, {n: k for n, k in own.items() if kind in _TEXT and n in schema}, faults)
 
 
 def named_zone(kind: pl.DataType) -> pl.DataType:
@@ -347,7 +349,8 @@ def _format(source: DataSource) -> str:
 def _scan(source: DataSource, kind: str, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
     if source.path.stat().st_size == 0:
         raise BadInput(f"The data file {source.name} is empty", fix="Check the step that wrote it")
-    with reading(source.name):
+    faults = partial(_TEXT[kind], source.path) if kind in _TEXT else None
+    with reading(source.name, faults=faults):
         if kind == "parquet":
             return pl.scan_parquet(source.path, hive_partitioning=False, glob=False, row_index_name=ROW)
         if kind == "arrow":

@@ -1,13 +1,14 @@
-"""What is wrong with a CSV file that cannot be read, or would be read as garbage: the line, the byte, the cause."""
+"""What is wrong with CSV or JSON lines that cannot be read, or would be read as garbage: line, byte, and cause."""
 
 from __future__ import annotations
 
 import codecs
 import csv
 import gzip
+import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, cast
@@ -35,12 +36,13 @@ class Fault:
     line: int
     byte: int
     fix: str
+    format: str = "CSV"
 
     def error(self, name: str) -> BadInput:
         """As the error that the user is told."""
         place = Place(name, self.line) if ":" not in name else None
         why = f"Line {self.line}, byte {self.byte}: {self.why}"
-        return BadInput(f"The data file {name} cannot be read as CSV", why=why, fix=self.fix, place=place)
+        return BadInput(f"The data file {name} cannot be read as {self.format}", why=why, fix=self.fix, place=place)
 
 
 def fault_at_start(path: Path) -> Fault | None:
@@ -123,6 +125,26 @@ def find_fault(path: Path, message: str) -> Fault | None:
         except csv.Error as error:
             why = "a quote opens here and never closes" if "end of data" in str(error) else str(error)
             return Fault(why, lines.first_line, lines.first_byte, "Correct the line")
+    return None
+
+
+def find_json_fault(path: Path, _: str) -> Fault | None:
+    """The first line of JSON lines that is not a JSON object, and why; None if none is found."""
+    byte = 0
+    with _open(path) as file:
+        for number, line in enumerate(file, 1):
+            try:
+                why = "" if not line.strip() or isinstance(json.loads(line), dict) else "it is not a JSON object"
+                at = byte
+            except UnicodeDecodeError as error:
+                return replace(_not_utf8(error, number, byte), format="JSON lines")
+            except json.JSONDecodeError as error:
+                why, at = f"it is not JSON: {error.msg}", byte + len(error.doc[: error.pos].encode())
+            if why:
+                return Fault(why, number, at, "Correct the line", "JSON lines")
+            byte += len(line)
+            if byte > _MOST:
+                return None
     return None
 
 
