@@ -167,6 +167,11 @@ def test_summary_stays_below_githubs_limit(console: ActionsConsole, tmp_path: Pa
     data.decode()
 
 
+def test_a_failure_in_a_terminal_names_its_file_once(capsys: pytest.CaptureFixture[str]) -> None:
+    TerminalConsole().failure(BadInput("a.yaml: `goal` is missing", place=Place("a.yaml", 3, 2)))
+    assert capsys.readouterr().err == "Bad input: a.yaml:3:2: `goal` is missing.\n"
+
+
 def test_group_is_closed_when_its_work_fails(console: ActionsConsole, stream: io.StringIO) -> None:
     with pytest.raises(ValueError), console.group("Work"):
         raise ValueError

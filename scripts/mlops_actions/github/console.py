@@ -161,7 +161,10 @@ class TerminalConsole:
     def failure(self, error: MlopsError) -> None:
         if error.log:
             self._line("\n".join(error.log.rstrip().split("\n")[-LOG_LINES:]), "dim")
-        self._sentence(f"{error.title}: " + (f"{error.place}: " if error.place else "") + str(error), "bold red")
+        text = str(error)
+        if error.place:  # whose file a message may begin with, too
+            text = f"{error.place}: {text.removeprefix(f'{error.place.file}: ')}"
+        self._sentence(f"{error.title}: {text}", "bold red")
 
     @contextmanager
     def group(self, title: str) -> Iterator[None]:
