@@ -92,7 +92,13 @@ def init_command(pipeline: str, model: str, branch: str, example: bool, force: b
 @click.command("config", short_help="Print each value of an action's inputs, and where it came from.")
 @click.argument("action", type=click.Choice(chain.NAMES), required=False)
 @click.option("--environment", default="", help="The section of `environments` to apply.")
-@click.option("--file", type=click.Path(path_type=Path), help="The configuration.  [default: the project's mlops.yaml]")
+@click.option(
+    "--config",
+    "--file",
+    "file",
+    type=click.Path(path_type=Path),
+    help="The configuration.  [default: the project's mlops.yaml]",
+)
 @click.option("--all", "everything", is_flag=True, help="Defaults too.")
 def config_command(action: str | None, environment: str, file: Path | None, everything: bool) -> None:
     """Explain the configuration: each value that is set (or, with --all, each value) and the file and line, variable or
