@@ -214,7 +214,7 @@ def test_quota_that_keeps_a_job_from_making_pods_is_found(cluster: Cluster) -> N
         assert found
         assert found.reason == "FailedCreate"
         assert "exceeded quota: small" in found.message
-        assert "quota raised" in found.advice
+        assert "higher quota" in found.advice
     finally:
         cluster.delete(NAMESPACE, name)
 

@@ -75,4 +75,4 @@ def test_doctor_finds_that_katibs_webhook_does_not_respond(mlops: Run, tmp_path:
     assert "✓ Katib: kubeflow.org/v1beta1" in said
     assert f"✓ namespace: {namespace}" in said, "the namespace of the action that needs Katib"
     assert "✗ Katib's webhook: It does not respond: " in said
-    assert "See that katib-controller runs" in said
+    assert "Check that katib-controller runs" in said

@@ -447,5 +447,5 @@ def test_port_of_somebody_else(world: World) -> None:
 
 
 def test_alias_that_does_not_exist(world: World) -> None:
-    code, _, log = world.deploy()
+    code, _, log = world.deploy("--version", "champion")
     assert code == 2 and "has no alias 'champion'" in log

@@ -127,4 +127,4 @@ def test_links_are_ours_and_go_to_the_web(text: str) -> None:
     for made in map(as_html, map(str, (link(text, "x"), link(f"https://h/{text}", text), prose(text)))):
         hrefs = re.findall(r'href="([^"]*)"', made)
         assert all(re.match("https?://", href) for href in hrefs)
-        assert set(re.findall(r"<(\w+)", made)) <= {"p", "a", "span"}
+        assert set(re.findall(r"<(\w+)", made)) <= {"p", "a", "span", "code"}
