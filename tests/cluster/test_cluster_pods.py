@@ -134,7 +134,7 @@ def test_command_that_the_image_lacks(cluster: Cluster) -> None:
 def test_scheduler_s_reason_is_given(cluster: Cluster) -> None:
     found = trouble(cluster, "too-large", "Unschedulable")
     assert "Insufficient cpu" in found.message
-    assert found.advice.startswith("Ask for less")
+    assert found.advice.startswith("Request less")
     found = trouble(cluster, "no-node", "Unschedulable")
     assert found.advice.startswith("Correct the node selector")
 
