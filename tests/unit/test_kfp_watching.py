@@ -568,3 +568,17 @@ def test_only_a_few_logs_are_followed_at_a_time() -> None:
     follower.follow([f"pod-{number}" for number in range(20)])
     assert len(follower._open) <= 4
     follower.stop()
+
+
+def test_what_the_launcher_prints_of_outputs_is_not_the_components() -> None:
+    log = [
+        "of the component",
+        "I1128 11:33:44.602942      15 launcher_v2.go:1230] ExecutorOutput: {",
+        '  "parameterValues": {',
+        '    "Output": 3',
+        "  }",
+        "}",
+        "I1128 11:33:44.917173      15 launcher_v2.go:206] publish success.",
+        "after it",
+    ]
+    assert list(component_lines(log)) == ["of the component", "after it"]

@@ -24,7 +24,7 @@ _READ = 400  # lines of the end of a pod's log that are looked at
 _KLOG = r"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ \S+\.go:\d+\] "  # KFP's driver and launcher
 _OTHERS = re.compile(rf"{_KLOG}|time=\S+ .*\bargo=true\b|\[KFP Executor \d[^\]]*\]: ")
 _LAST = re.compile(r"Error: exit status \d+$")  # what Argo's own process says of the launcher in the end
-_INPUT = re.compile(r"\[KFP Executor .*Got executor_input:$")
+_OBJECT = re.compile(rf"(?:\[KFP Executor .*Got executor_input:|{_KLOG}ExecutorOutput: {{)$")
 _ARCHIVES = (
     "{bucket}/private-artifacts/{namespace}/{workflow}/{year}/{month}/{day}/{pod}/main.log",
     "{bucket}/artifacts/{workflow}/{pod}/main.log",
@@ -42,7 +42,7 @@ def component_lines(lines: Iterable[str]) -> Iterator[str]:
         if skipping:
             skipping = line != "}"
             continue
-        skipping = bool(_INPUT.match(line))  # its JSON follows, from `{` to `}`
+        skipping = bool(_OBJECT.match(line))  # its JSON follows, to `}`
         before, others = others, bool(_OTHERS.match(line))
         if not others and not (before and _LAST.match(line)):
             yield line
