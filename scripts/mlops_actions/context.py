@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+PULL_REQUEST = "pull-request"
+"""The environment of the configuration that applies to pull requests, when it has one."""
+
 
 @dataclass(frozen=True)
 class Context:

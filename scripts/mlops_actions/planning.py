@@ -9,13 +9,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-from .context import Context
+from .context import PULL_REQUEST, Context
 from .engines import engines
 from .errors import BadInput, Place
 
 Choice = Literal["auto", "always", "never"]
-PULL_REQUEST = "pull-request"
-"""The environment of the configuration that applies to pull requests, when it has one."""
 
 
 @dataclass(frozen=True)
@@ -127,9 +125,8 @@ def builds_image(root: Path, sections: Mapping[str, Mapping[str, Any]]) -> bool:
 
 
 def _image(request: PlanRequest) -> Step:
-    if "build-image" in request.sections:
-        return Step(True, "build-image is configured")
-    return _when(builds_image(request.root, request.sections), "there is a Dockerfile", "no Dockerfile")
+    yes = "build-image is configured" if "build-image" in request.sections else "there is a Dockerfile"
+    return _when(builds_image(request.root, request.sections), yes, "no Dockerfile")
 
 
 def _pipeline(request: PlanRequest) -> Step:

@@ -25,13 +25,13 @@ from ..errors import MlopsError, RemoteFailed
 from ..inputs import GoldenInputs, ModelInputs, Outputs
 from ..runtime.action import Action
 from ..runtime.result import Result
-from ..runtime.step import Step
 
 if TYPE_CHECKING:
     from ..environments import Environment
     from ..evaluation.golden_rows import Golden
     from ..registry.manifest import Manifest
     from ..registry.registry import Registry
+    from ..runtime.step import Step
     from ..serving.engine import DeployRequest, Served, ServingEngine
 
 _ENGINES = "mlops_actions.serving.engines"

@@ -8,6 +8,8 @@ is only said.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field
 
 from ..engines import Need, engines
@@ -16,7 +18,9 @@ from ..runtime.action import Action
 from ..runtime.chain import NAMES, load
 from ..runtime.config import resolve, sections
 from ..runtime.result import Result
-from ..runtime.step import Step
+
+if TYPE_CHECKING:
+    from ..runtime.step import Step
 
 
 class DoctorInputs(KfpInputs):

@@ -22,13 +22,13 @@ from ..evaluation.gates import Allowances, Limits
 from ..inputs import ModelInputs, Outputs
 from ..runtime.action import Action
 from ..runtime.result import Result
-from ..runtime.step import Step
 from ..values import Lines, Numbers
 
 if TYPE_CHECKING:
     from ..data.sources import DataSource
     from ..evaluation.champion import Champion
     from ..evaluation.evaluate import Evaluation
+    from ..runtime.step import Step
 
 
 class EvaluateModelInputs(ModelInputs):

@@ -43,12 +43,12 @@ from pydantic import Field
 from ..inputs import CodeInputs, Outputs
 from ..runtime.action import Action
 from ..runtime.result import Result
-from ..runtime.step import Step
 from ..stores.store import file_digest, file_path
 from ..values import Lines
 
 if TYPE_CHECKING:
     from ..features.results import Materialized
+    from ..runtime.step import Step
 
 Mode = Literal["incremental", "range", "plan-only"]
 

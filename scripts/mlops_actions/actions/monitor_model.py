@@ -19,13 +19,13 @@ from pydantic import Field
 from ..inputs import ModelInputs, Outputs
 from ..runtime.action import Action
 from ..runtime.result import Result
-from ..runtime.step import Step
 from ..values import Lines, Values
 
 if TYPE_CHECKING:
     from ..data.sources import DataSource
     from ..monitoring.monitor import Observation
     from ..registry.manifest import Manifest
+    from ..runtime.step import Step
 
 
 class MonitorModelInputs(ModelInputs):

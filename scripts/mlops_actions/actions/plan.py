@@ -11,7 +11,7 @@ an image that is not pushed, training and evaluation with `engine: local`.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import Field
 
@@ -20,8 +20,10 @@ from ..planning import Choice
 from ..runtime.action import Action
 from ..runtime.config import lacks_store, place_of, sections
 from ..runtime.result import Result
-from ..runtime.step import Step
 from ..values import Lines, Mappings, parse_lines
+
+if TYPE_CHECKING:
+    from ..runtime.step import Step
 
 
 class PlanInputs(ModelInputs):

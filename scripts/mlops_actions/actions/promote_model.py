@@ -9,14 +9,17 @@ and why.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from ..inputs import ALIAS_NAME, ModelInputs, Outputs
 from ..runtime.action import Action
 from ..runtime.result import Result
-from ..runtime.step import Step
 from ..values import Lines
+
+if TYPE_CHECKING:
+    from ..runtime.step import Step
 
 
 class PromoteModelInputs(ModelInputs):

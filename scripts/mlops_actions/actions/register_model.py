@@ -22,12 +22,12 @@ from ..inputs import ModelInputs, Outputs
 from ..records import Record
 from ..runtime.action import Action
 from ..runtime.result import Result
-from ..runtime.step import Step
 from ..values import Lines, Values
 
 if TYPE_CHECKING:
     from ..registry.registering import Registered
     from ..registry.registry import Registry
+    from ..runtime.step import Step
 
 
 class RegisterModelInputs(ModelInputs):

@@ -8,7 +8,7 @@ is updated the next time; each project of a repository (`working-directory`) has
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, SecretStr
 
@@ -17,7 +17,9 @@ from ..inputs import Inputs, Outputs
 from ..runtime.action import Action
 from ..runtime.chain import NAMES
 from ..runtime.result import Result
-from ..runtime.step import Step
+
+if TYPE_CHECKING:
+    from ..runtime.step import Step
 
 
 class ReportInputs(Inputs):

@@ -41,11 +41,11 @@ from ..inputs import CodeInputs, LineageInputs, Outputs
 from ..runtime.action import Action
 from ..runtime.config import place_of
 from ..runtime.result import Result
-from ..runtime.step import Step
 from ..values import Lines, Mappings, Values
 
 if TYPE_CHECKING:
     from ..pipelines.engine import PipelineEngine, RunRequest, RunResult
+    from ..runtime.step import Step
 
 _ENGINES = "mlops_actions.pipelines.engines"
 

@@ -18,11 +18,11 @@ from pydantic import Field
 from ..inputs import PATH_PART, CodeInputs, GoldenInputs, Outputs
 from ..runtime.action import Action
 from ..runtime.result import Result
-from ..runtime.step import Step
 from ..values import Lines
 
 if TYPE_CHECKING:
     from ..evaluation.golden import DoesNotWork, GoldenRequest, Tested
+    from ..runtime.step import Step
 
 
 class TestModelInputs(GoldenInputs):

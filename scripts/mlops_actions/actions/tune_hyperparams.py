@@ -38,11 +38,11 @@ from ..runtime.action import Action
 from ..runtime.chain import load
 from ..runtime.config import resolve
 from ..runtime.result import Result
-from ..runtime.step import Step
 from ..values import Lines
 
 if TYPE_CHECKING:
     from ..environments import Environment
+    from ..runtime.step import Step
     from ..tuning.engine import Outcome, Pipeline, TuneRequest
     from ..tuning.ordering import Order
 

@@ -69,7 +69,7 @@ from pydantic import Field
 from ..inputs import Inputs, Outputs
 from ..runtime.action import Action
 from ..runtime.result import Result
-from ..runtime.step import Step
+from ..text import many
 from ..values import Lines
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from ..data.sources import DataSource
     from ..data.validate import Validation
     from ..registry.manifest import Manifest
+    from ..runtime.step import Step
 
 
 _SHOWN = 5
@@ -235,14 +236,15 @@ def _result(
 ) -> Result[ValidateDataOutputs]:
     failed, total = len(found.failed), len(found.checks)
     drifted = found.drift.drifted if found.drift and inputs.drift_gate else []
-    rows = f"{found.rows:,} row{'s' * (found.rows != 1)}"
+    rows = many(found.rows, "row")
     reason = f"{total - failed} of {total} checks passed"
     drift_checked = bool(found.drift and found.drift.columns)
     if failed:
         reason = f"{failed} of {total} checks failed: {found.failed[0].sentence()}"
     elif drifted:
-        many = f"{len(drifted)} column{'s have' if len(drifted) > 1 else ' has'} drifted"
-        reason = f"{many}, {drifted[0].column} most (PSI {drifted[0].psi:.3g})"
+        have = "have" if len(drifted) > 1 else "has"
+        most = f"{drifted[0].column} most (PSI {drifted[0].psi:.3g})"
+        reason = f"{many(len(drifted), 'column')} {have} drifted, {most}"
     elif inputs.drift_gate and not drift_checked:
         reason += "; nothing was checked for drift: " + ("no column is comparable" if found.drift else "no `reference`")
     elif not total:

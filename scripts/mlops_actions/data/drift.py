@@ -171,10 +171,11 @@ def compare_columns(name: str, before: pl.Series, now: pl.Series) -> ColumnDrift
     tables = _counts(before), _counts(now)
     labels, counts = _category_bins(*tables, numeric=before.dtype.is_numeric() and now.dtype.is_numeric())
     found = _column(name, "categorical", labels, counts, homogeneity(*counts))
-    rest = _counts_of(set(tables[0] | tables[1]) - {*labels, _NULL}, tables)
+    names = {**tables[0], **tables[1]}
+    rest = _counts_of([name for name in names if name not in {*labels, _NULL}], tables)
     if len(rest[0]) > 1:
         shares = [float(part.sum() / count.sum()) for part, count in zip(rest, counts)]
-        p = min(1.0, 2 * min(found.p, homogeneity(*_counts_of(set(tables[0] | tables[1]), tables))))
+        p = min(1.0, 2 * min(found.p, homogeneity(*_counts_of(names, tables))))
         found = replace(found, psi=found.psi + sum(shares) / 2 * excess(*rest), p=p)
     return replace(found, new=_only_in(tables[1], tables[0]), vanished=_only_in(*tables))
 
@@ -333,10 +334,9 @@ def _category_bins(
     if numeric:
         labels.sort(key=float)
     counts = []
-    for table in (before, now):
-        own = [table.get(label, 0) for label in labels]
+    for table, own in zip((before, now), _counts_of(labels, (before, now))):
         null = table.get(_NULL, 0)
-        counts.append(np.array([*own, sum(table.values()) - sum(own) - null, null], dtype=float))
+        counts.append(np.append(own, [sum(table.values()) - own.sum() - null, null]))
     return _without_empty([*labels, _REST, _NULL], counts)
 
 

@@ -278,7 +278,7 @@ def _open(source: DataSource, types: Mapping[str, pl.DataType], *, lenient: bool
     own = {n: k for n, k in types.items() if lenient or not _parsed_at_once(k)}
     kind = _format(source)
     faults = partial(_TEXT[kind], source.path) if kind in _TEXT else None
-    frame = _scan(source, kind, {**types, **dict.fromkeys(own, pl.String())})
+    frame = _scan(source, kind, {**types, **dict.fromkeys(own, pl.String())}, faults)
     with reading(source.name, faults=faults):
         schema = dict(frame.drop(ROW).collect_schema())
     for name in schema:
@@ -346,10 +346,9 @@ def _format(source: DataSource) -> str:
     return kind
 
 
-def _scan(source: DataSource, kind: str, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+def _scan(source: DataSource, kind: str, types: Mapping[str, pl.DataType], faults: Faults | None) -> pl.LazyFrame:
     if source.path.stat().st_size == 0:
         raise BadInput(f"The data file {source.name} is empty", fix="Check the step that wrote it")
-    faults = partial(_TEXT[kind], source.path) if kind in _TEXT else None
     with reading(source.name, faults=faults):
         if kind == "parquet":
             return pl.scan_parquet(source.path, hive_partitioning=False, glob=False, row_index_name=ROW)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import polars as pl
 
 from ..errors import BadInput
+from ..text import many
 from . import checks, keys, rowchecks, training
 from .contract import Contract
 from .findings import Check, shown
@@ -189,9 +190,7 @@ def _validate(request: ValidationRequest, table: Table, say: Callable[[str], Non
     if not rows:
         names = ", ".join(part.name for part in table.parts[:3])
         raise BadInput(f"The data has no rows: {names}", fix="Check the step that wrote it")
-    counts = ((rows, "row"), (len(table.schema), "column"), (len(table.parts), "file"))
-    counted = [f"{count:,} {name}" + ("s" if count != 1 else "") for count, name in counts]
-    say("Read {} of {} in {}".format(*counted))
+    say(f"Read {many(rows, 'row')} of {many(len(table.schema), 'column')} in {many(len(table.parts), 'file')}")
     found = asked.results() + checks.number_of_rows(contract, rows)
     columns = asked.columns
     if rule := contract.rules.freshness:

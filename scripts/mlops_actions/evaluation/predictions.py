@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..data.sources import DataSource
 from ..data.tables import read_table
 from ..errors import BadInput
+from ..text import many
 from .formulas import is_probability
 from .metric import Metric, Task
 
@@ -92,9 +93,7 @@ def read_predictions(source: DataSource, columns: Columns, task: Task | Literal[
     for name in (columns.label, *have):
         count = frame.get_column(name).null_count()
         if count:
-            raise BadInput(
-                f"{source.name} has {count} row{'s' * (count != 1)} without {name}", fix="Give each test row a value"
-            )
+            raise BadInput(f"{source.name} has {many(count, 'row')} without {name}", fix="Give each test row a value")
     label = frame.get_column(columns.label)
     scores = frame.get_column(columns.score) if columns.score in have else None
     classes = frame.get_column(columns.prediction) if columns.prediction in have else None

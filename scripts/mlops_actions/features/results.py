@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from ..text import many
+
 Mode = Literal["incremental", "range", "plan-only"]
 
 
@@ -29,7 +31,7 @@ class Plan(BaseModel):
         """`12 added` or `nothing changed`."""
         counts = {"added": self.added, "changed": self.changed, "removed": self.removed}
         said = ", ".join(f"{len(names)} {what}" for what, names in counts.items() if names) or "nothing changed"
-        return f"{said}; {_count(len(self.destructive), 'change')} would be destructive" if self.destructive else said
+        return f"{said}; {many(len(self.destructive), 'change')} would be destructive" if self.destructive else said
 
 
 class View(BaseModel):
@@ -108,7 +110,7 @@ class Materialized(BaseModel):
             return f"The online store differs from the source of {view.name}: {view.differences[0]}"
         rows, read = sum(view.rows for view in self.views), sum(view.compared for view in self.views)
         written = f"{rows:,} rows written" if rows else "nothing new to write"
-        return f"{_count(len(self.views), 'feature view')}, {written}, {read} read back equal"
+        return f"{many(len(self.views), 'feature view')}, {written}, {read} read back equal"
 
     def stale(self, max_age: timedelta, now: datetime) -> str:
         """A sentence about the stalest view that is older than it may be; "" when none is."""
@@ -120,10 +122,6 @@ class Materialized(BaseModel):
         if age is None or age <= max_age:
             return ""
         return f"{name} is {_span(age)} old, and `max-age` is {_span(max_age)}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _span(length: timedelta) -> str:

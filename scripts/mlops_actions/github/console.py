@@ -16,6 +16,7 @@ from typing import IO
 
 from ..console import Masks
 from ..errors import MlopsError, Place
+from ..text import many
 from ..untrusted import log_command, log_line, printed_lines, visible, visible_lines
 
 SUMMARY_LIMIT = 1024 * 1024
@@ -218,9 +219,7 @@ def _for_people(value: object) -> str:
         return "  ".join(f"{name}={_for_people(item)}" for name, item in value.items())
     if isinstance(value, list):
         plain = not any(isinstance(item, dict | list) for item in value)
-        return (
-            ", ".join(map(str, value)) if plain else f"{len(value)} item{'s' * (len(value) != 1)} (--json lists them)"
-        )
+        return ", ".join(map(str, value)) if plain else f"{many(len(value), 'item')} (--json lists them)"
     return f"{value:.6g}" if isinstance(value, float) else as_text(value)
 
 

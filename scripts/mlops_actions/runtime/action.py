@@ -6,13 +6,15 @@ import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pydantic.fields import FieldInfo
 
 from ..inputs import SHARED, Inputs, LineageInputs, Outputs
 from .result import Result
-from .step import Step
+
+if TYPE_CHECKING:
+    from .step import Step
 
 I = TypeVar("I", bound=Inputs)  # noqa: E741
 O = TypeVar("O", bound=Outputs)  # noqa: E741

@@ -13,10 +13,9 @@ from pydantic import ValidationError
 
 from .. import RESULTS
 from ..console import Console
-from ..context import Context
+from ..context import PULL_REQUEST, Context
 from ..errors import BadInput
 from ..inputs import Inputs, LineageInputs, Outputs
-from ..planning import PULL_REQUEST
 from ..project import Project
 from ..records import Record
 from ..workspace import Workspace

@@ -53,7 +53,7 @@ class TuningProgress:
     def resumed(self, trials: list[Trial]) -> None:
         """Say that work of an earlier run is taken up."""
         self._done = len(trials)
-        count = f"{len(trials)} finished trial{'s' * (len(trials) != 1)}"
+        count = many(len(trials), "finished trial")
         self._console.say(f"Resuming with {count} of an earlier run")
 
     def started(self, trial: Trial, running: int) -> None:
