@@ -61,13 +61,8 @@ class _Run:
     def __init__(
         self, cluster: Cluster, begun: Begun, request: TuneRequest, watcher: Watcher, context: KatibContext
     ) -> None:
-        self._cluster, self._begun, self._request, self._watcher, self._context = (
-            cluster,
-            begun,
-            request,
-            watcher,
-            context,
-        )
+        self._cluster, self._begun, self._request = cluster, begun, request
+        self._watcher, self._context = watcher, context
         self._body: Object = begun.body
         self._name, self._uid = begun.body["metadata"]["name"], begun.body["metadata"]["uid"]
         self._experiment = request.experiment
