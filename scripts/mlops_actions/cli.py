@@ -20,6 +20,7 @@ from .runtime.action import Action
 from .suggest import did_you_mean
 
 _OWN = {
+    "run": "commands.run:run_command",
     "init": "commands.setup:init_command",
     "config": "commands.setup:config_command",
     "schema": "commands.setup:schema_command",
@@ -41,8 +42,8 @@ class _Commands(click.Group):
             return command(chain.load(cmd_name))
         if cmd_name in _OWN:
             module, _, function = _OWN[cmd_name].partition(":")
-            own: click.Command = getattr(import_module(f".{module}", __package__), function)
-            return own
+            own = getattr(import_module(f".{module}", __package__), function)
+            return own if isinstance(own, click.Command) else own()
         return None
 
     def resolve_command(
@@ -84,7 +85,7 @@ def command(action: Action[Any, Any]) -> click.Command:
     """The click command of an action."""
     fields = action.fields()
     secrets = [f"MLOPS_{name.upper()}" for name, info in fields.items() if is_secret(info.annotation)]
-    options: list[click.Parameter] = [_option(n, i) for n, i in fields.items() if not is_secret(i.annotation)]
+    options: list[click.Parameter] = [option(n, i) for n, i in fields.items() if not is_secret(i.annotation)]
     options.append(click.Option(["--json", "as_json"], is_flag=True, help="Write the outputs as JSON."))
 
     def call(as_json: bool, **given: Any) -> None:
@@ -122,7 +123,8 @@ def run(action: Action[Any, Any], given: dict[str, Any], *, as_json: bool = Fals
     return execute(action, joined, context, make_console(environ, as_json=as_json))
 
 
-def _option(name: str, info: FieldInfo) -> click.Option:
+def option(name: str, info: FieldInfo) -> click.Option:
+    """The option of an input."""
     flag = f"--{kebab(name)}"
     text = (info.description or "").replace("`", "")
     default = info.get_default(call_default_factory=True)

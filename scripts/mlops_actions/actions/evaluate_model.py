@@ -224,4 +224,5 @@ ACTION = Action(
     EvaluateModelOutputs,
     run,
     icon="bar-chart-2",
+    once=True,
 )

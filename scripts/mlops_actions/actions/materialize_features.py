@@ -268,4 +268,5 @@ ACTION = Action(
     MaterializeFeaturesOutputs,
     run,
     icon="layers",
+    once=True,
 )

@@ -220,4 +220,5 @@ ACTION = Action(
     MonitorModelOutputs,
     run,
     icon="activity",
+    once=True,
 )

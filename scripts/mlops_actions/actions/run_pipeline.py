@@ -306,4 +306,5 @@ ACTION = Action(
     run,
     icon="play",
     engines=_ENGINES,
+    once=True,
 )

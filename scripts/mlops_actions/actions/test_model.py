@@ -216,4 +216,5 @@ ACTION = Action(
     TestModelOutputs,
     run,
     icon="check-circle",
+    once=True,
 )

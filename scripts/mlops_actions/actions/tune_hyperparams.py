@@ -314,4 +314,5 @@ ACTION = Action(
     run,
     icon="sliders",
     engines=_ENGINES,
+    once=True,
 )

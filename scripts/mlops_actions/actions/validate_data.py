@@ -288,4 +288,5 @@ ACTION = Action(
     ValidateDataOutputs,
     run,
     icon="check-square",
+    once=True,
 )

@@ -33,6 +33,7 @@ class Action(Generic[I, O]):
         run: does it.
         icon: of the Marketplace, from Feather's set.
         engines: the package of the engines that it has a choice of; "" for none.
+        once: whether all of its work is done by `Step.once`, so that a dry run can tell what would be done.
         shared: whether it changes what others use, so that a pull request may not do it.
     """
 
@@ -43,6 +44,7 @@ class Action(Generic[I, O]):
     run: Callable[[I, Step], Result[O]]
     icon: str = "box"
     engines: str = ""
+    once: bool = False
     shared: bool = False
 
     @property

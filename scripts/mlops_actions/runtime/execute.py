@@ -28,7 +28,7 @@ from .chain import NAMES
 from .record import as_json, problem_of, public_inputs, record_of
 from .result import Result
 from .runs import run_of_folder
-from .step import Step
+from .step import DryRun, Step
 
 _VERDICTS: dict[int, Verdict] = {0: "passed", 1: "rejected", 2: "bad-input", 3: "failed", 130: "cancelled"}
 
@@ -51,12 +51,17 @@ def execute(
     inputs: Inputs | None = None
     result: Result[Any] | None = None
     error: MlopsError | None = None
-    with _signals():
+    with signals():
         try:
             with temporary_files():
                 step, inputs = prepare(action, given, context, console, environ)
                 _refuse_pull(action, inputs, step)
                 result = action.run(inputs, step)
+        except DryRun as dry:
+            result = dry.result
+            if result is None:
+                console.finish({"would-run": str(dry)}, "")
+                return 0
         except (Exception, KeyboardInterrupt) as raised:
             error = _as_ours(raised)
             console.debug(traceback.format_exc())
@@ -155,6 +160,7 @@ def prepare(
         scope=f"pulls/{context.pull_request}/" if context.pull else "",
     )
     step = Step(action.name, console, context, workspace, inputs.run or context.run, project, inputs.reuse)
+    step = replace(step, dry=environ.get("MLOPS_DRY_RUN") == "true")
     if not step.run and action.name in NAMES:
         step = replace(step, run=run_of_folder(step))
     return step, inputs
@@ -223,7 +229,7 @@ def _as_ours(raised: BaseException) -> MlopsError:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
+def signals() -> Iterator[None]:
     """SIGINT and SIGTERM raise `Cancelled` where the work is, so that every `finally` on the way is run."""
 
     def cancel(number: int, _frame: FrameType | None) -> None:

@@ -21,18 +21,22 @@ from .step import Step, holds
 _BEGINS = NAMES[: NAMES.index("evaluate-model") + 1]
 
 
-def run_of_folder(step: Step) -> str:
-    """The name of the run that an action in a terminal belongs to; see the module."""
+def run_of_folder(step: Step, *, anew: bool = False) -> str:
+    """The name of the run that an action in a terminal belongs to; see the module. `anew`: it begins one of its own."""
     workspace = step.workspace
     digest = hashlib.sha256(str(workspace.root).encode()).hexdigest()[:6]
     folder = f"local-{re.sub(r'[^A-Za-z0-9_.-]', '_', workspace.root.name)[:80]}-{digest}"
     kept = workspace.home / "runs" / folder
     with workspace.lock(f"the run of {workspace.root}"):
         last = kept.read_text(encoding="utf-8").strip() if kept.is_file() else ""
-        if last and not (step.action in _BEGINS and workspace.store.exists(f"runs/{last}/{step.action}.json")):
+        if (
+            last
+            and not anew
+            and not (step.action in _BEGINS and workspace.store.exists(f"runs/{last}/{step.action}.json"))
+        ):
             return last
         name = f"{folder}-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-        if last:
+        if last and not anew:
             _take_over(step, last, name)
         _write(kept, name)
         return name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, TypeVar
@@ -25,6 +25,26 @@ from .result import Result
 O = TypeVar("O", bound=Outputs)  # noqa: E741
 
 
+class Key(str):
+    """The hash of all that decides a result; `parts` has one of each part by name, to tell later what has changed."""
+
+    parts: Mapping[str, str]
+
+    def __new__(cls, text: str, parts: Mapping[str, str]) -> Key:
+        """A key."""
+        made = super().__new__(cls, text)
+        made.parts = parts
+        return made
+
+
+class DryRun(Exception):
+    """Raised instead of doing work: `result` if it was done before, else None and the reason why it would be done."""
+
+    def __init__(self, result: Result[Any] | None, why: str = "") -> None:
+        super().__init__(why)
+        self.result = result
+
+
 @dataclass(frozen=True)
 class Step:
     """What an action's function is given beside its inputs.
@@ -37,6 +57,7 @@ class Step:
         run: name of the run of the chain.
         project: the configuration file, for the few that look beyond their own inputs.
         reuse: whether work that was done before may be taken.
+        dry: whether it is only to be found out if work would be done.
     """
 
     action: str
@@ -46,11 +67,12 @@ class Step:
     run: str
     project: Project
     reuse: bool
+    dry: bool = False
 
-    def key(self, **parts: object) -> str:
+    def key(self, **parts: object) -> Key:
         """The hash of all that decides a result, our own version among it. Every part must have JSON."""
-        text = json.dumps({"action": self.action, "tool": RESULTS, **parts}, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        whole = {"action": self.action, "tool": RESULTS, **parts}
+        return Key(_hash(whole)[:32], {name: _hash(part)[:12] for name, part in whole.items() if name != "action"})
 
     def own_key(self, key: str) -> str:
         """The key that an engine does the work with: on a pull request one of its own.
@@ -88,10 +110,13 @@ class Step:
             work: does it.
             gone: says why an earlier result does not hold any more; "" when it does.
         """
-        if not key:
-            return work()
-        if found := self._finished(key, outputs, gone):
-            return found
+        found = self._finished(key, outputs, gone) if key else None
+        if self.dry:
+            raise DryRun(found, "" if found else self._changed(key))
+        if found or not key:
+            return found or work()
+        if changed := self._changed(key):
+            self.console.say(changed)
         with self.workspace.lock(f"{self.action} {key}"):
             if found := self._finished(key, outputs, gone):
                 return found
@@ -101,7 +126,21 @@ class Step:
                 # Now, while the lock is held, for whoever waits for it; `execute` writes the whole record at the end.
                 record = record_of(self.action, datetime.now(timezone.utc), 0.0, result)
                 self.keep(record)
+                if isinstance(key, Key):
+                    last = {"parts": key.parts, "run": self.run, "started": record.started}
+                    self.workspace.store.put_json(self.workspace.kept(work_path(self.action, "last")), last)
             return result
+
+    def _changed(self, key: str) -> str:
+        """What has changed since the work was done last, as a sentence; "" when nothing can be told."""
+        try:
+            last = self.workspace.store.get_json(self.workspace.kept(work_path(self.action, "last")))
+            before, when = dict(last["parts"]), f"run {last['run']} at {str(last['started'])[:19]}Z"
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return ""
+        now = dict(key.parts) if isinstance(key, Key) else {}
+        names = [_PARTS.get(name, name) for name in now if before.get(name) != now[name]]
+        return f"Changed since {when}: {', '.join(names)}" if names else ""
 
     def keep(self, record: Record) -> None:
         """Keep the record of finished work under its key, for whoever asks for the same work."""
@@ -199,6 +238,14 @@ def holds(record: Record, workspace: Workspace) -> bool:
         return bool(state(workspace, patterns) == known)
     except (BadInput, OSError):
         return False
+
+
+_PARTS = {"asked": "inputs", "tool": "the version of mlops-actions"}
+"""Parts of keys whose names say little to a user."""
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def work_path(action: str, key: str) -> str:
