@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 def duration(seconds: float) -> str:
     """`0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
@@ -27,3 +29,8 @@ def number(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
+
+
+def without_login(url: str) -> str:
+    """A URL, or a text with one, without the `user:password` that may stand in it."""
+    return re.sub(r"//[^/@\s]*@", "//***@", url)

@@ -31,7 +31,7 @@ CAPABILITIES = {
 }  # fmt: skip
 FLOORS: list[set[str]] = [
     {
-        "__init__", "console", "context", "engines", "environments", "errors", "untrusted", "inputs",
+        "__init__", "console", "context", "engines", "environments", "errors", "untrusted", "inputs", "misfits",
         "processes", "project", "records", "suggest", "text", "values", "waiting", "yaml_io",
     },
     {"code_files", "http", "kubernetes", "stores", "workspace"},

@@ -152,9 +152,9 @@ def test_requires_of_the_policy_come_before_those_of_the_input() -> None:
     ("text", "said"),
     [
         ("requires: [a", "is not valid YAML"),
-        ("require: [a]", r"`require`: Extra inputs"),
+        ("require: [a]", r"`require` is unknown"),
         ("metrics: {auc: {minimum: 1}}", r"`metrics.auc.minimum`"),
-        ("metrics: {auc: {min: high}}", r"`metrics.auc.min`: Input should be a valid number"),
+        ("metrics: {auc: {min: high}}", r"`metrics.auc.min` must be a number"),
         ("- a", "the file"),
     ],
 )

@@ -48,6 +48,7 @@ from pandera.polars import Column, DataFrameSchema
 from pydantic import ValidationError
 
 from ..errors import BadInput, Place
+from ..misfits import misfit
 from ..suggest import did_you_mean
 from ..yaml_io import read_text, read_yaml
 from .rules import TableRules
@@ -182,10 +183,8 @@ def _rules(values: Any, draft: Contract) -> TableRules:
     except ValidationError as error:
         first = error.errors()[0]
         path = ("table", *first["loc"])
-        message = str(first["msg"]).removeprefix("Value error, ")
-        raise BadInput(
-            f"The contract's `{'.'.join(map(str, path))}`: {message}", fix="Correct it", place=draft.place(*path)
-        ) from None
+        text = f"The contract's {misfit('.'.join(map(str, path)), first)}"
+        raise BadInput(text, fix="Correct it", place=draft.place(*path)) from None
 
 
 def _schema(values: dict[str, Any], draft: Contract) -> DataFrameSchema:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import BadInput, Place
 from ..inputs import kebab
+from ..misfits import misfit
 from ..yaml_io import read_yaml
 from .manifest import Evidence, Manifest
 
@@ -64,7 +65,7 @@ def read_policy(path: Path) -> Policy:
         where = first["loc"]
         at = next((places[where[:n]] for n in range(len(where), 0, -1) if where[:n] in places), ())
         raise BadInput(
-            f"The policy {path.name}: `{key}`: {first['msg']}",
+            f"The policy {path.name}: {misfit(key, first)}",
             fix="It may have `requires` and `accept-unchecked` (lists of actions), `metrics` (name: {min, max})",
             place=Place(path.name, *at),
         ) from None

@@ -11,6 +11,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ..errors import BadInput, RemoteFailed
+from ..misfits import misfit
 from ..stores.store import EMPTY, Store, blob_path, file_digest, to_json
 from ..untrusted import visible
 from ..waiting import Backoff, Clock
@@ -229,10 +230,9 @@ class Registry:
             return model.model_validate_json(data)
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
             raise RemoteFailed(
                 f"{self.store.uri(path)} is not what the registry writes",
-                why=f"{where}: {first['msg']}",
+                why=misfit(".".join(map(str, first["loc"])), first),
                 fix="Update mlops-actions if a newer one wrote it",
             ) from None
 

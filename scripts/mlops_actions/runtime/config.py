@@ -22,7 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from ..context import Context
 from ..errors import BadInput, Mistakes, Place
 from ..http.proxies import proxy_for
-from ..inputs import PATTERNS, SHARED, Inputs, Outputs, is_secret, kebab
+from ..inputs import SHARED, Inputs, Outputs, is_secret, kebab
+from ..misfits import misfit
 from ..project import Path_, Project
 from ..stores.store import StoreOptions
 from ..suggest import did_you_mean
@@ -144,7 +145,8 @@ def resolve(
             name = str(problem["loc"][0]).replace("-", "_")
             where = "" if name in places else f" ({origins.get(name, 'input')})"
             fix = f"See `mlops {action.name} --help`"
-            mistakes.add(BadInput(f"`{kebab(name)}`{where} {_words(problem)}", fix=fix, place=places.get(name)))
+            text = misfit(kebab(name), problem, where)
+            mistakes.add(BadInput(text, fix=fix, place=places.get(name)))
     mistakes.refuse()
     return Resolved(inputs, origins)
 
@@ -313,7 +315,7 @@ def _mistake(problem: Any, project: Project) -> BadInput:
         return BadInput(f"Unknown key `{dotted}` in {project.name}", fix=fix, place=place)
     action = next((part for part in path if part in chain.NAMES), None)
     fix = f"See `mlops {action} --help`" if action else "See `mlops schema`"
-    return BadInput(f"`{dotted}` {_words(problem)}", fix=fix, place=place)
+    return BadInput(misfit(dotted, problem), fix=fix, place=place)
 
 
 def _known(path: Path_) -> list[str]:
@@ -324,27 +326,3 @@ def _known(path: Path_) -> list[str]:
         action = chain.load(str(path[0]))
         return sorted(kebab(name) for name in action.inputs.model_fields if name not in _CALL_ONLY)
     return sorted(kebab(name) for name in _model().model_fields)
-
-
-_KINDS = {
-    "dict": "a mapping", "model": "a mapping", "list": "a list",
-    "string": "text, in quotes where it looks like a number", "int": "an integer", "float": "a number",
-    "bool": "true or false",
-}  # fmt: skip
-"""Pydantic's types by the beginning of an error's type, in the words of YAML."""
-
-
-def _words(problem: Any) -> str:
-    """Pydantic's message in plain words, with the value that it speaks of."""
-    text = str(problem["msg"]).removeprefix("Value error, ")
-    if problem["type"] == "string_pattern_mismatch":
-        text = f"must be {PATTERNS[problem['ctx']['pattern']]}"
-    elif (kind := _KINDS.get(problem["type"].split("_")[0])) and problem["type"].endswith(("_type", "_parsing")):
-        text = f"must be {kind}"
-    value = problem.get("input")
-    for noun in ("Input", "String"):
-        text = text.replace(f"{noun} should", "must")
-    if isinstance(value, str | int | float | bool) and "missing" not in problem["type"]:
-        shown = re.sub(r"//[^/@]*@", "//***@", value) if isinstance(value, str) else value
-        text += f", not {shown!r}"
-    return text

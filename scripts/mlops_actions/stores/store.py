@@ -35,6 +35,7 @@ from obstore.store import from_url
 
 from ..console import hidden
 from ..errors import BadInput, MlopsError, RemoteFailed
+from ..text import without_login
 from ..values import check_store
 
 CHUNK = 8 * 1024 * 1024
@@ -484,6 +485,6 @@ def _normal(url: str) -> str:
     try:
         check_store(url)
     except ValueError as error:
-        shown = re.sub(r"//[^/@]*@", "//***@", url)
+        shown = without_login(url)
         raise BadInput(f"The store {shown!r} {error}", fix="Correct `store`") from None
     return (url if "://" in url else Path(url).resolve().as_uri()).rstrip("/")

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from ..errors import BadInput, Place
+from ..misfits import misfit
 from ..suggest import did_you_mean
 from ..yaml_io import Document as Yaml
 from ..yaml_io import read_documents
@@ -146,14 +147,10 @@ def _refusal(
         fix = did_you_mean(path[-1], _fields_at(model, problem["loc"][:-1]), "Known here: {}")
         owner = "Kubernetes" if above else "Katib"
         return BadInput(f"{name}: `{where}` is unknown to {owner}", fix=fix, place=place)
-    if problem["type"] == "missing":
-        return BadInput(f"{name}: `{where}` is missing", fix="Add it", place=place)
     if problem["type"] == "string_type" and isinstance(value, int | float):
         fix = f'Katib expects text here: write "{value}" in quotes'
         return BadInput(f"{name}: `{where}` must be text, not {value!r}", fix=fix, place=place)
-    words = str(problem["msg"]).replace("Input should be", "must be")
-    shown = f", not {value!r}" if isinstance(value, str | int | float | bool) else ""
-    return BadInput(f"{name}: `{where}` {words[:1].lower()}{words[1:]}{shown}", fix="Correct it", place=place)
+    return BadInput(f"{name}: {misfit(where, problem)}", fix="Correct it", place=place)
 
 
 def _fields_at(model: type[Part], path: Path) -> list[str]:

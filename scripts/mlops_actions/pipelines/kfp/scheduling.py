@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ...errors import BadInput, Place
 from ...inputs import kebab
+from ...misfits import misfit
 from ...suggest import did_you_mean
 from ...waiting import Clock
 from ..engine import RunRequest
@@ -48,8 +49,7 @@ def read(values: Mapping[str, Any], place: Place | None) -> list[Schedule]:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join([name, *(kebab(str(part)) for part in first["loc"])])
-            words = str(first["msg"]).replace("Input should", "must")
-            raise BadInput(f"`schedules`: `{where}` {words[:1].lower()}{words[1:]}", place=place) from None
+            raise BadInput(f"`schedules`: {misfit(where, first)}", place=place) from None
     return wanted
 
 

@@ -1,0 +1,45 @@
+"""What pydantic says of a value that does not fit its model, in plain words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from .inputs import PATTERNS
+from .text import without_login
+
+_KINDS = {
+    "dict": "a mapping", "model": "a mapping", "list": "a list",
+    "string": "text, in quotes where it looks like a number", "int": "an integer", "float": "a number",
+    "bool": "true or false",
+}  # fmt: skip
+"""Pydantic's types by the beginning of an error's type, in the words of YAML."""
+
+
+def misfit(where: str, problem: Mapping[str, Any], origin: str = "") -> str:
+    """What is wrong with a value: "`metrics.auc.min` must be a number, not 'high'".
+
+    Args:
+        where: what the value is called where it stands.
+        problem: one of `ValidationError.errors()`.
+        origin: where it came from, after its name.
+    """
+    name = f"`{where}`{origin}"
+    kind, text = str(problem["type"]), str(problem["msg"])
+    if kind == "missing":
+        return f"{name} is missing"
+    if kind == "extra_forbidden":
+        return f"{name} is unknown"
+    if kind in ("value_error", "assertion_error"):
+        text = text.partition(", ")[2]
+        return f"{name} {text}" if text.startswith("must ") else f"{name}: {text}"
+    if kind == "string_pattern_mismatch" and problem["ctx"]["pattern"] in PATTERNS:
+        text = f"must be {PATTERNS[problem['ctx']['pattern']]}"
+    elif (named := _KINDS.get(kind.split("_")[0])) and kind.endswith(("_type", "_parsing")):
+        text = f"must be {named}"
+    text = re.sub(r"^\w+ should", "must", text)
+    value = problem.get("input")
+    if isinstance(value, str | int | float | bool):
+        text += f", not {without_login(value) if isinstance(value, str) else value!r}"
+    return f"{name} {text}"
