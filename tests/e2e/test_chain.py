@@ -163,7 +163,7 @@ def test_a_deployment_that_fails_is_reported(tmp_path: Path) -> None:
     code, log = consumer.run()
     assert code == 1, log
     report = next(consumer.store.glob("reports/*/report.md")).read_text()
-    assert "promote-model says no" in report.splitlines()[1]
+    assert "promote-model did not pass" in report.splitlines()[1]
 
 
 def test_a_forks_pull_request_without_keys_runs_what_it_can(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ..errors import BadInput, RemoteFailed
+from ..inputs import ALIAS_NAME, MODEL_NAME, PATTERNS
 from ..misfits import misfit
 from ..stores.store import EMPTY, Store, blob_path, file_digest, to_json
 from ..untrusted import visible
@@ -239,7 +240,7 @@ class Registry:
 
 def manifest_path(name: str, version: int) -> str:
     """Where a version's manifest is."""
-    _check_name("model", name)
+    _check_name("a model", name, MODEL_NAME)
     return f"models/{name}/versions/{version}.json"
 
 
@@ -249,15 +250,14 @@ def alias_path(name: str, alias: str) -> str:
     Raises:
         BadInput: it, or the model's name, is not a name.
     """
-    _check_name("model", name)
-    _check_name("alias", alias)
+    _check_name("a model", name, MODEL_NAME)
+    _check_name("an alias", alias, ALIAS_NAME)
     return f"models/{name}/aliases/{alias}.json"
 
 
-def _check_name(what: str, name: str) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,127}", name, re.ASCII):
-        fix = "Use letters, digits, `.`, `_` and `-`, and begin with a letter or digit"
-        raise BadInput(f"{visible(name, 80)!r} cannot be the name of {'an' if what[0] == 'a' else 'a'} {what}", fix=fix)
+def _check_name(what: str, name: str, pattern: str) -> None:
+    if not name or not re.fullmatch(pattern, name):
+        raise BadInput(f"{visible(name, 80)!r} cannot be the name of {what}", fix=f"It must be {PATTERNS[pattern]}")
 
 
 def _listed(versions: list[int]) -> str:
