@@ -91,7 +91,12 @@ class Report:
         return [(step["name"], step["why"]) for step in steps if not step["runs"]]
 
 
-_VERBS = {"rejected": "did not pass", "bad-input": "was given bad input", "failed": "failed", "cancelled": "was cancelled"}
+_VERBS = {
+    "rejected": "did not pass",
+    "bad-input": "was given bad input",
+    "failed": "failed",
+    "cancelled": "was cancelled",
+}
 
 
 def gather(needs: str, stored: Sequence[Record], order: Sequence[str]) -> Report:

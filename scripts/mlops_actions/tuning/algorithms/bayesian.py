@@ -31,6 +31,7 @@ _CANDIDATES = 2000
 _STARTS = 5
 """From how many of the best candidates the optimum is climbed to."""
 _XI, _KAPPA = 0.01, 1.96
+_STEPS = 1000  # a number with more of them is taken as one that has none
 _SHIFT = 1e-6
 """By how much a point is moved to see a slope."""
 
@@ -77,15 +78,15 @@ class Bayesian:
     def _promising(self, chance: numpy.random.Generator) -> dict[str, Value]:
         losses = numpy.array([loss for _, loss in self._told])
         spread = float(losses.std()) or 1.0
-        points = [self._features(parameters) for parameters in [*(p for p, _ in self._told), *self._running.values()]]
+        known = [*(parameters for parameters, _ in self._told), *self._running.values()]
         # of a trial that runs the best so far is believed, so that the next one goes elsewhere
         values = numpy.append(
             (losses - losses.mean()) / spread, [(losses.min() - losses.mean()) / spread] * len(self._running)
         )
         best = float(values.min())
-        predict = _fitted(self._estimator, numpy.array(points), values, int(chance.integers(2**31)))
+        predict = _fitted(self._estimator, self._features(known), values, int(chance.integers(2**31)))
         draws = chance.random((_CANDIDATES, len(self._space.dimensions)))
-        mean, deviation = predict(numpy.array([self._features(self._space.at(draw)) for draw in draws]))
+        mean, deviation = predict(self._cube(self._snapped(draws)))
         names = list(self._gains) if self._function == "gp_hedge" else [self._function]
         found = {}
         for name in names:
@@ -98,7 +99,7 @@ class Bayesian:
         weights = numpy.exp(numpy.array([self._gains[name] for name in names]) - max(self._gains.values()))
         chosen = names[int(chance.choice(len(names), p=weights / weights.sum()))]
         for name in names:
-            self._gains[name] -= float(predict(numpy.array([self._features(found[name])]))[0][0])
+            self._gains[name] -= float(predict(self._features([found[name]]))[0][0])
         return found[chosen]
 
     def _climbed(self, promise: Promise, predict: Predict, best: float, starts: Array) -> Array:
@@ -112,7 +113,7 @@ class Bayesian:
                 """The promise at a point, the less the better, and its slopes, asked of the model in one go."""
                 around = numpy.tile(start, (len(shifts), 1))
                 around[:, numbers] = point + shifts
-                values = -promise(*predict(numpy.array([self._cube(there) for there in around])), best)
+                values = -promise(*predict(self._cube(around)), best)
                 return float(values[0]), (values[1:] - values[0]) / _SHIFT
 
             bounds = [(0.0, 1.0)] * len(numbers)
@@ -122,18 +123,31 @@ class Bayesian:
             tops.append((float(top.fun), there))
         return numpy.asarray(min(tops, key=lambda pair: pair[0])[1])
 
-    def _features(self, parameters: dict[str, Value]) -> list[float]:
-        """A point for the model: a number's quantile, and a column for each item of a list."""
-        return self._cube(numpy.array(self._space.quantiles(parameters)))
+    def _features(self, several: list[dict[str, Value]]) -> Array:
+        """Points for the model, a row each."""
+        return self._cube(numpy.array([self._space.quantiles(parameters) for parameters in several]))
 
-    def _cube(self, quantiles: Array) -> list[float]:
-        row: list[float] = []
-        for dimension, quantile in zip(self._space.dimensions, quantiles):
+    def _cube(self, quantiles: Array) -> Array:
+        """Rows of quantiles as the model has them: a number's quantile, and a column for each item of a list."""
+        columns = []
+        for dimension, column in zip(self._space.dimensions, quantiles.T):
             if dimension.choices:
-                row += [float(dimension.at(float(quantile)) == choice) for choice in dimension.choices]
+                items = numpy.minimum((column * len(dimension.choices)).astype(int), len(dimension.choices) - 1)
+                columns += [(items == item).astype(float) for item in range(len(dimension.choices))]
             else:
-                row.append(float(quantile))
-        return row
+                columns.append(column)
+        return numpy.asarray(numpy.column_stack(columns))
+
+    def _snapped(self, quantiles: Array) -> Array:
+        """Rows of quantiles, with a number that has steps at the nearest one."""
+        moved = quantiles.copy()
+        for number, dimension in enumerate(self._space.dimensions):
+            if not dimension.choices and dimension.step is not None and dimension.count() <= _STEPS:
+                there, half = dimension.grid(), float(dimension.step) / 2
+                edges = [dimension.quantile(float(value) + half) for value in there[:-1]]
+                steps = numpy.array([dimension.quantile(value) for value in there])
+                moved[:, number] = steps[numpy.searchsorted(edges, quantiles[:, number])]
+        return moved
 
 
 def _fitted(estimator: str, points: Array, values: Array, seed: int) -> Predict:
