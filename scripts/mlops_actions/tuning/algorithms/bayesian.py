@@ -136,7 +136,8 @@ class Bayesian:
                 columns += [(items == item).astype(float) for item in range(len(dimension.choices))]
             else:
                 columns.append(column)
-        return numpy.asarray(numpy.column_stack(columns))
+        found: Array = numpy.column_stack(columns)
+        return found
 
     def _snapped(self, quantiles: Array) -> Array:
         """Rows of quantiles, with a number that has steps at the nearest one."""
