@@ -18,7 +18,7 @@ from mlops_actions.pipelines.files import named_files
 from mlops_actions.pipelines.finished import Background, FinishedTasks
 from mlops_actions.pipelines.labels import label
 from mlops_actions.pipelines.local.conditions import ConditionError, evaluate
-from mlops_actions.pipelines.metrics import classifications, flat_metrics, logged
+from mlops_actions.pipelines.metrics import classifications, flat_metrics, left_out, logged
 from mlops_actions.pipelines.parameters import read_parameters, resolve_parameters
 from mlops_actions.pipelines.pythons import python_of
 from mlops_actions.pipelines.roles import choose
@@ -299,6 +299,16 @@ def test_metrics_have_the_shortest_name_that_is_theirs_alone() -> None:
         ]
     )
     assert found == {"a.auc": 0.5, "b.m.auc": 0.6, "b.n.auc": 0.7, "rows": 1}
+
+
+def test_what_was_logged_as_a_metric_and_is_no_number_is_said() -> None:
+    said = left_out([_metrics("a", "m", auc=0.5, grade="good", loss=None, flag=True), _metrics("b", "m", x="0.9\n")])
+    assert said == [
+        "The metric a.grade is 'good', not a number, and is left out",
+        "The metric a.loss is not a finite number, and is left out",
+        "The metric a.flag is 'True', not a number, and is left out",
+        "The metric b.x is '0.9\\n', not a number, and is left out",
+    ]
 
 
 def test_a_long_roc_curve_is_thinned_and_not_in_the_outputs() -> None:

@@ -256,14 +256,14 @@ def _schedules(
 
 
 def _result(request: RunRequest, result: RunResult, step: Step) -> Result[RunPipelineOutputs]:
-    from ..pipelines.metrics import flat_metrics
+    from ..pipelines.metrics import flat_metrics, left_out
     from ..pipelines.roles import choose
-    from ..pipelines.run import artifacts_of, described, details, headline, not_finite
+    from ..pipelines.run import artifacts_of, described, details, headline
 
     artifacts = artifacts_of(result)
     metrics = flat_metrics(artifacts)
-    for name in not_finite(artifacts):
-        step.console.warning(f"The metric {name} is not a finite number, and is left out")
+    for sentence in left_out(artifacts):
+        step.console.warning(sentence)
     chosen = {}
     for role, named in request.roles.items():
         chosen[role], number = choose(artifacts, role, named)

@@ -38,6 +38,19 @@ def flat_metrics(artifacts: Iterable[Artifact]) -> dict[str, float]:
     return metrics
 
 
+def left_out(artifacts: Iterable[Artifact]) -> list[str]:
+    """What was logged as a metric and is none, a sentence each: NaN, an infinity (JSON has neither), text."""
+    return [
+        f"The metric {artifact.task}.{name} is "
+        + ("not a finite number" if value is None or isinstance(value, float) else f"{str(value)!r}, not a number")
+        + ", and is left out"
+        for artifact in artifacts
+        if artifact.type in METRICS
+        for name, value in artifact.metadata.items()
+        if value is None or (artifact.type == "system.Metrics" and not _is_number(value))
+    ]
+
+
 def classifications(artifacts: Iterable[Artifact]) -> list[dict[str, Any]]:
     """The confusion matrix (`categories`, `matrix`: a row a true class) and ROC (`fpr`, `tpr`, `threshold`) of each
     ClassificationMetrics artifact that has one.

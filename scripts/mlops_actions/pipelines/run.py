@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from ..errors import BadInput, Place
 from ..suggest import did_you_mean
 from ..text import duration, many, number
 from .engine import Artifact, RunRequest, RunResult
-from .metrics import METRICS, classifications, logged
+from .metrics import classifications, logged
 from .spec import Pipeline
 
 _HEADLINE_METRICS = 3
@@ -53,17 +53,6 @@ def details(
 def artifacts_of(result: RunResult) -> list[Artifact]:
     """The artifacts of all tasks."""
     return [artifact for task in result.tasks for artifact in task.artifacts]
-
-
-def not_finite(artifacts: Sequence[Artifact]) -> list[str]:
-    """The metrics that are no numbers: NaN and the infinities, which JSON does not have."""
-    return [
-        f"{artifact.task}.{name}"
-        for artifact in artifacts
-        if artifact.type in METRICS
-        for name, value in artifact.metadata.items()
-        if value is None
-    ]
 
 
 def described(artifact: Artifact) -> dict[str, Any]:

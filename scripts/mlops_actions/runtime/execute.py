@@ -21,6 +21,7 @@ from ..inputs import Inputs, kebab
 from ..processes.scratch import temporary_files
 from ..project import Project
 from ..records import Record, Verdict
+from ..untrusted import visible
 from ..workspace import Workspace
 from . import config
 from .action import Action
@@ -81,9 +82,9 @@ def execute(
     error = error or unkept
     code = error.exit_code if error else code
     if record.verdict == "unchecked":
-        console.warning(f"{record.action}: {record.reason}")
+        console.warning(f"{record.action}: {visible(record.reason)}")
     elif record.verdict == "passed" and record.reason:
-        console.say(f"{record.action}: {record.reason} ({record.seconds:.1f} s)")
+        console.say(f"{record.action}: {visible(record.reason)} ({record.seconds:.1f} s)")
     _finish(record, console)
     if error:
         console.failure(error)

@@ -136,12 +136,11 @@ class Bayesian:
                 columns += [(items == item).astype(float) for item in range(len(dimension.choices))]
             else:
                 columns.append(column)
-        found: Array = numpy.column_stack(columns)
-        return found
+        return numpy.column_stack(columns)
 
     def _snapped(self, quantiles: Array) -> Array:
         """Rows of quantiles, with a number that has steps at the nearest one."""
-        moved = quantiles.copy()
+        moved: Array = quantiles.copy()
         for number, dimension in enumerate(self._space.dimensions):
             if not dimension.choices and dimension.step is not None and dimension.count() <= _STEPS:
                 there, half = dimension.grid(), float(dimension.step) / 2
