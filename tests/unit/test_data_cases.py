@@ -158,6 +158,8 @@ def test_csv_that_cannot_be_read_is_told_with_line_byte_and_cause(name: str, lin
         (b"a,b\r1,2\r3,4\r", 1, "its lines end in CR alone"),
         (b"a,b,a\n1,2,3\n", 1, "two columns have the name 'a'"),
         (b"n,t\n1,x\n" + b'2,"y\n' + b"3,z\n" * 20, 3, "a quote opens here and never closes"),
+        (b'a,"b\n1,2\n3,4\n', 1, "byte 2: a quote in the columns' names never closes"),
+        (b'a,b"\n1,2\n3,4\n', 1, "byte 3: a quote in the columns' names never closes"),
     ],
     ids=[
         "Latin-1",
@@ -170,6 +172,8 @@ def test_csv_that_cannot_be_read_is_told_with_line_byte_and_cause(name: str, lin
         "CR",
         "a name twice",
         "quote",
+        "quote in the header",
+        "quote at the end of the header",
     ],
 )
 @pytest.mark.parametrize("packed", [False, True])
@@ -350,3 +354,9 @@ def test_the_line_of_json_that_cannot_be_read_is_told(tmp_path: Path, bad: bytes
     with pytest.raises(BadInput, match="cannot be read as JSON lines") as raised:
         list(open_table([DataSource("a.jsonl", tmp_path / "a.jsonl")]).batches())
     assert why in raised.value.why and raised.value.place == Place("a.jsonl", 3)
+
+
+def test_a_name_in_quotes_may_go_on_in_the_next_line(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b'a,"b\nc"\n1,2\n')
+    text = infer([DataSource("a.csv", tmp_path / "a.csv")])
+    assert '"b\\nc"' in text

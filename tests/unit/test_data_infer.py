@@ -76,3 +76,11 @@ def test_comments_say_what_was_seen_and_no_personal_value_is_shown(tmp_path: Pat
 def test_no_rows_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no rows"):
         inferred(tmp_path, "normal", FRAME.head(0))
+
+
+def test_the_next_year_is_not_a_fault_but_a_thirteenth_month_is(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"year": [2019 + i % 5 for i in range(N)], "month": [i % 12 + 1 for i in range(N)]})
+    contract = inferred(tmp_path, "normal", frame)
+    assert check(tmp_path, contract, frame.with_columns(year=pl.lit(2024, pl.Int64))).failed == []
+    (failed,) = check(tmp_path, contract, frame.with_columns(month=pl.lit(13, pl.Int64))).failed
+    assert "month" in failed.sentence()

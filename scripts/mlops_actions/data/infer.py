@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from datetime import date, datetime, timezone
 from typing import Any, Literal
@@ -169,7 +170,7 @@ def _few_values(table: Table, columns: Sequence[ColumnProfile]) -> dict[str, lis
         c.name for c in columns
         if (c.type == pl.String or c.type.is_integer()) and c.exact and c.distinct
         and c.distinct <= FEW and c.distinct * _REPEATED <= c.rows and c.nulls < c.rows
-        and not (c.type.is_integer() and _contiguous(c))  # a range says it
+        and not (c.type.is_integer() and (_contiguous(c) or _years(c)))  # a range says it, or the next year breaks it
     ]  # fmt: skip
     values = [pl.col(name).drop_nulls().unique().sort().implode() for name in few]
     return dict(zip(few, table.frame.select(values).collect(engine="streaming").row(0) if few else []))
@@ -187,7 +188,7 @@ def _limits(column: ColumnProfile, strictness: Strictness, unique: bool) -> tupl
         return None
     if strictness == "strict":
         return low, high
-    if not numeric or unique:  # later rows have later times and numbers
+    if not numeric or unique or _years(column):  # later rows have later times and numbers
         return None
     room = (high - low) / 2 or abs(high) / 2 or 1
     step = 10.0 ** math.floor(math.log10(room))
@@ -206,6 +207,14 @@ def _contiguous(column: ColumnProfile) -> bool:
     if not (column.exact and column.distinct) or column.distinct * _REPEATED > column.rows:
         return False
     return column.distinct <= FEW and column.distinct == column.greatest - column.least + 1 + bool(column.nulls)
+
+
+def _years(column: ColumnProfile) -> bool:
+    """Whether all values are whole numbers that are years of our time, under a name that says so."""
+    named = re.search(r"(?:^|_|\b)(?:year|yr)(?:$|_|\b)", column.name, re.IGNORECASE)
+    return (
+        bool(named) and column.type.is_integer() and 1800 <= int(column.least or 0) <= int(column.greatest or 0) < 2200
+    )
 
 
 def _has_nan(column: ColumnProfile) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -89,9 +90,22 @@ def _in_header(start: bytes) -> Fault | None:
         return _not_utf8(error, 1, 0) if ends else None
     names = [name for name in next(csv.reader([text]), []) if name]
     twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is None or text.count('"') % 2:  # a name that goes on in the next line is not seen whole here
+    if text.count('"') % 2:  # a name goes on in the next line, or its quote is one too many
+        return _stray_quote(start)
+    if twice is None:
         return None
     return Fault(f"two columns have the name {twice!r}", 1, 0, "Rename one of them")
+
+
+def _stray_quote(start: bytes) -> Fault | None:
+    """A quote in the header that never closes, or that stands inside a name: then all the rest would be one name."""
+    try:
+        names = next(csv.reader(io.StringIO(start.decode("utf-8-sig", "replace"), newline=""), strict=True), [])
+    except csv.Error:
+        names = None
+    if names is not None and not any('"' in name for name in names):
+        return None
+    return Fault("a quote in the columns' names never closes", 1, start.index(b'"'), "Delete it, or double it")
 
 
 def _not_utf8(error: UnicodeDecodeError, line: int, byte: int) -> Fault:
