@@ -89,6 +89,24 @@ def test_two_projects_that_change_one_registry_at_once_lose_nothing(tmp_path: Pa
         assert not planned["plan"]["added"], "everything that was applied is still there"
 
 
+def test_a_plan_makes_no_tables_in_a_registry_of_sql_and_reads_those_that_are_there(shop: Shop) -> None:
+    (shop.folder / "feature_store.yaml").write_text(SQL)
+    file = Path(shop.environ["MLOPS_HOME"]) / "sql.db"
+    code, planned, said = shop.materialize("--mode", "plan-only")
+    assert code == 0, said
+    assert any("sales" in name for name in planned["plan"]["added"])
+    with sqlite3.connect(file) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
+    assert shop.materialize()[0] == 0
+    with sqlite3.connect(file) as connection:
+        before = list(connection.iterdump())
+    code, planned, said = shop.materialize("--mode", "plan-only")
+    assert code == 0, said
+    assert planned["plan"]["added"] == [] and planned["plan"]["changed"] == []
+    with sqlite3.connect(file) as connection:
+        assert list(connection.iterdump()) == before
+
+
 @pytest.mark.parametrize("registry", ["file", "sql"])
 def test_a_removed_feature_is_refused_before_anything_changes(shop: Shop, registry: str) -> None:
     if registry == "sql":

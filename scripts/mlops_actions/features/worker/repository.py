@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 import traceback
 from difflib import get_close_matches
 from pathlib import Path
@@ -243,8 +244,29 @@ class Repository:
             from feast.infra.registry.registry import NoopRegistryStore, Registry
 
             Registry.commit = lambda made: setattr(made, "_registry_store", NoopRegistryStore())
+            if registry.get("registry_type") == "sql":
+                return self._read_sql(given)
         # Without its folder Feast takes a relative registry from the working folder.
         return FeatureStore(repo_path=str(self.folder), config=config)
+
+    def _read_sql(self, given: dict[str, Any]) -> FeatureStore:
+        """The feature store over a registry of tables, of which Feast makes those that are missing unless it is told
+        not to. One without tables is an empty one.
+        """
+        from feast import FeatureStore
+        from feast.infra.registry import sql
+        from feast.repo_config import RepoConfig
+
+        sql.SqlRegistry._maybe_init_project_metadata = lambda *_: None
+        sql.SqlRegistry._sync_feast_metadata_to_projects_table = lambda *_: None
+        there = {**given, "registry": {**given["registry"], "schema_mode": "verify"}}
+        try:
+            store = FeatureStore(repo_path=str(self.folder), config=RepoConfig(**there, repo_path=self.folder))
+            _ = store.registry  # now, and not when it is first used
+            return store
+        except sql.FeastRegistrySchemaError:
+            empty = {**given, "registry": {"path": str(Path(tempfile.mkdtemp()) / "registry.db")}}
+            return FeatureStore(repo_path=str(self.folder), config=RepoConfig(**empty, repo_path=self.folder))
 
     def _import_definitions(self) -> Any:
         """The objects that the repository's modules define."""
