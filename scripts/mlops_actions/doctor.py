@@ -144,7 +144,7 @@ def finding_of_docker(environ: Mapping[str, str], wanted: bool, platforms: Seque
 def findings_of_kfp(inputs: KfpInputs, workspace: Workspace) -> list[Finding]:
     """Look at Kubeflow Pipelines: that it responds, takes the sign-in, lets us look at experiments, and has results."""
     from .pipelines.kfp.client.api import KfpApi
-    from .pipelines.kfp.probe import check_metadata
+    from .pipelines.kfp.metadata.probe import check_metadata
 
     mask = workspace.console.mask
     try:

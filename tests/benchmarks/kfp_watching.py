@@ -30,10 +30,10 @@ from kfp_worlds import Told  # noqa: E402
 from mlops_actions.github.console import ActionsConsole  # noqa: E402
 from mlops_actions.pipelines.engine import RunProgress  # noqa: E402
 from mlops_actions.pipelines.kfp.client.api import KfpApi  # noqa: E402
-from mlops_actions.pipelines.kfp.log_follower import LogFollower  # noqa: E402
-from mlops_actions.pipelines.kfp.logs import Logs  # noqa: E402
-from mlops_actions.pipelines.kfp.tracking import Tracker  # noqa: E402
-from mlops_actions.pipelines.kfp.watching import Limits, Watcher  # noqa: E402
+from mlops_actions.pipelines.kfp.run.log_follower import LogFollower  # noqa: E402
+from mlops_actions.pipelines.kfp.run.logs import Logs  # noqa: E402
+from mlops_actions.pipelines.kfp.run.tracking import Tracker  # noqa: E402
+from mlops_actions.pipelines.kfp.run.watching import Limits, Watcher  # noqa: E402
 from mlops_actions.pipelines.progress import ConsoleProgress  # noqa: E402
 from mlops_actions.waiting import Clock  # noqa: E402
 

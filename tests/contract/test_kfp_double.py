@@ -24,7 +24,7 @@ from doubles.kfp import KfpDouble, MetadataUnavailable, Settings, Step, interpre
 from doubles.kfp.metadata import Metadata
 from doubles.kfp.schedules import cron_fields, next_time
 from mlops_actions import environments
-from mlops_actions.pipelines.kfp.argo import Nodes, hash_of
+from mlops_actions.pipelines.kfp.run.argo import Nodes, hash_of
 from mlops_actions.stores.store import Store
 from mlops_actions.waiting import Clock
 

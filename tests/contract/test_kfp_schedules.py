@@ -17,7 +17,7 @@ from mlops_actions.context import Context
 from mlops_actions.pipelines.engine import Origin, PipelineContext, RunRequest
 from mlops_actions.pipelines.kfp.client.api import ApiError, KfpApi
 from mlops_actions.pipelines.kfp.engine import KfpEngine
-from mlops_actions.pipelines.kfp.schedules import Change, Schedule, Target, apply, plan
+from mlops_actions.pipelines.kfp.schedules.recurring import Change, Schedule, Target, apply, plan
 from mlops_actions.pipelines.spec import Parameter, Pipeline
 from mlops_actions.waiting import Clock
 from workspaces import workspace

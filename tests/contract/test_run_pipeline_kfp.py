@@ -24,11 +24,11 @@ from mlops_actions.errors import BadInput, Cancelled, ComponentFailed, Place, Re
 from mlops_actions.pipelines.downloads import download, wanted
 from mlops_actions.pipelines.engine import Origin, PipelineContext, RunRequest, RunResult
 from mlops_actions.pipelines.kfp import engine as kfp_engine
-from mlops_actions.pipelines.kfp import runs as kfp_runs
 from mlops_actions.pipelines.kfp.client.api import KfpApi
 from mlops_actions.pipelines.kfp.engine import KfpEngine
 from mlops_actions.pipelines.kfp.inputs import KfpEngineInputs
-from mlops_actions.pipelines.kfp.metadata import recorded
+from mlops_actions.pipelines.kfp.metadata.executions import recorded
+from mlops_actions.pipelines.kfp.run import runs as kfp_runs
 from mlops_actions.pipelines.metrics import classifications, flat_metrics
 from mlops_actions.pipelines.parameters import resolve_parameters
 from mlops_actions.pipelines.spec import Pipeline

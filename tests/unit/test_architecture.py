@@ -131,7 +131,7 @@ def test_there_is_no_circle_of_imports(texts: dict[Path, str]) -> None:
         ("data/drift.py", "from ..runtime.step import Step", "runtime.step"),
         ("tuning/local.py", "def f():\n    from ..actions import run_pipeline", "actions.run_pipeline"),
         ("stores/store.py", "if TYPE_CHECKING:\n    from ..registry.registry import Registry", "registry.registry"),
-        ("pipelines/kfp/runs.py", "from ...github.console import ActionsConsole", "github.console"),
+        ("pipelines/kfp/run/runs.py", "from ....github.console import ActionsConsole", "github.console"),
         ("errors.py", "import mlops_actions.workspace", "workspace"),
     ],
 )

@@ -10,9 +10,9 @@ from google.protobuf.struct_pb2 import Struct
 
 from mlops_actions.pipelines.engine import TaskResult
 from mlops_actions.pipelines.kfp.client.api import ApiError
-from mlops_actions.pipelines.kfp.messages import classes
-from mlops_actions.pipelines.kfp.metadata import plain, recorded
-from mlops_actions.pipelines.kfp.results import pipeline_outputs
+from mlops_actions.pipelines.kfp.metadata.executions import plain, recorded
+from mlops_actions.pipelines.kfp.metadata.messages import classes
+from mlops_actions.pipelines.kfp.metadata.results import pipeline_outputs
 
 MESSAGES = classes()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mlops_actions.pipelines.kfp.argo import (
+from mlops_actions.pipelines.kfp.run.argo import (
     executor_template,
     hash_of,
     label_of,
@@ -18,7 +18,7 @@ from mlops_actions.pipelines.kfp.argo import (
     seconds_since_1970,
     workflow_of,
 )
-from mlops_actions.pipelines.kfp.nodes import tasks_of
+from mlops_actions.pipelines.kfp.run.nodes import tasks_of
 
 Json = dict[str, Any]
 CONTAINER = {"executorLabel": "exec"}

@@ -8,8 +8,8 @@ import pytest
 
 import kfp_recorded as recorded
 from kfp_worlds import Told
-from mlops_actions.pipelines.kfp.nodes import Task, tasks_of
-from mlops_actions.pipelines.kfp.tracking import Tracker
+from mlops_actions.pipelines.kfp.run.nodes import Task, tasks_of
+from mlops_actions.pipelines.kfp.run.tracking import Tracker
 
 STATES = {
     "hello": {"hello": ("succeeded", 6)},

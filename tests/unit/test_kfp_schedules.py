@@ -12,8 +12,8 @@ import pytest
 import kfp_recorded
 from mlops_actions.errors import BadInput, Place
 from mlops_actions.pipelines.kfp.client.api import KfpApi
-from mlops_actions.pipelines.kfp.cron import six_fields
-from mlops_actions.pipelines.kfp.schedules import Schedule, Target, _start, checked, plan
+from mlops_actions.pipelines.kfp.schedules.cron import six_fields
+from mlops_actions.pipelines.kfp.schedules.recurring import Schedule, Target, _start, checked, plan
 from mlops_actions.pipelines.spec import Parameter
 
 NOW = datetime(2026, 5, 4, 12, 30, tzinfo=timezone.utc)

@@ -16,15 +16,15 @@ from given import kfp_inputs
 from kfp_worlds import Told
 from mlops_actions.errors import ComponentFailed, MlopsError, RemoteFailed
 from mlops_actions.pipelines.engine import TaskResult
-from mlops_actions.pipelines.kfp import failure, logs, watching
-from mlops_actions.pipelines.kfp.argo import hash_of
 from mlops_actions.pipelines.kfp.client.api import ApiError, KfpApi
-from mlops_actions.pipelines.kfp.log_follower import Found, LogFollower
-from mlops_actions.pipelines.kfp.logs import Logs, component_lines
-from mlops_actions.pipelines.kfp.nodes import Task
+from mlops_actions.pipelines.kfp.run import failure, logs, watching
+from mlops_actions.pipelines.kfp.run.argo import hash_of
+from mlops_actions.pipelines.kfp.run.log_follower import Found, LogFollower
+from mlops_actions.pipelines.kfp.run.logs import Logs, component_lines
+from mlops_actions.pipelines.kfp.run.nodes import Task
+from mlops_actions.pipelines.kfp.run.tracking import Tracker
+from mlops_actions.pipelines.kfp.run.watching import Limits, Pace, TimedOut, Watcher, listed
 from mlops_actions.pipelines.kfp.settings import KfpSettings
-from mlops_actions.pipelines.kfp.tracking import Tracker
-from mlops_actions.pipelines.kfp.watching import Limits, Pace, TimedOut, Watcher, listed
 from mlops_actions.pipelines.spec import Pipeline
 from mlops_actions.waiting import Clock
 

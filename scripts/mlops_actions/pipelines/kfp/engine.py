@@ -13,22 +13,22 @@ from ..downloads import reachable
 from ..engine import PipelineContext, Prepared, RunProgress, RunRequest, RunResult, Scheduled, TaskResult
 from ..roles import choose
 from ..spec import Pipeline
-from .argo import RUN_LABEL
 from .client.api import ApiError, KfpApi
-from .failure import FailureReport
 from .inputs import KfpEngineInputs
-from .log_follower import LogFollower
-from .logs import Archive, Logs
-from .metadata import Recorded, recorded
-from .nodes import Task
-from .probe import ROUTE, check_metadata
+from .metadata.executions import Recorded, recorded
+from .metadata.probe import ROUTE, check_metadata
+from .metadata.results import bring_home, pipeline_outputs, task_results
 from .publishing import adapted, publish, unpublished
-from .results import bring_home, pipeline_outputs, task_results
-from .runs import FINAL, Runs, Started
-from .scheduling import read, schedule
+from .run.argo import RUN_LABEL
+from .run.failure import FailureReport
+from .run.log_follower import LogFollower
+from .run.logs import Archive, Logs
+from .run.nodes import Task
+from .run.runs import FINAL, Runs, Started
+from .run.tracking import Tracker
+from .run.watching import Limits, TimedOut, Watcher, listed
+from .schedules.scheduling import read, schedule
 from .settings import KfpSettings
-from .tracking import Tracker
-from .watching import Limits, TimedOut, Watcher, listed
 
 if TYPE_CHECKING:
     from ...kubernetes.objects import Cluster

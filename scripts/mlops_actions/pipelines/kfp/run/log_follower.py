@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ...errors import MlopsError, RemoteFailed
-from ...waiting import Backoff, Clock
+from ....errors import MlopsError, RemoteFailed
+from ....waiting import Backoff, Clock
 from .argo import NODE_NAME, RUN_LABEL, label_of
 from .logs import Logs, component_lines
 
 if TYPE_CHECKING:
-    from ...kubernetes.objects import Cluster
+    from ....kubernetes.objects import Cluster
 
 MOST = 4
 """Logs that are followed at a time."""
@@ -167,8 +167,8 @@ class LogFollower:
     def _watch(self, connect: Callable[[], Cluster]) -> None:
         """Watch the run's pods: a phase that changes, and what keeps one from running."""
         try:
-            from ...kubernetes.objects import POD
-            from ...kubernetes.pods import UNPULLED, explain
+            from ....kubernetes.objects import POD
+            from ....kubernetes.pods import UNPULLED, explain
 
             until = self._clock.now() + _UNKNOWN
             while not (namespace := self._namespace()):

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...errors import MlopsError, RemoteFailed
-from ...stores.store import Store, StoreOptions
-from ..downloads import reachable
+from ....errors import MlopsError, RemoteFailed
+from ....stores.store import Store, StoreOptions
+from ...downloads import reachable
+from ..client.api import KfpApi
 from .argo import RUN_LABEL, hash_in, workflow_of
-from .client.api import KfpApi
 
 if TYPE_CHECKING:
-    from ...kubernetes.objects import Cluster, Object
+    from ....kubernetes.objects import Cluster, Object
 
 LOG_LINES = 40
 """Lines of the end of a task's log that are shown."""
@@ -155,7 +155,7 @@ class Logs:
         """
         if not self._cluster:
             return None
-        from ...kubernetes.objects import POD
+        from ....kubernetes.objects import POD
 
         pods = self._cluster().list(POD, labels=f"{RUN_LABEL}={self._run_id}", namespace=self._namespace())
         return next((pod for pod in pods if hash_in(pod["metadata"]["name"]) == hash_in(name)), None)
@@ -170,7 +170,7 @@ class Logs:
         return _checked(self._api.stream(f"/apis/v1alpha1/runs/{self._run_id}/nodes/{pod}/log"))
 
     def _of_cluster(self, pod: str) -> list[str]:
-        from ...kubernetes.pods import log_tail
+        from ....kubernetes.pods import log_tail
 
         found = self.pod(pod)
         if not found:

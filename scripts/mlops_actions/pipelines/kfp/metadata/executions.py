@@ -16,10 +16,10 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from ..labels import label
-from .client.api import ApiError, KfpApi
+from ...labels import label
+from ..client.api import ApiError, KfpApi
+from ..run.nodes import Task, TaskState
 from .messages import classes
-from .nodes import Task, TaskState
 from .probe import SERVICE
 
 _PAGE, _SMALL = 100, 50

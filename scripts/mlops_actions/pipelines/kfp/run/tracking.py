@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..engine import RunProgress, State, TaskResult
+from ...engine import RunProgress, State, TaskResult
 from .argo import hash_in
 from .logs import LOG_LINES
 from .nodes import Task, tasks_of

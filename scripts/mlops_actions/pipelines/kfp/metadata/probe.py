@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...errors import BadInput
-from .client.api import ApiError, KfpApi
+from ....errors import BadInput
+from ..client.api import ApiError, KfpApi
 
 SERVICE = "ml_metadata.MetadataStoreService"
 ROUTE = (

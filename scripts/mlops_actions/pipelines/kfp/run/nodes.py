@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..labels import label
+from ...labels import label
 from .argo import ITERATION, Nodes, executor_template, pod_name, seconds_since_1970
 
 TaskState = Literal["waiting", "running", "succeeded", "reused", "failed", "skipped"]

@@ -8,18 +8,18 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ...errors import BadInput, Place
-from ...inputs import kebab
-from ...misfits import misfit
-from ...suggest import did_you_mean
-from ...waiting import Clock
-from ..engine import RunRequest
-from .client.api import KfpApi
-from .names import pipeline_name
-from .publishing import adapted, publish
-from .runs import Runs
-from .schedules import Change, Schedule, Target, apply, plan
-from .settings import KfpSettings
+from ....errors import BadInput, Place
+from ....inputs import kebab
+from ....misfits import misfit
+from ....suggest import did_you_mean
+from ....waiting import Clock
+from ...engine import RunRequest
+from ..client.api import KfpApi
+from ..names import pipeline_name
+from ..publishing import adapted, publish
+from ..run.runs import Runs
+from ..settings import KfpSettings
+from .recurring import Change, Schedule, Target, apply, plan
 
 _KEYS = {kebab(field.name): field.name for field in fields(Schedule) if field.name not in ("name", "place")}
 
@@ -75,7 +75,7 @@ def schedule(
         change: whether anything may be changed; otherwise it is only looked at what would be.
 
     Raises:
-        BadInput, ApiError: as `schedules.plan` and `schedules.apply`.
+        BadInput, ApiError: as `recurring.plan` and `recurring.apply`.
     """
     if not change:  # nothing is uploaded either: the next version is not known yet
         name = pipeline_name(request.pipeline.name)

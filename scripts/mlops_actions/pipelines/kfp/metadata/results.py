@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import BadInput, RemoteFailed
-from ...stores.store import Store, StoreOptions, fetch, tree_digest
-from ..downloads import reachable
-from ..engine import Artifact, State, TaskResult
-from ..labels import bare, label
-from ..spec import Pipeline
-from .metadata import Execution
+from ....errors import BadInput, RemoteFailed
+from ....stores.store import Store, StoreOptions, fetch, tree_digest
+from ...downloads import reachable
+from ...engine import Artifact, State, TaskResult
+from ...labels import bare, label
+from ...spec import Pipeline
+from .executions import Execution
 
 Json = Mapping[str, Any]
 

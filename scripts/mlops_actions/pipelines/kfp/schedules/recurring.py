@@ -23,14 +23,14 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Literal
 from urllib.parse import quote, unquote
 
-from ...errors import BadInput, Place
-from ...waiting import Clock
-from ..parameters import resolve_parameters
-from ..spec import Parameter
-from .client.api import ApiError, Json, KfpApi
+from ....errors import BadInput, Place
+from ....waiting import Clock
+from ...parameters import resolve_parameters
+from ...spec import Parameter
+from ..client.api import ApiError, Json, KfpApi
+from ..names import shortened
+from ..publishing import ensured
 from .cron import six_fields
-from .names import shortened
-from .publishing import ensured
 
 _PATH = "/apis/v2beta1/recurringruns"
 _MOST_AT_ONCE = 10  # KFP's own limit

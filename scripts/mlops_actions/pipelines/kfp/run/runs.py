@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
 
-from ...errors import BadInput
-from ...waiting import Clock
-from .client.api import ApiError, Json, KfpApi
-from .names import shortened
-from .publishing import Published, ensured, filtered
-from .settings import KfpSettings
+from ....errors import BadInput
+from ....waiting import Clock
+from ..client.api import ApiError, Json, KfpApi
+from ..names import shortened
+from ..publishing import Published, ensured, filtered
+from ..settings import KfpSettings
 
 FINAL = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 SETTLING = 2.0

@@ -23,7 +23,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from ..labels import label
+from ...labels import label
 
 ITERATION = "iteration-item"
 NODE_NAME = "workflows.argoproj.io/node-name"

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import ComponentFailed, MlopsError, RemoteFailed
-from ..failing import advice_on_module, place_of
-from ..spec import Pipeline
+from ....errors import ComponentFailed, MlopsError, RemoteFailed
+from ...failing import advice_on_module, place_of
+from ...spec import Pipeline
 from .argo import ONLY_ERRORS
 from .logs import LOG_LINES, Logs, component_lines
 from .nodes import Task
 from .tracking import Tracker
 
 if TYPE_CHECKING:
-    from ...kubernetes.objects import Cluster
-    from ...kubernetes.pods import Trouble
+    from ....kubernetes.objects import Cluster
+    from ....kubernetes.pods import Trouble
 
 _EXCEPTION = re.compile(r"^(?:[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning)|[a-z_]\w*\.[\w.]+)(?:: .*)?$")
 _LINE = re.compile(r'File "[^"]*ephemeral_component[^"]*", line (\d+)')
@@ -119,7 +119,7 @@ class FailureReport:
             pod = self.logs.pod(task.pod) if task.pod else None
             if not (pod and self.cluster):
                 return None
-            from ...kubernetes.pods import explain
+            from ....kubernetes.pods import explain
 
             return explain(self.cluster(), pod)
         except MlopsError:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import islice
 
-from ...errors import RemoteFailed
-from ...kubernetes.pods import PULLING
-from ...waiting import Clock
-from ..engine import RunProgress
-from .client.api import ApiError, KfpApi
+from ....errors import RemoteFailed
+from ....kubernetes.pods import PULLING
+from ....waiting import Clock
+from ...engine import RunProgress
+from ..client.api import ApiError, KfpApi
 from .log_follower import Found, LogFollower
 from .nodes import Task
 from .runs import FINAL

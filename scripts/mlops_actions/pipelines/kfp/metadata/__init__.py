@@ -1,0 +1,1 @@
+"""What a run leaves in ML Metadata: its tasks, their outputs and artifacts."""

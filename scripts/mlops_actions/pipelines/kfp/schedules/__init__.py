@@ -1,0 +1,1 @@
+"""Schedules of `mlops.yaml` as the recurring runs of Kubeflow Pipelines."""
