@@ -19,8 +19,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from urllib.parse import unquote, urlsplit
 
 import obstore
 from filelock import FileLock
@@ -427,7 +426,8 @@ def fetch(uri: str, target: Path, options: StoreOptions | None = None) -> Path:
 
 def file_path(url: str) -> Path:
     """The path that a `file://` URL names."""
-    return Path(url2pathname(urlsplit(url).path))
+    path = unquote(urlsplit(url).path)
+    return Path(path.lstrip("/") if os.name == "nt" else path)  # `/C:/x`
 
 
 def file_digest(path: Path) -> str:
