@@ -155,5 +155,14 @@ def escaped(text: str) -> Markup:
     return Markup(_ITEM.sub(lambda found: f"{found[0]}\\", _unlinked(text).translate(_MARKUP)))
 
 
+_APART = "\u200b"
+"""Between the parts of what would be a link or a mention; in untrusted text it stands as its escape."""
+
+
 def _unlinked(text: str) -> str:
-    return _LINK.sub(lambda found: f"{found[0]}\u200b", visible(text, _CELL))
+    return _LINK.sub(lambda found: f"{found[0]}{_APART}", visible(text, _CELL))
+
+
+def for_terminal(markdown: str) -> str:
+    """Our own Markdown for a terminal, which makes no links: without the characters that keep GitHub from it."""
+    return markdown.replace(_APART, "")

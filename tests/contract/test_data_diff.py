@@ -50,6 +50,16 @@ def test_the_same_content_in_another_layout_is_no_difference(files: Path, mlops:
     assert "have the same content" in done.stdout
 
 
+def test_names_and_values_stand_in_a_terminal_as_they_are(mlops: Run, tmp_path: Path) -> None:
+    for name, value in (("a", 2), ("b", 3)):
+        (tmp_path / f"{name}.csv").write_text(f"id,www.example.org,@team,\u200b\n1,{value},{value},{value}\n")
+    done = mlops("data", "diff", "a.csv", "b.csv", "--key", "id")
+    assert done.returncode == 1, done.stderr
+    assert "| www.example.org | 1 | `1`: `2` → `3` |" in done.stdout and "| @team | 1 |" in done.stdout
+    assert "\\u200b" in done.stdout, "what cannot be seen in the data is shown"
+    assert "\u200b" not in done.stdout
+
+
 def test_a_key_that_is_none_is_bad_input(files: Path, mlops: Run) -> None:
     done = mlops("data", "diff", "a.parquet", "b.csv", "--key", "x")
     assert done.returncode == 2

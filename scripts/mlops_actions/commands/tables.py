@@ -85,6 +85,7 @@ def diff_command(
         from ..data.diff import diff
         from ..records import Record
         from ..reports.sections import section
+        from ..untrusted import for_terminal
 
         workspace, began = _workspace(), datetime.now(timezone.utc)
         found = diff(_side(workspace, one), _side(workspace, two), key=key, tolerance=tolerance, max_psi=max_psi)
@@ -96,7 +97,8 @@ def diff_command(
             seconds=(datetime.now(timezone.utc) - began).total_seconds(),
             details={"diff": found.as_json()},
         )
-        click.echo(json.dumps(record.details["diff"], indent=2) if as_json else section(record), nl=as_json)
+        shown = json.dumps(record.details["diff"], indent=2) if as_json else for_terminal(section(record))
+        click.echo(shown, nl=as_json)
         if page:
             _write_page(page, record, found)
     sys.exit(0 if found.same else 1)
