@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -163,3 +169,86 @@ def test_a_folder_of_ours_that_cannot_be_made_is_bad_input(mlops: Run, variable:
     said = done.stdout + done.stderr
     assert done.returncode == 2 and "/proc/none" in said and "Traceback" not in said
     assert ("MLOPS_CACHE" if variable == "HOME" else "MLOPS_HOME") in said
+
+
+class Index:
+    """A package index on this machine, with wheels that have nothing in them.
+
+    Attributes:
+        wheels: those that were fetched, in order.
+    """
+
+    def __init__(self, *names: str) -> None:
+        self.wheels: list[str] = []
+        self._files = {f"{name}-1.0-py3-none-any.whl": wheel(name) for name in names}
+
+    @contextmanager
+    def serving(self) -> Iterator[str]:
+        """The index, at its URL."""
+        index = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                self.do_GET()
+
+            def do_GET(self) -> None:
+                name = self.path.strip("/").rpartition("/")[2]
+                if name in index._files:
+                    index.wheels += [name] if self.command == "GET" else []
+                    body, kind = index._files[name], "application/octet-stream"
+                else:
+                    found = [
+                        f'<a href="/files/{file}">{file}</a>'
+                        for file in index._files
+                        if file.startswith(name.replace("-", "_"))
+                    ]
+                    body, kind = "".join(found).encode(), "text/html"
+                self.send_response(200)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                if name in index._files:
+                    self.send_header("Cache-Control", "max-age=365000000, immutable, public")  # as PyPI says of files
+                self.end_headers()
+                if self.command == "GET":
+                    self.wfile.write(body)
+
+            def log_message(self, format: str, *values: object) -> None:
+                pass
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            try:
+                yield f"http://127.0.0.1:{server.server_address[1]}/simple"
+            finally:
+                server.shutdown()
+
+
+def wheel(name: str) -> bytes:
+    about = f"{name}-1.0.dist-info"
+    files = {
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    files[f"{about}/RECORD"] = "".join(f"{file},,\n" for file in (*files, f"{about}/RECORD"))
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for file, text in files.items():
+            archive.writestr(file, text)
+    return made.getvalue()
+
+
+def test_packages_that_two_sets_share_are_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of two tasks whose `packages_to_install` overlap: each set is an environment, and uv's cache serves both."""
+    for name in [name for name in os.environ if name.startswith(("UV_", "PIP_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+    index = Index("mlops_big", "mlops_one", "mlops_two")
+    with index.serving() as url:
+        monkeypatch.setenv("UV_DEFAULT_INDEX", url)
+        first = environments.ensure("", tmp_path, packages=["mlops_big==1.0", "mlops_one==1.0"])
+        fetched = set(index.wheels)
+        index.wheels.clear()
+        second = environments.ensure("", tmp_path, packages=["mlops_big==1.0", "mlops_two==1.0"])
+    assert (first.frozen(), second.frozen()) == ("mlops-big==1.0\nmlops-one==1.0\n", "mlops-big==1.0\nmlops-two==1.0\n")
+    assert fetched == {"mlops_big-1.0-py3-none-any.whl", "mlops_one-1.0-py3-none-any.whl"}
+    assert set(index.wheels) == {"mlops_two-1.0-py3-none-any.whl"}, "what both have was fetched again"
