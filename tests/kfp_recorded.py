@@ -7,8 +7,13 @@ from pathlib import Path
 from typing import Any
 
 RECORDED = Path(__file__).parent / "data" / "kfp" / "recorded"
-RUNS = ("branch", "failing", "good", "hello", "running", "terminated", "uiterm")
-_CHAINS = {"good": ("load", "train", "judge"), "running": ("first", "wait"), "uiterm": ("first", "wait")}
+RUNS = ("branch", "failing", "good", "hello", "retried", "running", "terminated", "uiterm")
+_CHAINS = {
+    "good": ("load", "train", "judge"),
+    "retried": ("work", "after"),
+    "running": ("first", "wait"),
+    "uiterm": ("first", "wait"),
+}
 
 Json = dict[str, Any]
 

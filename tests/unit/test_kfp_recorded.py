@@ -15,6 +15,7 @@ STATES = {
     "hello": {"hello": ("succeeded", 6)},
     "good": {"load": ("succeeded", 6), "train": ("succeeded", 7), "judge": ("succeeded", 6)},
     "failing": {"load": ("succeeded", 7), "broken": ("failed", 6)},
+    "retried": {"work": ("succeeded", 39), "after": ("succeeded", 5)},
     "running": {"first": ("reused", 0), "wait": ("running", 0)},
     "uiterm": {"first": ("reused", 0), "wait": ("succeeded", 46)},
     "terminated": {"hello": ("failed", 63)},
@@ -36,9 +37,21 @@ def test_tasks_have_their_names_states_and_durations(name: str) -> None:
     assert {label: (task.state, task.seconds) for label, task in _tasks(name).items()} == STATES[name]
 
 
-@pytest.mark.parametrize("name", recorded.RUNS)
+@pytest.mark.parametrize("name", [name for name in recorded.RUNS if name != "retried"])
 def test_one_attempt_is_one(name: str) -> None:
     assert [task.failed_pods for task in _tasks(name).values()] == [()] * len(STATES[name])
+
+
+def test_attempts_of_a_task_are_one_task_with_each_pod_by_its_name() -> None:
+    spec = recorded.spec("retried")
+    spec["root"]["dag"]["tasks"]["work"]["retryPolicy"] = {"maxRetryCount": 2}
+    work, after = tasks_of(spec, recorded.run("retried")["run_details"]["task_details"])
+    assert work.failed_pods == ("retried-bztrl-retry-system-container-impl-3532174987",)
+    assert work.pod == "retried-bztrl-retry-system-container-impl-4136316366"
+    assert (work.state, work.retries, after.failed_pods) == ("succeeded", 2, ())
+    told = Told()
+    Tracker(spec, told).feed(recorded.run("retried"), 0.0)
+    assert told.notes == ["work: attempt 1 failed; retried"], "also of one that ended between two looks"
 
 
 def test_pods_have_the_names_that_kubernetes_knows() -> None:

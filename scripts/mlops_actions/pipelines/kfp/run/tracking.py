@@ -172,9 +172,12 @@ class Tracker:
         if label in self._told:
             return
         self.tasks[label] = task
-        if task.failed_pods and len(task.failed_pods) > self._tried.get(label, 0) and task.state == "running":
-            self._tried[label] = len(task.failed_pods)
-            self._progress.note(f"{label}: attempt {len(task.failed_pods)} failed; retrying")
+        tried = len(task.failed_pods)
+        if tried > self._tried.get(label, 0) and task.state in ("running", "succeeded"):
+            self._tried[label] = tried
+            self._progress.note(
+                f"{label}: attempt {tried} failed; {'retrying' if task.state == 'running' else 'retried'}"
+            )
         if task.state == "waiting":
             return
         if label not in self.running and task.state in ("running", "succeeded", "failed"):
