@@ -5,9 +5,17 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .protocol import Client
+
+if TYPE_CHECKING:
+    from ..workspace import Workspace
+
+
+def folder_of(workspace: Workspace, name: str) -> Path:
+    """Where this machine keeps what it serves of a model: one a store, since each store has models of its own."""
+    return workspace.home / "serving" / f"{name}-{hashlib.sha256(workspace.store_url.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)
