@@ -369,7 +369,7 @@ def test_a_lost_race_is_tried_again_until_a_minute_is_over(tmp_path: Path, model
     store.races = 1
     assert registry.move_alias(two, "champion", move_now(two, "", "", ""))[0].version == 2
     store.races = 3
-    with pytest.raises(RemoteFailed, match="others keep moving it at the same time"):
+    with pytest.raises(RemoteFailed, match="others keep changing it at the same time"):
         registry.move_alias(one, "champion", move_now(one, "", "", ""))
     found = registry.alias("m", "champion")
     assert found and found.version == 2 and store.exists(alias_path("m", "champion"))

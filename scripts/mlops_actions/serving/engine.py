@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .protocol import Client
-
 if TYPE_CHECKING:
     from ..workspace import Workspace
+    from .protocol import Client
 
 
 def folder_of(workspace: Workspace, name: str) -> Path:

@@ -10,13 +10,15 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import urllib3
 
 from ..evaluation.golden import Tolerance, agreement
-from ..evaluation.golden_rows import Golden
 from ..models.tensors import rows_of
+
+if TYPE_CHECKING:
+    from ..evaluation.golden_rows import Golden
 
 _JSON = {"Content-Type": "application/json"}
 _SINGLE = 10  # single rows that are timed
@@ -33,11 +35,16 @@ class Answered:
 
 
 class Refused(Exception):
-    """The server sent an error, or did not respond. `status` is HTTP's, 0 without a response."""
+    """The server sent an error, or did not respond.
 
-    def __init__(self, status: int, text: str) -> None:
+    Attributes:
+        status: HTTP's, 0 without a response.
+        release: that sent it, as its header says; "" where nothing does.
+    """
+
+    def __init__(self, status: int, text: str, release: str = "") -> None:
         super().__init__(text)
-        self.status = status
+        self.status, self.release = status, release
 
 
 @dataclass(frozen=True)
@@ -183,7 +190,7 @@ class Client:
         data = None if value is None else json.dumps(value).encode()
         reply = self.transport.send(path, data, timeout or self._timeout)
         if not 200 <= reply.status < 300:
-            raise Refused(reply.status, _message(reply.data))
+            raise Refused(reply.status, _message(reply.data), reply.headers.get("mlops-release", ""))
         return reply
 
 
