@@ -51,7 +51,7 @@ class Compared:
 
     def __str__(self) -> str:
         old, new = (f"{1000 * one[0]:.3g} ms" for one in (self.stable, self.candidate))
-        return f"median {old} → {new}, ratio {self.median}; 95th percentile, ratio {self.p95}; {self.pairs} pairs of requests"
+        return f"median {old} → {new}, ratio {self.median}; 95th percentile, ratio {self.p95}; {self.pairs} pairs"
 
     def measured(self) -> dict[str, float]:
         """Its numbers, for a record."""

@@ -129,7 +129,7 @@ class Questions:
             Refused: there is an error in the place of an answer.
         """
         if self.golden is None:
-            return self._metadata(client), ""
+            return client.introduce(), ""
         row = next(self._next) % len(self.golden.scores)
         answer = client.infer(rows_of(self.golden.inputs, row, row + 1), self.output)
         expected, got = self.golden.scores[row], [score(value) for value in answer.values]
@@ -144,15 +144,6 @@ class Questions:
             return []
         first, *others = rows_of(self.golden.inputs, 0, 1)
         return [{**first, "name": _NO_INPUT}, *others]
-
-    def _metadata(self, client: Client) -> Answer:
-        began = Clock().now()
-        found = client.metadata()
-        told = found.get("properties") or {}
-        versions = found.get("versions") or [""]
-        return Answer(
-            [], str(told.get("release", "")), str(versions[0]), str(told.get("digest", "")), Clock().now() - began
-        )
 
 
 class Rollout:
@@ -312,13 +303,13 @@ class Rollout:
         Raises:
             NotServed: it is not.
         """
-        told = self._asking(client.metadata).get("properties") or {}
-        digest = str(told.get("digest", "")) or "a model without a digest"
-        if digest != release.digest:
-            raise NotServed(f"it has loaded {digest}, and its manifest says {release.digest}")
-        if (found := str(told.get("release", ""))) != release.id:
-            raise NotServed(f"the release {found or 'without a name'} is up, and not {release.id}")
-        return digest
+        found = self._asking(client.introduce)
+        if found.digest != release.digest:
+            loaded = found.digest or "a model without a digest"
+            raise NotServed(f"it has loaded {loaded}, and its manifest says {release.digest}")
+        if found.release != release.id:
+            raise NotServed(f"the release {found.release or 'without a name'} is up, and not {release.id}")
+        return release.digest
 
     def _check_golden(self, client: Client, release: Release) -> str:
         questions = self._questions
@@ -362,7 +353,7 @@ class Rollout:
             theirs.output = other.output()
             theirs.ask(other)
         except Refused as refused:
-            return f"not compared: the version that serves refuses the golden rows ({refused})", {}
+            return f"not compared: the version that serves does not predict ({refused})", {}
         self._asked(alone)
         until, found = self._clock.now() + self._rules.measure, None
         for pairs in latency.LOOKS:
@@ -374,7 +365,7 @@ class Rollout:
                     try:
                         old.append(theirs.ask(other)[0].seconds)
                     except Refused as refused:
-                        return f"not compared: the version that serves does not respond ({refused})", {}
+                        return f"not compared: the version that serves does not predict ({refused})", {}
                 self._hold()
             shortest = min(len(old), len(new))
             found = latency.compare(old[:shortest], new[:shortest], self._rules.slowdown)
