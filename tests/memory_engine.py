@@ -83,7 +83,7 @@ class MemoryEngine:
     """See `mlops_actions.serving.engine.ServingEngine`.
 
     Attributes:
-        behaviours: of versions.
+        behaviours: of versions, or of single releases by their name.
         able: what it can do.
         clock: moves with each answer.
         honest: whether shares of requests are in force; else all go to the candidate once it has any.
@@ -91,7 +91,7 @@ class MemoryEngine:
         kill_at: the call of the engine or the store at which the process is killed, its number or name; 0 for none.
     """
 
-    behaviours: dict[int, Behaviour] = field(default_factory=dict)
+    behaviours: dict[int | str, Behaviour] = field(default_factory=dict)
     able: Capabilities = field(default_factory=lambda: Capabilities(weights=True, mirror=True))
     clock: Ticking = field(default_factory=Ticking)
     honest: bool = True
@@ -177,7 +177,7 @@ class MemoryEngine:
         )  # fmt: skip
 
     def _of(self, release: Release) -> Behaviour:
-        return self.behaviours.setdefault(release.version, Behaviour())
+        return self.behaviours.get(release.id) or self.behaviours.setdefault(release.version, Behaviour())
 
     def _client(self, release: Release) -> Client:
         return Client("m", _Alone(self, release), clock=self.clock)

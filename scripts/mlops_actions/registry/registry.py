@@ -204,6 +204,17 @@ class Registry:
             )
         return target
 
+    def read_blob(self, digest: str) -> bytes:
+        """The bytes that a digest names.
+
+        Raises:
+            RemoteFailed: they are gone.
+        """
+        try:
+            return self.store.get(blob_path(digest))
+        except FileNotFoundError:
+            raise RemoteFailed(f"{self.store.uri(blob_path(digest))} is gone") from None
+
     def put_file(self, source: Path, path: str) -> File:
         """Keep a file's bytes as a blob. `path` is the name that the manifest gives it."""
         return File(path=path, digest=self.store.put_blob(source), size=source.stat().st_size)

@@ -60,7 +60,7 @@ class Deployment(Stored):
     release: str = ""
     digest: str = ""
     predict: str = ""
-    packages: str = Field("", pattern=f"{DIGEST}|^$")
+    packages: str = Field(default="", pattern=f"{DIGEST}|^$")
     python: str = ""
     previous: int | None = None
     at: str = ""

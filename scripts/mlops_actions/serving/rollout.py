@@ -36,6 +36,10 @@ _UNLIKELY = 1e-6  # a share that is in force gives such counts once in a million
 _PAUSE = 0.5  # seconds between requests when far more were sent than should be needed
 
 
+class WrongAnswer(NotServed):
+    """The candidate gave a user's request a wrong answer."""
+
+
 @dataclass(frozen=True)
 class Rules:
     """What a candidate must keep to.
@@ -49,7 +53,7 @@ class Rules:
         undecided: whether it passes when the comparison cannot tell.
         shadow: rows that are compared while it is sent copies of all requests; 0 for none.
         patience: seconds for one step.
-        proven: False lets it take requests without golden rows and comparison: for drills.
+        drill: it is wrong on purpose, gets requests without golden rows and comparison, and never becomes what serves.
     """
 
     steps: Sequence[int] = ()
@@ -60,7 +64,7 @@ class Rules:
     undecided: bool = False
     shadow: int = 0
     patience: float = 300.0
-    proven: bool = True
+    drill: bool = False
 
     def shares(self, engine: ServingEngine) -> Sequence[int]:
         """The steps that an engine can do.
@@ -94,6 +98,7 @@ class Outcome:
         previous: the version that served before.
         answered: what it gave for the golden rows.
         reason, log, fix: of a failure.
+        wrong: whether it was a wrong answer to a request at the model's own address.
         steps: what was done.
     """
 
@@ -104,6 +109,7 @@ class Outcome:
     reason: str = ""
     log: str = ""
     fix: str = ""
+    wrong: bool = False
     steps: Sequence[Step] = ()
 
 
@@ -120,7 +126,7 @@ class Questions:
     golden: Golden | None
     tolerance: Tolerance = field(default_factory=Tolerance)
     output: str = "predict"
-    _next: count[int] = field(default_factory=count)
+    _next: count[int] = field(default_factory=count, init=False)
 
     def ask(self, client: Client) -> tuple[Answer, str]:
         """An answer, and what is wrong with it; "" when it is right.
@@ -171,7 +177,7 @@ class Rollout:
         stable: Questions | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._engine, self._history, self._rules, self._questions = engine, history, rules, questions
+        self.engine, self._history, self.rules, self.questions = engine, history, rules, questions
         self._say, self._hold, self._stable, self._clock = say, hold, stable, clock or Clock()
         self._steps: list[Step] = []
         self._passed: set[str] = set()
@@ -190,15 +196,15 @@ class Rollout:
             BadInput: the place cannot do what the rules ask for.
             RemoteFailed: it cannot be reached, or the lease was lost; what served before does so still.
         """
-        shares = self._rules.shares(self._engine)
-        before = self._engine.serving(release.name)
+        shares = self.rules.shares(self.engine)
+        before = self.engine.serving(release.name)
         deployment = self._settle(release, deployment, before)
         if before and before.release == release.id and not before.candidate:
             return self._again(release, before)
         if before and before.candidate not in ("", release.id):
             self._say(f"Ending {before.candidate}, which an earlier rollout left")
             self._hold()
-            before = self._engine.abandon(release.name)
+            before = self.engine.abandon(release.name)
         stable = before if before and before.release else None
         deployment = deployment.model_copy(update={"previous": stable.version if stable else None})
         self._history.begin(deployment)
@@ -206,7 +212,7 @@ class Rollout:
             self._prove(release, stable, shares)
         except NotServed as fault:
             log = fault.log or self._why(release.name)
-            return self._back(release, stable, str(fault), log, fault.fix)
+            return self._back(release, stable, fault, log)
         except MlopsError as fault:
             self._leave(release.name, "failed" if fault.exit_code < 100 else "cancelled", str(fault))
             raise
@@ -238,7 +244,7 @@ class Rollout:
 
     def _again(self, release: Release, now: Serving) -> Outcome:
         """It serves already: is it right?"""
-        client = self._engine.ask(release.name)
+        client = self.engine.ask(release.name)
         try:
             self._check_digest(client, release)
             self._check_golden(client, release)
@@ -246,34 +252,37 @@ class Rollout:
             fix = "See its log; `mlops rollback` lets the version before it serve, `--stop` ends it"
             log = fault.log or self._why(release.name)
             return Outcome("failed", now, now.version, reason=f"it serves, but {fault}", log=log, fix=fault.fix or fix)
-        self._engine.finish(release)  # a kill may have left it half done
+        self.engine.finish(release)  # a kill may have left it half done
         return Outcome("reused", now, now.version, self._answered)
 
     def _prove(self, release: Release, stable: Serving | None, shares: Sequence[int]) -> None:
         clients: list[Client] = []
 
         def start() -> str:
-            clients.append(self._engine.start(release))
+            clients.append(self.engine.start(release))
             return f"it is up at {clients[0].url}"
 
         self._do("start", start)
         alone = clients[0]
         self._do("digest", lambda: self._check_digest(alone, release))
-        if self._rules.proven:
+        if not self.rules.drill:
             self._do("golden rows", lambda: self._check_golden(alone, release))
             self._do("schema", lambda: self._check_schema(alone))
             if stable and stable.release:
                 served = stable.release
                 self._do("latency", lambda: self._compare(alone, release.name, served), once=True)
-                if self._rules.shadow:
+                if self.rules.shadow:
                     self._do("shadow", lambda: self._shadow(alone, release), once=True)
         if stable:
             self._usual = self._baseline(release)
         for percent in shares if stable else (WHOLE,):
             self._do(f"{percent} %", partial(self._share, release, stable, percent), once=True)
 
+        if self.rules.drill:
+            raise NotServed("its wrong answers were not found in any step")
+
         def finish() -> str:
-            self._engine.finish(release)
+            self.engine.finish(release)
             return f"version {release.version} serves"
 
         self._do("finish", finish)
@@ -312,7 +321,7 @@ class Rollout:
         return release.digest
 
     def _check_golden(self, client: Client, release: Release) -> str:
-        questions = self._questions
+        questions = self.questions
         if questions.golden is None:
             return "there are none: it is only asked whether it is ready"
         self._answered = self._asking(client.check, questions.golden, questions.tolerance)
@@ -325,11 +334,11 @@ class Rollout:
         Raises:
             NotServed: it is.
         """
-        wrong = self._questions.wrong()
+        wrong = self.questions.wrong()
         if not wrong:
             return "nothing is known of its inputs"
         try:
-            client.infer(wrong, self._questions.output)
+            client.infer(wrong, self.questions.output)
         except Refused as refused:
             if 400 <= refused.status < 500:
                 return f"a wrong request gets status {refused.status}"
@@ -343,10 +352,10 @@ class Rollout:
         Raises:
             NotServed: the candidate is too slow, or it cannot be told and that is not a pass.
         """
-        if self._questions.golden is None:
+        if self.questions.golden is None:
             return "not compared: there are no golden rows", {}
-        other = self._engine.ask(name, served)
-        theirs = self._stable or self._questions
+        other = self.engine.ask(name, served)
+        theirs = self._stable or self.questions
         old: list[float] = []
         new: list[float] = []
         try:
@@ -355,7 +364,7 @@ class Rollout:
         except Refused as refused:
             return f"not compared: the version that serves does not predict ({refused})", {}
         self._asked(alone)
-        until, found = self._clock.now() + self._rules.measure, None
+        until, found = self._clock.now() + self.rules.measure, None
         for pairs in latency.LOOKS:
             while len(old) < pairs and self._clock.now() < until:
                 for candidate in (True, False) if len(old) % 2 else (False, True):
@@ -368,14 +377,14 @@ class Rollout:
                         return f"not compared: the version that serves does not predict ({refused})", {}
                 self._hold()
             shortest = min(len(old), len(new))
-            found = latency.compare(old[:shortest], new[:shortest], self._rules.slowdown)
+            found = latency.compare(old[:shortest], new[:shortest], self.rules.slowdown)
             if found.verdict != "cannot tell" or self._clock.now() >= until:
                 break
         assert found is not None
-        limit = f"the limit is {self._rules.slowdown:g}"
+        limit = f"the limit is {self.rules.slowdown:g}"
         if found.verdict == "too slow":
             raise NotServed(f"it is too slow: {found}; {limit}", fix="Make it faster, or raise `max-slowdown`")
-        if found.verdict == "cannot tell" and not self._rules.undecided:
+        if found.verdict == "cannot tell" and not self.rules.undecided:
             raise NotServed(
                 f"it cannot be told whether it is too slow: {found}; {limit}",
                 fix="Raise `measure` for more requests, or let it pass with `undecided-latency: pass`",
@@ -388,28 +397,28 @@ class Rollout:
         Raises:
             NotServed: the candidate fails under them.
         """
-        self._engine.shift(release, 0, mirror=True)
-        golden, tolerance = self._questions.golden, self._questions.tolerance
+        self.engine.shift(release, 0, mirror=True)
+        golden, tolerance = self.questions.golden, self.questions.tolerance
         if golden is None:
             return "there are no golden rows to compare", {}
-        public, differ, worst = self._engine.ask(release.name), 0, 0.0
-        for i in range(self._rules.shadow):
+        public, differ, worst = self.engine.ask(release.name), 0, 0.0
+        for i in range(self.rules.shadow):
             rows = rows_of(golden.inputs, i % len(golden.scores), i % len(golden.scores) + 1)
-            now = self._asking(public.infer, rows, self._questions.output)
-            then = self._asking(alone.infer, rows, self._questions.output)
+            now = self._asking(public.infer, rows, self.questions.output)
+            then = self._asking(alone.infer, rows, self.questions.output)
             both = agreement([score(v) for v in now.values], [score(v) for v in then.values], tolerance)
             differ += bool(both.mismatches)
             worst = max(worst, both.worst)
             self._hold()
-        found = {"rows": float(self._rules.shadow), "differ": float(differ), "largest": worst}
-        return f"{differ} of {self._rules.shadow} rows get another answer than now, by at most {worst:.4g}", found
+        found = {"rows": float(self.rules.shadow), "differ": float(differ), "largest": worst}
+        return f"{differ} of {self.rules.shadow} rows get another answer than now, by at most {worst:.4g}", found
 
     def _baseline(self, release: Release) -> list[float]:
         """Seconds of answers at the model's own address as it is now, by what serves."""
-        public, times = self._engine.ask(release.name), []
-        for _ in range(self._rules.answers):
+        public, times = self.engine.ask(release.name), []
+        for _ in range(self.rules.answers):
             try:
-                answer, _wrong = self._questions.ask(public)
+                answer, _wrong = self.questions.ask(public)
             except Refused:
                 continue  # it may take other inputs than the candidate
             if not _gave(answer, release, None):
@@ -424,8 +433,8 @@ class Rollout:
         Raises:
             NotServed: an answer is wrong, too many requests fail, it is too slow, it does not get its share.
         """
-        self._engine.shift(release, percent)
-        rules, public = self._rules, self._engine.ask(release.name)
+        self.engine.shift(release, percent)
+        rules, public = self.rules, self.engine.ask(release.name)
         until, expected = self._clock.now() + rules.patience, rules.answers * WHOLE / percent
         own: list[float] = []
         requests = errors = in_row = last = 0
@@ -438,7 +447,7 @@ class Rollout:
             self._hold()
             requests += 1
             try:
-                answer, wrong = self._questions.ask(public)
+                answer, wrong = self.questions.ask(public)
             except Refused as refused:
                 if not refused.release or refused.release == release.id:
                     errors, in_row, why = errors + 1, 0, str(refused)
@@ -451,7 +460,7 @@ class Rollout:
                 in_row, last = 0, requests
                 continue
             if wrong:
-                raise NotServed(f"at {percent} % of the requests it answers wrong: {wrong}")
+                raise WrongAnswer(f"at {percent} % of the requests it answers wrong: {wrong}")
             own.append(answer.seconds)
             in_row += 1
         if percent < WHOLE and _at_least(len(own), requests, percent / WHOLE) < _UNLIKELY:
@@ -473,7 +482,7 @@ class Rollout:
         Raises:
             NotServed: it is wrong, or an error.
         """
-        answer, wrong = self._asking(self._questions.ask, client)
+        answer, wrong = self._asking(self.questions.ask, client)
         if wrong:
             raise NotServed(wrong)
         return answer
@@ -491,16 +500,23 @@ class Rollout:
 
     def _live(self, how: How, release: Release, previous: int | None) -> Outcome:
         self._history.end("live", f"version {release.version} serves", self._clock.now() - self._began)
-        now = self._engine.serving(release.name)
+        now = self.engine.serving(release.name)
         return Outcome(how, now, previous, self._answered, steps=self._steps)
 
-    def _back(self, release: Release, stable: Serving | None, reason: str, log: str, fix: str) -> Outcome:
+    def _back(self, release: Release, stable: Serving | None, fault: NotServed, log: str) -> Outcome:
         self._hold()
-        now = self._engine.abandon(release.name)
-        now = now if now and now.release else None
-        self._history.end("failed", reason, self._clock.now() - self._began)
-        previous = stable.version if stable else None
-        return Outcome("failed", now, previous, reason=reason, log=log, fix=fix, steps=self._steps)
+        now = self.engine.abandon(release.name)
+        self._history.end("failed", str(fault), self._clock.now() - self._began)
+        return Outcome(
+            "failed",
+            now if now and now.release else None,
+            stable.version if stable else None,
+            reason=str(fault),
+            log=log,
+            fix=fault.fix,
+            wrong=isinstance(fault, WrongAnswer),
+            steps=self._steps,
+        )
 
     def _leave(self, name: str, ended: Ending, outcome: str) -> None:
         """Go back without a word of its own: the error that is under way is what is told.
@@ -509,14 +525,14 @@ class Rollout:
         """
         try:
             self._hold()
-            self._engine.abandon(name)
+            self.engine.abandon(name)
             self._history.end(ended, outcome, self._clock.now() - self._began)
         except (MlopsError, NotServed, OSError) as fault:
             self._say(f"The candidate could not be ended ({fault}); the next rollout or `--stop` ends it")
 
     def _why(self, name: str) -> str:
         try:
-            return self._engine.why(name)
+            return self.engine.why(name)
         except (RemoteFailed, NotServed, OSError):
             return ""
 
