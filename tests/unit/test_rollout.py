@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,12 @@ import pytest
 from memory_engine import GOLDEN, Behaviour, Killed, MemoryEngine, release
 from mlops_actions.errors import BadInput, Cancelled, RemoteFailed
 from mlops_actions.evaluation.golden import Tolerance
+from mlops_actions.models.predicting import Model
 from mlops_actions.serving import latency
+from mlops_actions.serving.drill import WRONG_SECONDS, Drilled, drill, make_wrong
 from mlops_actions.serving.engine import Capabilities, Release
 from mlops_actions.serving.history import GOOD, KEPT, Deployment, History, Step, places
+from mlops_actions.serving.releases import pinned
 from mlops_actions.serving.rollout import Outcome, Questions, Rollout, Rules, _at_least
 from mlops_actions.stores.store import Store
 
@@ -373,3 +377,72 @@ def test_what_is_no_history_is_told(world: World) -> None:
     world.store.put(world.history.path, b'{"name": "m"}')
     with pytest.raises(RemoteFailed, match="is not what the registry writes"):
         world.history.read()
+
+
+DOUBLE = """
+class Double:
+    def load(self, path):
+        self.factor = int(path.read_text())
+
+    def predict(self, rows):
+        return [self.factor * row["x"] for row in rows]
+"""
+
+
+def wrong_release(tmp_path: Path) -> Release:
+    """A wrong release of a model that code of the consumer's loads."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "own.py").write_text(DOUBLE)
+    (tmp_path / "two.txt").write_text("2")
+    served = release(1, predict="own.py:Double", root=tmp_path / "code", model=tmp_path / "two.txt")
+    return make_wrong(served, tmp_path / "drill")
+
+
+def test_a_wrong_release_is_the_same_model_answering_wrong_and_right_again_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = wrong_release(tmp_path)
+    assert (wrong.digest, wrong.version) == (release(1).digest, 1) and wrong.id != release(1).id
+    model = Model(wrong.model, wrong.predict, wrong.root)
+    assert model.scores([{"x": 3}]) == [1006.0]
+    later = time.monotonic() + WRONG_SECONDS
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert model.scores([{"x": 3}]) == [6]
+
+
+def drilled(world: World, wrong: Release, **rules: Any) -> Drilled:
+    rollout = Rollout(
+        world.engine, world.history, Rules(drill=True, **rules), Questions(GOLDEN), world.said.append,
+        clock=world.engine.clock,
+    )  # fmt: skip
+    return drill(rollout, wrong, Deployment(kind="drill", version=wrong.version, release=wrong.id))
+
+
+def test_a_drill_measures_wrong_answers_and_leaves_what_served(first: World, tmp_path: Path) -> None:
+    wrong = wrong_release(tmp_path)
+    first.engine.behaviours[wrong.id] = Behaviour(predict=lambda x: x + 1000)
+    done = drilled(first, wrong)
+    assert done.passed and done.reason.startswith("Wrong answers came for ")
+    assert done.wrong < done.requests and done.serving and done.serving.release == release(1).id
+    assert [step.name for step in done.steps] == ["start", "digest", "10 %"]
+    now = first.history.read()
+    assert now.live and now.live.release == release(1).id and now.history[0].kind == "drill"
+    assert now.good_before() is None, "a drill is nothing to go back to"
+
+
+def test_a_drill_whose_release_is_not_wrong_fails_and_still_goes_back(first: World, tmp_path: Path) -> None:
+    done = drilled(first, wrong_release(tmp_path))
+    assert not done.passed and "its wrong answers were not found in any step" in done.reason
+    assert first.engine.stable == release(1) and first.engine.candidate is None
+    first.engine.unreachable = True
+    with pytest.raises(RemoteFailed, match="does not respond"):
+        drilled(first, release(1, lock="another"))
+
+
+def test_what_was_trained_with_is_what_is_served_with() -> None:
+    installed = "scikit-learn==1.7.2\npandas==2.3.1\nxgboost==3.1\n# comment\n"
+    asked = ["scikit-learn", "Pandas>=2", "xgboost[gpu]<4", "unknown", "git+https://host/x"]
+    assert pinned(asked, installed) == [
+        "scikit-learn==1.7.2", "Pandas==2.3.1", "xgboost[gpu]==3.1", "unknown", "git+https://host/x"
+    ]  # fmt: skip
+    assert pinned(asked, "") == asked
