@@ -291,6 +291,14 @@ def test_killed_at_any_call_another_version_goes_back_first(first: World, call: 
     assert (2, "live") in ended if served == 2 else (2, "live") not in ended
 
 
+def test_what_serves_is_reused_also_when_a_killed_rollout_left_another_candidate(first: World) -> None:
+    assert killed_at(first, "shift 50", 2)
+    done = first.roll(release(1), run="another")
+    assert done.how == "reused" and first.engine.up == {release(1).id} and first.engine.candidate is None
+    now = first.history.read()
+    assert now.under_way is None and [one.ended for one in now.history] == ["interrupted", "live"]
+
+
 def test_what_has_passed_is_not_done_again(first: World) -> None:
     assert killed_at(first, "shift 50", 3)
     first.said.clear()

@@ -134,14 +134,8 @@ class History:
             return self._parsed(None)
 
     def begin(self, deployment: Deployment) -> None:
-        """A rollout begins; one that was left under way has been interrupted."""
-
-        def change(now: Deployments) -> dict[str, Any]:
-            left = now.under_way
-            ended = [left.model_copy(update={"ended": "interrupted"})] if left and left != deployment else []
-            return {"under_way": deployment, "history": _bounded([*ended, *now.history])}
-
-        self._change(change)
+        """A rollout begins, or goes on."""
+        self._change(lambda _: {"under_way": deployment})
 
     def step(self, step: Step) -> None:
         """A step of the rollout that is under way has ended."""

@@ -199,12 +199,12 @@ class Rollout:
         shares = self.rules.shares(self.engine)
         before = self.engine.serving(release.name)
         deployment = self._settle(release, deployment, before)
-        if before and before.release == release.id and not before.candidate:
-            return self._again(release, before)
         if before and before.candidate not in ("", release.id):
             self._say(f"Ending {before.candidate}, which an earlier rollout left")
             self._hold()
             before = self.engine.abandon(release.name)
+        if before and before.release == release.id:
+            return self._again(release, before)
         stable = before if before and before.release else None
         deployment = deployment.model_copy(update={"previous": stable.version if stable else None})
         self._history.begin(deployment)
@@ -240,6 +240,7 @@ class Rollout:
             self._steps = list(left.steps)
             return left
         self._say(f"The rollout of version {left.version} by {whose} was interrupted")
+        self._history.end("interrupted", "", sum(step.seconds for step in left.steps))
         return deployment
 
     def _again(self, release: Release, now: Serving) -> Outcome:
@@ -419,8 +420,10 @@ class Rollout:
         for _ in range(self.rules.answers):
             try:
                 answer, _wrong = self.questions.ask(public)
-            except Refused:
-                continue  # it may take other inputs than the candidate
+            except Refused as refused:
+                if refused.status:
+                    continue  # it may take other inputs than the candidate
+                break
             if not _gave(answer, release, None):
                 times.append(answer.seconds)
         return times
