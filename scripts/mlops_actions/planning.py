@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -30,7 +30,7 @@ class PlanRequest:
         tune, deploy: what the caller asks for.
         deploy_to: environments to deploy to, in order.
         aliases: that move when a version serves, by environment; `champion` where there is none.
-        ending: why what is deployed ends by itself, such as with the job; "" when it stays.
+        ending: says why what is deployed ends by itself, such as with the job; "" when it stays.
         test_environments: see `tests`; and where they stand, if that is in a file.
         model: its name in the registry, or "".
         alone: whether the jobs have no store in common, nor any keys.
@@ -48,7 +48,7 @@ class PlanRequest:
     deploy: Choice = "auto"
     deploy_to: Sequence[str] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
-    ending: str = ""
+    ending: Callable[[], str] = lambda: ""
     test_environments: Mapping[str, Any] = field(default_factory=dict)
     test_environments_at: Place | None = None
     model: str = ""
@@ -177,7 +177,8 @@ def _deploy(request: PlanRequest, register: Step) -> Step:
     asked, configured = request.deploy != "auto", "deploy-model" in request.sections
     runs = request.deploy == "always" if asked else configured
     why = f"`deploy` is {request.deploy}" if asked else f"deploy-model is {'' if configured else 'not '}configured"
-    return Step(runs, f"{why}. {request.ending}" if runs and request.ending else why)
+    ending = request.ending() if runs else ""
+    return Step(runs, f"{why}. {ending}" if ending else why)
 
 
 def _monitor(request: PlanRequest, deploy: Step) -> Step:

@@ -164,10 +164,10 @@ def test_deployments_are_in_order_and_known(tmp_path: Path) -> None:
 
 def test_each_environment_has_its_alias_and_an_end_is_told_beforehand(tmp_path: Path) -> None:
     given = {"deploy_to": ["staging", "production"], "aliases": {"staging": "challenger"}}
-    plan = make_plan(request(tmp_path, **given, ending="It ends with the job"))
+    plan = make_plan(request(tmp_path, **given, ending=lambda: "It ends with the job"))
     assert [one["alias"] for one in plan.deployments] == ["challenger", "champion"]
     assert plan.steps["deploy-model"] == Step(True, "deploy-model is configured. It ends with the job")
-    never = make_plan(request(tmp_path, deploy="never", ending="It ends with the job"))
+    never = make_plan(request(tmp_path, deploy="never", ending=lambda: "It ends with the job"))
     assert never.steps["deploy-model"] == Step(False, "`deploy` is never")
 
 

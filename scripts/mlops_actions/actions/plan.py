@@ -100,7 +100,7 @@ def run(inputs: PlanInputs, step: Step) -> Result[PlanOutputs]:
             deploy=inputs.deploy,
             deploy_to=inputs.deploy_to,
             aliases=aliases,
-            ending=next(filter(None, (_ending(step, name) for name in there)), ""),
+            ending=lambda: next(filter(None, (_ending(step, name) for name in there)), ""),
             test_environments=inputs.test_environments,
             test_environments_at=place_of(step.project, "plan", "test-environments", environment),
             model=inputs.model,
