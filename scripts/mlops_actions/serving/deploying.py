@@ -172,8 +172,7 @@ class Place:
                 f"Version {manifest.version} has no golden rows: it is only asked who it is, and its metadata does not"
                 " say what its inputs are"
             )
-        then = (earlier.packages, earlier.python) if earlier else ("", "")
-        return releases.make(manifest, golden, releases.environment(manifest, *then)), golden
+        return releases.make(manifest, golden, releases.environment(manifest, earlier)), golden
 
     def _questions(self, golden: Golden | None) -> Questions:
         inputs = self.releases.inputs
@@ -199,6 +198,7 @@ class Place:
                 "release": release.id,
                 "digest": release.digest,
                 "predict": release.predict,
+                "environment": release.python.parent.parent.name,
                 "packages": self.registry.put_bytes(release.lock.encode(), "installed.txt").digest,
                 "reason": self.who.reason or why,
             }

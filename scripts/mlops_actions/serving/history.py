@@ -45,7 +45,8 @@ class Deployment(Stored):
         kind: what it was for.
         version, release, digest: that was to serve; see `serving.engine.Release`.
         predict: how it is asked.
-        packages: digest of the blob with the `name==version` lines of its environment.
+        environment: its name, by which a machine that made it finds it.
+        packages: digest of the blob with its `name==version` lines.
         python: the environment's Python, such as `3.12`.
         previous: the version that served before.
         at, by, run, url, commit, reason: when it began, who did it, in which run and from which commit, and why.
@@ -60,6 +61,7 @@ class Deployment(Stored):
     release: str = ""
     digest: str = ""
     predict: str = ""
+    environment: str = ""
     packages: str = Field(default="", pattern=f"{DIGEST}|^$")
     python: str = ""
     previous: int | None = None

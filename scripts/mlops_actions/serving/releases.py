@@ -9,7 +9,7 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from ..environments import Environment
+from ..environments import Environment, made_before
 from ..errors import RemoteFailed
 from ..evaluation.golden_rows import Golden, read_golden
 from ..inputs import GoldenInputs
@@ -20,6 +20,7 @@ from ..registry.registry import Registry
 from ..stores.store import fetch
 from ..workspace import Workspace
 from .engine import Release, folder_of
+from .history import Deployment
 
 MOST = 1000
 """Golden rows that a server is asked."""
@@ -82,22 +83,24 @@ class Releases:
         target = self._folder(manifest) / "golden" / manifest.golden.path
         return read_golden(self.registry.fetch_file(manifest.golden, target), self.inputs.score_column, MOST)
 
-    def environment(self, manifest: Manifest, packages: str = "", python: str = "") -> Environment:
+    def environment(self, manifest: Manifest, earlier: Deployment | None = None) -> Environment:
         """The lock `serving` with the consumer's requirements, or with what the model was trained with.
 
         Args:
             manifest: of the version.
-            packages: digest of the `name==version` lines that it was served with earlier; "" for none.
-            python: that it was served with earlier.
+            earlier: a deployment, whose packages are taken if they can still be had.
 
         Raises:
             RemoteFailed: they cannot be installed.
         """
-        if packages:
-            lines = self.registry.read_blob(packages).decode().splitlines()
-            then = self.inputs.model_copy(update={"requirements": "", "python": self.inputs.python or python})
+        if earlier and earlier.packages:
+            lock = self.registry.read_blob(earlier.packages).decode()
+            found = made_before(earlier.environment, self.workspace.cache)
+            if found and found.frozen() == lock:
+                return found
+            then = self.inputs.model_copy(update={"requirements": "", "python": self.inputs.python or earlier.python})
             try:
-                return self.workspace.environment("serving", then, [line for line in lines if "==" in line])
+                return self.workspace.environment("serving", then, [one for one in lock.splitlines() if "==" in one])
             except RemoteFailed as error:
                 self.workspace.console.warning(f"Cannot install the packages that it was served with: {error}")
         if self.inputs.requirements:
