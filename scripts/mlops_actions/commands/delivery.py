@@ -20,6 +20,7 @@ from .setup import plain_errors
 if TYPE_CHECKING:
     from ..serving.history import Deployment, Deployments
 
+_COLUMNS = ("when", "what", "from → to", "who", "run", "ended", "took", "why and what was found")
 _LONGEST = 60
 _MODES = ("stop", "rollback", "drill")
 
@@ -95,7 +96,9 @@ def _show(place: Deployments, limit: int) -> None:
     live = f"version {place.live.version} serves since {_when(place.live.at)}" if place.live else "nothing serves"
     click.secho(f"{place.name} at {place.place}: {live}", bold=True)
     under_way = [place.under_way] if place.under_way else []
-    rows = [("when", "what", "from → to", "who", "run", "ended", "took", "why and what was found")]
+    rows: list[tuple[str, ...]] = [
+        ("when", "what", "from → to", "who", "run", "ended", "took", "why and what was found")
+    ]
     rows += [_row(one) for one in [*under_way, *place.history][:limit]]
     cells = [[visible(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(rows[0]))]

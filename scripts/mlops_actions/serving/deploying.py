@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..console import Console
 from ..errors import BadInput, RemoteFailed
@@ -156,16 +156,16 @@ class Place:
     def _roll_out(self, manifest: Manifest, held: Lease, earlier: Deployment | None = None) -> Deployed:
         release, golden = self._release(manifest, earlier)
         rollout = self._rollout(held, self._questions(golden), self._asked_of_stable(manifest))
-        outcome = rollout.run(release, self._deployment(release))
+        deployment = self._deployment(release)
+        if earlier and earlier.python:
+            deployment = deployment.model_copy(update={"python": earlier.python})
+        outcome = rollout.run(release, deployment)
         promoted = outcome.how != "failed" and self._move_alias(manifest, release)
         return Deployed(manifest, golden, outcome, promoted)
 
     def _release(self, manifest: Manifest, earlier: Deployment | None = None) -> tuple[Release, Golden | None]:
         """The version as it is to be served, or was `earlier`, and its golden rows."""
-        releases = self.releases
-        if earlier:
-            inputs = releases.inputs.model_copy(update={"predict": earlier.predict})
-            releases = replace(releases, inputs=inputs)
+        releases = self.releases.as_it_was(self.name, earlier) if earlier else self.releases
         golden = releases.golden(manifest)
         if golden is None:
             self.console.warning(
@@ -198,6 +198,7 @@ class Place:
                 "release": release.id,
                 "digest": release.digest,
                 "predict": release.predict,
+                "code": self.releases.keep_code(release),
                 "environment": release.python.parent.parent.name,
                 "packages": self.registry.put_bytes(release.lock.encode(), "installed.txt").digest,
                 "reason": self.who.reason or why,

@@ -15,9 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..code_files import code_files, digest
 from ..errors import RemoteFailed
-from ..models.predicting import CODE
+from ..models.checks import code_digest, code_of
 from ..text import many
 from ..waiting import Clock, wait_until
 from .engine import Release, Serving
@@ -68,16 +67,14 @@ def make_wrong(release: Release, folder: Path) -> Release:
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    if code := CODE.fullmatch(release.predict):
-        words = [code["where"]] if code["where"].endswith(".py") else ["-m", code["where"]]
-        for file in code_files(words, release.root):
-            target = folder / file.relative_to(release.root.resolve())
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
+    for file in code_of(release.predict, release.root):
+        target = folder / file.relative_to(release.root.resolve())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
     text = _CODE.format(seconds=WRONG_SECONDS, predict=release.predict)
     (folder / f"{_MODULE}.py").write_text(text, encoding="utf-8")
-    files = code_files(["-m", _MODULE], folder)
-    return replace(release, predict=f"{_MODULE}:load", root=folder, code=digest(files, folder))
+    predict = f"{_MODULE}:load"
+    return replace(release, predict=predict, root=folder, code=code_digest(predict, folder))
 
 
 @dataclass

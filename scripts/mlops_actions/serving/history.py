@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ..registry.manifest import DIGEST, Stored
+from ..registry.manifest import DIGEST, File, Stored
 from ..registry.registry import check_name, read_stored
 from ..stores.store import Store, to_json
 from ..stores.swap import swap
@@ -44,7 +44,7 @@ class Deployment(Stored):
     Attributes:
         kind: what it was for.
         version, release, digest: that was to serve; see `serving.engine.Release`.
-        predict: how it is asked.
+        predict, code: how it is asked, and the files of the consumer's code for that.
         environment: its name, by which a machine that made it finds it.
         packages: digest of the blob with its `name==version` lines.
         python: the environment's Python, such as `3.12`.
@@ -61,6 +61,7 @@ class Deployment(Stored):
     release: str = ""
     digest: str = ""
     predict: str = ""
+    code: list[File] = Field(default_factory=list)
     environment: str = ""
     packages: str = Field(default="", pattern=f"{DIGEST}|^$")
     python: str = ""

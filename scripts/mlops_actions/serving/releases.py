@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -13,9 +13,9 @@ from ..environments import Environment, made_before
 from ..errors import RemoteFailed
 from ..evaluation.golden_rows import Golden, read_golden
 from ..inputs import GoldenInputs
-from ..models.checks import check_loadable, code_digest
+from ..models.checks import check_loadable, code_digest, code_of
 from ..models.tensors import rows_of
-from ..registry.manifest import Manifest
+from ..registry.manifest import File, Manifest
 from ..registry.registry import Registry
 from ..stores.store import fetch
 from ..workspace import Workspace
@@ -35,12 +35,14 @@ class Releases:
         registry: has the versions.
         inputs: how a model is asked and with which packages, and how far a golden score may be off.
         golden_uri: of golden rows that are asked instead of the version's own; "" for these.
+        root: with the consumer's code; None for the consumer's folder.
     """
 
     workspace: Workspace
     registry: Registry
     inputs: GoldenInputs
     golden_uri: str = ""
+    root: Path | None = None
 
     def make(self, manifest: Manifest, golden: Golden | None, environment: Environment) -> Release:
         """The release of a version.
@@ -48,7 +50,7 @@ class Releases:
         Raises:
             BadInput: it is of no kind that can be loaded, and no code of the consumer's loads it.
         """
-        root = self.workspace.root
+        root = self.root or self.workspace.root
         model = self.registry.fetch(manifest, self._folder(manifest) / "model")
         return Release(
             name=manifest.name,
@@ -63,6 +65,22 @@ class Releases:
             lock=environment.frozen(),
             python=environment.python,
         )
+
+    def as_it_was(self, name: str, earlier: Deployment) -> Releases:
+        """What makes a version as it was deployed: asked in that way, by the consumer's code of that time."""
+        inputs = self.inputs.model_copy(update={"predict": earlier.predict})
+        if not earlier.code:
+            return replace(self, inputs=inputs)
+        root = folder_of(self.workspace, name) / "code" / earlier.release
+        for file in earlier.code:
+            self.registry.fetch_file(file, root / file.path)
+        return replace(self, inputs=inputs, root=root)
+
+    def keep_code(self, release: Release) -> list[File]:
+        """Keep the consumer's code of a release in the store."""
+        root = release.root.resolve()
+        files = code_of(release.predict, root)
+        return [self.registry.put_file(file, file.relative_to(root).as_posix()) for file in files]
 
     def golden(self, manifest: Manifest) -> Golden | None:
         """The golden rows that a version is asked: those that were given, else its own; None when there are none.
