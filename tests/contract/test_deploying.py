@@ -122,8 +122,17 @@ def test_going_back_takes_the_code_that_the_release_was_asked_by(world: World) -
     assert world.place("rollback").go_back("").outcome.how == "deployed"
     assert world.live.release == served and world.engine.stable
     assert (world.engine.stable.root / "own.py").read_text() == CODE
-    assert world.place("rollback").go_back("").outcome.how == "deployed"
-    assert world.live.release != served and "2.0" in (world.engine.stable.root / "own.py").read_text()
+    with pytest.raises(BadInput, match="No other version of m has served"):
+        world.place("rollback").go_back("")  # what was gone back from is not good
+
+
+def test_going_back_twice_goes_further_back(world: World) -> None:
+    for version in (1, 2, 3):
+        world.deploy(version)
+    assert world.place("rollback").go_back("").outcome.how == "deployed" and world.live.version == 2
+    assert world.place("rollback").go_back("").outcome.how == "deployed" and world.live.version == 1
+    assert world.deploy(3) == "deployed" and world.deploy(2) == "deployed"
+    assert world.place("rollback").go_back("").outcome.how == "deployed" and world.live.version == 3, "deployed again"
 
 
 def test_packages_that_cannot_be_installed_any_more_do_not_keep_it_from_going_back(world: World) -> None:

@@ -99,9 +99,18 @@ class Deployments(Stored):
     history: list[Deployment] = Field(default_factory=list)
 
     def good_before(self) -> Deployment | None:
-        """The last deployment that went live with another release than the one that serves."""
-        now = self.live.release if self.live else ""
-        return next((one for one in self.history if one.ended == "live" and one.release != now), None)
+        """The last deployment that went live with another release than the one that serves.
+
+        One that was gone back from is not good, unless it was deployed again since.
+        """
+        good = [one for one in self.history if one.ended == "live"]
+        bad = {self.live.release} if self.live else set()
+        for newer, one in zip([None, *good], good):
+            if newer and newer.kind == "rollback":
+                bad.add(one.release)
+            if one.release not in bad:
+                return one
+        return None
 
     def good_of(self, version: int) -> Deployment | None:
         """The last deployment of a version that went live."""
