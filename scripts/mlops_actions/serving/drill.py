@@ -19,7 +19,7 @@ from ..errors import RemoteFailed
 from ..models.checks import code_digest, code_of
 from ..text import many
 from ..waiting import Clock, wait_until
-from .engine import Release, Serving
+from .engine import NotServed, Release, Serving
 from .history import Deployment, Step
 from .protocol import Refused
 from .rollout import Rollout
@@ -150,17 +150,18 @@ def drill(rollout: Rollout, wrong: Release, deployment: Deployment) -> Drilled:
         RemoteFailed: what serves does not respond; and as `Rollout.run`.
     """
     engine, name, answers = rollout.engine, wrong.name, rollout.rules.answers
-    before, public = engine.serving(name), engine.ask(name)
+    before = engine.serving(name)
     try:
+        public = engine.ask(name)
         rollout.questions.output = public.output()
-    except Refused as refused:
-        raise RemoteFailed(f"Version {wrong.version} of {name} does not respond", why=str(refused)) from None
+    except (Refused, NotServed) as fault:
+        raise RemoteFailed(f"Version {wrong.version} of {name} does not respond", why=str(fault)) from None
     users = replace(rollout.questions)
 
     def right() -> bool:
         try:
             return not users.ask(public)[1]
-        except Refused:
+        except (Refused, NotServed):
             return False
 
     with Watch(right) as watch:
