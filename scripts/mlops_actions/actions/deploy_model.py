@@ -57,11 +57,6 @@ class DeployModelInputs(PromotionInputs, GoldenInputs):
         " promoted last in this run, else `champion`; with `rollback` the last good one.",
     )
     engine: str = "local"
-    host: str = Field("127.0.0.1", description="The address to listen on.")
-    port: int = Field(
-        0, ge=0, le=65535, description="The port to listen on. By default one that stays the same for the model."
-    )
-    timeout: float = Field(120.0, gt=0, description="Seconds until the model must be ready.")
     golden: str = Field(
         "",
         description="URI or path of rows with the features and the `score` that the model must give."
