@@ -19,7 +19,7 @@ PLAN: dict[str, Any] = {
 
 
 def test_each_action_of_the_chain_is_a_part_of_it() -> None:
-    assert [*AFTER, LAST] == [name for name in NAMES if name not in ("plan", "doctor")]
+    assert [*AFTER, LAST] == [name for name in NAMES if name not in ("plan", "promote-model", "doctor")]
 
 
 def test_order_is_that_of_the_jobs_of_the_workflow() -> None:
@@ -53,5 +53,5 @@ def test_several_environments_are_parts_of_their_own() -> None:
 
 def test_what_the_plan_leaves_out_is_no_part() -> None:
     parts = [part.action for part in parts_of({**PLAN, "deploy-model": False, "run-pipeline": False}, {})]
-    assert "deploy-model" not in parts and "promote-model" not in parts and "evaluate-model" not in parts
+    assert "deploy-model" not in parts and "evaluate-model" not in parts
     assert parts[-1] == LAST

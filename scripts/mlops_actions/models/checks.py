@@ -33,16 +33,25 @@ def check_loadable(model: Path, predict: str, root: Path) -> str:
             raise BadInput(f"`predict` is {predict!r}", why="The file does not exist", fix="Correct it")
         return "python"
     try:
-        return detect(model).kind.name
+        kind = detect(model).kind
     except NotLoadable as error:
         fix = "Save it as one of these, or name code that loads it with `predict: module:name`"
         raise BadInput(f"The model {model.name} cannot be loaded", why=str(error), fix=fix) from None
+    if kind.by_code:
+        why = f"It is of the kind {kind.name}, which has weights and not the code that uses them"
+        fix = "Name a class of yours with `load` and `predict` by `predict: module:name`"
+        raise BadInput(f"The model {model.name} cannot be loaded by itself", why=why, fix=fix)
+    return kind.name
+
+
+def code_of(predict: str, root: Path) -> list[Path]:
+    """The files of the code that `predict` names, with what they import from the consumer's folder; [] for none."""
+    code = CODE.fullmatch(predict)
+    if not code:
+        return []
+    return code_files([code["where"]] if code["where"].endswith(".py") else ["-m", code["where"]], root)
 
 
 def code_digest(predict: str, root: Path) -> str:
-    """Digest of the code that `predict` names, with what it imports from the consumer's folder; "" if it names none."""
-    code = CODE.fullmatch(predict)
-    if not code:
-        return ""
-    words = [code["where"]] if code["where"].endswith(".py") else ["-m", code["where"]]
-    return digest(code_files(words, root), root)
+    """Digest of the code that `predict` names, see `code_of`; "" if it names none."""
+    return digest(code_of(predict, root), root) if CODE.fullmatch(predict) else ""

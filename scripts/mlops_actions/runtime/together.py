@@ -29,8 +29,7 @@ AFTER: Mapping[str, tuple[str, ...]] = {
     "evaluate-model": ("run-pipeline",),
     "test-model": ("evaluate-model",),
     "register-model": ("test-model",),
-    "promote-model": ("register-model",),
-    "deploy-model": ("promote-model",),
+    "deploy-model": ("register-model",),
     "monitor-model": ("deploy-model",),
 }
 """Each action with those that come before it; what does not run stands in nobody's way."""
@@ -84,21 +83,19 @@ def parts_of(plan: Mapping[str, Any], given: Mapping[str, str]) -> list[Part]:
         given: values for the inputs of every action that has them, by field name.
     """
     parts: list[Part] = []
-    flags = {"evaluate-model": "run-pipeline", "promote-model": "deploy-model"}
+    several = {"test-model": plan["test-matrix"], "deploy-model": plan["deploy-matrix"]}
     for action in AFTER:
-        if not plan[flags.get(action, action)]:
+        if not plan["run-pipeline" if action == "evaluate-model" else action]:
             continue
-        section = plan["environment"]
-        several = {"test-model": plan["test-matrix"], "promote-model": plan["deploy-matrix"]}
-        several["deploy-model"] = plan["deploy-matrix"]
-        for one in several.get(action, {"include": [{}]})["include"]:
-            variant = one.get("name", "") if len(several.get(action, {"include": []})["include"]) > 1 else ""
+        legs = several.get(action, {"include": [{}]})["include"]
+        for one in legs:
+            variant = one.get("name", "") if len(legs) > 1 else ""
             own = {name: str(one[name]) for name in ("python", "requirements") if one.get(name)}
             if action == "test-model":
                 own["variant"] = one["name"]
             known = chain.load(action).inputs.model_fields
             options = {kebab(name): value for name, value in given.items() if name in known} | own
-            parts.append(Part(action, variant, options, one.get("environment", section)))
+            parts.append(Part(action, variant, options, one.get("environment", plan["environment"])))
     return [*parts, Part(LAST, environment=plan["environment"])]
 
 

@@ -1,33 +1,27 @@
-"""The Open Inference Protocol (v2) over HTTP: asking a model server, and telling one what to load.
+"""Asking a model server by the Open Inference Protocol (v2) over HTTP.
 
-https://github.com/kserve/open-inference-protocol · repository extension: Triton's, which MLServer has too.
+https://github.com/kserve/open-inference-protocol
 """
 
 from __future__ import annotations
 
 import json
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.request import ProxyHandler, Request, build_opener
+from typing import TYPE_CHECKING, Any, Protocol
+
+import urllib3
 
 from ..evaluation.golden import Tolerance, agreement
-from ..evaluation.golden_rows import Golden
 from ..models.tensors import rows_of
+from ..waiting import Clock
 
-_OPEN = build_opener(ProxyHandler({}))  # a proxy of the machine's has no business between it and its own server
+if TYPE_CHECKING:
+    from ..evaluation.golden_rows import Golden
+
+_JSON = {"Content-Type": "application/json"}
 _SINGLE = 10  # single rows that are timed
-
-
-class Refused(Exception):
-    """The server sent an error, or did not respond. `status` is HTTP's, 0 without a response."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 @dataclass(frozen=True)
@@ -40,101 +34,196 @@ class Answered:
     output: str = "predict"
 
 
-class Client:
-    """One model server.
+class Refused(Exception):
+    """The server sent an error, or did not respond.
+
+    Attributes:
+        status: HTTP's, 0 without a response.
+        release: that sent it, as its header says; "" where nothing does.
+    """
+
+    def __init__(self, status: int, text: str, release: str = "") -> None:
+        super().__init__(text)
+        self.status, self.release = status, release
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A response: HTTP's status, the headers by their names in lower case, the body."""
+
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+
+class Transport(Protocol):
+    """How a model server is reached. `url` is for people: what they would ask themselves."""
+
+    url: str
+
+    def send(self, path: str, data: bytes | None, timeout: float) -> Reply:
+        """GET a path, or POST JSON to it.
+
+        Raises:
+            Refused: with status 0; there is no response within `timeout` seconds.
+        """
+
+
+class Direct:
+    """By HTTP from this machine, on connections that are kept.
 
     Args:
         url: `http://host:port`.
-        timeout: seconds for one request.
     """
 
-    def __init__(self, url: str, timeout: float = 30.0) -> None:
-        self.url, self._timeout = url, timeout
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._pool = urllib3.PoolManager(retries=False, maxsize=4)  # a proxy has no business before our own server
 
-    def ready(self, model: str = "", version: int | None = None) -> bool:
-        """Whether the server, or a model of it, is ready."""
-        path = f"/v2/models/{model}" if model else "/v2/health"
-        path += f"/versions/{version}" if version is not None else ""
+    def send(self, path: str, data: bytes | None, timeout: float) -> Reply:
+        """See `Transport`."""
+        method = "GET" if data is None else "POST"
         try:
-            self._call(f"{path}/ready", timeout=2.0)
+            got = self._pool.request(method, self.url + path, body=data, headers=_JSON, timeout=timeout, redirect=False)
+        except urllib3.exceptions.HTTPError as error:
+            raise Refused(0, f"Cannot reach {self.url}: {error}") from None
+        return Reply(got.status, {name.lower(): value for name, value in got.headers.items()}, got.data)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model gave.
+
+    Attributes:
+        values: a value or a list of values a row.
+        release, version, digest: of what gave it, as its headers say; "" from a server that is not ours.
+        seconds: from the request to the end of the response.
+    """
+
+    values: list[Any]
+    release: str
+    version: str
+    digest: str
+    seconds: float
+
+
+class Client:
+    """Asks one model of a model server.
+
+    Args:
+        model: its name there.
+        transport: how the server is reached.
+        timeout: seconds for one request.
+        clock: that answers are timed by.
+    """
+
+    def __init__(self, model: str, transport: Transport, timeout: float = 30.0, clock: Clock | None = None) -> None:
+        self.model, self.transport, self._timeout, self._clock = model, transport, timeout, clock or Clock()
+
+    @property
+    def url(self) -> str:
+        """Of the model, to which `/infer` is added."""
+        return f"{self.transport.url}/v2/models/{self.model}"
+
+    def ready(self) -> bool:
+        """Whether the model is ready to be asked."""
+        try:
+            self._call(f"/v2/models/{self.model}/ready", timeout=2.0)
         except Refused:
             return False
         return True
 
-    def infer(self, model: str, inputs: Sequence[Mapping[str, Any]], output: str) -> list[Any]:
-        """What the model gives for the inputs, a value or a list of values a row.
+    def metadata(self) -> dict[str, Any]:
+        """The model's: name, versions, inputs, outputs, and in `properties` the `digest` and the `release`.
 
         Raises:
-            Refused: the server does not accept that.
+            Refused: there is no such model, or no response.
         """
-        response = self._call(f"/v2/models/{model}/infer", body(inputs, output))
+        found = _json(self._call(f"/v2/models/{self.model}"))
+        return found if isinstance(found, dict) else {}
+
+    def infer(self, inputs: Sequence[Mapping[str, Any]], output: str) -> Answer:
+        """What the model gives for tensors of rows.
+
+        Raises:
+            Refused: the server does not accept that, or does not respond.
+        """
+        began = self._clock.now()
+        reply = self._call(f"/v2/models/{self.model}/infer", body(inputs, output))
+        seconds = self._clock.now() - began
+        response = _json(reply)
         outputs = response.get("outputs") if isinstance(response, dict) else None
         if not outputs:
             raise Refused(200, "The response has no outputs")
         data, shape = outputs[0]["data"], outputs[0]["shape"]
         width = shape[1] if len(shape) > 1 else 1
-        return [data[i : i + width] if width > 1 else data[i] for i in range(0, len(data), max(width, 1))]
+        values = [data[i : i + width] if width > 1 else data[i] for i in range(0, len(data), max(width, 1))]
+        told = {name: reply.headers.get(f"mlops-{name}", "") for name in ("release", "digest")}
+        return Answer(values, version=str(response.get("model_version") or ""), seconds=seconds, **told)
 
-    def load(self, model: str) -> None:
-        """Load a model, or load it again, from the server's repository."""
-        self._call(f"/v2/repository/models/{model}/load", {})
+    def introduce(self) -> Answer:
+        """Who answers, by the metadata: an answer without values.
 
-    def unload(self, model: str) -> None:
-        """Unload a model, if it is loaded."""
-        try:
-            self._call(f"/v2/repository/models/{model}/unload", {})
-        except Refused as error:
-            if error.status != 404:
-                raise
+        Raises:
+            Refused: as `metadata`.
+        """
+        began = self._clock.now()
+        found = self.metadata()
+        told, versions = found.get("properties") or {}, found.get("versions") or [""]
+        who = {name: str(told.get(name, "")) for name in ("release", "digest")}
+        return Answer([], version=str(versions[0]), seconds=self._clock.now() - began, **who)
 
-    def check(self, model: str, golden: Golden, tolerance: Tolerance) -> Answered:
+    def output(self) -> str:
+        """The output that has the score: `predict_proba` of a classifier of two classes, else the first one.
+
+        Raises:
+            Refused: as `metadata`.
+        """
+        outputs = self.metadata().get("outputs") or []
+        two = [one for one in outputs if one["name"] == "predict_proba" and one["shape"][1:] == [2]]
+        return str((two or outputs)[0]["name"]) if outputs else "predict"
+
+    def check(self, golden: Golden, tolerance: Tolerance) -> Answered:
         """Ask the golden rows.
 
         Raises:
             Refused: the server does not respond, or a score is further off than the tolerance.
         """
-        output = self._output(model)
-        scores = [_score(row) for row in self.infer(model, golden.inputs, output)]
-        if len(scores) != len(golden.scores):
-            raise Refused(200, f"{len(golden.scores)} golden rows were sent, and {len(scores)} predictions came back")
-        found = agreement(golden.scores, scores, tolerance)
-        if found.mismatches:
-            row, expected, got = found.mismatches[0]
-            raise Refused(
-                200,
-                f"{len(found.mismatches)} of {len(scores)} golden predictions differ: row {row} should be"
-                f" {_short(expected)} and is {_short(got)}",
-            )
-        return Answered(len(scores), found.worst, self._latency(model, golden, output), output)
+        output = self.output()
+        scores = [score(row) for row in self.infer(golden.inputs, output).values]
+        worst = agree(golden.scores, scores, tolerance)
+        return Answered(len(scores), worst, self._latency(golden, output), output)
 
-    def _output(self, model: str) -> str:
-        """The output that has the score: `predict_proba` of a classifier of two classes, else the first one."""
-        outputs = self._call(f"/v2/models/{model}").get("outputs") or []
-        two = [one for one in outputs if one["name"] == "predict_proba" and one["shape"][1:] == [2]]
-        return str((two or outputs)[0]["name"]) if outputs else "predict"
-
-    def _latency(self, model: str, golden: Golden, output: str) -> float:
-        times = []
-        for i in range(min(_SINGLE, len(golden.scores))):
-            began = time.perf_counter()
-            self.infer(model, rows_of(golden.inputs, i, i + 1), output)
-            times.append(time.perf_counter() - began)
+    def _latency(self, golden: Golden, output: str) -> float:
+        rows = range(min(_SINGLE, len(golden.scores)))
+        times = [self.infer(rows_of(golden.inputs, i, i + 1), output).seconds for i in rows]
         return statistics.median(times) if times else 0.0
 
-    def _call(self, path: str, value: object = None, timeout: float | None = None) -> Any:
+    def _call(self, path: str, value: object = None, timeout: float | None = None) -> Reply:
         data = None if value is None else json.dumps(value).encode()
-        request = Request(self.url + path, data, {"Content-Type": "application/json"})
-        try:
-            with _OPEN.open(request, timeout=timeout or self._timeout) as response:
-                text = response.read()
-        except HTTPError as error:
-            raise Refused(error.code, _message(error.read())) from None
-        except (URLError, OSError) as error:
-            raise Refused(0, f"Cannot reach {self.url}: {getattr(error, 'reason', error)}") from None
-        try:
-            return json.loads(text) if text.strip() else {}
-        except ValueError:
-            raise Refused(200, "The response is not JSON") from None
+        reply = self.transport.send(path, data, timeout or self._timeout)
+        if not 200 <= reply.status < 300:
+            raise Refused(reply.status, _message(reply.data), reply.headers.get("mlops-release", ""))
+        return reply
+
+
+def agree(expected: Sequence[Any], scores: Sequence[Any], tolerance: Tolerance) -> float:
+    """The largest difference of the scores from the expected ones.
+
+    Raises:
+        Refused: there are not as many, or one is further off than the tolerance.
+    """
+    if len(scores) != len(expected):
+        raise Refused(200, f"{len(expected)} golden rows were sent, and {len(scores)} predictions came back")
+    found = agreement(expected, scores, tolerance)
+    if found.mismatches:
+        row, wanted, got = found.mismatches[0]
+        raise Refused(
+            200,
+            f"{len(found.mismatches)} of {len(scores)} golden predictions differ: row {row} should be"
+            f" {_short(wanted)} and is {_short(got)}",
+        )
+    return found.worst
 
 
 def body(inputs: Sequence[Mapping[str, Any]], output: str) -> dict[str, Any]:
@@ -142,9 +231,16 @@ def body(inputs: Sequence[Mapping[str, Any]], output: str) -> dict[str, Any]:
     return {"inputs": list(inputs), "outputs": [{"name": output}]}
 
 
-def _score(value: Any) -> Any:
+def score(value: Any) -> Any:
     """The score of a row: the second class's probability of two, or what the model predicts."""
     return value[-1] if isinstance(value, list) and value else value
+
+
+def _json(reply: Reply) -> Any:
+    try:
+        return json.loads(reply.data) if reply.data.strip() else {}
+    except ValueError:
+        raise Refused(200, "The response is not JSON") from None
 
 
 def _short(score: Any) -> str:
