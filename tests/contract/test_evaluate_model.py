@@ -108,7 +108,7 @@ def test_nothing_to_evaluate_is_bad_input(mlops: Run) -> None:
 def test_a_model_that_no_gate_checked_is_unchecked_and_not_passed(tmp_path: Path, mlops: Run) -> None:
     path = predictions(tmp_path / "p.parquet", 0.5)
     call = ("evaluate-model", "--json", "--run", "r", "--store", (tmp_path / "store").as_uri(), "--predictions", path)
-    done = mlops(*call, "--no-baseline-gate")
+    done = mlops(*call, "--baselines", "[]")
     assert done.returncode == 0, done.stderr
     found = outputs(done.stdout)
     assert (found["verdict"], found["record"]["verdict"]) == ("unchecked", "unchecked")
