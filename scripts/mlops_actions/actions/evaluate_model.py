@@ -9,8 +9,8 @@ compared metric gets a 95 % interval of its gain, and one of three verdicts: **b
 when it lies below what `max-regression` allows to be lost, else **cannot tell**, with how many rows would be enough. At
 most 2.5 % of models that are equal are called worse. The method is told: DeLong's for `auc`, McNemar's test (as an
 interval, by Tango) for `accuracy`, and a paired bootstrap with a fixed seed for all else; with `block-column` it is a
-bootstrap of whole blocks. Only *worse* fails, unless `if-cannot-tell` is `fail`. On other rows the recorded metrics are compared.
-Without a champion there is nothing to be worse than.
+bootstrap of whole blocks. Only *worse* fails, unless `if-cannot-tell` is `fail`. On other rows the recorded metrics are
+compared. Without a champion there is nothing to be worse than.
 
 A metric, slice or group that a gate names and that is not there fails the gate. Two classes are a binary task, whatever
 they are called: the positive class is the greater one (`1` of -1 and 1, `yes` of `no` and `yes`), as of scikit-learn's

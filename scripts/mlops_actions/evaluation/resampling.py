@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from .formulas import Array, Ranks, Statistic, Sums
+from .formulas import MOST, Array, Statistic, Sums
 
 if TYPE_CHECKING:
     from .metric import Metric
@@ -42,9 +42,9 @@ POISSON = 20_000
 FEWEST = 5
 """Units; of fewer, nothing is said about chance."""
 _CELLS = 2_000_000
-_POISSON_TABLE = np.searchsorted(np.cumsum(stats.poisson.pmf(np.arange(12), 1)), (np.arange(65536) + 0.5) / 65536)
-_COUNTS = _POISSON_TABLE.astype(np.uint8)
-"""The Poisson count with mean 1 of each number of 16 bits."""
+_PIECE = 65_536
+_STEPS = [np.uint16(step) for step in np.round(stats.poisson.cdf(np.arange(8), 1) * 65536) if step < 65536]
+"""Of numbers of 16 bits, the Poisson count with mean 1 is how many of these steps are reached."""
 
 
 @dataclass(frozen=True)
@@ -164,21 +164,28 @@ def of_placements(positive: Array, negative: Array, chance: float = CHANCE) -> t
 def placements(label: Array, score: Array) -> tuple[Array, Array]:
     """Of each positive row the share of negative ones below it, of each negative row that of positive ones above it.
 
-    In the order of the rows, so that those of two models can be subtracted.
+    Ties count half. In the order of the rows, so that those of two models can be subtracted.
     """
-    ranks, back = Ranks.of(label, score), Ranks.of(1 - label, -score)
-    n, m = len(ranks.positive), len(ranks.negative)
-    found = np.empty(len(label))
-    found[ranks.positive] = (ranks.below + ranks.up_to) / 2 / max(m, 1)
-    found[back.positive] = (back.below + back.up_to) / 2 / max(n, 1)
-    return found[label > 0.5], found[label <= 0.5]
+    positive, negative = score[label > 0.5], score[label <= 0.5]
+    low, high = np.sort(negative), np.sort(positive)
+    below = (np.searchsorted(low, positive, "left") + np.searchsorted(low, positive, "right")) / 2
+    above = len(high) - (np.searchsorted(high, negative, "left") + np.searchsorted(high, negative, "right")) / 2
+    return below / max(len(low), 1), above / max(len(high), 1)
 
 
 def _weights(draws: int, units: int, seed: int) -> NDArray[np.uint8]:
     """How often each unit is in each draw."""
     random = np.random.Generator(np.random.SFC64(seed))
     if units >= POISSON:
-        return _COUNTS.take(random.integers(0, 65536, (draws, units), dtype=np.uint16))
+        counts = np.zeros((draws, units), dtype=np.uint8)
+        flat = counts.reshape(-1)
+        for start in range(0, len(flat), _PIECE):
+            piece = flat[start : start + _PIECE]
+            bits = random.integers(0, 2**64, -(-len(piece) // 4), dtype=np.uint64).view(np.uint16)[: len(piece)]
+            for step in _STEPS:
+                piece += bits >= step
+        return counts
     drawn = random.integers(0, units, (draws, units))
     drawn += np.arange(draws)[:, None] * units
-    return np.bincount(drawn.ravel(), minlength=draws * units).astype(np.uint8).reshape(draws, units)
+    counts = np.bincount(drawn.ravel(), minlength=draws * units)
+    return np.minimum(counts, MOST).astype(np.uint8).reshape(draws, units)
