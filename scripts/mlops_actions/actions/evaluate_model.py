@@ -21,27 +21,31 @@ succeeds, and promote-model does not take it for passed.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationError
 
+from ..errors import BadInput
 from ..evaluation.gates import Allowances, Limits, Slices
-from ..evaluation.metric import Task
-from ..inputs import ModelInputs, Outputs
+from ..evaluation.metric import Task, named
+from ..inputs import CodeInputs, ModelInputs, Outputs
 from ..runtime.action import Action
 from ..runtime.result import Result
-from ..values import Lines, Numbers, parse_lines
+from ..values import Lines, Mappings, Numbers, parse_lines
 
 if TYPE_CHECKING:
     from ..data.sources import DataSource
+    from ..environments import Environment
     from ..evaluation.champion import Champion
+    from ..evaluation.custom import CustomMetric
     from ..evaluation.evaluate import Evaluation
     from ..runtime.step import Step
 
 
-class EvaluateModelInputs(ModelInputs):
+class EvaluateModelInputs(ModelInputs, CodeInputs):
     """What `evaluate-model` takes."""
 
     predictions: str = Field(
@@ -129,6 +133,13 @@ class EvaluateModelInputs(ModelInputs):
     min_slice_rows: int = Field(
         100, ge=1, description="Slices and groups with fewer rows are not judged; one that is named itself fails."
     )
+    custom_metrics: Mappings = Field(
+        {},
+        description="Metrics of your own by name, each with `function`, `module:name` or `file.py:name`: a function of"
+        " the predictions' rows (a pandas DataFrame, or a list of dictionaries where there is no pandas) that returns a"
+        " number; and `direction`, `maximize` or `minimize`. They run with `requirements` and `python`, by default with"
+        " the packages of the component that made the model.",
+    )
     groups: Lines = Field([], description="Columns whose values are the groups that `fairness` compares.")
     fairness: Limits = Field(
         {},
@@ -164,10 +175,19 @@ class _Given:
     evidence: str
 
 
+@dataclass(frozen=True)
+class _Own:
+    """Metrics of the consumer's own, and the environment that they run in."""
+
+    metrics: Mapping[str, CustomMetric]
+    environment: Environment
+
+
 def run(inputs: EvaluateModelInputs, step: Step) -> Result[EvaluateModelOutputs]:
     """Evaluate the model."""
     from ..data.sources import digests, find
     from ..evaluation.champion import find_champion
+    from ..models.checks import code_digest
     from ..registry.registry import Registry
 
     trained = step.previous("run-pipeline")
@@ -183,9 +203,9 @@ def run(inputs: EvaluateModelInputs, step: Step) -> Result[EvaluateModelOutputs]
     )
     champion = given.champion
     # every input but those that say where things are
-    asked = inputs.model_dump(
-        mode="json", exclude=set(ModelInputs.model_fields) | {"predictions", "metrics", "history"}
-    )
+    own = _own(inputs, outputs, step)
+    where = {*ModelInputs.model_fields, *CodeInputs.model_fields, "predictions", "metrics", "history"}
+    asked = inputs.model_dump(mode="json", exclude=where)
     key = step.key(
         predictions=digests([given.source]) if given.source else [],
         history=digests([given.history]) if given.history else [],
@@ -193,13 +213,40 @@ def run(inputs: EvaluateModelInputs, step: Step) -> Result[EvaluateModelOutputs]
         champion=champion and [champion.version, dict(champion.metrics), bool(champion.predictions)],
         asked=asked,
         subject=given.subject,
+        own=own
+        and [own.environment.name, [code_digest(one.function, step.workspace.root) for one in own.metrics.values()]],
     )
-    return step.once(key, EvaluateModelOutputs, lambda: _evaluate(inputs, given, key, step))
+    return step.once(key, EvaluateModelOutputs, lambda: _evaluate(inputs, given, own, key, step))
 
 
-def _evaluate(inputs: EvaluateModelInputs, given: _Given, key: str, step: Step) -> Result[EvaluateModelOutputs]:
+def _own(inputs: EvaluateModelInputs, trained: Mapping[str, Any], step: Step) -> _Own | None:
+    """The consumer's own metrics, with the environment that they run in; None when there are none."""
+    if not inputs.custom_metrics:
+        return None
+    from ..evaluation.custom import CustomMetric
+
+    made: dict[str, CustomMetric] = {}
+    for name, value in inputs.custom_metrics.items():
+        try:
+            made[name] = CustomMetric.model_validate(value)
+        except ValidationError as error:
+            first = error.errors()[0]
+            at = ".".join(str(part) for part in first["loc"])
+            fix = "Write `function: module:name` and `direction: maximize` or `minimize`"
+            raise BadInput(
+                f"The custom metric {name} is not described: {at or value}", why=first["msg"], fix=fix
+            ) from None
+        if named(name):
+            raise BadInput(f"The custom metric {name} has the name of one that is known", fix="Give it another name")
+    packages = [] if inputs.requirements else trained.get("packages") or []
+    return _Own(made, step.workspace.environment("", inputs, packages))
+
+
+def _evaluate(
+    inputs: EvaluateModelInputs, given: _Given, own: _Own | None, key: str, step: Step
+) -> Result[EvaluateModelOutputs]:
     # numpy, scipy and polars: not before it is known that they are needed
-    from ..evaluation import baselines, evaluate, predictions
+    from ..evaluation import baselines, custom, evaluate, predictions
 
     columns = {field.name: getattr(inputs, f"{field.name}_column") for field in fields(predictions.Columns)}
     found = evaluate.evaluate(
@@ -220,6 +267,10 @@ def _evaluate(inputs: EvaluateModelInputs, given: _Given, key: str, step: Step) 
             inputs.groups,
             inputs.fairness,
             inputs.if_cannot_tell == "pass",
+            own.metrics if own else {},
+            custom.Consumer(own.environment.python, step.workspace.root, step.workspace.child_environ())
+            if own
+            else None,
         )
     )
     if given.champion is None:

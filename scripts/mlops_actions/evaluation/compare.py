@@ -17,6 +17,7 @@ lost. Of two models without a difference, at most 2.5 % are called worse, and 2.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -134,17 +135,42 @@ def paired(
     if not method:
         method = "bootstrap of rows" if blocks is None else "bootstrap of blocks"
         of_new, of_old = units.statistic(sides[0]), units.statistic(sides[1])
-        drawn = bootstrap(lambda weights: of_new(weights) - of_old(weights), units.count, rows, draws, seed)
-        interval = around(new - old, standard_error(drawn, units.count), units.count)
+        differences = bootstrap(lambda weights: of_new(weights) - of_old(weights), units.count, rows, draws, seed)
+        interval = around(new - old, standard_error(differences, units.count), units.count)
+    if interval is not None and not metric.higher_is_better:
+        interval = -interval[1], -interval[0]
+    return _told(found, method, interval, blocks is not None)
+
+
+def drawn(
+    name: str,
+    values: Sequence[float],
+    error: float,
+    rows: int,
+    units: int,
+    *,
+    allowed: float,
+    higher_is_better: bool,
+) -> Comparison:
+    """Compare two models' values of a metric, whose difference has a standard error by a bootstrap."""
+    new, old = values
+    sign = 1.0 if higher_is_better else -1.0
+    found = Comparison(name, new, old, sign * (new - old), allowed, rows=rows, units=units)
+    method = "bootstrap of rows" if units == rows else "bootstrap of blocks"
+    return _told(found, method, around(sign * (new - old), error, units), units != rows)
+
+
+def _told(found: Comparison, method: str, interval: tuple[float, float] | None, blocked: bool) -> Comparison:
+    """A comparison with the interval of its gain, and with how many rows would be enough where that is not known."""
     if interval is None:
         known = "the interval is not defined on these rows"
-        note = f"{known}: they are {many(units.count, 'block')}" if blocks is not None else known
+        note = f"{known}: they are {many(found.units, 'block')}" if blocked else known
         return replace(found, method=method, note=note)
-    low, high = sorted(sign * end for end in interval)
+    low, high = interval
     found = replace(found, method=method, low=low, high=high)
-    size = allowed or abs(found.gain)
+    size = found.allowed or abs(found.gain)
     if found.verdict == "cannot tell" and not found.surely_acceptable and size:
-        return replace(found, rows_needed=enough(rows, high - low, size))
+        return replace(found, rows_needed=enough(found.rows, high - low, size))
     return found
 
 

@@ -17,6 +17,7 @@ from . import baselines, compare, fairness, metrics
 from .baselines import History
 from .champion import Champion
 from .compare import Comparison
+from .custom import Consumer, CustomMetric, Measured, measure
 from .gates import (
     UNDEFINED,
     Gate,
@@ -54,6 +55,7 @@ class EvaluationRequest:
         history: what a season-naive forecast knows; None without one.
         groups, fairness: columns of groups, and limits of `fairness.METRICS` between them.
         unsure: whether a gate passes that chance decides and the rows cannot tell.
+        custom: metrics of the consumer's own; `consumer` is where they run.
     """
 
     predictions: DataSource | None
@@ -72,6 +74,17 @@ class EvaluationRequest:
     groups: Sequence[str] = ()
     fairness: Mapping[str, str] = field(default_factory=dict)
     unsure: bool = True
+    custom: Mapping[str, CustomMetric] = field(default_factory=dict)
+    consumer: Consumer | None = None
+
+    @property
+    def directions(self) -> dict[str, bool]:
+        """Whether more is better, of the consumer's own metrics."""
+        return {name: metric.direction == "maximize" for name, metric in self.custom.items()}
+
+    def higher(self, name: str) -> bool:
+        """Whether more of a metric is better; BadInput when that is not known."""
+        return is_higher_better(name, self.thresholds, self.directions)
 
     @property
     def asked(self) -> dict[str, object]:
@@ -145,8 +158,11 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
             why=f"The predictions lack the column {columns} that it needs, or their labels are of one class only",
             fix="Set `task`, `score-column` or `prediction-column`",
         )
-    values = {**request.recorded, **computed}
-    notes = [
+    notes: list[str] = []
+    pair = _pair(request, read, notes) if read else None
+    measured = _measured(request, pair or ((read,) if read else ()))
+    values = {**request.recorded, **computed, **{name: one.values[0] for name, one in measured.items()}}
+    notes += [
         f"The pipeline says {name} {request.recorded[name]:.6g}, its predictions give {value:.6g}"
         for name, value in computed.items()
         if name in request.recorded and abs(request.recorded[name] - value) > _TOLERANCE * max(1.0, abs(value))
@@ -159,13 +175,15 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     unchecked: list[str] = []
 
     def interval_of(name: str) -> Interval | None:
+        if name in measured:
+            return measured[name].interval
         return interval(known[name], read) if read and name in known else None
 
     gates = threshold_gates(request.thresholds, values, task, interval_of)
     base = baselines.constant(read) if read else None
     if read and primary in known:
         gates += _baseline_gates(request, read, known[primary], base, naive)
-    comparisons = list(_against_champion(request, read, values, known, primary, unchecked, notes))
+    comparisons = list(_against_champion(request, pair, values, known, measured, primary, unchecked))
     gates += [_champion_gate(c, request) for c in comparisons]
     slices: list[dict[str, Any]] = []
     if read and request.slices:
@@ -179,6 +197,16 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     return Evaluation(task, values, gates, primary, of_base, comparisons, slices, notes, unchecked, read)
 
 
+def _measured(request: EvaluationRequest, sides: Sequence[Predictions]) -> dict[str, Measured]:
+    """The consumer's own metrics of one or two models."""
+    if not request.custom:
+        return {}
+    if not sides or request.consumer is None:
+        raise BadInput("`custom-metrics` are computed from predictions, and there are none")
+    units = Units.of(len(sides[0].label), sides[0].blocks)
+    return measure(request.custom, [side.frame for side in sides], units, request.consumer)
+
+
 def _baseline_gates(
     request: EvaluationRequest,
     read: Predictions,
@@ -186,7 +214,7 @@ def _baseline_gates(
     constant: Predictions | None,
     naive: Predictions | None,
 ) -> Iterator[Gate]:
-    sign = ">" if is_higher_better(metric.name, request.thresholds) else "<"
+    sign = ">" if request.higher(metric.name) else "<"
     for name in request.baselines:
         words, ours = baselines.WORDS[name], read
         made = {"constant": constant, "season-naive": naive}.get(name)
@@ -206,7 +234,7 @@ def _baseline_gates(
 
 
 def _champion_gate(found: Comparison, request: EvaluationRequest) -> Gate:
-    higher = is_higher_better(found.metric, request.thresholds)
+    higher = request.higher(found.metric)
     limit = f"{'>=' if higher else '<='} {found.champion:.4g}" + (f" within {found.allowed:g}" if found.allowed else "")
     passed = found.surely_acceptable or (found.verdict != "worse" and request.unsure)
     low = high = None
@@ -220,55 +248,55 @@ def _champion_gate(found: Comparison, request: EvaluationRequest) -> Gate:
 
 def _against_champion(
     request: EvaluationRequest,
-    read: Predictions | None,
+    pair: tuple[Predictions, Predictions] | None,
     values: Mapping[str, float],
     known: Mapping[str, Metric],
+    measured: Mapping[str, Measured],
     primary: str,
     unchecked: list[str],
-    notes: list[str],
 ) -> Iterator[Comparison]:
     champion = request.champion
     if champion is None:
         return
-    pair = None
-    if read and champion.predictions:
-        theirs = read_predictions(champion.predictions, request.columns, read.task)
-        pair = _pair(read, theirs, request.columns.id, champion.version, notes)
     for name in dict.fromkeys([primary, *(m for m in request.max_regression if m != "*")]):
         if name not in values:
             raise unknown(name, values)
-        higher = is_higher_better(name, request.thresholds)
+        higher = request.higher(name)
         allowed = request.max_regression.get(name, request.max_regression.get("*", 0.0) if name == primary else 0.0)
         found = None
-        if pair and name in known:
+        if pair and name in measured:
+            one, rows = measured[name], len(pair[0].label)
+            found = compare.drawn(
+                name, one.values, one.error, rows, one.units, allowed=allowed, higher_is_better=higher
+            )
+        elif pair and name in known:
             found = compare.paired(replace(known[name], higher_is_better=higher), *pair, allowed=allowed)
         if found is not None and math.isfinite(found.gain):
             yield found
         elif name in champion.metrics:
-            theirs_ = champion.metrics[name]
-            yield compare.recorded(name, values[name], theirs_, higher_is_better=higher, allowed=allowed)
+            was = champion.metrics[name]
+            yield compare.recorded(name, values[name], was, higher_is_better=higher, allowed=allowed)
         else:
             unchecked.append(f"Version {champion.version} has no {name} to compare with")
 
 
-def _pair(
-    ours: Predictions, theirs: Predictions, key: str, version: int, notes: list[str]
-) -> tuple[Predictions, Predictions] | None:
+def _pair(request: EvaluationRequest, ours: Predictions, notes: list[str]) -> tuple[Predictions, Predictions] | None:
     """The two models' predictions of the same rows, in one order; None when they are not of the same rows."""
-    here, there = len(ours.label), len(theirs.label)
-    why = ""
+    champion, key = request.champion, request.columns.id
+    if champion is None or champion.predictions is None:
+        return None
+    theirs, version = read_predictions(champion.predictions, request.columns, ours.task), champion.version
+    here, there, why = len(ours.label), len(theirs.label), ""
     if key and key in ours.frame.columns and key in theirs.frame.columns:
-        left, right = (
-            side.frame.select(pl.col(key)).with_row_index(name) for side, name in ((ours, "a"), (theirs, "b"))
-        )
+        left, right = (one.frame.select(pl.col(key)).with_row_index(name) for one, name in ((ours, "a"), (theirs, "b")))
         for side, frame in (("The predictions", left), (f"Those of version {version}", right)):
             if frame.get_column(key).is_duplicated().any():
                 raise BadInput(f"{side} have several rows of one {key}", fix="Correct `id-column`")
         rows = left.join(right, on=key, how="inner").sort("a")
         if rows.height < here / 2:
-            notes.append(f"Only {rows.height:,} of {here:,} rows are among those of version {version}")
-            return None
-        ours, theirs = ours.take(rows.get_column("a").to_numpy()), theirs.take(rows.get_column("b").to_numpy())
+            why = f"only {rows.height:,} of {here:,} are among them"
+        else:
+            ours, theirs = ours.take(rows.get_column("a").to_numpy()), theirs.take(rows.get_column("b").to_numpy())
     elif here != there:
         why = f"there are {here:,} rows, and version {version} was measured on {there:,}: set `id-column`"
     if not why and ours.task != "scores":

@@ -187,5 +187,5 @@ def _weights(draws: int, units: int, seed: int) -> NDArray[np.uint8]:
         return counts
     drawn = random.integers(0, units, (draws, units))
     drawn += np.arange(draws)[:, None] * units
-    counts = np.bincount(drawn.ravel(), minlength=draws * units)
-    return np.minimum(counts, MOST).astype(np.uint8).reshape(draws, units)
+    found = np.bincount(drawn.ravel(), minlength=draws * units)
+    return np.minimum(found, MOST).astype(np.uint8).reshape(draws, units)
