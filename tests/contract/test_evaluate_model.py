@@ -143,9 +143,9 @@ def test_a_metric_of_ones_own_is_computed_compared_and_gated(tmp_path: Path, mlo
     champion(store, predictions(tmp_path / "champion.parquet", 0.1))
     worse = predictions(tmp_path / "worse.parquet", 3.0)
     (tmp_path / "costs.py").write_text(COSTS)
-    call = ("evaluate-model", "--json", "--store", store.url, "--model", "delays", "--predictions", worse,
-            "--primary-metric", "cost", "--thresholds", "cost<=9", "--custom-metrics", custom("costs:cost"))  # fmt: skip
-    done = mlops(*call, "--working-directory", tmp_path)
+    call = ("evaluate-model", "--json", "--store", store.url, "--model", "delays", "--predictions", worse)
+    asked = ("--primary-metric", "cost", "--thresholds", "cost<=9", "--custom-metrics", custom("costs:cost"))
+    done = mlops(*call, *asked, "--working-directory", tmp_path)
     assert done.returncode == 1, done.stderr
     found = outputs(done.stdout)["record"]
     gates = {gate["kind"]: gate for gate in found["details"]["gates"]}

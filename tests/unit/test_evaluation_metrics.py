@@ -9,6 +9,7 @@ import pytest
 import sklearn.metrics as sk
 from numpy.typing import NDArray
 
+from mlops_actions.actions import evaluate_model
 from mlops_actions.errors import BadInput
 from mlops_actions.evaluation import baselines, metrics
 from mlops_actions.evaluation.metric import METRICS, find, is_higher_better, named
@@ -251,3 +252,8 @@ def test_macro_f1_of_a_thousand_classes_is_that_of_each_class_alone() -> None:
     label, prediction = random.integers(0, 1_000, 20_000), random.integers(0, 1_010, 20_000)
     found = value("f1_macro", Predictions("multiclass", label, prediction=prediction))
     assert found == pytest.approx(sk.f1_score(label, prediction, average="macro"))
+
+
+def test_each_metric_that_is_computed_is_in_the_documentation() -> None:
+    text = evaluate_model.__doc__ or ""
+    assert [name for name, metric in METRICS.items() if metric.of and f"`{name}`" not in text.replace("@", "`@")] == []

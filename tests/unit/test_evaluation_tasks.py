@@ -15,6 +15,8 @@ from mlops_actions.evaluation.baselines import History
 from mlops_actions.evaluation.champion import Champion
 from mlops_actions.evaluation.evaluate import Evaluation, EvaluationRequest, evaluate
 from mlops_actions.evaluation.predictions import Columns
+from mlops_actions.records import Record
+from mlops_actions.reports.sections import section
 
 RANDOM = np.random.default_rng(5)
 ROWS = 600
@@ -180,8 +182,10 @@ def test_fairness_between_groups_is_fairlearns(tmp_path: Path) -> None:
         "sex": ["f"] * 4 + ["m"] * 4 + ["x"] * 2,
     }  # fmt: skip
     limits = {
-        "demographic_parity_difference": "<= 0.4", "demographic_parity_ratio": ">= 0.5", "equalized_odds_difference": "<= 0.5",
-    }  # fmt: skip
+        "demographic_parity_difference": "<= 0.4",
+        "demographic_parity_ratio": ">= 0.5",
+        "equalized_odds_difference": "<= 0.5",
+    }
     found = judge(tmp_path, columns, groups=["sex"], fairness=limits, min_rows=4, baselines=[])
     by_name = {name.split()[1]: gate for name, gate in gates(found, "fairness").items()}
     # selected: f 2/4, m 4/4; true positives f 1/2, m 2/2; false positives f 1/2, m 2/2
@@ -260,3 +264,14 @@ def test_a_challenger_that_rows_cannot_tell_from_the_champion_passes_unless_proo
         tmp_path, {**columns, "day": np.arange(200) // 10}, names={"block": "day"}, **{**asked, "champion": None}
     )
     assert blocked.gates == []
+
+
+def test_a_report_shows_interval_and_verdict_of_each_gate(tmp_path: Path) -> None:
+    champion = Champion(1, {}, file(tmp_path, features(200, 0.3), "c.parquet"))
+    asked: dict[str, Any] = {"thresholds": {"auc": ">= 0.6"}, "max_regression": {"auc": 0.0005}, "baselines": []}
+    found = judge(tmp_path, features(200, 0.32), champion=champion, **asked)
+    details = {"gates": [{**vars(gate), "margin": gate.margin} for gate in found.gates], "champion": {"version": 1}}
+    record = Record(action="evaluate-model", started="2013-01-01T00:00:00+00:00", seconds=1, details=details)
+    rows = [line for line in section(record).splitlines() if "auc" in line]
+    assert rows[0].startswith("| ✅ | threshold | auc |") and " to 0." in rows[0]
+    assert rows[1].startswith("| ⚪ | champion | auc |") and "cannot tell: gain" in rows[1] and "DeLong" in rows[1]

@@ -1,8 +1,20 @@
 """Judge a model by its predictions: thresholds, slices, baselines, fairness, and the champion.
 
-Metrics are computed from the predictions on the test data; thresholds may also be on metrics that the pipeline
-logged. Which metrics there are is said by the task; of those with `@` the number is yours: `ndcg@10`, `top_accuracy@5`,
-`pinball@0.9`.
+Metrics are computed from the predictions on the test data, as scikit-learn does; thresholds may also be on metrics
+that the pipeline logged.
+
+- `binary`: `auc`, `average_precision`, `log_loss`, `brier`, `accuracy`, `precision`, `recall`, `f1`; of calibration `ece`
+  and the parts `brier_reliability`, `brier_resolution` and `brier_uncertainty`.
+- `multiclass`: `accuracy`, `balanced_accuracy`, `f1_macro`, `f1_weighted`; with probabilities `log_loss`, `auc_macro`,
+  `auc_weighted`, `top_accuracy@3`.
+- `multilabel`: `accuracy`, `f1_macro`, `f1_micro`, `hamming_loss`; with scores `auc_macro`, `auc_weighted`,
+  `average_precision_macro`.
+- `regression`: `rmse`, `mae`, `r2`; where a gate names them `mse`, `mape`, `pinball@0.9`.
+- `forecasting`: the same, `smape`, and with `history` `mase`. Slices of the horizon's column show each horizon.
+- `ranking`: `ndcg`, `ndcg@10`, `map`, `mrr`.
+- `scores`: the mean of each column of numbers.
+
+The number after `@` is yours. `custom-metrics` are your own.
 
 The champion is the version that the alias names. On the same test rows (in one order, or found by `id-column`) each
 compared metric gets a 95 % interval of its gain, and one of three verdicts: **better** when it lies above 0, **worse**
@@ -12,10 +24,12 @@ interval, by Tango) for `accuracy`, and a paired bootstrap with a fixed seed for
 bootstrap of whole blocks. Only *worse* fails, unless `if-cannot-tell` is `fail`. On other rows the recorded metrics are
 compared. Without a champion there is nothing to be worse than.
 
-A metric, slice or group that a gate names and that is not there fails the gate. Two classes are a binary task, whatever
-they are called: the positive class is the greater one (`1` of -1 and 1, `yes` of `no` and `yes`), as of scikit-learn's
-`predict_proba`. Where no gate is set, or the champion has no such metric, the verdict is `unchecked`: the step
-succeeds, and promote-model does not take it for passed.
+Thresholds, baselines and fairness are decided by the value, whose interval is shown; slices by the interval, corrected
+for how many are looked at. A metric, slice or group that a gate names and that is not there fails the gate.
+
+Two classes are a binary task, whatever they are called: the positive class is the greater one (`1` of -1 and 1, `yes`
+of `no` and `yes`), as of scikit-learn's `predict_proba`. Where no gate is set, or the champion has no such metric, the
+verdict is `unchecked`: the step succeeds, and promote-model does not take it for passed.
 """
 
 from __future__ import annotations
