@@ -3,8 +3,8 @@
 Metrics are computed from the predictions on the test data, as scikit-learn does; thresholds may also be on metrics
 that the pipeline logged.
 
-- `binary`: `auc`, `average_precision`, `log_loss`, `brier`, `accuracy`, `precision`, `recall`, `f1`; of calibration `ece`
-  and the parts `brier_reliability`, `brier_resolution` and `brier_uncertainty`.
+- `binary`: `auc`, `average_precision`, `log_loss`, `brier`, `accuracy`, `precision`, `recall`, `f1`;
+  of calibration `ece` and the parts `brier_reliability`, `brier_resolution` and `brier_uncertainty`.
 - `multiclass`: `accuracy`, `balanced_accuracy`, `f1_macro`, `f1_weighted`; with probabilities `log_loss`, `auc_macro`,
   `auc_weighted`, `top_accuracy@3`.
 - `multilabel`: `accuracy`, `f1_macro`, `f1_micro`, `hamming_loss`; with scores `auc_macro`, `auc_weighted`,
