@@ -48,9 +48,8 @@ def main() -> None:
         values.append(roc_auc_score(label[drawn], new[drawn]))
         looped.append(time.perf_counter() - began)
     theirs, cpu = statistics.median(looped) * draws, (time.process_time() - used) / LOOPED * draws
-    print(
-        f"scikit-learn   {theirs:7.1f} s ({cpu:.1f} s of processors; {LOOPED} timed)   standard error {np.std(values):.6f}"
-    )
+    timed = f"{cpu:.1f} s of processors; {LOOPED} timed"
+    print(f"scikit-learn   {theirs:7.1f} s ({timed})   standard error {np.std(values):.6f}")
     print(f"ratio          {theirs / ours:7.0f}")
 
     sides = [Predictions("binary", label, score, weight=np.ones(rows)) for score in (new, old)]

@@ -275,3 +275,23 @@ def test_a_report_shows_interval_and_verdict_of_each_gate(tmp_path: Path) -> Non
     rows = [line for line in section(record).splitlines() if "auc" in line]
     assert rows[0].startswith("| ✅ | threshold | auc |") and " to 0." in rows[0]
     assert rows[1].startswith("| ⚪ | champion | auc |") and "cannot tell: gain" in rows[1] and "DeLong" in rows[1]
+
+
+def test_models_that_name_other_classes_are_compared_by_name(tmp_path: Path) -> None:
+    columns = {"label": ["b", "c"] * 100, "prediction": ["b", "c"] * 100}
+    champion = Champion(1, {}, file(tmp_path, {**columns, "prediction": ["a", "c"] * 100}, "c.parquet"))
+    asked: dict[str, Any] = {"champion": champion, "primary": "accuracy", "baselines": []}
+    found = judge(tmp_path, columns, "multiclass", **asked)
+    assert (found.comparisons[0].champion, found.comparisons[0].verdict) == (0.5, "better")
+
+
+def test_other_columns_may_begin_as_scores_do(tmp_path: Path) -> None:
+    columns = {"label": ["a", "b", "c"], "prediction": ["a", "b", "b"], "score_version": [1, 1, 2]}
+    assert judge(tmp_path, columns).metrics["accuracy"] == pytest.approx(2 / 3)
+
+
+def test_a_baseline_of_a_metric_that_is_only_recorded_is_not_passed() -> None:
+    found = evaluate(EvaluationRequest(None, {"rmse": 3.0}, baselines=["linear"]))
+    assert [gate.sentence() for gate in found.failed] == [
+        "rmse is missing, and must be better than linear: rmse is not computed from predictions here"
+    ]

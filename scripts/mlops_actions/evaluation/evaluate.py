@@ -31,7 +31,7 @@ from .gates import (
     threshold_gates,
 )
 from .metric import PRIMARY, Metric, Task, is_higher_better, unknown
-from .predictions import Columns, Predictions, read_predictions
+from .predictions import Columns, Predictions, read_predictions, with_classes
 from .resampling import CHANCE, SHOWN, Units, around, bootstrap, interval, standard_error
 from .slices import Slice, find_slices
 
@@ -183,6 +183,9 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     base = baselines.constant(read) if read else None
     if read and primary in known:
         gates += _baseline_gates(request, read, known[primary], base, naive)
+    else:
+        why = f"{primary} is not computed from predictions here"
+        gates += [missing("baseline", primary, f"better than {n}", why) for n in request.baselines if n != "constant"]
     comparisons = list(_against_champion(request, pair, values, known, measured, primary, unchecked))
     gates += [_champion_gate(c, request) for c in comparisons]
     slices: list[dict[str, Any]] = []
@@ -299,10 +302,12 @@ def _pair(request: EvaluationRequest, ours: Predictions, notes: list[str]) -> tu
             ours, theirs = ours.take(rows.get_column("a").to_numpy()), theirs.take(rows.get_column("b").to_numpy())
     elif here != there:
         why = f"there are {here:,} rows, and version {version} was measured on {there:,}: set `id-column`"
+    if not why and ours.task == "multiclass" and ours.classes != theirs.classes:
+        classes = tuple(sorted({*ours.classes, *theirs.classes}))
+        ours, theirs = with_classes(ours, classes), with_classes(theirs, classes)
     if not why and ours.task != "scores":
-        same = ours.positive == theirs.positive and ours.label.shape == theirs.label.shape
-        if ours.task in ("multiclass", "multilabel"):
-            same = same and ours.classes == theirs.classes
+        same = ours.positive == theirs.positive and ours.classes == theirs.classes
+        same = same and ours.label.shape == theirs.label.shape
         why = "" if same and bool((ours.label == theirs.label).all()) else "their labels differ"
     if why:
         notes.append(f"The rows are not those of version {version}: {why}")

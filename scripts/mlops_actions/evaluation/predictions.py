@@ -126,6 +126,17 @@ class Predictions:
         return replace(self, frame=self.frame[rows], **some)
 
 
+def with_classes(found: Predictions, classes: tuple[str, ...]) -> Predictions:
+    """Predictions of a multiclass task whose classes are numbered as in a longer list of them."""
+    places = np.array([classes.index(name) for name in found.classes])
+    score = None
+    if found.score is not None:
+        score = np.zeros((len(found.label), len(classes)))
+        score[:, places] = found.score
+    said = None if found.prediction is None else places[found.prediction]
+    return replace(found, label=places[found.label], score=score, prediction=said, classes=classes)
+
+
 def read_predictions(source: DataSource, columns: Columns, task: Task | Literal["auto"] = "auto") -> Predictions:
     """Read a predictions file, and find out what its task is if that is not said.
 
@@ -171,7 +182,7 @@ def _read(frame: pl.DataFrame, columns: Columns, task: Task | Literal["auto"], s
             task = "ranking"
         elif columns.label not in frame.columns and parts[0] and (parts[1] or parts[2]):
             task = "multilabel"
-        elif columns.horizon or columns.series:
+        elif columns.horizon or columns.series or columns.time:
             task = "forecasting"
     if task == "multilabel":
         return _multilabel(frame, parts, source)
@@ -189,9 +200,11 @@ def _read(frame: pl.DataFrame, columns: Columns, task: Task | Literal["auto"], s
         if one is not None and one.null_count():
             count = many(one.null_count(), "row")
             raise BadInput(f"{source.name} has {count} without {one.name}", fix="Give each test row a value")
-    if task == "multiclass" or (task == "auto" and score is None and parts[1]):
-        return _multiclass(label, said, frame.select(parts[1]), columns.score, source)
-    found: Task = _task(label, score, said, source) if task == "auto" else task
+    if said is not None and not {f"{columns.score}_{name}" for name in _named(label).unique()} <= set(parts[1]):
+        parts[1] = []  # other columns whose names begin so
+    if task == "auto":
+        task = "multiclass" if score is None and parts[1] else _task(label, score, said, source)
+    found: Task = task
     if found == "multiclass":
         return _multiclass(label, said, frame.select(parts[1]), columns.score, source)
     if found != "binary":
