@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pytest
 
 from conftest import Run
 from mlops_actions.records import Record
@@ -108,10 +109,69 @@ def test_nothing_to_evaluate_is_bad_input(mlops: Run) -> None:
 def test_a_model_that_no_gate_checked_is_unchecked_and_not_passed(tmp_path: Path, mlops: Run) -> None:
     path = predictions(tmp_path / "p.parquet", 0.5)
     call = ("evaluate-model", "--json", "--run", "r", "--store", (tmp_path / "store").as_uri(), "--predictions", path)
-    done = mlops(*call, "--no-baseline-gate")
+    done = mlops(*call, "--baselines", "[]")
     assert done.returncode == 0, done.stderr
     found = outputs(done.stdout)
     assert (found["verdict"], found["record"]["verdict"]) == ("unchecked", "unchecked")
     assert "nothing was checked: no gate is set" in found["record"]["reason"]
     assert "nothing was checked" in done.stderr and "The task is binary (the positive class is 1)" in done.stderr
     assert "verdict" not in outputs(mlops(*call).stdout)["record"]
+
+
+COSTS = """
+def cost(rows):
+    rows = rows.to_dict("records") if hasattr(rows, "columns") else rows
+    wrong = [r["label"] for r in rows if (r["score"] >= 0.5) != (r["label"] == 1)]
+    return sum(5 if label == 1 else 1 for label in wrong) / len(rows)
+
+
+def broken(rows):
+    raise RuntimeError("no such tariff")
+
+
+def text(rows):
+    return float("nan")
+"""
+
+
+def custom(function: str, direction: str = "minimize") -> str:
+    return json.dumps({"cost": {"function": function, "direction": direction}})
+
+
+def test_a_metric_of_ones_own_is_computed_compared_and_gated(tmp_path: Path, mlops: Run) -> None:
+    store = Store((tmp_path / "store").as_uri())
+    champion(store, predictions(tmp_path / "champion.parquet", 0.1))
+    worse = predictions(tmp_path / "worse.parquet", 3.0)
+    (tmp_path / "costs.py").write_text(COSTS)
+    call = ("evaluate-model", "--json", "--store", store.url, "--model", "delays", "--predictions", worse)
+    asked = ("--primary-metric", "cost", "--thresholds", "cost<=9", "--custom-metrics", custom("costs:cost"))
+    done = mlops(*call, *asked, "--working-directory", tmp_path)
+    assert done.returncode == 1, done.stderr
+    found = outputs(done.stdout)["record"]
+    gates = {gate["kind"]: gate for gate in found["details"]["gates"]}
+    assert gates["threshold"]["passed"] and gates["threshold"]["low"] < found["outputs"]["metrics"]["cost"]
+    assert gates["champion"]["verdict"] == "worse" and gates["champion"]["note"].endswith("bootstrap of rows")
+    assert gates["champion"]["evidence"] == str(worse) and gates["champion"]["margin"] < 0
+
+
+@pytest.mark.parametrize(
+    ("metric", "code", "words"),
+    [
+        (custom("costs:broken"), 1, "cost cannot be computed by costs:broken. RuntimeError: no such tariff"),
+        (custom("costs:text"), 1, "The metric cost is nan"),
+        (custom("costs:missing"), 2, "The metric cost cannot be computed by costs:missing"),
+        (custom("nowhere:cost"), 2, "Add nowhere to the `requirements`"),
+        (custom("costs:cost", "lower"), 2, "The custom metric cost is not described: direction"),
+        (custom("costs"), 2, "The custom metric cost is not described: function"),
+        (custom("costs:cost").replace('cost"', 'auc"', 1), 2, "has the name of one that is known"),
+    ],
+)
+def test_a_metric_of_ones_own_that_does_not_work_is_told(
+    tmp_path: Path, mlops: Run, metric: str, code: int, words: str
+) -> None:
+    (tmp_path / "costs.py").write_text(COSTS)
+    path = predictions(tmp_path / "p.parquet", 0.5)
+    call = ("evaluate-model", "--store", (tmp_path / "store").as_uri(), "--working-directory", tmp_path)
+    done = mlops(*call, "--predictions", path, "--custom-metrics", metric)
+    assert done.returncode == code, done.stderr
+    assert words in " ".join(done.stderr.split())

@@ -15,11 +15,12 @@ from mlops_actions.data.sources import DataSource
 from mlops_actions.errors import BadInput
 from mlops_actions.evaluation.champion import Champion
 from mlops_actions.evaluation.evaluate import Evaluation, EvaluationRequest, evaluate
-from mlops_actions.evaluation.gates import Allowances, Gate, Limits, parse_limit, threshold_gates
+from mlops_actions.evaluation.gates import Allowances, Gate, Limits, Slices, judged, parse_limit, threshold_gates
 from mlops_actions.evaluation.predictions import Columns, read_predictions
 
 
 class Model(BaseModel):
+    slices: Slices = []
     limits: Limits = {}
     allowed: Allowances = {}
 
@@ -104,14 +105,31 @@ def test_nan_is_within_no_limit() -> None:
 def test_each_limit_is_a_question_with_its_answer() -> None:
     limits, values = {"auc": "0.7", "f1": ">= 0.5", "lift": "< 2"}, {"auc": 0.7, "lift": 3.0}
     note = "it is not defined on these rows, or the predictions lack its column"
-    assert threshold_gates(limits, values, "binary") == [
-        Gate("threshold", "auc", 0.7, ">= 0.7", True),
+    found = threshold_gates(limits, values, "binary", {"auc": (0.6, 0.8)}.get)
+    assert found == [
+        Gate("threshold", "auc", 0.7, ">= 0.7", True, bound=0.7, low=0.6, high=0.8),
         Gate("threshold", "f1", None, ">= 0.5", False, note),
-        Gate("threshold", "lift", 3.0, "< 2", False),
+        Gate("threshold", "lift", 3.0, "< 2", False, bound=2),
     ]
-    (of_a_slice,) = threshold_gates({"auc": ">= 0.8"}, values, "binary", "slice", "part=a")
-    assert of_a_slice == Gate("slice", "part=a auc", 0.7, ">= 0.8", False)
-    assert of_a_slice.sentence() == "part=a auc is 0.7, and must be >= 0.8"
+    assert [gate.margin for gate in found] == [0, None, -1]
+    assert found[2].sentence() == "lift is 3, and must be < 2"
+
+
+@pytest.mark.parametrize(
+    ("interval", "unsure", "verdict", "passed"),
+    [
+        ((0.6, 0.7), True, "passed", True),
+        ((0.6, 0.7), False, "passed", True),
+        ((0.4, 0.6), True, "cannot tell", True),
+        ((0.4, 0.6), False, "cannot tell", False),
+        ((0.3, 0.49), True, "failed", False),
+    ],
+)
+def test_where_chance_decides_the_whole_interval_must_be_beyond_the_limit(
+    interval: Any, unsure: bool, verdict: str, passed: bool
+) -> None:
+    gate = judged("slice", "part=a auc", 0.55, parse_limit(">= 0.5", "auc"), interval, unsure, "")
+    assert (gate.verdict, gate.passed) == (verdict, passed)
 
 
 @pytest.mark.parametrize(
@@ -162,8 +180,7 @@ def test_a_model_that_knows_nothing_does_not_beat_the_baseline(tmp_path: Path) -
     found = evaluate(EvaluationRequest(predictions(tmp_path, noise=1e6), {}, primary="log_loss"))
     assert verdicts(found) == {("baseline", "log_loss"): False}
     assert (
-        evaluate(EvaluationRequest(predictions(tmp_path, noise=1e6), {}, primary="log_loss", beat_baseline=False)).gates
-        == []
+        evaluate(EvaluationRequest(predictions(tmp_path, noise=1e6), {}, primary="log_loss", baselines=())).gates == []
     )
 
 
@@ -316,12 +333,14 @@ def test_a_comparison_of_a_metric_of_unknown_direction_is_bad_input(tmp_path: Pa
 
 def test_gates_that_checked_nothing_have_not_passed(tmp_path: Path) -> None:
     assert not evaluate(EvaluationRequest(None, {"rmse": 3.0})).checked
-    assert not evaluate(EvaluationRequest(predictions(tmp_path), {}, beat_baseline=False)).checked
+    assert not evaluate(EvaluationRequest(predictions(tmp_path), {}, baselines=())).checked
     assert evaluate(EvaluationRequest(predictions(tmp_path), {})).checked
     few = evaluate(
         EvaluationRequest(predictions(tmp_path), {}, slices=["part"], slice_thresholds={"auc": ">= 0.6"}, min_rows=9999)
     )
-    assert few.unchecked == ["No slice has 9999 rows or more"] and not few.checked
+    assert [gate.sentence() for gate in few.failed] == [
+        "part auc is missing, and must be >= 0.6: no slice of it has 9999 rows"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,37 +1,65 @@
-"""Judge a model by its predictions: thresholds, slices, a baseline, and the champion.
+"""Judge a model by its predictions: thresholds, slices, baselines, fairness, and the champion.
 
-Metrics are computed from the predictions on the test data; thresholds may also be on metrics that the pipeline
-logged. The champion is the version that the alias names: on the same test rows the difference is judged with a
-paired bootstrap, and the challenger is refused when the whole 95 % interval is worse than `max-regression` allows;
-on other rows the recorded metrics are compared. Without a champion there is nothing to be worse than.
+Metrics are computed from the predictions on the test data, as scikit-learn does; thresholds may also be on metrics
+that the pipeline logged.
+
+- `binary`: `auc`, `average_precision`, `log_loss`, `brier`, `accuracy`, `precision`, `recall`, `f1`;
+  of calibration `ece` and the parts `brier_reliability`, `brier_resolution` and `brier_uncertainty`.
+- `multiclass`: `accuracy`, `balanced_accuracy`, `f1_macro`, `f1_weighted`; with probabilities `log_loss`, `auc_macro`,
+  `auc_weighted`, `top_accuracy@3`.
+- `multilabel`: `accuracy`, `f1_macro`, `f1_micro`, `hamming_loss`; with scores `auc_macro`, `auc_weighted`,
+  `average_precision_macro`.
+- `regression`: `rmse`, `mae`, `r2`; where a gate names them `mse`, `mape`, `pinball@0.9`.
+- `forecasting`: the same, `smape`, and with `history` `mase`. Slices of the horizon's column show each horizon.
+- `ranking`: `ndcg`, `ndcg@10`, `map`, `mrr`.
+- `scores`: the mean of each column of numbers.
+
+The number after `@` is yours. `custom-metrics` are your own.
+
+The champion is the version that the alias names. On the same test rows (in one order, or found by `id-column`) each
+compared metric gets a 95 % interval of its gain, and one of three verdicts: **better** when it lies above 0, **worse**
+when it lies below what `max-regression` allows to be lost, else **cannot tell**, with how many rows would be enough. At
+most 2.5 % of models that are equal are called worse. The method is told: DeLong's for `auc`, McNemar's test (as an
+interval, by Tango) for `accuracy`, and a paired bootstrap with a fixed seed for all else; with `block-column` it is a
+bootstrap of whole blocks. Only *worse* fails, unless `if-cannot-tell` is `fail`. On other rows the recorded metrics are
+compared. Without a champion there is nothing to be worse than.
+
+Thresholds, baselines and fairness are decided by the value, whose interval is shown; slices by the interval, corrected
+for how many are looked at. A metric, slice or group that a gate names and that is not there fails the gate.
 
 Two classes are a binary task, whatever they are called: the positive class is the greater one (`1` of -1 and 1, `yes`
-of `no` and `yes`), as of scikit-learn's `predict_proba`. Where no gate is set, or one cannot be checked, the verdict is
-`unchecked`: the step succeeds, and promote-model does not take it for passed.
+of `no` and `yes`), as of scikit-learn's `predict_proba`. Where no gate is set, or the champion has no such metric, the
+verdict is `unchecked`: the step succeeds, and promote-model does not take it for passed.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, ValidationError
 
-from ..evaluation.gates import Allowances, Limits
-from ..inputs import ModelInputs, Outputs
+from ..errors import BadInput
+from ..evaluation.gates import Allowances, Limits, Slices
+from ..evaluation.metric import Task, named
+from ..inputs import CodeInputs, ModelInputs, Outputs
 from ..runtime.action import Action
 from ..runtime.result import Result
-from ..values import Lines, Numbers
+from ..values import Lines, Mappings, Numbers, parse_lines
 
 if TYPE_CHECKING:
     from ..data.sources import DataSource
+    from ..environments import Environment
     from ..evaluation.champion import Champion
+    from ..evaluation.custom import CustomMetric
     from ..evaluation.evaluate import Evaluation
     from ..runtime.step import Step
 
 
-class EvaluateModelInputs(ModelInputs):
+class EvaluateModelInputs(ModelInputs, CodeInputs):
     """What `evaluate-model` takes."""
 
     predictions: str = Field(
@@ -42,40 +70,97 @@ class EvaluateModelInputs(ModelInputs):
     metrics: Numbers = Field(
         default_factory=dict, description="Recorded metrics. By default those of run-pipeline in this run."
     )
-    task: Literal["auto", "binary", "multiclass", "regression"] = Field(
-        "auto", description="What is predicted. By default seen from the labels."
+    task: Literal["auto", Task] = Field(
+        "auto",
+        description="What is predicted. By default seen from labels and columns. `scores`: columns of scores of each"
+        " row, such as of generated text; each is a metric, its mean.",
     )
     label_column: str = Field("label", description="The column of true values.")
     score_column: str = Field(
         "score",
         description="The column of scores. `binary`: the probability of the positive class, from 0 to 1 (other numbers"
-        " that rise with it serve for `auc` and `average_precision`). `regression`: the predicted number. `multiclass`:"
-        " not needed, `prediction-column` is.",
+        " that rise with it serve for `auc` and `average_precision`). `regression`, `forecasting`, `ranking`: the"
+        " predicted number. `multiclass`: the beginning of a column's name for each class, `score_<class>`, with its"
+        " probability. `multilabel`: of one for each label, `score_<label>`, beside `label_<label>` of 0 and 1.",
     )
     prediction_column: str = Field(
         "prediction",
-        description="The column of predicted classes. `binary`: by default those with a score of 0.5 or more."
-        " `regression`: the predicted number, where there is no score.",
+        description="The column of predicted classes. By default those with a score of 0.5 or more, or the class"
+        " with the highest one. `multilabel`: the beginning of `prediction_<label>`. `regression`: the predicted"
+        " number, where there is no score.",
     )
     id_column: str = Field("", description="The column that names a test row, to find it in other predictions.")
+    weight_column: str = Field("", description="A column of how much each row counts.")
+    block_column: str = Field(
+        "",
+        description="A column that names what a row is not independent of, such as its day or user. Where chance is"
+        " judged, whole blocks are drawn and not rows.",
+    )
+    query_column: str = Field("", description="The column that names what rows are ranked within: a ranking task.")
+    series_column: str = Field("", description="The column that names the series of a forecast, if not one.")
+    time_column: str = Field("", description="The column of the time that is forecast.")
+    horizon_column: str = Field("", description="The column of how many steps ahead a forecast is. By default 1.")
+    history: str = Field(
+        "",
+        description="URI or path of the labels before the test rows, with the same columns of label, time and series:"
+        " what a season-naive forecast and `mase` need.",
+    )
+    season: int = Field(1, ge=1, description="How many steps a season has.")
     thresholds: Limits = Field(
-        {}, description='Limits of metrics, such as `auc: ">= 0.65"`, or `auc>=0.65` lines.', examples=["auc>=0.7"]
+        {},
+        description='Limits of metrics, such as `auc: ">= 0.65"`, or `auc>=0.65` lines. The value decides.',
+        examples=["auc>=0.7"],
     )
     primary_metric: str = Field(
         "",
-        description="The metric that the champion is compared by. By default `auc` (`f1` without scores), `f1_macro` or"
-        " `rmse`.",
+        description="The metric that champion and baselines are compared by. By default `auc` (`f1` without scores),"
+        " `f1_macro`, `rmse`, `ndcg`, `mase` (`mae` without `history`), or the first column of scores.",
     )
-    baseline_gate: bool = Field(True, description="Fail unless the model beats a predictor that knows no features.")
+    baselines: Annotated[list[Literal["constant", "linear", "season-naive"]], BeforeValidator(parse_lines)] = Field(
+        ["constant"],
+        description="What the primary metric must be better than; `[]` for nothing. `constant`: a predictor that knows"
+        " no features."
+        " `linear`: a linear or logistic regression of the other columns of numbers in the predictions, by"
+        " cross-validation. `season-naive`: what was one season earlier in `history`.",
+    )
     champion: str = Field("champion", description="Alias of the version to compare with.")
     max_regression: Allowances = Field(
         {"*": 0.0},
         description="How much worse than the champion the primary metric may be: a number, or one a metric. On the same"
-        " test rows a loss counts only when a paired bootstrap is 97.5 % sure that it is larger than this.",
+        " test rows a loss counts only when it is 97.5 % certain that it is larger than this.",
     )
-    slices: Lines = Field([], description="Columns of the predictions to break the metrics down by.")
-    slice_thresholds: Limits = Field({}, description="Limits of metrics that each slice must keep.")
-    min_slice_rows: int = Field(100, ge=1, description="Slices with fewer rows are not judged.")
+    if_cannot_tell: Literal["pass", "fail"] = Field(
+        "pass",
+        description="What happens where the rows cannot tell whether the model is worse than the champion, or a slice"
+        " beyond its limit. With `fail` the model must be shown to be good enough.",
+    )
+    slices: Slices = Field(
+        [],
+        description="Columns of the predictions to break the metrics down by, each value a slice; or `name: expression`"
+        " in SQL, such as `night: hour >= 22`.",
+    )
+    slice_thresholds: Limits = Field(
+        {},
+        description="Limits of metrics that each slice must keep. A slice fails when its whole 95 % interval, corrected"
+        " for how many slices were looked at, is beyond the limit.",
+    )
+    min_slice_rows: int = Field(
+        100, ge=1, description="Slices and groups with fewer rows are not judged; one that is named itself fails."
+    )
+    custom_metrics: Mappings = Field(
+        {},
+        description="Metrics of your own by name, each with `function`, `module:name` or `file.py:name`: a function of"
+        " the predictions' rows (a pandas DataFrame, or a list of dictionaries where there is no pandas) that returns a"
+        " number; and `direction`, `maximize` or `minimize`. They run with `requirements` and `python`, by default with"
+        " the packages of the component that made the model.",
+    )
+    groups: Lines = Field([], description="Columns whose values are the groups that `fairness` compares.")
+    fairness: Limits = Field(
+        {},
+        description="Limits of `demographic_parity_difference`, `demographic_parity_ratio` and"
+        " `equalized_odds_difference` between the groups. The value decides.",
+        examples=["demographic_parity_difference<=0.1"],
+    )
 
 
 class EvaluateModelOutputs(Outputs):
@@ -92,77 +177,133 @@ class EvaluateModelOutputs(Outputs):
     gates_failed: int = Field(description="Number of gates failed.")
 
 
+@dataclass(frozen=True)
+class _Given:
+    """What is evaluated, as it was found: files, recorded metrics, the champion, and what the result speaks of."""
+
+    source: DataSource | None
+    history: DataSource | None
+    recorded: dict[str, float]
+    champion: Champion | None
+    subject: dict[str, str]
+    evidence: str
+
+
+@dataclass(frozen=True)
+class _Own:
+    """Metrics of the consumer's own, and the environment that they run in."""
+
+    metrics: Mapping[str, CustomMetric]
+    environment: Environment
+
+
 def run(inputs: EvaluateModelInputs, step: Step) -> Result[EvaluateModelOutputs]:
     """Evaluate the model."""
     from ..data.sources import digests, find
     from ..evaluation.champion import find_champion
+    from ..models.checks import code_digest
     from ..registry.registry import Registry
 
     trained = step.previous("run-pipeline")
-    given = trained.outputs if trained else {}
-    uri = inputs.predictions or str(given.get("predictions-uri") or "")
-    source = find(step.workspace, [uri])[0] if uri else None
-    recorded = inputs.metrics or given.get("metrics") or {}
-    champion = find_champion(Registry(step.workspace.store), step.workspace.cache, inputs.model, inputs.champion)
-    subject = trained.subject if trained and not inputs.predictions else {}
+    outputs = trained.outputs if trained else {}
+    uri = inputs.predictions or str(outputs.get("predictions-uri") or "")
+    given = _Given(
+        source=find(step.workspace, [uri])[0] if uri else None,
+        history=find(step.workspace, [inputs.history])[0] if inputs.history else None,
+        recorded=inputs.metrics or outputs.get("metrics") or {},
+        champion=find_champion(Registry(step.workspace.store), step.workspace.cache, inputs.model, inputs.champion),
+        subject=trained.subject if trained and not inputs.predictions else {},
+        evidence=uri or (f"{step.workspace.store.url}/runs/{trained.run}/run-pipeline.json" if trained else ""),
+    )
+    champion = given.champion
     # every input but those that say where things are
-    asked = inputs.model_dump(mode="json", exclude=set(ModelInputs.model_fields) | {"predictions", "metrics"})
+    own = _own(inputs, outputs, step)
+    where = {*ModelInputs.model_fields, *CodeInputs.model_fields, "predictions", "metrics", "history"}
+    asked = inputs.model_dump(mode="json", exclude=where)
     key = step.key(
-        predictions=digests([source]) if source else [],
-        recorded=recorded,
+        predictions=digests([given.source]) if given.source else [],
+        history=digests([given.history]) if given.history else [],
+        recorded=given.recorded,
         champion=champion and [champion.version, dict(champion.metrics), bool(champion.predictions)],
         asked=asked,
-        subject=subject,
+        subject=given.subject,
+        own=own
+        and [own.environment.name, [code_digest(one.function, step.workspace.root) for one in own.metrics.values()]],
     )
-    return step.once(
-        key, EvaluateModelOutputs, lambda: _evaluate(inputs, source, recorded, champion, key, subject, step)
-    )
+    return step.once(key, EvaluateModelOutputs, lambda: _evaluate(inputs, given, own, key, step))
+
+
+def _own(inputs: EvaluateModelInputs, trained: Mapping[str, Any], step: Step) -> _Own | None:
+    """The consumer's own metrics, with the environment that they run in; None when there are none."""
+    if not inputs.custom_metrics:
+        return None
+    from ..evaluation.custom import CustomMetric
+
+    made: dict[str, CustomMetric] = {}
+    for name, value in inputs.custom_metrics.items():
+        try:
+            made[name] = CustomMetric.model_validate(value)
+        except ValidationError as error:
+            first = error.errors()[0]
+            at = ".".join(str(part) for part in first["loc"])
+            fix = "Write `function: module:name` and `direction: maximize` or `minimize`"
+            raise BadInput(
+                f"The custom metric {name} is not described: {at or value}", why=first["msg"], fix=fix
+            ) from None
+        if named(name):
+            raise BadInput(f"The custom metric {name} has the name of one that is known", fix="Give it another name")
+    packages = [] if inputs.requirements else trained.get("packages") or []
+    return _Own(made, step.workspace.environment("", inputs, packages))
 
 
 def _evaluate(
-    inputs: EvaluateModelInputs,
-    source: DataSource | None,
-    recorded: dict[str, float],
-    champion: Champion | None,
-    key: str,
-    subject: dict[str, str],
-    step: Step,
+    inputs: EvaluateModelInputs, given: _Given, own: _Own | None, key: str, step: Step
 ) -> Result[EvaluateModelOutputs]:
     # numpy, scipy and polars: not before it is known that they are needed
-    from ..evaluation import evaluate, predictions
+    from ..evaluation import baselines, custom, evaluate, predictions
 
+    columns = {field.name: getattr(inputs, f"{field.name}_column") for field in fields(predictions.Columns)}
     found = evaluate.evaluate(
         evaluate.EvaluationRequest(
-            source,
-            recorded,
-            predictions.Columns(inputs.label_column, inputs.score_column, inputs.prediction_column, inputs.id_column),
+            given.source,
+            given.recorded,
+            predictions.Columns(**columns),
             inputs.task,
             inputs.primary_metric,
             inputs.thresholds,
             inputs.slice_thresholds,
             inputs.slices,
             inputs.min_slice_rows,
-            champion,
+            given.champion,
             inputs.max_regression,
-            inputs.baseline_gate,
+            inputs.baselines,
+            baselines.History(given.history, inputs.season) if given.history else None,
+            inputs.groups,
+            inputs.fairness,
+            inputs.if_cannot_tell == "pass",
+            own.metrics if own else {},
+            custom.Consumer(own.environment.python, step.workspace.root, step.workspace.child_environ())
+            if own
+            else None,
         )
     )
-    if champion is None:
+    if given.champion is None:
         step.console.say(f"No version is {inputs.champion!r} yet: nothing to compare with")
     if found.predictions:
         step.console.say(f"The task is {found.predictions.task_in_words}")
     for note in found.notes:
         step.console.warning(note)
-    rows = [(g.kind, g.metric, "–" if g.value is None else f"{g.value:.4g}", g.limit, "yes" if g.passed else "NO")
+    rows = [(g.kind, g.metric, "–" if g.value is None else f"{g.value:.4g}", g.limit, g.answer, g.note)
             for g in found.gates]  # fmt: skip
     if rows:
-        step.console.table(["gate", "metric", "value", "must be", "passed"], rows)
-    return _result(found, champion.version if champion else None, inputs, step, key, subject)
+        step.console.table(["gate", "metric", "value", "must be", "passed", ""], rows)
+    return _result(found, inputs, given, key, step)
 
 
 def _result(
-    found: Evaluation, champion: int | None, inputs: EvaluateModelInputs, step: Step, key: str, subject: dict[str, str]
+    found: Evaluation, inputs: EvaluateModelInputs, given: _Given, key: str, step: Step
 ) -> Result[EvaluateModelOutputs]:
+    champion = given.champion.version if given.champion else None
     failed, total = found.failed, len(found.gates)
     value = found.metrics[found.primary]
     if failed:
@@ -175,9 +316,9 @@ def _result(
         )
     details: dict[str, Any] = {
         "task": found.predictions.task_in_words if found.predictions else "",
-        "gates": [vars(gate) for gate in found.gates],
+        "gates": [{**vars(gate), "margin": gate.margin, "evidence": given.evidence} for gate in found.gates],
         "baseline": found.baseline,
-        "comparisons": [vars(comparison) for comparison in found.comparisons],
+        "comparisons": [{**vars(one), "verdict": one.verdict} for one in found.comparisons],
         "slices": found.slices,
         "notes": found.notes + found.unchecked,
         "rows": len(found.predictions.label) if found.predictions else 0,
@@ -198,7 +339,7 @@ def _result(
         passed=not failed,
         checked=found.checked,
         reason=reason,
-        subject=subject,
+        subject=given.subject,
     )
 
 

@@ -1,25 +1,39 @@
-"""Challenger against champion on the same rows: a paired bootstrap of a metric's difference.
+"""Challenger against champion on the same rows: is it better, is it worse, or can these rows not tell?
 
-Rows are drawn with replacement, the same rows for both models, and the metric's difference is taken each time: its
-2.5 and 97.5 percentiles are the 95 % interval (B. Efron and R. Tibshirani, "An Introduction to the Bootstrap", 1993,
-chapter 13). The seed is fixed: the same predictions give the same answer.
+The gain is the metric's difference, positive where the challenger is better whichever way the metric goes. Its 95 %
+interval is found by:
+
+- `DeLong` for `auc`, where rows are independent and count alike (E. DeLong, D. DeLong and D. Clarke-Pearson, "Comparing
+  the Areas under Two or More Correlated Receiver Operating Characteristic Curves", Biometrics 44, 1988);
+- `McNemar` for `accuracy` likewise, by the rows that only one of them predicts right: McNemar's test (Psychometrika 12,
+  1947), turned into an interval by T. Tango ("Equivalence test and confidence interval for the difference in
+  proportions for the paired-sample design", Statistics in Medicine 17, 1998);
+- `bootstrap` of rows, or of blocks of rows, for everything else (see `resampling`).
+
+The challenger is `better` when the whole interval lies above 0, and `worse` when it lies below what is allowed to be
+lost. Of two models without a difference, at most 2.5 % are called worse, and 2.5 % better.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import optimize, stats
 
-from .formulas import classes_of
-from .metric import Metric, Task
+from ..text import many
+from .formulas import Array
+from .metric import Metric
+from .predictions import Predictions
+from .resampling import CHANCE, DRAWS, SEED, Units, around, bootstrap, of_placements, placements, standard_error
 
-DRAWS = 1_000
-ROWS = 5_000
-"""Rows that are drawn of at most; of more, so many at random stand for all."""
-SEED = 20_130_101
+POWER = 0.8
+"""Chance of telling, with as many rows as are said to be enough."""
+Verdict = Literal["better", "worse", "cannot tell"]
 
 
 @dataclass(frozen=True)
@@ -29,75 +43,188 @@ class Comparison:
     Attributes:
         metric: its name.
         challenger, champion: the values.
-        gain: how much better the challenger is; positive is better whichever way the metric goes.
-        low, high: the 95 % interval of the gain; None when the rows are not the same.
-        p_worse: share of draws in which the challenger is worse; None likewise.
-        rows: how many rows both have.
-        note: how the comparison was made, if not by bootstrap.
+        gain: how much better the challenger is.
+        allowed: how much worse it may be.
+        low, high: the 95 % interval of the gain; None when nothing can be said about chance.
+        rows: how many rows both have; `units` of them are independent (blocks, where blocks were asked for).
+        units: see above.
+        method: `DeLong`, `McNemar`, `bootstrap of rows`, `bootstrap of blocks`, or `recorded` for values that were
+            measured on different rows.
+        rows_needed: see `enough`; None where that is not known or not needed.
+        note: why there is no interval.
     """
 
     metric: str
     challenger: float
     champion: float
     gain: float
+    allowed: float = 0.0
     low: float | None = None
     high: float | None = None
-    p_worse: float | None = None
     rows: int = 0
+    units: int = 0
+    method: str = "recorded"
+    rows_needed: int | None = None
     note: str = ""
 
-    def acceptable(self, allowed: float) -> bool:
-        """Whether the challenger is not worse than `allowed`.
+    @property
+    def verdict(self) -> Verdict:
+        """What can be said. Without an interval: of values measured on other rows the values themselves decide."""
+        if self.low is None or self.high is None:
+            if self.method != "recorded":
+                return "cannot tell"
+            return "worse" if self.gain < -self.allowed else "better" if self.gain > 0 else "cannot tell"
+        return "worse" if self.high < -self.allowed else "better" if self.low > 0 else "cannot tell"
 
-        With an interval it is refused only when the loss is certain to be over what is allowed: the whole interval
-        lies below -allowed. Without one the values themselves decide.
-        """
-        return (self.gain if self.high is None else self.high) >= -allowed
+    @property
+    def surely_acceptable(self) -> bool:
+        """Whether the challenger is certain to lose no more than is allowed."""
+        if self.low is None:
+            return self.method == "recorded" and self.gain >= -self.allowed
+        return self.low > 0 or self.low >= -self.allowed
+
+    def sentence(self) -> str:
+        """The finding in words."""
+        if self.low is None or self.high is None:
+            return self.note
+        said = f"{self.verdict}: gain {self.gain:+.4g}, 95 % between {self.low:+.4g} and {self.high:+.4g}"
+        if self.verdict == "cannot tell" and self.surely_acceptable:
+            said = said.replace("cannot tell", f"not worse than the allowed {self.allowed:g}", 1)
+        elif self.rows_needed is not None:
+            of = f"the allowed {self.allowed:g}" if self.allowed else "a difference of this size"
+            said += f"; {self.rows_needed:,} rows would be enough for {of} ({POWER:.0%} power)"
+        blocks = f" ({self.units:,})" if self.units != self.rows else ""
+        return f"{said}; {self.method}{blocks}"
 
 
-def recorded(metric: str, challenger: float, champion: float, note: str, *, higher_is_better: bool) -> Comparison:
+def recorded(
+    metric: str, challenger: float, champion: float, *, higher_is_better: bool, allowed: float = 0.0
+) -> Comparison:
     """Compare two values that were measured on different rows."""
     gain = challenger - champion if higher_is_better else champion - challenger
-    return Comparison(metric, challenger, champion, gain, note=note)
+    note = "recorded values: not measured on the same rows"
+    return Comparison(metric, challenger, champion, gain, allowed, note=note)
 
 
 def paired(
     metric: Metric,
-    task: Task,
-    label: NDArray[Any],
-    challenger: NDArray[Any],
-    champion: NDArray[Any],
+    challenger: Predictions,
+    champion: Predictions,
     *,
+    allowed: float = 0.0,
     draws: int = DRAWS,
     seed: int = SEED,
-) -> Comparison:
-    """Compare two models' scores (or predicted classes, for metrics of classes) of the same rows."""
-    if metric.of == "prediction":
-        label, challenger, champion = _classes(task, label, challenger, champion)
+) -> Comparison | None:
+    """Compare a metric of two models' predictions of the same rows; None when one lacks what it is computed of.
+
+    Args:
+        metric: by which.
+        challenger, champion: the predictions; blocks and weights are those of the challenger.
+        allowed: how much worse the challenger may be.
+        draws, seed: of a bootstrap.
+    """
+    sides = challenger.statistic(metric), champion.statistic(metric)
+    if sides[0] is None or sides[1] is None:
+        return None
+    rows, blocks = len(challenger.label), challenger.blocks
+    units = Units.of(rows, blocks, challenger.weight)
     sign = 1.0 if metric.higher_is_better else -1.0
-    new, old = metric.function(label, challenger), metric.function(label, champion)
-    random = np.random.default_rng(seed)
-    pool = np.arange(len(label)) if len(label) <= ROWS else random.choice(len(label), ROWS, replace=False)
-    gains = []
-    for _ in range(draws):
-        rows = random.choice(pool, len(pool))
-        gains.append(
-            sign * (metric.function(label[rows], challenger[rows]) - metric.function(label[rows], champion[rows]))
-        )
-    known = np.array([gain for gain in gains if np.isfinite(gain)])
-    gain = sign * (new - old)
-    if not len(known):
-        note = "the interval is not defined on these rows"
-        return Comparison(metric.name, new, old, gain, rows=len(label), note=note)
-    # a part of the rows has a wider interval than all of them: it is drawn in around the full gain
-    shrink = np.sqrt(len(pool) / len(label))
-    low, high = (float(gain + (q - known.mean()) * shrink) for q in np.percentile(known, [2.5, 97.5]))
-    return Comparison(metric.name, new, old, gain, low, high, float(np.mean(known < 0)), len(label))
+    new, old = units.value(sides[0], rows), units.value(sides[1], rows)
+    found = Comparison(metric.name, new, old, sign * (new - old), allowed, rows=rows, units=units.count)
+    method, interval = _interval(metric, challenger, champion)
+    if not method:
+        method = "bootstrap of rows" if blocks is None else "bootstrap of blocks"
+        of_new, of_old = units.statistic(sides[0]), units.statistic(sides[1])
+        differences = bootstrap(lambda weights: of_new(weights) - of_old(weights), units.count, rows, draws, seed)
+        interval = around(new - old, standard_error(differences, units.count), units.count)
+    if interval is not None and not metric.higher_is_better:
+        interval = -interval[1], -interval[0]
+    return _told(found, method, interval, blocks is not None)
 
 
-def _classes(task: Task, label: NDArray[Any], *sides: NDArray[Any]) -> list[NDArray[Any]]:
-    """Labels and predicted classes as numbers: names take long to compare a thousand times."""
-    if task == "binary":
-        return [label, *(classes_of(side) for side in sides)]
-    _, codes = np.unique(np.concatenate([label, *sides]), return_inverse=True)
-    return np.split(codes, len(sides) + 1)
+def drawn(
+    name: str,
+    values: Sequence[float],
+    error: float,
+    rows: int,
+    units: int,
+    *,
+    allowed: float,
+    higher_is_better: bool,
+) -> Comparison:
+    """Compare two models' values of a metric, whose difference has a standard error by a bootstrap."""
+    new, old = values
+    sign = 1.0 if higher_is_better else -1.0
+    found = Comparison(name, new, old, sign * (new - old), allowed, rows=rows, units=units)
+    method = "bootstrap of rows" if units == rows else "bootstrap of blocks"
+    return _told(found, method, around(sign * (new - old), error, units), units != rows)
+
+
+def _told(found: Comparison, method: str, interval: tuple[float, float] | None, blocked: bool) -> Comparison:
+    """A comparison with the interval of its gain, and with how many rows would be enough where that is not known."""
+    if interval is None:
+        known = "the interval is not defined on these rows"
+        note = f"{known}: they are {many(found.units, 'block')}" if blocked else known
+        return replace(found, method=method, note=note)
+    low, high = interval
+    found = replace(found, method=method, low=low, high=high)
+    size = found.allowed or abs(found.gain)
+    if found.verdict == "cannot tell" and not found.surely_acceptable and size:
+        return replace(found, rows_needed=enough(found.rows, high - low, size))
+    return found
+
+
+def _interval(metric: Metric, challenger: Predictions, champion: Predictions) -> tuple[str, tuple[float, float] | None]:
+    """The interval of the difference by a method of the metric's own; "" where rows need a bootstrap."""
+    if challenger.blocks is not None or challenger.weight is not None or challenger.label.ndim == 2:
+        return "", None
+    new, old = challenger.values_of(metric), champion.values_of(metric)
+    assert new is not None and old is not None
+    if metric.name == "accuracy":
+        return "McNemar", _mcnemar(challenger.label, new, old)
+    if metric.name == "auc":
+        return "DeLong", _delong(challenger.label, new, old)
+    return "", None
+
+
+def enough(rows: int, width: float, size: float) -> int:
+    """How many rows tell a difference of a size with `POWER`, if the interval of so many rows has a width.
+
+    n = ((z₀.₉₇₅ + z₀.₈) σ / size)², the sample size of a test of non-inferiority on pairs (S.-C. Chow, J. Shao and
+    H. Wang, "Sample Size Calculations in Clinical Research", 2nd edition 2008, section 3.1), where σ / √rows is the
+    standard error. With blocks, rows stand for as many more blocks of the same size.
+    """
+    z = stats.norm.ppf(1 - CHANCE / 2)
+    error = width / (2 * z)
+    return math.ceil(float(rows * ((z + stats.norm.ppf(POWER)) * error / size) ** 2))
+
+
+def _delong(label: Array, challenger: Array, champion: Array) -> tuple[float, float] | None:
+    """The interval of the difference of two areas, by the placements of each row among those of the other class."""
+    (new_p, new_n), (old_p, old_n) = placements(label, challenger), placements(label, champion)
+    return of_placements(new_p - old_p, new_n - old_n)
+
+
+def _mcnemar(label: NDArray[Any], challenger: NDArray[Any], champion: NDArray[Any]) -> tuple[float, float]:
+    """The interval of the difference of two accuracies: all differences that the score test does not reject.
+
+    At a difference of 0 the test is McNemar's, without a correction for continuity.
+    """
+    right, was_right = label == challenger, label == champion
+    won, lost, n = int(np.sum(right & ~was_right)), int(np.sum(~right & was_right)), len(label)
+    z = float(stats.norm.ppf(1 - CHANCE / 2))
+
+    def score(difference: float) -> float:
+        a, c = 2 * n, -lost * difference * (1 - difference)
+        b = -won - lost + (2 * n - won + lost) * difference
+        share = (math.sqrt(max(b * b - 4 * a * c, 0.0)) - b) / (2 * a)
+        variance = n * (2 * share + difference * (1 - difference))
+        return (won - lost - n * difference) / math.sqrt(variance) if variance > 0 else math.nan
+
+    def end(side: float) -> float:
+        near, far = (won - lost) / n - side * 1e-9, -side * (1 - 1e-9)
+        if not (score(near) - side * z) * (score(far) - side * z) < 0:
+            return -side  # every difference on this side is possible
+        return float(optimize.brentq(lambda difference: score(difference) - side * z, near, far, xtol=1e-12))
+
+    return end(1.0), end(-1.0)

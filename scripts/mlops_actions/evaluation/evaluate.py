@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,15 +13,28 @@ import polars as pl
 from ..data.sources import DataSource
 from ..data.tables import unknown_column
 from ..errors import BadInput
-from . import compare, metrics
+from . import baselines, compare, fairness, metrics
+from .baselines import History
 from .champion import Champion
 from .compare import Comparison
-from .gates import Gate, threshold_gates
-from .metric import METRICS, PRIMARY, Task, is_higher_better, unknown
-from .predictions import Columns, Predictions, read_predictions
+from .custom import Consumer, CustomMetric, Measured, measure
+from .gates import (
+    UNDEFINED,
+    Gate,
+    Interval,
+    Limit,
+    check_known,
+    compared,
+    judged,
+    missing,
+    parse_limit,
+    threshold_gates,
+)
+from .metric import PRIMARY, Metric, Task, is_higher_better, unknown
+from .predictions import Columns, Predictions, read_predictions, with_classes
+from .resampling import CHANCE, SHOWN, Units, around, bootstrap, interval, standard_error
+from .slices import Slice, find_slices
 
-_QUARTERED = 50
-"""A column of numbers with more values than that is sliced by quarters."""
 _TOLERANCE = 1e-3  # a metric that pipeline and predictions give may differ by rounding
 
 
@@ -34,10 +48,14 @@ class EvaluationRequest:
         columns, task: how to read the file.
         primary: the metric that is compared; "" for the task's own.
         thresholds, slice_thresholds: limits by metric.
-        slices: columns; `min_rows` is the least that a slice is judged by.
+        slices: columns and expressions; `min_rows` is the least that a slice or group is judged by.
         champion: or None.
         max_regression: how much worse than the champion a metric may be; `*` is the primary one.
-        beat_baseline: whether the primary metric must be better than that of a predictor without features.
+        baselines: what the primary metric must be better than, see `baselines.NAMES`.
+        history: what a season-naive forecast knows; None without one.
+        groups, fairness: columns of groups, and limits of `fairness.METRICS` between them.
+        unsure: whether a gate passes that chance decides and the rows cannot tell.
+        custom: metrics of the consumer's own; `consumer` is where they run.
     """
 
     predictions: DataSource | None
@@ -51,7 +69,28 @@ class EvaluationRequest:
     min_rows: int = 100
     champion: Champion | None = None
     max_regression: Mapping[str, float] = field(default_factory=lambda: {"*": 0.0})
-    beat_baseline: bool = True
+    baselines: Sequence[str] = ("constant",)
+    history: History | None = None
+    groups: Sequence[str] = ()
+    fairness: Mapping[str, str] = field(default_factory=dict)
+    unsure: bool = True
+    custom: Mapping[str, CustomMetric] = field(default_factory=dict)
+    consumer: Consumer | None = None
+
+    @property
+    def directions(self) -> dict[str, bool]:
+        """Whether more is better, of the consumer's own metrics."""
+        return {name: metric.direction == "maximize" for name, metric in self.custom.items()}
+
+    def higher(self, name: str) -> bool:
+        """Whether more of a metric is better; BadInput when that is not known."""
+        return is_higher_better(name, self.thresholds, self.directions)
+
+    @property
+    def asked(self) -> dict[str, object]:
+        """The metrics that a gate names."""
+        named = {**self.thresholds, **self.slice_thresholds, **self.max_regression, self.primary: ""}
+        return {name: "" for name in named if name not in ("", "*")}
 
 
 @dataclass(frozen=True)
@@ -102,123 +141,254 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     """
     if request.predictions is None and not request.recorded:
         raise BadInput("Nothing to evaluate", fix="Give `predictions` or `metrics`")
+    for name, value in request.recorded.items():
+        if not math.isfinite(value):
+            raise BadInput(f"The recorded metric {name} is {value}, which is not a number", fix="Correct `metrics`")
     read = read_predictions(request.predictions, request.columns, request.task) if request.predictions else None
+    naive = None
+    if read and request.history:
+        naive = baselines.season_naive(read, request.columns, request.history)
+        read = replace(read, scale=naive.scale)
     task = read.task if read else None
-    computed = metrics.compute(read.task, read.label, read.score, read.prediction) if read else {}
+    computed = metrics.compute(read, request.asked) if read else {}
     if read and not computed:
         columns = f"{request.columns.score} or {request.columns.prediction}"
         raise BadInput(
             f"No metric of a {read.task} task can be computed",
-            why=f"The predictions lack the column {columns} that it needs",
+            why=f"The predictions lack the column {columns} that it needs, or their labels are of one class only",
             fix="Set `task`, `score-column` or `prediction-column`",
         )
-    values = {**request.recorded, **computed}
-    notes = [
+    notes: list[str] = []
+    pair = _pair(request, read, notes) if read else None
+    measured = _measured(request, pair or ((read,) if read else ()))
+    values = {**request.recorded, **computed, **{name: one.values[0] for name, one in measured.items()}}
+    notes += [
         f"The pipeline says {name} {request.recorded[name]:.6g}, its predictions give {value:.6g}"
         for name, value in computed.items()
         if name in request.recorded and abs(request.recorded[name] - value) > _TOLERANCE * max(1.0, abs(value))
     ]
-    primary = request.primary or next((name for name in PRIMARY[task] if name in computed) if task else iter(values))
+    preferred = (name for name in PRIMARY[task] if name in computed) if task else iter(())
+    primary = request.primary or next(preferred, next(iter(computed or values)))
     if primary not in values:
         raise unknown(primary, values)
+    known = {metric.name: metric for metric in metrics.of_task(read, request.asked)} if read else {}
     unchecked: list[str] = []
-    gates = threshold_gates(request.thresholds, values, task)
-    base = metrics.baseline(read.task, read.label) if read else {}
-    if request.beat_baseline and primary in base:
-        gates.append(_baseline_gate(primary, values[primary], base[primary]))
-    comparisons = list(_against_champion(request, read, values, primary, unchecked))
-    gates += [_champion_gate(c, request, primary) for c in comparisons]
-    slices = list(_slices(read, request)) if read else []
-    for part in slices:
-        name = f"{part['column']}={part['value']}"
-        gates += threshold_gates(request.slice_thresholds, part["metrics"], task, "slice", name)
-    if request.slice_thresholds and not slices:
-        unchecked.append(f"No slice has {request.min_rows} rows or more" if request.slices else "No `slices` are named")
-    return Evaluation(task, values, gates, primary, base, comparisons, slices, notes, unchecked, read)
+
+    def interval_of(name: str) -> Interval | None:
+        if name in measured:
+            return measured[name].interval
+        return interval(known[name], read) if read and name in known else None
+
+    gates = threshold_gates(request.thresholds, values, task, interval_of)
+    base = baselines.constant(read) if read else None
+    if read and primary in known:
+        gates += _baseline_gates(request, read, known[primary], base, naive)
+    else:
+        why = f"{primary} is not computed from predictions here"
+        gates += [missing("baseline", primary, f"better than {n}", why) for n in request.baselines if n != "constant"]
+    comparisons = list(_against_champion(request, pair, values, known, measured, primary, unchecked))
+    gates += [_champion_gate(c, request) for c in comparisons]
+    slices: list[dict[str, Any]] = []
+    if read and request.slices:
+        gates += _slices(request, read, known, slices)
+    elif request.slice_thresholds:
+        gates += [
+            missing("slice", name, text, "no `slices` are named") for name, text in request.slice_thresholds.items()
+        ]
+    gates += _fairness_gates(request, read)
+    of_base = metrics.compute(base, request.asked) if base else {}
+    return Evaluation(task, values, gates, primary, of_base, comparisons, slices, notes, unchecked, read)
 
 
-def _baseline_gate(name: str, value: float, base: float) -> Gate:
-    higher = is_higher_better(name)
-    limit = f"{'>' if higher else '<'} {base:.4g}"
-    passed = value > base if higher else value < base
-    return Gate("baseline", name, value, limit, passed, "a predictor that knows no features")
+def _measured(request: EvaluationRequest, sides: Sequence[Predictions]) -> dict[str, Measured]:
+    """The consumer's own metrics of one or two models."""
+    if not request.custom:
+        return {}
+    if not sides or request.consumer is None:
+        raise BadInput("`custom-metrics` are computed from predictions, and there are none")
+    units = Units.of(len(sides[0].label), sides[0].blocks)
+    return measure(request.custom, [side.frame for side in sides], units, request.consumer)
 
 
-def _champion_gate(comparison: Comparison, request: EvaluationRequest, primary: str) -> Gate:
-    allowed = _allowed(request, comparison.metric, primary)
-    sign = ">=" if is_higher_better(comparison.metric, request.thresholds) else "<="
-    limit = f"{sign} {comparison.champion:.4g}" + (f" within {allowed:g}" if allowed else "")
-    note = comparison.note
-    if comparison.low is not None and comparison.high is not None:
-        note = f"gain {comparison.gain:+.4g}, 95 % between {comparison.low:+.4g} and {comparison.high:+.4g}"
-    return Gate("champion", comparison.metric, comparison.challenger, limit, comparison.acceptable(allowed), note)
+def _baseline_gates(
+    request: EvaluationRequest,
+    read: Predictions,
+    metric: Metric,
+    constant: Predictions | None,
+    naive: Predictions | None,
+) -> Iterator[Gate]:
+    sign = ">" if request.higher(metric.name) else "<"
+    for name in request.baselines:
+        words, ours = baselines.WORDS[name], read
+        made = {"constant": constant, "season-naive": naive}.get(name)
+        if name == "linear":
+            made = baselines.linear(read, request.columns)
+        elif name == "season-naive" and made is not None:
+            defined = np.flatnonzero(np.isfinite(made.score)) if made.score is not None else np.array([], dtype=int)
+            made, ours = (made.take(defined), read.take(defined)) if len(defined) else (None, read)
+        base = metrics.value_of(metric, made) if made is not None else None
+        value = metrics.value_of(metric, ours)
+        if base is None or value is None or not math.isfinite(base):
+            if name != "constant":  # one that was asked for
+                why = {"linear": "the predictions have no columns of features", "season-naive": "set `history`"}[name]
+                yield missing("baseline", metric.name, f"{sign} that of {words}", why)
+            continue
+        yield compared("baseline", metric.name, value, Limit(sign, base), None, words)
 
 
-def _allowed(request: EvaluationRequest, name: str, primary: str) -> float:
-    return request.max_regression.get(name, request.max_regression.get("*", 0.0) if name == primary else 0.0)
+def _champion_gate(found: Comparison, request: EvaluationRequest) -> Gate:
+    higher = request.higher(found.metric)
+    limit = f"{'>=' if higher else '<='} {found.champion:.4g}" + (f" within {found.allowed:g}" if found.allowed else "")
+    passed = found.surely_acceptable or (found.verdict != "worse" and request.unsure)
+    low = high = None
+    if found.low is not None and found.high is not None:
+        ends = (found.low, found.high) if higher else (-found.high, -found.low)
+        low, high = (found.champion + end for end in ends)
+    bound = found.champion - found.allowed if higher else found.champion + found.allowed
+    note = found.sentence()
+    return Gate("champion", found.metric, found.challenger, limit, passed, note, bound, low, high, found.verdict)
 
 
 def _against_champion(
     request: EvaluationRequest,
-    read: Predictions | None,
+    pair: tuple[Predictions, Predictions] | None,
     values: Mapping[str, float],
+    known: Mapping[str, Metric],
+    measured: Mapping[str, Measured],
     primary: str,
     unchecked: list[str],
 ) -> Iterator[Comparison]:
     champion = request.champion
     if champion is None:
         return
-    pair = None
-    if read and champion.predictions:
-        pair = _pair(read, read_predictions(champion.predictions, request.columns, read.task), request.columns.id)
     for name in dict.fromkeys([primary, *(m for m in request.max_regression if m != "*")]):
         if name not in values:
             raise unknown(name, values)
-        higher, known = is_higher_better(name, request.thresholds), METRICS.get(name)
-        both = [side.values_of(known) for side in pair] if pair and known else [None]
-        if pair and known and both[0] is not None and both[1] is not None:
-            yield compare.paired(known, pair[0].task, pair[0].label, both[0], both[1])
+        higher = request.higher(name)
+        allowed = request.max_regression.get(name, request.max_regression.get("*", 0.0) if name == primary else 0.0)
+        found = None
+        if pair and name in measured:
+            one, rows = measured[name], len(pair[0].label)
+            found = compare.drawn(
+                name, one.values, one.error, rows, one.units, allowed=allowed, higher_is_better=higher
+            )
+        elif pair and name in known:
+            found = compare.paired(replace(known[name], higher_is_better=higher), *pair, allowed=allowed)
+        if found is not None and math.isfinite(found.gain):
+            yield found
         elif name in champion.metrics:
-            note = "recorded values: not measured on the same rows"
-            yield compare.recorded(name, values[name], champion.metrics[name], note, higher_is_better=higher)
+            was = champion.metrics[name]
+            yield compare.recorded(name, values[name], was, higher_is_better=higher, allowed=allowed)
         else:
             unchecked.append(f"Version {champion.version} has no {name} to compare with")
 
 
-def _pair(ours: Predictions, theirs: Predictions, key: str) -> tuple[Predictions, Predictions] | None:
+def _pair(request: EvaluationRequest, ours: Predictions, notes: list[str]) -> tuple[Predictions, Predictions] | None:
     """The two models' predictions of the same rows, in one order; None when they are not of the same rows."""
+    champion, key = request.champion, request.columns.id
+    if champion is None or champion.predictions is None:
+        return None
+    theirs, version = read_predictions(champion.predictions, request.columns, ours.task), champion.version
+    here, there, why = len(ours.label), len(theirs.label), ""
     if key and key in ours.frame.columns and key in theirs.frame.columns:
-        left = ours.frame.select(pl.col(key)).with_row_index("\0ours")
-        right = theirs.frame.select(pl.col(key)).with_row_index("\0theirs").unique(key, keep="first")
-        rows = left.join(right, on=key, how="inner").sort("\0ours")
-        if rows.height < len(ours.label) / 2:
-            return None
-        pair = ours.take(rows.get_column("\0ours")), theirs.take(rows.get_column("\0theirs"))
-    else:
-        pair = ours, theirs
-    same = len(pair[0].label) == len(pair[1].label) and bool((pair[0].label == pair[1].label).all())
-    return pair if same and pair[0].positive == pair[1].positive else None
+        left, right = (one.frame.select(pl.col(key)).with_row_index(name) for one, name in ((ours, "a"), (theirs, "b")))
+        for side, frame in (("The predictions", left), (f"Those of version {version}", right)):
+            if frame.get_column(key).is_duplicated().any():
+                raise BadInput(f"{side} have several rows of one {key}", fix="Correct `id-column`")
+        rows = left.join(right, on=key, how="inner").sort("a")
+        if rows.height < here / 2:
+            why = f"only {rows.height:,} of {here:,} are among them"
+        else:
+            ours, theirs = ours.take(rows.get_column("a").to_numpy()), theirs.take(rows.get_column("b").to_numpy())
+    elif here != there:
+        why = f"there are {here:,} rows, and version {version} was measured on {there:,}: set `id-column`"
+    if not why and ours.task == "multiclass" and ours.classes != theirs.classes:
+        classes = tuple(sorted({*ours.classes, *theirs.classes}))
+        ours, theirs = with_classes(ours, classes), with_classes(theirs, classes)
+    if not why and ours.task != "scores":
+        same = ours.positive == theirs.positive and ours.classes == theirs.classes
+        same = same and ours.label.shape == theirs.label.shape
+        why = "" if same and bool((ours.label == theirs.label).all()) else "their labels differ"
+    if why:
+        notes.append(f"The rows are not those of version {version}: {why}")
+        return None
+    return ours, replace(theirs, scale=ours.scale, query=ours.query)
 
 
-def _slices(read: Predictions, request: EvaluationRequest) -> Iterator[dict[str, Any]]:
-    for column in request.slices:
+def _slices(
+    request: EvaluationRequest, read: Predictions, known: Mapping[str, Metric], shown: list[dict[str, Any]]
+) -> Iterator[Gate]:
+    """The gates of slices, with intervals of which none misses the truth with 95 % certainty (Bonferroni)."""
+    parts = list(find_slices(read.frame, request.slices))
+    enough = [part for part in parts if len(part.rows) >= request.min_rows]
+    limits = request.slice_thresholds.items()
+    looked_at = len(enough) * len(limits)
+    for part in enough:
+        own = read.take(part.rows)
+        values = metrics.compute(own, request.asked)
+        shown.append({"column": part.column, "value": part.value, "rows": len(part.rows), "metrics": values})
+        check_known(request.slice_thresholds, dict.fromkeys([*known, *values], 0.0), read.task)
+        for name, text in limits:
+            yield _slice_gate(request, part, own, values, known, looked_at, name, text)
+    judged_ = {part.column for part in enough}
+    for entry in request.slices:
+        column = entry.partition(":")[0].strip()
+        if column not in judged_:
+            for name, text in limits:
+                yield missing("slice", f"{column} {name}", text, f"no slice of it has {request.min_rows} rows")
+
+
+def _slice_gate(
+    request: EvaluationRequest,
+    part: Slice,
+    own: Predictions,
+    values: Mapping[str, float],
+    known: Mapping[str, Metric],
+    looked_at: int,
+    name: str,
+    text: str,
+) -> Gate:
+    limit, title = parse_limit(text, name), f"{part.name} {name}"
+    if name not in values:
+        return missing("slice", title, str(limit), UNDEFINED)
+    found = interval(known[name], own, CHANCE / looked_at)
+    corrected = f", with Bonferroni's correction for {looked_at} looked at" if looked_at > 1 else ""
+    note = f"95 % between {found[0]:.4g} and {found[1]:.4g}{corrected}" if found else "no interval: the value decides"
+    return judged("slice", title, values[name], limit, found, request.unsure, note)
+
+
+def _fairness_gates(request: EvaluationRequest, read: Predictions | None) -> Iterator[Gate]:
+    for name in request.fairness:
+        if name not in fairness.METRICS:
+            raise unknown(name, dict.fromkeys(fairness.METRICS, 0.0))
+    if request.fairness and not request.groups:
+        raise BadInput("`fairness` needs to know the groups", fix="Set `groups` to the columns that name them")
+    for column in request.groups if read else ():
+        assert read is not None
         if column not in read.frame.columns:
             raise unknown_column(column, "The predictions file", read.frame.columns)
-        for value, rows in _groups(read.frame.get_column(column)):
-            part = read.take(rows)
-            if len(rows) >= request.min_rows:
-                found = metrics.compute(part.task, part.label, part.score, part.prediction)
-                yield {"column": column, "value": value, "rows": len(rows), "metrics": found}
-
-
-def _groups(values: pl.Series) -> Iterator[tuple[str, pl.Series]]:
-    """Row numbers by value, or by quarter for numbers of many values."""
-    keys = values.cast(pl.String)
-    if values.dtype.is_numeric() and values.n_unique() > _QUARTERED:
-        numbers = values.cast(pl.Float64)
-        edges = np.unique(np.quantile(numbers.drop_nulls().to_numpy(), [0.25, 0.5, 0.75]))
-        keys = numbers.cut(edges.tolist()).cast(pl.String)
-    frame = pl.DataFrame({"key": keys.fill_null("(null)"), "value": values}).with_row_index("row")
-    grouped = frame.group_by("key").agg(pl.col("value").min(), pl.col("row").sort()).sort("value", nulls_last=True)
-    for key, _, rows in grouped.iter_rows():
-        yield str(key), pl.Series(rows)
+        groups = [g for g in find_slices(read.frame, [column]) if len(g.rows) >= request.min_rows]
+        for name, text in request.fairness.items():
+            limit, title = parse_limit(text, name), f"{column} {name}"
+            if len(groups) < 2:
+                yield missing("fairness", title, str(limit), f"fewer than two groups have {request.min_rows} rows")
+                continue
+            rows = np.concatenate([group.rows for group in groups])
+            own = read.take(rows)
+            codes = np.repeat(np.arange(len(groups)), [len(group.rows) for group in groups])
+            made = fairness.statistic(name, own, codes, len(groups))
+            if made is None:
+                yield missing("fairness", title, str(limit), "it needs the predicted classes of a binary task")
+                continue
+            units = Units.of(len(rows), own.blocks, own.weight)
+            value = units.value(made, len(rows))
+            drawn = bootstrap(units.statistic(made), units.count, len(rows), SHOWN)
+            found = around(value, standard_error(drawn, units.count), units.count)
+            if not math.isfinite(value):
+                yield missing("fairness", title, str(limit), "it is not defined on these rows")
+                continue
+            note = f"of {len(groups)} groups"
+            yield compared("fairness", title, value, limit, found, note)
+    if request.fairness and read is None:
+        for name, text in request.fairness.items():
+            yield missing("fairness", name, text, "there are no predictions")

@@ -1,107 +1,416 @@
 """Formulas of the metrics in `metric.py`, on arrays; no estimator library is needed.
 
-Definitions are scikit-learn's, which tests hold them to. Scores of a binary task are probabilities of the positive
-class.
+Each formula takes labels and what the metric is computed of, and gives a `Statistic`: the metric as a function of the
+rows' weights. So one formula serves for rows that count alike, for sample weights, and for the resamples of a
+bootstrap, and what does not depend on the weights (the order of the scores, the loss of a row) is found once.
+
+Definitions are scikit-learn's, which tests hold them to. Labels and predictions of a binary task are 1 for the positive
+class and 0 for the other one, those of a multiclass task numbers of classes from 0. A value that is not defined (one
+class only) is NaN.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Array = NDArray[np.float64]
+Statistic = Callable[[NDArray[Any]], Array]
+"""A metric as a function of weights: of an array of draws × rows, the metric of each draw."""
+MOST = 15
+"""The greatest count of a row in a resample, which are given as bytes; a greater one is as good as impossible."""
+GROUP, COLUMNS = 16, 4_096
+BINS = 10
+"""Bins of equal width, from 0 to 1, of the metrics of calibration."""
 
 
-def auc(label: Array, score: Array) -> float:
-    """Area under the ROC curve: the share of (positive, negative) pairs in the right order, ties counting half.
+@dataclass(frozen=True)
+class Sums:
+    """A metric that depends on the rows only by weighted sums over them.
 
-    By ranks (Mann-Whitney U). NaN when there is only one class.
+    Attributes:
+        columns: what is summed, rows × columns.
+        combine: the metric, of the sums: an array of columns × draws.
     """
-    positive = label > 0.5
-    n, m = int(positive.sum()), int((~positive).sum())
-    if not n or not m:
-        return float("nan")
-    ranks = stats.rankdata(score)
-    return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * m))
+
+    columns: Array
+    combine: Callable[[Array], Array]
+
+    def __call__(self, weights: NDArray[Any]) -> Array:
+        """The metric of each draw."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(self.combine((weights @ self.columns).T), dtype=float)
+
+    def of_units(self, units: NDArray[np.intp], count: int, weight: Array) -> Sums:
+        """The same with the sums of each unit in the place of its rows; `weight` is that of the rows."""
+        return Sums(by(units, (self.columns * weight[:, None]).T, count).T, self.combine)
 
 
-def average_precision(label: Array, score: Array) -> float:
+def by(codes: NDArray[np.intp], weights: NDArray[Any], size: int) -> Array:
+    """The sums of weights by code: of an array of draws × rows one of draws × codes."""
+    return np.stack([np.bincount(codes, one, minlength=size) for one in weights])
+
+
+def over(part: Array, whole: Array) -> Array:
+    """A share; 0 where there is nothing to divide by."""
+    return np.divide(part, whole, out=np.zeros(np.broadcast(part, whole).shape), where=whole > 0)
+
+
+def mean(values: Array) -> Sums:
+    """The mean of a value of each row."""
+    columns = np.column_stack([np.ones(len(values)), values])
+    return Sums(columns, lambda s: s[1] / s[0])
+
+
+def auc(label: Array, score: Array) -> Statistic:
+    """Area under the ROC curve: the share of (positive, negative) pairs in the right order, ties counting half."""
+    there = label > 0.5
+    # among equal scores once the negative rows are first, and once the positive ones: the mean counts each tie half
+    first, last = np.lexsort((there, score)), np.lexsort((~there, score))
+    wins = [_wins(order, there) for order in ([first] if np.array_equal(first, last) else [first, last])]
+
+    def of(weights: NDArray[Any]) -> Array:
+        with np.errstate(invalid="ignore"):
+            return np.array([np.mean([np.divide(*one(draw)) for one in wins]) for draw in weights])
+
+    return of
+
+
+def _wins(order: NDArray[np.intp], there: NDArray[np.bool_]) -> Callable[[NDArray[Any]], tuple[float, float]]:
+    """The weight of the pairs whose negative row comes before the positive one in an order, and of all pairs.
+
+    The order is cut into groups of `GROUP` rows. A group is a column, so that running sums within all groups are one
+    addition of arrays a row; only the sums of the groups are then summed one after the other. Products and sums of
+    counts of at most `MOST` fit 16 bits. Some columns at a time stay in the processor's cache.
+    """
+    groups = -(-len(order) // GROUP)
+    padded = np.append(order, np.zeros(groups * GROUP - len(order), dtype=order.dtype)).reshape(groups, GROUP)
+    real = (np.arange(groups * GROUP) < len(order)).reshape(groups, GROUP)
+    blocks = []
+    for start in range(0, groups, COLUMNS):
+        places = np.ascontiguousarray(padded[start : start + COLUMNS].T)
+        exists = real[start : start + COLUMNS].T
+        blocks.append((places, (there[places] & exists).astype(np.uint8), (~there[places] & exists).astype(np.uint8)))
+
+    def of(draw: NDArray[Any]) -> tuple[float, float]:
+        kind = np.uint16 if draw.dtype == np.uint8 else np.float64
+        won = before = all_positive = 0.0
+        for places, positive, negative in blocks:
+            weights = draw.take(places)
+            low, high = (weights * negative).astype(kind), (weights * positive).astype(kind)
+            for row in range(1, GROUP):
+                np.add(low[row - 1], low[row], out=low[row])
+            through, positives = np.cumsum(low[-1], dtype=np.float64), high.sum(0, dtype=kind).astype(np.float64)
+            won += float(positives @ (through - low[-1] + before))
+            np.multiply(low, high, out=low)
+            won += float(low.sum(0, dtype=kind).sum(dtype=np.float64))
+            before += float(through[-1])
+            all_positive += float(positives.sum())
+        return won, before * all_positive
+
+    return of
+
+
+def average_precision(label: Array, score: Array) -> Statistic:
     """Precision averaged over the steps of recall, equal scores being one step."""
     order = np.argsort(-score, kind="stable")
-    hits = np.cumsum(label[order] > 0.5)
-    if not len(hits) or not hits[-1]:
-        return float("nan")
+    there = label[order] > 0.5
     ends = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)
-    precision, recall = hits[ends] / (ends + 1), hits[ends] / hits[-1]
-    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
+
+    def of(weights: NDArray[Any]) -> Array:
+        ordered = weights[:, order]
+        total = np.cumsum(ordered, axis=1, dtype=float)[:, ends]
+        hits = np.cumsum(ordered * there, axis=1, dtype=float)[:, ends]
+        steps = np.diff(hits, axis=1, prepend=0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray((steps * over(hits, total)).sum(1) / hits[:, -1])
+
+    return of
 
 
-def log_loss(label: Array, score: Array) -> float:
-    """Mean negative log-likelihood, in nats.
+def log_loss(label: Array, score: Array) -> Sums:
+    """Mean negative log-likelihood, in nats; of a multiclass task from probabilities of each class.
 
     As in scikit-learn, a probability is at least one epsilon of its type away from 0 and 1.
     """
     epsilon = np.finfo(score.dtype).eps
+    if score.ndim == 2:
+        there = np.take_along_axis(score, label.astype(np.intp)[:, None], 1)[:, 0]
+        return mean(-np.log(np.clip(there, epsilon, 1 - epsilon).astype(np.float64)))
     there, not_there = (np.clip(p, epsilon, 1 - epsilon).astype(np.float64) for p in (score, 1 - score))
-    return float(-np.mean(np.where(label > 0.5, np.log(there), np.log(not_there))))
+    return mean(-np.where(label > 0.5, np.log(there), np.log(not_there)))
 
 
-def brier(label: Array, score: Array) -> float:
+def brier(label: Array, score: Array) -> Sums:
     """Mean squared error of the probabilities."""
-    return float(np.mean((score - label) ** 2))
+    return mean((score - label) ** 2)
 
 
-def accuracy(label: NDArray[Any], prediction: NDArray[Any]) -> float:
-    """Share of rows predicted right."""
-    return float(np.mean(label == prediction))
+def accuracy(label: NDArray[Any], prediction: NDArray[Any]) -> Sums:
+    """Share of rows predicted right; of a multilabel task with all labels right."""
+    right = label == prediction
+    return mean((right.all(1) if right.ndim == 2 else right).astype(float))
 
 
-def precision(label: Array, prediction: Array) -> float:
+def _confusion(label: Array, prediction: Array, combine: Callable[[Array], Array]) -> Sums:
+    """A metric of the sums of hits, rows predicted as 1, rows that are 1, and all rows."""
+    there, said = label == 1, prediction == 1
+    return Sums(np.column_stack([there & said, said, there, np.ones(len(label))]).astype(float), combine)
+
+
+def precision(label: Array, prediction: Array) -> Sums:
     """Share of the rows predicted as 1 that are; 0 where there are none."""
-    return _share(float(np.sum((label == 1) & (prediction == 1))), float(np.sum(prediction == 1)))
+    return _confusion(label, prediction, lambda s: over(s[0], s[1]))
 
 
-def recall(label: Array, prediction: Array) -> float:
+def recall(label: Array, prediction: Array) -> Sums:
     """Share of the rows that are 1 which are predicted so; 0 where there are none."""
-    return _share(float(np.sum((label == 1) & (prediction == 1))), float(np.sum(label == 1)))
+    return _confusion(label, prediction, lambda s: over(s[0], s[2]))
 
 
-def f1(label: Array, prediction: Array) -> float:
+def f1(label: Array, prediction: Array) -> Sums:
     """The harmonic mean of precision and recall; 0 where there is nothing to divide by."""
-    hit = float(np.sum((label == 1) & (prediction == 1)))
-    return _share(2 * hit, float(np.sum(prediction == 1) + np.sum(label == 1)))
+    return _confusion(label, prediction, lambda s: over(2 * s[0], s[1] + s[2]))
 
 
-def f1_macro(label: NDArray[Any], prediction: NDArray[Any]) -> float:
-    """The mean of the F1 of each class that is in the labels or the predictions."""
-    _, codes = np.unique(np.concatenate([label, prediction]), return_inverse=True)
-    there, said = codes[: len(label)], codes[len(label) :]
-    size = int(codes.max()) + 1
-    hits = np.bincount(there[there == said], minlength=size)
-    return float(np.mean(2 * hits / (np.bincount(there, minlength=size) + np.bincount(said, minlength=size))))
-
-
-def _share(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0
-
-
-def rmse(label: Array, score: Array) -> float:
+def rmse(label: Array, score: Array) -> Sums:
     """Root of the mean squared error, in the label's unit."""
-    return float(np.sqrt(np.mean((score - label) ** 2)))
+    squares = mean((score - label) ** 2)
+    return Sums(squares.columns, lambda s: np.sqrt(s[1] / s[0]))
 
 
-def mae(label: Array, score: Array) -> float:
+def mae(label: Array, score: Array) -> Sums:
     """Mean absolute error, in the label's unit."""
-    return float(np.mean(np.abs(score - label)))
+    return mean(np.abs(score - label))
 
 
-def r2(label: Array, score: Array) -> float:
+def r2(label: Array, score: Array) -> Sums:
     """Share of the label's variance that is explained; NaN when it has none."""
-    total = float(np.sum((label - label.mean()) ** 2))
-    return 1 - float(np.sum((score - label) ** 2)) / total if total else float("nan")
+    middle = label - label.mean()
+    columns = np.column_stack([np.ones(len(label)), middle, middle**2, (score - label) ** 2])
+
+    def combine(s: Array) -> Array:
+        total = s[2] - s[1] ** 2 / s[0]
+        return np.where(total > 1e-12 * s[2], 1 - s[3] / total, np.nan)
+
+    return Sums(columns, combine)
+
+
+def mse(label: Array, score: Array) -> Sums:
+    """Mean squared error."""
+    return mean((score - label) ** 2)
+
+
+def mape(label: Array, score: Array) -> Sums:
+    """Mean absolute error as a share of the label; as in scikit-learn a label of 0 counts as one epsilon."""
+    return mean(np.abs(score - label) / np.maximum(np.abs(label), np.finfo(np.float64).eps))
+
+
+def smape(label: Array, score: Array) -> Sums:
+    """Symmetric mean absolute percentage error as a share, from 0 to 2; 0 for 0 forecast as 0.
+
+    S. Makridakis, E. Spiliotis and V. Assimakopoulos, "The M4 Competition", International Journal of Forecasting 36,
+    2020, without their factor of 100.
+    """
+    return mean(2 * over(np.abs(score - label), np.abs(label) + np.abs(score)))
+
+
+def pinball(label: Array, score: Array, at: float) -> Sums:
+    """Mean pinball loss of a forecast of a quantile, in the label's unit."""
+    short = label - score
+    return mean(np.maximum(at * short, (at - 1) * short))
+
+
+def mase(label: Array, score: Array, scale: Array) -> Sums:
+    """Mean absolute error, scaled by what the season-naive forecast has in the history of the series.
+
+    R. Hyndman and A. Koehler, "Another look at measures of forecast accuracy", International Journal of Forecasting 22,
+    2006.
+    """
+    return mean(np.abs(score - label) / scale)
+
+
+def _of_classes(
+    label: NDArray[Any], prediction: NDArray[Any], combine: Callable[[Array, Array, Array], Array]
+) -> Statistic:
+    """A metric of the sums of each class: hits, rows predicted as it, rows of it; arrays of draws × classes."""
+    size = int(max(label.max(), prediction.max())) + 1
+    hit = np.flatnonzero(label == prediction)
+
+    def of(weights: NDArray[Any]) -> Array:
+        hits = by(label[hit], weights.take(hit, axis=1), size)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(combine(hits, by(prediction, weights, size), by(label, weights, size)))
+
+    return of
+
+
+def f1_macro(label: NDArray[Any], prediction: NDArray[Any]) -> Statistic:
+    """The mean of the F1 of each class in the labels or predictions; of a multilabel task, of each label."""
+    if label.ndim == 2:
+        return _confusion_of_labels(label, prediction, lambda hit, said, there: over(2 * hit, said + there).mean(0))
+    return _of_classes(
+        label, prediction,
+        lambda hit, said, there: over(2 * hit, said + there).sum(1) / (said + there > 0).sum(1),
+    )  # fmt: skip
+
+
+def f1_weighted(label: NDArray[Any], prediction: NDArray[Any]) -> Statistic:
+    """The mean of the F1 of each class, by how many rows it has."""
+    return _of_classes(
+        label, prediction, lambda hit, said, there: (over(2 * hit, said + there) * there).sum(1) / there.sum(1)
+    )
+
+
+def balanced_accuracy(label: NDArray[Any], prediction: NDArray[Any]) -> Statistic:
+    """The mean of the recall of each class that is in the labels."""
+    return _of_classes(label, prediction, lambda hit, _, there: over(hit, there).sum(1) / (there > 0).sum(1))
+
+
+def top_accuracy(label: NDArray[Any], score: Array, at: float) -> Sums:
+    """Share of rows whose class is among the `at` with the highest scores; of equal scores the later class is first."""
+    top = np.argsort(score, axis=1, kind="stable")[:, ::-1][:, : int(at)]
+    return mean((top == label[:, None]).any(1).astype(float))
+
+
+def _one_against_rest(
+    label: NDArray[Any], score: Array, of_one: Callable[[Array, Array], Statistic], *, weighted: bool
+) -> Statistic:
+    sides = label if label.ndim == 2 else (label[:, None] == np.arange(score.shape[1]))
+    sides = sides.astype(np.float64)
+    parts = [of_one(sides[:, number], score[:, number]) for number in range(score.shape[1])]
+
+    def of(weights: NDArray[Any]) -> Array:
+        values = np.stack([part(weights) for part in parts])
+        share = (weights @ sides).T if weighted else np.ones_like(values)
+        return np.asarray((values * share).sum(0) / share.sum(0))
+
+    return of
+
+
+def auc_macro(label: NDArray[Any], score: Array) -> Statistic:
+    """The mean of the area under the ROC curve of each class against the rest; of a multilabel task, of each label."""
+    return _one_against_rest(label, score, auc, weighted=False)
+
+
+def auc_weighted(label: NDArray[Any], score: Array) -> Statistic:
+    """The same, by how many rows each class has."""
+    return _one_against_rest(label, score, auc, weighted=True)
+
+
+def average_precision_macro(label: NDArray[Any], score: Array) -> Statistic:
+    """The mean of the average precision of each label."""
+    return _one_against_rest(label, score, average_precision, weighted=False)
+
+
+def _binned(label: Array, score: Array, combine: Callable[[Array, Array, Array], Array]) -> Statistic:
+    """A metric of the sums of each bin: rows, scores, labels; arrays of draws × bins."""
+    bins = np.minimum((score * BINS).astype(np.intp), BINS - 1)
+
+    def of(weights: NDArray[Any]) -> Array:
+        sums = (by(bins, weights * values, BINS) for values in (np.ones(len(label)), score, label))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(combine(*sums))
+
+    return of
+
+
+def ece(label: Array, score: Array) -> Statistic:
+    """Expected calibration error: how far the mean score of a bin is from its share of positives, over all rows.
+
+    M. Naeini, G. Cooper and M. Hauskrecht, "Obtaining Well Calibrated Probabilities Using Bayesian Binning", 2015; ten
+    bins of equal width.
+    """
+    return _binned(label, score, lambda n, said, there: np.abs(said - there).sum(1) / n.sum(1))
+
+
+def brier_reliability(label: Array, score: Array) -> Statistic:
+    """The part of the Brier score that calibration could save; 0 is best.
+
+    A. Murphy, "A New Vector Partition of the Probability Score", Journal of Applied Meteorology 12, 1973, with ten bins
+    of equal width: the Brier score is reliability - resolution + uncertainty, but for what scores vary in a bin.
+    """
+    return _binned(label, score, lambda n, said, there: over((said - there) ** 2, n).sum(1) / n.sum(1))
+
+
+def brier_resolution(label: Array, score: Array) -> Statistic:
+    """How far the shares of positives in the bins are from that of all rows, squared; more is better."""
+
+    def combine(n: Array, _: Array, there: Array) -> Array:
+        share = (there.sum(1) / n.sum(1))[:, None]
+        return np.asarray(((over(there, n) - share) ** 2 * n).sum(1) / n.sum(1))
+
+    return _binned(label, score, combine)
+
+
+def brier_uncertainty(label: Array, _: Array) -> Sums:
+    """The Brier score of a predictor that knows only the share of positives."""
+    return Sums(np.column_stack([np.ones(len(label)), label]), lambda s: s[1] / s[0] * (1 - s[1] / s[0]))
+
+
+def _of_queries(values: Array, counted: NDArray[np.bool_], query: NDArray[np.intp]) -> Sums:
+    """The mean of a value of each query, kept at its first row: whole queries are what weights are for."""
+    first = np.unique(query, return_index=True)[1]
+    columns = np.zeros((len(query), 2))
+    columns[first, 0], columns[first, 1] = counted, np.where(counted, values, 0.0)
+    return Sums(columns, lambda s: s[1] / s[0])
+
+
+def ndcg(label: Array, score: Array, query: NDArray[np.intp], at: float) -> Sums:
+    """Normalised discounted cumulative gain of each query, of its `at` first rows (0: of all), averaged.
+
+    The gain of a row is its label, discounted by log₂(rank + 1). Rows of equal scores share their discounts, and a
+    query without gain counts 0: both as in scikit-learn.
+    """
+    reached, best = (_discounted(label, by_, query, at) for by_ in (score, label))
+    return _of_queries(over(reached, best), np.ones(len(reached), dtype=bool), query)
+
+
+def _discounted(label: Array, score: Array, query: NDArray[np.intp], at: float) -> Array:
+    order, rank = _ranked(score, query)
+    discount = 1 / np.log2(rank + 1)
+    if at:
+        discount[rank > at] = 0
+    ties = np.cumsum(np.append(True, (np.diff(score[order]) != 0) | (np.diff(query[order]) != 0))) - 1
+    shared = (np.bincount(ties, discount) / np.bincount(ties))[ties]
+    return np.bincount(query[order], shared * label[order]).astype(np.float64)
+
+
+def _ranked(score: Array, query: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The order of rows by query and falling score, and the rank of each row so ordered in its query, from 1."""
+    order = np.lexsort((-score, query))
+    counts = np.bincount(query)
+    starts = np.cumsum(counts) - counts
+    return order, np.arange(len(order)) - starts[query[order]] + 1
+
+
+def map(label: Array, score: Array, query: NDArray[np.intp]) -> Sums:
+    """Mean average precision: that of each query that has a row with a label over 0, equal scores being one step."""
+    order, rank = _ranked(score, query)
+    q, there = query[order], (label[order] > 0).astype(np.float64)
+    total = np.bincount(q, there).astype(np.float64)
+    hits = np.cumsum(there) - (np.cumsum(total) - total)[q]
+    last = np.append((np.diff(score[order]) != 0) | (np.diff(q) != 0), True)
+    ends = np.flatnonzero(last)
+    steps = np.diff(np.append(0.0, np.cumsum(there)[ends]))  # positives of each step
+    found = np.bincount(q[ends], steps * hits[ends] / rank[ends], minlength=len(total)).astype(np.float64)
+    return _of_queries(over(found, total), total > 0, query)
+
+
+def mrr(label: Array, score: Array, query: NDArray[np.intp]) -> Sums:
+    """Mean reciprocal rank of the first row with a label over 0, of each query that has one; of equal scores the last.
+
+    So a model that gives all rows one score gains nothing by the order of the file.
+    """
+    best = np.full(int(query.max()) + 1, -np.inf)
+    np.maximum.at(best, query[label > 0], score[label > 0])
+    rank = np.bincount(query, score >= best[query], minlength=len(best)).astype(np.float64)
+    counted = np.isfinite(best)
+    return _of_queries(np.where(counted, over(np.ones(len(best)), rank), 0), counted, query)
 
 
 def classes_of(probability: Array) -> Array:
@@ -112,3 +421,19 @@ def classes_of(probability: Array) -> Array:
 def is_probability(score: Array) -> bool:
     """Whether all scores are between 0 and 1."""
     return bool(len(score)) and float(score.min()) >= 0 and float(score.max()) <= 1
+
+
+def f1_micro(label: Array, prediction: Array) -> Sums:
+    """F1 of all labels of all rows together."""
+    return _confusion_of_labels(label, prediction, lambda hit, said, there: over(2 * hit.sum(0), (said + there).sum(0)))
+
+
+def hamming_loss(label: Array, prediction: Array) -> Sums:
+    """Share of labels that are wrong."""
+    return mean((label != prediction).mean(1))
+
+
+def _confusion_of_labels(label: Array, prediction: Array, combine: Callable[[Array, Array, Array], Array]) -> Sums:
+    count = label.shape[1]
+    columns = np.column_stack([label * prediction, prediction, label])
+    return Sums(columns, lambda s: combine(s[:count], s[count : 2 * count], s[2 * count :]))

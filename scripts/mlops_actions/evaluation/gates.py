@@ -10,15 +10,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
-from ..values import named_texts, yaml_value
-from .metric import METRICS, Task, find, unknown
+from ..values import named_texts, parse_lines, yaml_value
+from .metric import METRICS, Task, find, named, unknown
 
 _LIMIT = re.compile(r"\s*(>=|<=|>|<|==)?\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
-_LINE = re.compile(r"\s*([\w./-]+)\s*[:=]?\s*(>=|<=|>|<|==)\s*(\S+)\s*")
+_NAME = r"[\w./@-]+"
+_LINE = re.compile(rf"\s*({_NAME})\s*[:=]?\s*(>=|<=|>|<|==)\s*(\S+)\s*")
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "==": operator.eq,
 }  # fmt: skip
-Kind = Literal["threshold", "baseline", "champion", "slice"]
+Kind = Literal["threshold", "baseline", "champion", "slice", "fairness"]
+Interval = tuple[float, float]
+UNDEFINED = "it is not defined on these rows, or the predictions lack its column"
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,9 @@ class Gate:
         limit: what it was compared with, in words.
         passed: the answer.
         note: how it was found, when that is not plain.
+        bound: the number that it was compared with; None when there is none.
+        low, high: the interval of the value; None when none was found.
+        verdict: where chance decides: `cannot tell` when the interval holds the bound.
     """
 
     kind: Kind
@@ -55,11 +61,57 @@ class Gate:
     limit: str
     passed: bool
     note: str = ""
+    bound: float | None = None
+    low: float | None = None
+    high: float | None = None
+    verdict: str = ""
+
+    @property
+    def margin(self) -> float | None:
+        """How far the value is from the bound: positive on the side that passes; None without a number."""
+        if self.value is None or self.bound is None:
+            return None
+        return self.bound - self.value if self.limit[:1] == "<" else self.value - self.bound
+
+    @property
+    def answer(self) -> str:
+        """The answer in a word: `yes`, `NO`, or `cannot tell` where that passes."""
+        return ("cannot tell" if self.verdict == "cannot tell" else "yes") if self.passed else "NO"
 
     def sentence(self) -> str:
         """The answer in words."""
         value = "missing" if self.value is None else f"{self.value:.4g}"
-        return f"{self.metric} is {value}, and must be {self.limit}"
+        said = f"{self.metric} is {value}, and must be {self.limit}"
+        return said if self.value is not None or not self.note else f"{said}: {self.note}"
+
+
+def missing(kind: Kind, metric: str, limit: str, why: str) -> Gate:
+    """A gate that names what is not there: it does not pass."""
+    return Gate(kind, metric, None, limit, False, why)
+
+
+def compared(kind: Kind, metric: str, value: float, limit: Limit, interval: Interval | None, note: str = "") -> Gate:
+    """A gate that the value decides; the interval is only shown."""
+    low, high = interval or (None, None)
+    return Gate(kind, metric, value, str(limit), limit.holds(value), note, limit.value, low, high)
+
+
+def judged(
+    kind: Kind, metric: str, value: float, limit: Limit, interval: Interval | None, unsure: bool, note: str
+) -> Gate:
+    """A gate that chance decides: it fails when the whole interval is on the wrong side.
+
+    Args:
+        kind, metric, value, limit, note: see `Gate`.
+        interval: of the value; without one the value decides.
+        unsure: whether it passes when the interval holds the bound.
+    """
+    if interval is None:
+        return compared(kind, metric, value, limit, None, note)
+    ends = [limit.holds(end) for end in interval]
+    verdict = "passed" if all(ends) else "failed" if not any(ends) else "cannot tell"
+    passed = verdict == "passed" or (verdict == "cannot tell" and unsure)
+    return Gate(kind, metric, value, str(limit), passed, note, limit.value, *interval, verdict)
 
 
 def parse_limit(text: object, metric: str) -> Limit:
@@ -99,7 +151,7 @@ def _parse_limits(value: object) -> object:
 
 def _is_lines(text: str) -> bool:
     return all(
-        _LINE.fullmatch(line) or re.fullmatch(r"\s*[\w./-]+=.+", line)
+        _LINE.fullmatch(line) or re.fullmatch(rf"\s*{_NAME}=.+", line)
         for line in re.split(r"[\n,]", text)
         if line.strip()
     )
@@ -108,30 +160,62 @@ def _is_lines(text: str) -> bool:
 def _parse_allowances(value: object) -> object:
     """A number for the primary metric (`*`), or a mapping of metrics to numbers."""
     if isinstance(value, str):
-        value = named_texts(value) or yaml_value(value)
+        value = named_texts(value, _NAME) or yaml_value(value)
     return {"*": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+def _parse_slices(value: object) -> object:
+    """Columns in lines or between commas; `name: expression` a line, or a mapping of a YAML list."""
+    if isinstance(value, str) and not value.strip().startswith("["):
+        parts = re.split(r"\n" if ":" in value else r"[\n,]", value)
+        return [part.strip() for part in parts if part.strip()]
+    value = parse_lines(value)
+    if not isinstance(value, list):
+        return value
+    return [": ".join(map(str, *one.items())) if isinstance(one, dict) and len(one) == 1 else one for one in value]
+
+
+Slices = Annotated[list[str], BeforeValidator(_parse_slices)]
+"""Columns, and `name: expression`."""
 Limits = Annotated[dict[str, str], BeforeValidator(_parse_limits)]
 """Limits of metrics by name."""
 Allowances = Annotated[dict[str, float], BeforeValidator(_parse_allowances)]
 """How much worse a metric may be, by name; `*` is the primary metric."""
 
 
-def threshold_gates(
-    limits: Mapping[str, str], values: Mapping[str, float], task: Task | None, kind: Kind = "threshold", of: str = ""
-) -> list[Gate]:
-    """Each limit against the metrics. One that the task has, and these rows do not define, does not pass.
+def check_known(limits: Mapping[str, str], values: Mapping[str, float], task: Task | None) -> None:
+    """Refuse limits of metrics that there are not.
 
     Raises:
         BadInput: a metric is unknown.
     """
-    gates = []
-    for metric, text in limits.items():
-        limit, value = parse_limit(text, metric), values.get(metric)
-        if value is None and not (metric in METRICS and task in METRICS[metric].tasks):
-            raise unknown(metric, values)
-        passed = value is not None and limit.holds(value)
-        note = "" if value is not None else "it is not defined on these rows, or the predictions lack its column"
-        gates.append(Gate(kind, f"{of} {metric}".strip(), value, str(limit), passed, note))
-    return gates
+    for name in limits:
+        metric = named(name)
+        if name not in values and not (metric and task in metric.tasks):
+            raise unknown(name, values)
+
+
+def threshold_gates(
+    limits: Mapping[str, str],
+    values: Mapping[str, float],
+    task: Task | None,
+    interval: Callable[[str], Interval | None] = lambda _: None,
+) -> list[Gate]:
+    """Each limit against the metrics. One that the task has, and these rows do not define, does not pass.
+
+    Args:
+        limits: by metric.
+        values: the metrics.
+        task: of the predictions.
+        interval: gives that of a metric.
+
+    Raises:
+        BadInput: a metric is unknown.
+    """
+    check_known(limits, values, task)
+    return [
+        compared("threshold", name, values[name], parse_limit(text, name), interval(name))
+        if name in values
+        else missing("threshold", name, str(parse_limit(text, name)), UNDEFINED)
+        for name, text in limits.items()
+    ]

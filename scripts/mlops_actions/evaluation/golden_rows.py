@@ -77,7 +77,7 @@ def read_golden(path: Path, score: str = "score", most: int | None = None) -> Go
     if not texts:
         scores = scores.fill_null(math.nan)
     columns = [frame[name] for name in frame.columns if name != score and not INDEX.fullmatch(name)]
-    return Golden([_tensor(column) for column in columns], scores.to_list())
+    return Golden([tensor(column) for column in columns], scores.to_list())
 
 
 def _read(path: Path) -> pl.DataFrame:
@@ -96,24 +96,24 @@ def _is_parquet(file: Path) -> bool:
         return stream.read(4) == b"PAR1"
 
 
-def _tensor(column: pl.Series) -> dict[str, Any]:
+def tensor(column: pl.Series) -> dict[str, Any]:
     """A column as a tensor. Whole numbers with gaps become floating point, as they do in pandas."""
     if column.dtype.is_integer() and column.null_count():
         column = column.cast(pl.Float64)
-    tensor: dict[str, Any] = {"name": column.name, "shape": [len(column), 1]}
+    made: dict[str, Any] = {"name": column.name, "shape": [len(column), 1]}
     if isinstance(column.dtype, pl.Datetime | pl.Date):
         text = column.cast(pl.Datetime).dt.to_string("iso:strict").to_list()
-        return {**tensor, "datatype": "BYTES", "parameters": {"content_type": "datetime"}, "data": text}
+        return {**made, "datatype": "BYTES", "parameters": {"content_type": "datetime"}, "data": text}
     if column.dtype in _TEXTS:
         content = "str" if column.dtype == pl.String else "categorical"
         data = column.cast(pl.String).to_list()
-        return {**tensor, "datatype": "BYTES", "parameters": {"content_type": content}, "data": data}
+        return {**made, "datatype": "BYTES", "parameters": {"content_type": content}, "data": data}
     if isinstance(column.dtype, pl.Decimal):
         column = column.cast(pl.Float64)
     kind, data = _TYPES.get(type(column.dtype)), None
     if isinstance(column.dtype, pl.List | pl.Array):
         kind, inner, data = _nested(column)
-        tensor["shape"] = [len(column), *inner]
+        made["shape"] = [len(column), *inner]
     if kind is None:
         raise BadInput(
             f"The column {column.name!r} of the golden file is of type {column.dtype}",
@@ -121,7 +121,7 @@ def _tensor(column: pl.Series) -> dict[str, Any]:
         )
     if column.dtype.is_float():
         column = column.fill_nan(None)
-    return {**tensor, "datatype": kind, "data": column.to_list() if data is None else data}
+    return {**made, "datatype": kind, "data": column.to_list() if data is None else data}
 
 
 def _nested(column: pl.Series) -> tuple[str | None, list[int], list[Any]]:

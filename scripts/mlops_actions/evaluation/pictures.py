@@ -32,8 +32,9 @@ def draw(found: Predictions, path: Path) -> Path | None:
         _scores(axes[2], found.label, found.score)
     elif found.task == "multiclass" and found.prediction is not None:
         figure, axis = plt.subplots(figsize=(5.5, 5), layout="constrained")
-        _confusion(axis, found.label, found.prediction)
-    elif found.task == "regression" and found.score is not None:
+        names = np.array(found.classes, dtype=object)
+        _confusion(axis, names[found.label], names[found.prediction])
+    elif found.task in ("regression", "forecasting") and found.score is not None:
         figure, axes = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained")
         _residuals(axes[0], axes[1], found.label, found.score)
     else:
@@ -60,9 +61,11 @@ def roc(label: formulas.Array, score: formulas.Array) -> tuple[formulas.Array, f
 
 def _roc(axis: Axes, label: formulas.Array, score: formulas.Array) -> None:
     x, y = roc(label, score)
+    area = float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2))
     axis.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
     axis.plot(x, y, color=BLUE)
-    _finish(axis, f"ROC, area {formulas.auc(label, score):.3f}", "false positive rate", "true positive rate")
+    area = float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2))
+    _finish(axis, f"ROC, area {area:.3f}", "false positive rate", "true positive rate")
     axis.set_aspect("equal")
 
 

@@ -98,8 +98,14 @@ def _of_kind(path: Path) -> Asked:
     return found.kind.load(found.path)
 
 
+def named(code: str, root: Path) -> Any:
+    """What `module:name` or `file.py:name` names in the consumer's folder."""
+    where, _, name = code.rpartition(":")
+    return getattr(_module(where, root), name)
+
+
 def _own(path: Path, where: str, name: str, root: Path) -> Asked:
-    made = getattr(_module(where, root), name)
+    made = named(f"{where}:{name}", root)
     if isinstance(made, type):
         made = made()
         loaded = made.load(path)

@@ -145,7 +145,7 @@ def retrain_parameters(
 def _quality(request: MonitorRequest) -> Quality:
     assert request.predictions is not None
     read = read_predictions(request.predictions, request.prediction_columns)
-    live = metrics.compute(read.task, read.label, read.score, read.prediction)
+    live = metrics.compute(read)
     both = [name for name in live if name in request.registered]
     name = request.metric or next((n for n in PRIMARY[read.task] if n in both), PRIMARY[read.task][0])
     if name not in both:

@@ -1,0 +1,248 @@
+"""Challenger against champion: intervals, verdicts, and how often they are wrong."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from mlops_actions.evaluation import compare, formulas, resampling
+from mlops_actions.evaluation.compare import Comparison, enough, recorded
+from mlops_actions.evaluation.metric import METRICS
+from mlops_actions.evaluation.predictions import Predictions
+
+PAIRS = 300
+PROMISED = resampling.CHANCE / 2
+"""The share of pairs without a difference that may be called worse, and that may be called better."""
+
+
+def most(share: float, pairs: int = PAIRS) -> int:
+    """How many of so many are not more than a share, at odds of one in 10,000."""
+    return int(stats.binom.ppf(0.9999, pairs, share))
+
+
+def paired(name: str, label: Any, challenger: Any, champion: Any, **more: Any) -> Comparison:
+    metric = METRICS[name]
+    task = metric.tasks[0]
+    of = "prediction" if metric.of == "prediction" else "score"
+    given = {key: more.pop(key) for key in ("blocks", "weight") if key in more}
+    sides = [Predictions(task, label, **{of: side}, **given) for side in (challenger, champion)]
+    found = compare.paired(metric, *sides, **more)
+    assert found is not None
+    return found
+
+
+def scores(noise: float, rows: int = 3_000) -> tuple[NDArray[Any], NDArray[Any]]:
+    random = np.random.default_rng(6)
+    truth = random.normal(size=rows)
+    label = (truth + random.normal(size=rows) > 0).astype(float)
+    return label, 1 / (1 + np.exp(-(truth + noise * random.normal(size=rows))))
+
+
+def test_a_worse_model_is_told_from_an_equal_one() -> None:
+    (label, good), (_, bad) = scores(0.0), scores(2.0)
+    worse = paired("auc", label, bad, good)
+    assert worse.verdict == "worse" and worse.method == "DeLong" and not worse.surely_acceptable
+    assert paired("auc", label, bad, good, allowed=0.5).surely_acceptable
+    better = paired("auc", label, good, bad)
+    assert better.gain == pytest.approx(-worse.gain) and better.verdict == "better"
+    same = paired("auc", label, good, good)
+    assert (same.gain, same.low, same.high, same.verdict) == (0, 0, 0, "cannot tell")
+    assert same.surely_acceptable
+
+
+def test_an_error_that_falls_is_a_gain() -> None:
+    label = np.arange(300.0)
+    found = paired("rmse", label, label + 1, label + 2, draws=50)
+    assert found.gain == pytest.approx(1) and found.verdict == "better" and found.method == "bootstrap of rows"
+
+
+def test_values_of_other_rows_are_compared_as_they_are() -> None:
+    assert recorded("rmse", 3.0, 2.0, higher_is_better=False).verdict == "worse"
+    assert recorded("rmse", 3.0, 2.0, higher_is_better=False, allowed=1.5).surely_acceptable
+    assert recorded("auc", 0.8, 0.7, higher_is_better=True).verdict == "better"
+
+
+def test_the_same_predictions_give_the_same_interval() -> None:
+    (label, good), (_, bad) = scores(0.0, 300), scores(1.0, 300)
+    assert paired("brier", label, bad, good, draws=50) == paired("brier", label, bad, good, draws=50)
+
+
+@pytest.mark.parametrize(("name", "method"), [("auc", "DeLong"), ("accuracy", "McNemar")])
+def test_the_exact_methods_and_the_bootstrap_agree(name: str, method: str) -> None:
+    (label, good), (_, bad) = scores(0.0, 2_000), scores(1.0, 2_000)
+    if name == "accuracy":
+        good, bad = formulas.classes_of(good), formulas.classes_of(bad)
+    exact, drawn = (paired(name, label, bad, good, **more) for more in ({}, {"blocks": np.arange(2_000)}))
+    assert (exact.method, drawn.method) == (method, "bootstrap of blocks")
+    for of in ("low", "high"):
+        assert getattr(exact, of) == pytest.approx(getattr(drawn, of), rel=0.12)
+
+
+def test_at_no_difference_the_interval_of_accuracy_is_mcnemars_test() -> None:
+    # rows that only one predicts right: 12 of the challenger's, and ever more of the champion's
+    label = np.ones(100)
+
+    def pair(won: int, lost: int) -> Comparison:
+        champion, challenger = np.ones(100), np.ones(100)
+        champion[:won], challenger[won : won + lost] = 0, 0
+        return paired("accuracy", label, challenger, champion)
+
+    for lost in range(12):
+        rejects = (12 - lost) / math.sqrt(12 + lost) > float(stats.norm.ppf(0.975))
+        assert (pair(12, lost).verdict == "better") is rejects
+    nothing = pair(0, 0)
+    assert nothing.gain == 0 and nothing.low == pytest.approx(-nothing.high) and 0 < nothing.high < 0.05  # type: ignore
+    everything = pair(100, 0)
+    assert everything.high == 1 and everything.verdict == "better"
+
+
+def test_the_interval_of_an_area_is_that_of_the_published_method() -> None:
+    # DeLong's covariance by its definition: placements of each positive among the negatives and the other way round
+    random = np.random.default_rng(5)
+    label = (random.random(60) < 0.4).astype(float)
+    sides = [random.integers(0, 8, 60) + 2 * label for _ in range(2)]
+    wins = [np.array([[(p > n) + (p == n) / 2 for n in s[label == 0]] for p in s[label == 1]]) for s in sides]
+    of_positive, of_negative = ((wins[0] - wins[1]).mean(axis) for axis in (1, 0))
+    error = math.sqrt(of_positive.var(ddof=1) / len(of_positive) + of_negative.var(ddof=1) / len(of_negative))
+    reach = stats.t.ppf(0.975, min(len(of_positive), len(of_negative)) - 1) * error
+    found = paired("auc", label, *sides)
+    assert (found.low, found.high) == pytest.approx((found.gain - reach, found.gain + reach))
+
+
+def alarms(name: str, make: Any, blocks: NDArray[Any] | None = None, draws: int = 200) -> int:
+    """How often one of two models without a difference is called better or worse, of `PAIRS` pairs."""
+    random = np.random.default_rng(11)
+    more = {} if blocks is None else {"blocks": blocks}
+    found = [paired(name, *make(random), **more, draws=draws).verdict for _ in range(PAIRS)]
+    return sum(verdict != "cannot tell" for verdict in found)
+
+
+def independent(random: np.random.Generator) -> tuple[NDArray[Any], ...]:
+    label = (random.random(120) < 0.4).astype(float)
+    return label, label + random.normal(0, 1.5, 120), label + random.normal(0, 1.5, 120)
+
+
+def of_classes(random: np.random.Generator) -> tuple[NDArray[Any], ...]:
+    label = (random.random(120) < 0.4).astype(float)
+    return label, *(np.where(random.random(120) < 0.8, label, 1 - label) for _ in range(2))
+
+
+BLOCKS = np.repeat(np.arange(20), 15)
+
+
+def in_blocks(random: np.random.Generator) -> tuple[NDArray[Any], ...]:
+    """Errors that a day's rows have in common."""
+    label = random.normal(size=300)
+    return label, *(label + random.normal(size=20)[BLOCKS] + random.normal(size=300) for _ in range(2))
+
+
+@pytest.mark.parametrize(("name", "make"), [("auc", independent), ("mae", independent), ("accuracy", of_classes)])
+def test_of_equal_models_no_more_than_the_promised_share_alarms(name: str, make: Any) -> None:
+    assert alarms(name, make) <= most(2 * PROMISED)
+
+
+def test_of_equal_models_on_blocked_rows_only_the_bootstrap_of_blocks_keeps_the_promise() -> None:
+    assert alarms("mae", in_blocks, BLOCKS) <= most(2 * PROMISED)
+    assert alarms("mae", in_blocks) > most(2 * PROMISED) + 60  # rows as if they were independent
+
+
+def test_what_is_said_to_be_enough_is_enough() -> None:
+    def verdicts(rows: int, count: int) -> list[str]:
+        random = np.random.default_rng(rows)
+        found = []
+        for _ in range(count):
+            label = random.normal(size=rows)
+            champion, challenger = (label + random.normal(0, 1, rows) for _ in range(2))
+            found.append(paired("mae", label, challenger, champion, allowed=0.1, draws=200))
+        needed.extend(one.rows_needed for one in found if one.rows_needed is not None)
+        return ["acceptable" if one.surely_acceptable else one.verdict for one in found]
+
+    needed: list[int] = []
+    assert verdicts(100, 40).count("acceptable") < 20  # equal models, too few rows to tell that
+    rows = int(np.median(needed))
+    told = verdicts(rows, 100).count("acceptable")
+    assert stats.binom.ppf(1e-4, 100, compare.POWER) <= told <= stats.binom.ppf(1 - 1e-4, 100, 0.95)
+
+
+def test_how_many_rows_are_enough_grows_with_the_square() -> None:
+    one = enough(1_000, 0.02, 0.01)
+    assert enough(1_000, 0.04, 0.01) == pytest.approx(4 * one, abs=4)
+    assert enough(1_000, 0.02, 0.005) == pytest.approx(4 * one, abs=4)
+    assert (
+        enough(1_000, 2 * stats.norm.ppf(0.975) * 0.01, (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * 0.01) == 1_000
+    )
+
+
+def test_a_difference_that_is_worth_telling_is_told() -> None:
+    # 400 rows tell a champion whose AUC is 0.05 higher (of 0.76) with a chance of 4 in 5 or more
+    random, told = np.random.default_rng(3), 0
+    for _ in range(100):
+        label = (random.random(400) < 0.5).astype(float)
+        signal = label + random.normal(size=400)
+        told += paired("auc", label, signal + random.normal(0, 0.75, 400), signal).verdict == "worse"
+    assert told >= stats.binom.ppf(1e-4, 100, 0.8)
+
+
+def test_few_blocks_cannot_tell() -> None:
+    label = np.arange(40.0)
+    found = paired("mae", label, label + 1, label + 2, blocks=np.arange(40) % 4)
+    assert found.verdict == "cannot tell" and "they are 4 blocks" in found.sentence()
+    assert not found.surely_acceptable
+
+
+def test_a_sentence_says_what_can_be_told() -> None:
+    (label, good), (_, bad) = scores(0.0, 200), scores(0.3, 200)
+    unsure = paired("auc", label, bad, good, allowed=0.001)
+    assert unsure.sentence().startswith("cannot tell: gain ") and unsure.sentence().endswith("; DeLong")
+    assert f"{unsure.rows_needed:,} rows would be enough for the allowed 0.001 (80% power)" in unsure.sentence()
+    assert paired("auc", label, bad, good, allowed=0.5).sentence().startswith("not worse than the allowed 0.5: gain")
+    assert (
+        paired("brier", label, bad, good, blocks=np.arange(200) // 10).sentence().endswith("bootstrap of blocks (20)")
+    )
+
+
+def test_weights_count_in_value_and_interval() -> None:
+    label, challenger, champion = np.zeros(200), np.ones(200), np.zeros(200)
+    challenger[100:] = 0.5
+    found = paired("mae", label, challenger, champion, weight=np.repeat([3.0, 1.0], 100))
+    assert found.challenger == pytest.approx((3 * 1 + 1 * 0.5) / 4) and found.verdict == "worse"
+    unweighted = paired("mae", label, challenger, champion)
+    assert unweighted.challenger == 0.75
+
+
+@pytest.mark.parametrize("units", [500, resampling.POISSON])
+def test_draws_have_the_error_that_theory_says(units: int) -> None:
+    values = np.random.default_rng(1).exponential(size=units)
+    drawn = resampling.bootstrap(formulas.mean(values), units, units, 200)
+    error = resampling.standard_error(drawn, units)
+    assert error == pytest.approx(values.std(ddof=1) / math.sqrt(units), rel=0.2)
+    assert np.array_equal(drawn, resampling.bootstrap(formulas.mean(values), units, units, 200))
+
+
+def test_a_resample_is_the_metric_of_the_rows_that_were_drawn() -> None:
+    random = np.random.default_rng(9)
+    label, score = (random.random(30) < 0.5).astype(float), random.integers(0, 6, 30) / 5
+    counts = random.integers(0, 4, (5, 30)).astype(np.uint8)
+    for name in ("auc", "average_precision", "log_loss", "f1", "ece"):
+        of_weights = Predictions("binary", label, score).statistic(METRICS[name])
+        assert of_weights is not None
+        for draw, got in zip(counts, of_weights(counts)):
+            rows = np.repeat(np.arange(30), draw)
+            alone = Predictions("binary", label[rows], score[rows]).statistic(METRICS[name])
+            assert alone is not None and got == pytest.approx(alone(np.ones((1, len(rows))))[0])
+
+
+def test_blocks_are_drawn_whole() -> None:
+    random = np.random.default_rng(9)
+    label, score = random.normal(size=40), random.normal(size=40)
+    blocks = random.integers(0, 6, 40)
+    of_rows = Predictions("regression", label, score).statistic(METRICS["rmse"])
+    assert of_rows is not None
+    units = resampling.Units.of(40, blocks)
+    counts = random.integers(0, 3, (4, 6)).astype(np.uint8)
+    assert units.statistic(of_rows)(counts) == pytest.approx(of_rows(counts[:, blocks]))
