@@ -351,3 +351,16 @@ def test_recorded_metrics_are_numbers_by_name(text: str, read: dict[str, float])
     for wrong in ('{"auc": "x"}', "[1]", '{"auc": [1]}', "{auc"):
         with pytest.raises(ValueError, match="metrics"):
             EvaluateModelInputs.model_validate({"metrics": wrong})
+
+
+@pytest.mark.parametrize(
+    ("given", "slices"),
+    [
+        ("carrier, origin", ["carrier", "origin"]),
+        ("carrier\nnight: hour IN (22, 23)", ["carrier", "night: hour IN (22, 23)"]),
+        (["carrier", {"night": "hour >= 22"}], ["carrier", "night: hour >= 22"]),
+        ("", []),
+    ],
+)
+def test_slices_are_columns_and_expressions(given: object, slices: list[str]) -> None:
+    assert Model.model_validate({"slices": given}).slices == slices

@@ -175,7 +175,7 @@ def _parse_slices(value: object) -> object:
     return [": ".join(map(str, *one.items())) if isinstance(one, dict) and len(one) == 1 else one for one in value]
 
 
-Slices = Annotated[list[str], BeforeValidator(_parse_slices)]
+Slices = Annotated[list[str], BeforeValidator(_parse_slices, json_schema_input_type=list[str | dict[str, str]])]
 """Columns, and `name: expression`."""
 Limits = Annotated[dict[str, str], BeforeValidator(_parse_limits)]
 """Limits of metrics by name."""
