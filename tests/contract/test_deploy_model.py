@@ -84,7 +84,7 @@ class World:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         command = [str(MLOPS), "deploy-model", "--model", "flights", "--json"]
-        command += ["--requirements", "requirements.txt", *arguments]
+        command += ["--requirements", "requirements.txt", "--max-slowdown", "50", *arguments]  # of other models
         return subprocess.Popen(
             command, env=self.environ, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             start_new_session=True,
