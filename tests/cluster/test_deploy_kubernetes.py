@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mlops_actions.kubernetes.objects import (
     AUTOSCALER,
     DEPLOYMENT,
     DISRUPTION_BUDGET,
+    HTTP_ROUTE,
     NETWORK_POLICY,
     POD,
     RESOURCE_QUOTA,
@@ -293,3 +295,94 @@ def test_with_several_pods_there_is_an_autoscaler_a_budget_and_a_policy(
     assert replicas(admin) == {one.id: 2, two.id: 0}
     engine.stop(NAME)
     assert [kind for kind in (DEPLOYMENT, AUTOSCALER, DISRUPTION_BUDGET, NETWORK_POLICY) if admin.list(kind)] == []
+
+
+def test_server_says_what_is_lacking_for_shares(admin: Cluster, tmp_path: Path) -> None:
+    able = engine_of(admin, tmp_path).capabilities()
+    assert (able.weights, able.mirror) == (False, False)
+    assert "`gateway`" in able.lacking
+
+
+needs_gateway = pytest.mark.skipif(
+    not os.environ.get("MLOPS_TEST_GATEWAY"), reason="no gateway: set MLOPS_TEST_GATEWAY to namespace/name of one"
+)
+
+
+@needs_gateway
+def test_a_gateway_splits_and_mirrors_requests_and_others_rules_stay(
+    admin: Cluster, models: Models, tmp_path: Path
+) -> None:
+    host = f"{admin.namespace}.example.com"
+    engine = engine_of(admin, tmp_path, gateway=os.environ["MLOPS_TEST_GATEWAY"], hostname=host)
+    able = engine.capabilities()
+    assert (able.weights, able.mirror, able.lacking) == (True, True, "")
+    one, two = models.sklearn(1), models.sklearn(2)
+    deploy(engine, one)
+    now = engine.serving(NAME)
+    assert now and now.url == f"http://{host}/v2/models/{NAME}"
+    _someone_adds_a_rule_and_a_filter(admin)
+    transport = engine.ask(NAME).transport
+    with asking(f"http://{transport.address}/v2/models/{NAME}", host) as asked:  # type: ignore[attr-defined]
+        asked.wait_for(one.id)
+        engine.start(two)
+        for percent in (10, 50):
+            engine.shift(two, percent)
+            found = engine.serving(NAME)
+            assert found and (found.release, found.candidate, found.percent) == (one.id, two.id, percent)
+            gave = [engine.ask(NAME).infer(EXAMPLE, "predict").release for _ in range(300)]
+            assert abs(gave.count(two.id) / len(gave) - percent / 100) < 0.1
+        engine.shift(two, 0)
+        before = asked.answers[two.id]
+        asked.wait_for(one.id, 50)
+        assert asked.answers[two.id] - before <= 4  # those that were under way
+        engine.shift(two, 100)
+        engine.finish(two)
+        asked.wait_for(two.id, 50)
+        broken = models.code(3, predict="1 / 0 if len(rows['x']) == 1 else None")
+        engine.start(replace(broken, example=[{**EXAMPLE[0], "shape": [2, 1], "data": [1.0, 2.0]}]))
+        engine.shift(broken, 0, mirror=True)
+        asked.wait_for(two.id, 100)
+        assert "ZeroDivisionError" in engine.why(NAME)  # it was sent copies, and nobody saw what it made of them
+        engine.abandon(NAME)
+        asked.wait_for(two.id, 20)
+    assert asked.wrong == []
+    found_route = admin.get(HTTP_ROUTE, service_of(NAME))
+    assert found_route
+    theirs, ours = found_route["spec"]["rules"]
+    assert theirs["backendRefs"][0]["name"] == "shop"
+    assert [ref["name"] for ref in ours["backendRefs"]] == [name_of(NAME, two.id), "shop"]
+    assert [one["type"] for one in ours["filters"]] == ["ResponseHeaderModifier"]
+    engine.stop(NAME)
+    assert admin.list(HTTP_ROUTE) == []
+
+
+def _someone_adds_a_rule_and_a_filter(admin: Cluster) -> None:
+    shop = {"metadata": {"name": "shop"}, "spec": {"ports": [{"port": 80}], "selector": {"app": "shop"}}}
+    admin.create(SERVICE, shop)
+    found = admin.get(HTTP_ROUTE, service_of(NAME))
+    assert found
+    (rule,) = found["spec"]["rules"]
+    ref = {"name": "shop", "port": 80, "weight": 0}
+    rule["backendRefs"].append(ref)
+    add = {"type": "ResponseHeaderModifier", "responseHeaderModifier": {"set": [{"name": "x-team", "value": "a"}]}}
+    rule["filters"] = [add]
+    theirs = {"matches": [{"path": {"type": "PathPrefix", "value": "/shop"}}], "backendRefs": [ref]}
+    admin.patch(HTTP_ROUTE, service_of(NAME), {"spec": {"rules": [theirs, rule]}})
+
+
+@needs_gateway
+def test_a_gateway_that_does_not_take_the_route_is_one_clear_error(
+    admin: Cluster, models: Models, tmp_path: Path
+) -> None:
+    one = models.sklearn(1)
+    engine = engine_of(admin, tmp_path, gateway="nothing/here", hostname="x.example.com")
+    assert isinstance(engine, ClusterServing)
+    engine.start(one)
+    route = engine._route(NAME)
+    assert route
+    route._timeout = 3.0
+    with pytest.raises(NotServed, match="the Gateway nothing/here has not picked up the HTTPRoute") as caught:
+        route.split({one.id: 100})
+    assert "`gateway`" in caught.value.fix
+    assert engine.abandon(NAME) is None
+    assert admin.list(HTTP_ROUTE) == []
