@@ -6,16 +6,21 @@ MLOPS_TEST_GATEWAY (`namespace/name`).
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import clusters
+from conftest import MLOPS
 from mlops_actions.errors import BadInput
+from mlops_actions.kubernetes import rights
 from mlops_actions.kubernetes.objects import (
     AUTOSCALER,
     DEPLOYMENT,
@@ -27,11 +32,16 @@ from mlops_actions.kubernetes.objects import (
     SERVICE,
     Cluster,
 )
+from mlops_actions.registry.registering import Registration, register
+from mlops_actions.registry.registry import Registry
 from mlops_actions.serving.cluster.engine import ClusterServing
 from mlops_actions.serving.cluster.names import RELEASE, name_of, service_of
 from mlops_actions.serving.engine import NotServed, Release, ServingEngine
 from mlops_actions.serving.engines.kubernetes import ENGINE
-from serving_worlds import EXAMPLE, Models, asking, inputs
+from mlops_actions.serving.protocol import Client, Direct
+from mlops_actions.stores.store import Store
+from mlops_actions.waiting import wait_until
+from serving_worlds import EXAMPLE, PACKAGES, Models, asking, inputs
 from workspaces import workspace
 
 pytestmark = [
@@ -65,11 +75,13 @@ def deploy(engine: ServingEngine, release: Release) -> None:
     engine.finish(release)
 
 
-def address(admin: Cluster, service: str = "") -> str:
+def address(admin: Cluster) -> str:
     """A model's URL on this machine, which reaches the cluster's Services."""
-    found = admin.get(SERVICE, service or service_of(NAME))
+    found = admin.get(SERVICE, service_of(NAME))
     assert found
-    return f"http://{found['spec']['clusterIP']}/v2/models/{NAME}"
+    url = f"http://{found['spec']['clusterIP']}"
+    assert wait_until(Client(NAME, Direct(url)).ready, 30)  # a new Service takes its node a moment
+    return f"{url}/v2/models/{NAME}"
 
 
 def replicas(admin: Cluster) -> dict[str, int]:
@@ -221,7 +233,8 @@ def until_done(admin: Cluster, tmp_path: Path, do: Any, **given: Any) -> int:
     for left in range(30):
         engine = engine_of(admin, tmp_path, **given)
         assert isinstance(engine, ClusterServing)
-        engine._connect = lambda left=left: Mortal(admin, left)  # type: ignore[assignment, misc]
+        mortal: Any = Mortal(admin, left)
+        engine._connect = lambda mortal=mortal: mortal  # type: ignore[misc]
         try:
             do(engine)
         except Killed:
@@ -386,3 +399,103 @@ def test_a_gateway_that_does_not_take_the_route_is_one_clear_error(
     assert "`gateway`" in caught.value.fix
     assert engine.abandon(NAME) is None
     assert admin.list(HTTP_ROUTE) == []
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """A consumer's folder, whose registry has three versions; the second one has the golden rows of the first."""
+
+    folder: Path
+    environ: dict[str, str]
+
+    def mlops(self, action: str, *arguments: str) -> tuple[int, dict[str, Any], str]:
+        """Call an action; its exit code, outputs and log."""
+        command = [str(MLOPS), action, "--json", *arguments]
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=600, check=False
+        )
+        return done.returncode, json.loads(done.stdout or "{}"), done.stderr
+
+
+@pytest.fixture
+def consumer(admin: Cluster, models: Models, tmp_path: Path) -> Consumer:
+    registry = Registry(Store((tmp_path / "store").as_uri()))
+    for version, golden in ((1, 1), (2, 1), (3, 3)):
+        rows = tmp_path / f"golden{version}.csv"
+        rows.write_text("x,score\n" + "".join(f"{x},{x * golden}\n" for x in (1.0, 2.0, 3.0)))
+        register(registry, Registration(NAME, models.sklearn(version).model, golden=rows))
+    (tmp_path / "requirements.txt").write_text("\n".join(PACKAGES))
+    given = inputs(admin.namespace)
+    settings = {
+        "model": NAME,
+        "store": (tmp_path / "store").as_uri(),
+        "requirements": "requirements.txt",
+        "namespace": admin.namespace,
+        "deploy-model": {
+            "engine": "kubernetes",
+            **{name: getattr(given, name.replace("-", "_")) for name in ("image-repository", "base-image", "cpu")},
+            "memory": given.memory,
+            "max-slowdown": 20,
+            "undecided-latency": "pass",
+        },
+    }
+    (tmp_path / "mlops.yaml").write_text(yaml.safe_dump(settings))
+    return Consumer(tmp_path, {**os.environ, "MLOPS_HOME": str(tmp_path / "home")})
+
+
+def test_the_action_deploys_refuses_and_rolls_back(admin: Cluster, consumer: Consumer) -> None:
+    code, outputs, log = consumer.mlops("deploy-model", "--version", "1", "--alias", "champion")
+    assert code == 0, log
+    assert (outputs["version"], outputs["promoted"]) == (1, True)
+    assert outputs["url"] == f"http://{service_of(NAME)}.{admin.namespace}.svc/v2/models/{NAME}"
+    first = outputs["release"]
+    with asking(address(admin)) as asked:
+        code, outputs, log = consumer.mlops("deploy-model", "--version", "2", "--alias", "champion")
+        assert code == 1, log
+        assert (outputs["version"], outputs["rolled-back"]) == (1, True)
+        assert "golden predictions differ" in log
+        code, outputs, log = consumer.mlops("deploy-model", "--version", "3", "--alias", "champion")
+        assert code == 0, log
+        assert outputs["version"] == 3
+        asked.wait_for(outputs["release"])
+        code, outputs, log = consumer.mlops("deploy-model", "--rollback")
+        assert code == 0, log
+        assert (outputs["version"], outputs["release"]) == (1, first)
+        asked.wait_for(first)
+    assert asked.wrong == []
+    code, _, log = consumer.mlops("deploy-model", "--stop")
+    assert code == 0, log
+    assert admin.list(DEPLOYMENT) == []
+
+
+def test_without_a_right_the_one_that_is_missing_is_named_and_nothing_is_begun(
+    admin: Cluster, models: Models, tmp_path: Path
+) -> None:
+    documents = list(yaml.safe_load_all(rights.manifest(admin.namespace, parts=["kubernetes"])))
+    role = next(one for one in documents if one["kind"] == "Role")
+    whole = list(role["rules"])
+    try:
+        for lacking in (None, "deployments", "services/proxy"):
+            role["rules"] = [rule for rule in whole if lacking not in rule["resources"]]
+            for document in documents:
+                admin.apply(clusters.RIGHTS[document["kind"]], document, force=True)
+            config = clusters.kubeconfig_of(admin, {"token": admin.token("mlops-actions")})
+            engine = engine_of(admin, tmp_path, kubeconfig=config)
+            if lacking is None:
+                deploy(engine, models.sklearn(1))
+                deploy(engine, models.sklearn(2))
+                now = engine.serving(NAME)
+                assert now and now.version == 2
+                continue
+            with pytest.raises(RemoteFailed, match="a right is missing") as caught:
+                engine.start(models.sklearn(1))
+            assert lacking in caught.value.why
+            assert "mlops rbac" in caught.value.fix
+            now = engine_of(admin, tmp_path).serving(NAME)  # as an administrator sees it
+            assert now and (now.version, now.candidate) == (2, "")
+        expired = clusters.kubeconfig_of(admin, {"token": "expired"})
+        with pytest.raises(RemoteFailed, match="does not accept the credentials"):
+            engine_of(admin, tmp_path, kubeconfig=expired).start(models.sklearn(1))
+    finally:
+        for document in documents:
+            admin.delete(clusters.RIGHTS[document["kind"]], document["metadata"]["name"])
