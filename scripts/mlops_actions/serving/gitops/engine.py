@@ -64,6 +64,8 @@ class GitServing(ClusterServing):
             workspace.environ,
             workspace.root,
         )
+        if inputs.gitops_pull_request:
+            self._repository.check_proposing()
         self._waits = inputs.gitops_wait and not inputs.gitops_pull_request
 
     @property

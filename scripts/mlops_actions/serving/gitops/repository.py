@@ -109,16 +109,22 @@ class Repository:
                 return commit
         raise AssertionError  # the last attempt returns or raises
 
-    def propose(self, branch: str, title: str, text: str) -> str:
-        """The pull request of a branch that was pushed: the one that is open, or a new one; its URL.
+    def check_proposing(self) -> None:
+        """See whether a pull request can be opened, before anything is written.
 
         Raises:
             BadInput: the repository is not on GitHub, or there is no token.
-            RemoteFailed: GitHub refuses or cannot be reached.
         """
         if not self.on_github or not self.token:
             lacking = "`gitops-token`" if self.on_github else "`gitops-repository` as `owner/name` on GitHub"
             raise BadInput("A pull request cannot be opened", fix=f"Set {lacking}, or leave `gitops-pull-request` out")
+
+    def propose(self, branch: str, title: str, text: str) -> str:
+        """The pull request of a branch that was pushed: the one that is open, or a new one; its URL.
+
+        Raises:
+            RemoteFailed: GitHub refuses or cannot be reached.
+        """
         api = self.environ.get("GITHUB_API_URL") or "https://api.github.com"
         try:
             repository = Github(auth=Auth.Token(self.token), base_url=api, timeout=20).get_repo(self.name)
