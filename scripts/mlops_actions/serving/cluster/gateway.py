@@ -200,9 +200,10 @@ class Through:
 
     def __init__(self, scheme: str, address: str, port: int, hostname: str) -> None:
         shown = "" if port == (443 if scheme == "https" else 80) else f":{port}"
+        self.address = f"{address}:{port}"
         self.url, self._headers = f"{scheme}://{hostname}{shown}", {"Host": f"{hostname}{shown}"}
         names = {"server_hostname": hostname, "assert_hostname": hostname} if scheme == "https" else {}
-        self._pool = urllib3.connection_from_url(f"{scheme}://{address}:{port}", retries=False, maxsize=4, **names)
+        self._pool = urllib3.connection_from_url(f"{scheme}://{self.address}", retries=False, maxsize=4, **names)
 
     def send(self, path: str, data: bytes | None, timeout: float) -> Reply:
         """See `Transport`."""
