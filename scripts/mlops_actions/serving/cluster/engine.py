@@ -51,7 +51,7 @@ _RESPOND = 30.0
 
 
 @dataclass(frozen=True)
-class _State:
+class State:
     """The roles of releases, by their ids; "" for none. `selected`: whose pods the model's own Service leads to."""
 
     stable: str = ""
@@ -63,6 +63,19 @@ class _State:
     def annotations(self) -> dict[str, str]:
         """As they are kept."""
         return {STABLE: self.stable, CANDIDATE: self.candidate, PREVIOUS: self.previous}
+
+    @staticmethod
+    def of(service: Object) -> State:
+        """What the model's own Service says."""
+        notes = service["metadata"].get("annotations") or {}
+        chosen = (service.get("spec") or {}).get("selector") or {}
+        roles = (notes.get(STABLE, ""), notes.get(CANDIDATE, ""), notes.get(PREVIOUS, ""))
+        return State(*roles, selected=chosen.get(RELEASE, ""))
+
+    def after(self, release: str) -> State:
+        """When a release has become the stable one."""
+        previous = self.previous if self.stable == release else self.stable
+        return State(stable=release, previous=previous, selected=release)
 
 
 class ClusterServing:
@@ -131,7 +144,7 @@ class ClusterServing:
     def start(self, release: Release) -> Client:
         """See `ServingEngine`."""
         self._check_rights()
-        state = self._state(release.name) or _State()
+        state = self._state(release.name) or State()
         there = self._workload.image(self._cluster, release.name, release.id)  # as it was tried, it comes back
         image = there or (self._image(release, True) if self._workload.needs_image else "")
         objects = self._objects(release, image)
@@ -158,7 +171,7 @@ class ClusterServing:
 
     def shift(self, release: Release, percent: int, *, mirror: bool = False) -> None:
         """See `ServingEngine`."""
-        state = self._state(release.name) or _State()
+        state = self._state(release.name) or State()
         if route := self._route(release.name):
             stable = {state.stable: 100 - percent} if state.stable else {}
             route.split({**stable, release.id: percent}, release.id if mirror else "")
@@ -167,10 +180,9 @@ class ClusterServing:
     def finish(self, release: Release) -> None:
         """See `ServingEngine`."""
         name = release.name
-        state = self._state(name) or _State()
+        state = self._state(name) or State()
         if state.stable != release.id or state.candidate:
-            previous = state.previous if state.stable == release.id else state.stable
-            state = _State(stable=release.id, previous=previous, selected=release.id)
+            state = state.after(release.id)
             self._keep(name, state)
         if route := self._route(name):
             route.split({release.id: 100})
@@ -203,7 +215,7 @@ class ClusterServing:
             self._cluster.delete(SERVICE, service_of(name))
         if self._inputs.network_policy:
             self._cluster.delete(NETWORK_POLICY, service_of(name))
-        self._tidy(name, _State())
+        self._tidy(name, State())
         return was
 
     def why(self, name: str) -> str:
@@ -250,7 +262,7 @@ class ClusterServing:
                 f"Cannot deploy to the namespace {self._cluster.namespace}: a right is missing", why=listed, fix=RIGHTS
             )
 
-    def _state(self, name: str) -> _State | None:
+    def _state(self, name: str) -> State | None:
         """What the model's own Service says; None when there is none.
 
         Raises:
@@ -267,14 +279,12 @@ class ClusterServing:
                 " mlops-actions",
                 fix="Delete it or rename it, or use another namespace",
             )
-        notes, chosen = about.get("annotations") or {}, (found.get("spec") or {}).get("selector") or {}
-        roles = (notes.get(STABLE, ""), notes.get(CANDIDATE, ""), notes.get(PREVIOUS, ""))
-        return _State(*roles, selected=chosen.get(RELEASE, ""))
+        return State.of(found)
 
-    def _keep(self, name: str, state: _State) -> None:
+    def _keep(self, name: str, state: State) -> None:
         self._cluster.apply(*manifests.public_service(name, state.selected, state.annotations))
 
-    def _percent(self, name: str, state: _State) -> int:
+    def _percent(self, name: str, state: State) -> int:
         if not state.candidate:
             return 0
         if route := self._route(name):
@@ -283,7 +293,7 @@ class ClusterServing:
             return round(100 * shares.get(state.candidate, 0) / total) if total else 0
         return 100 if state.selected == state.candidate else 0
 
-    def _select(self, name: str, state: _State, release: str) -> None:
+    def _select(self, name: str, state: State, release: str) -> None:
         """Let the model's own Service lead to a release; returns when it does."""
         if release and state.selected != release:
             self._keep(name, replace(state, selected=release))
@@ -319,7 +329,7 @@ class ClusterServing:
             if (one.get("conditions") or {}).get("ready") is not False
         }
 
-    def _tidy(self, name: str, state: _State) -> None:
+    def _tidy(self, name: str, state: State) -> None:
         """End all releases but the one that serves and the one before it, which stays without pods."""
         if state.previous:
             self._workload.rest(self._cluster, name, state.previous)
