@@ -19,7 +19,7 @@ import yaml
 
 import clusters
 from conftest import MLOPS
-from mlops_actions.errors import BadInput
+from mlops_actions.errors import BadInput, RemoteFailed
 from mlops_actions.kubernetes import rights
 from mlops_actions.kubernetes.objects import (
     AUTOSCALER,

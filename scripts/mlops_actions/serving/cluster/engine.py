@@ -145,8 +145,7 @@ class ClusterServing:
         """See `ServingEngine`."""
         self._check_rights()
         state = self._state(release.name) or State()
-        there = self._workload.image(self._cluster, release.name, release.id)  # as it was tried, it comes back
-        image = there or (self._image(release, True) if self._workload.needs_image else "")
+        image = self._image_of(release)
         objects = self._objects(release, image)
         for kind, body in [manifests.public_service(release.name, state.selected, state.annotations), *objects]:
             self._cluster.apply(kind, body, dry_run=True, force=True)
@@ -244,6 +243,11 @@ class ClusterServing:
         if not self._inputs.gateway or not self._has_routes:
             return None
         return Route(self._cluster, self._inputs.gateway, self._inputs.hostname, name)
+
+    def _image_of(self, release: Release) -> str:
+        """The image that a release was served with, as what was tried comes back; else one is found or made."""
+        there = "" if self._inputs.image else self._workload.image(self._cluster, release.name, release.id)
+        return there or (self._image(release, True) if self._workload.needs_image else "")
 
     def _objects(self, release: Release, image: str) -> Sequence[Made]:
         made = [manifests.release_service(release), *self._workload.objects(release, image)]
