@@ -127,7 +127,7 @@ class Repository:
         """
         api = self.environ.get("GITHUB_API_URL") or "https://api.github.com"
         try:
-            repository = Github(auth=Auth.Token(self.token), base_url=api, timeout=20).get_repo(self.name)
+            repository = Github(auth=Auth.Token(self.token), base_url=api, timeout=20, lazy=True).get_repo(self.name)
             base = self.branch or repository.default_branch
             owner = self.name.partition("/")[0]
             for found in repository.get_pulls(state="open", base=base, head=f"{owner}:{branch}"):
