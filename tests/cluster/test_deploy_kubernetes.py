@@ -249,7 +249,7 @@ def test_killed_at_any_change_it_goes_on_or_back(admin: Cluster, models: Models,
     assert until_done(admin, tmp_path, lambda engine: engine.shift(one, 100)) == 1
     until_done(admin, tmp_path, lambda engine: engine.finish(one))
     engine = engine_of(admin, tmp_path)
-    with asking(address(admin)) as asked:
+    with asking(address(admin), kept=False) as asked:
         assert until_done(admin, tmp_path, lambda engine: engine.start(two)) == 3
         until_done(admin, tmp_path, lambda engine: engine.abandon(NAME))
         now = engine.serving(NAME)
@@ -310,15 +310,30 @@ def test_with_several_pods_there_is_an_autoscaler_a_budget_and_a_policy(
     assert [kind for kind in (DEPLOYMENT, AUTOSCALER, DISRUPTION_BUDGET, NETWORK_POLICY) if admin.list(kind)] == []
 
 
-def test_server_says_what_is_lacking_for_shares(admin: Cluster, tmp_path: Path) -> None:
+def test_a_release_that_serves_gets_new_settings_without_a_failed_request(
+    admin: Cluster, models: Models, tmp_path: Path
+) -> None:
+    one = models.sklearn(1)
+    deploy(engine_of(admin, tmp_path), one)
+    with asking(address(admin), kept=False) as asked:
+        engine_of(admin, tmp_path, memory="500Mi").finish(one)
+        (pod,) = [one for one in admin.list(POD) if not one["metadata"].get("deletionTimestamp")]
+        assert pod["spec"]["containers"][0]["resources"]["limits"]["memory"] == "500Mi"
+        with pytest.raises(RemoteFailed, match="new settings .* do not work") as caught:
+            engine_of(admin, tmp_path, cpu="500", timeout=5.0).finish(one)
+        assert "Insufficient cpu" in caught.value.why
+        asked.wait_for(one.id, 100)
+    assert asked.wrong == []
+
+
+def test_the_engine_says_what_is_lacking_for_shares(admin: Cluster, tmp_path: Path) -> None:
     able = engine_of(admin, tmp_path).capabilities()
     assert (able.weights, able.mirror) == (False, False)
     assert "`gateway`" in able.lacking
 
 
-needs_gateway = pytest.mark.skipif(
-    not os.environ.get("MLOPS_TEST_GATEWAY"), reason="no gateway: set MLOPS_TEST_GATEWAY to namespace/name of one"
-)
+GATEWAY = os.environ.get("MLOPS_TEST_GATEWAY", "")
+needs_gateway = pytest.mark.skipif(not GATEWAY, reason="no gateway: set MLOPS_TEST_GATEWAY to namespace/name of one")
 
 
 @needs_gateway
@@ -326,7 +341,7 @@ def test_a_gateway_splits_and_mirrors_requests_and_others_rules_stay(
     admin: Cluster, models: Models, tmp_path: Path
 ) -> None:
     host = f"{admin.namespace}.example.com"
-    engine = engine_of(admin, tmp_path, gateway=os.environ["MLOPS_TEST_GATEWAY"], hostname=host)
+    engine = engine_of(admin, tmp_path, gateway=GATEWAY, hostname=host)
     able = engine.capabilities()
     assert (able.weights, able.mirror, able.lacking) == (True, True, "")
     one, two = models.sklearn(1), models.sklearn(2)

@@ -177,12 +177,14 @@ class ClusterServing:
         self._select(release.name, state, release.id if percent == 100 else state.stable)
 
     def finish(self, release: Release) -> None:
-        """See `ServingEngine`."""
+        """See `ServingEngine`. One that serves already gets what its settings have become."""
         name = release.name
         state = self._state(name) or State()
         if state.stable != release.id or state.candidate:
             state = state.after(release.id)
             self._keep(name, state)
+        else:
+            self._renew(release)
         if route := self._route(name):
             route.split({release.id: 100})
         self._settle(name, release.id)
@@ -243,6 +245,27 @@ class ClusterServing:
         if not self._inputs.gateway or not self._has_routes:
             return None
         return Route(self._cluster, self._inputs.gateway, self._inputs.hostname, name)
+
+    def _renew(self, release: Release) -> None:
+        """Give a release that serves its objects as they are to be now; its pods are replaced one by one.
+
+        Raises:
+            RemoteFailed: those that would come do not come up; the others serve on.
+        """
+        image = self._workload.image(self._cluster, release.name, release.id) if self._workload.needs_image else ""
+        objects = self._objects(release, image)
+        for kind, body in objects:
+            self._cluster.apply(kind, body, force=True)
+        for kind in {*self._workload.kinds} - {kind for kind, _ in objects}:
+            for one in self._cluster.list(kind, labels=selector(release.name, release.id)):
+                self._cluster.delete(kind, one["metadata"]["name"])
+        try:
+            self._workload.wait(self._cluster, release)
+        except NotServed as fault:
+            what = (
+                f"The new settings of {name_of(release.name, release.id)} do not work; it serves on with the old ones"
+            )
+            raise RemoteFailed(what, why=str(fault), fix=fault.fix, log=fault.log) from None
 
     def _image_of(self, release: Release) -> str:
         """The image that a release was served with, as what was tried comes back; else one is found or made."""
