@@ -319,7 +319,7 @@ def test_a_release_that_serves_gets_new_settings_without_a_failed_request(
         engine_of(admin, tmp_path, memory="500Mi").finish(one)
         (pod,) = [one for one in admin.list(POD) if not one["metadata"].get("deletionTimestamp")]
         assert pod["spec"]["containers"][0]["resources"]["limits"]["memory"] == "500Mi"
-        with pytest.raises(RemoteFailed, match="new settings .* do not work") as caught:
+        with pytest.raises(RemoteFailed, match=r"new settings .* do not work") as caught:
             engine_of(admin, tmp_path, cpu="500", timeout=5.0).finish(one)
         assert "Insufficient cpu" in caught.value.why
         asked.wait_for(one.id, 100)

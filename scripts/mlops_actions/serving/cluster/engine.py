@@ -121,7 +121,7 @@ class ClusterServing:
         assert route
         if route.mirrors():
             return Capabilities(weights=True, mirror=True)
-        lacking = f"The GatewayClass of {self._inputs.gateway} does not say that it can mirror requests"
+        lacking = f"The GatewayClass of {self._inputs.gateway} cannot mirror requests"
         return Capabilities(weights=True, lacking=lacking)
 
     def serving(self, name: str) -> Serving | None:

@@ -102,16 +102,18 @@ class Route:
         return Through(scheme, address, port, self._hostname or address or self._gateway)
 
     def mirrors(self) -> bool:
-        """Whether the Gateway's controller says that it can mirror requests."""
+        """Whether the Gateway's controller may mirror requests: not if it lists what it can do without that.
+
+        One that lists nothing, or may not be seen, refuses the route if it cannot.
+        """
         gateway = self._read_gateway()
-        if not gateway:
-            return False
         try:
-            found = self._cluster.get(GATEWAY_CLASS, gateway["spec"]["gatewayClassName"])
+            found = self._cluster.get(GATEWAY_CLASS, gateway["spec"]["gatewayClassName"]) if gateway else None
         except HttpError:
-            return False  # we may not see it
+            return True
         features = ((found or {}).get("status") or {}).get("supportedFeatures") or []
-        return any(_MIRROR in (one, isinstance(one, dict) and one.get("name")) for one in features)
+        names = [one.get("name") if isinstance(one, dict) else one for one in features]
+        return not names or _MIRROR in names
 
     def _read_gateway(self) -> Object | None:
         namespace, _, name = self._gateway.rpartition("/")
