@@ -27,12 +27,13 @@ _OWN = {
     "rbac": "commands.setup:rbac_command",
     "infer-schema": "commands.tables:infer_schema_command",
     "data": "commands.tables:data_command",
+    "render": "commands.render:render_command",
     "history": "commands.delivery:history_command",
     "rollback": "commands.delivery:rollback_command",
     "drill": "commands.delivery:drill_command",
 }
 """Commands that are not actions, each with its module and function."""
-_SERVED = ("history", "rollback", "drill")
+_SERVED = ("render", "history", "rollback", "drill")
 
 
 class _Commands(click.Group):

@@ -215,6 +215,12 @@ def _deployed(
     if outcome.how == "failed":
         after = f"version {now.version} serves as before" if now else "nothing serves"
         reason, how = f"{title} was not deployed: {outcome.reason}; {after}", "rolled back" if now else "failed"
+    elif outcome.how == "handed over":
+        reason = f"{title} is handed over and was not asked anything: {outcome.reason}"
+        if inputs.alias:
+            step.console.warning(
+                f"`{inputs.alias}` stays where it is: nothing here sees that {title[0].lower()}{title[1:]} serves"
+            )
     else:
         asked = f"; {outcome.answered.rows} golden predictions were right" if outcome.answered.rows else ""
         serves = "already serves" if how == "reused" else "serves again" if inputs.rollback else "serves"

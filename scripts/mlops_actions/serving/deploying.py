@@ -160,7 +160,7 @@ class Place:
         if earlier and earlier.python:
             deployment = deployment.model_copy(update={"python": earlier.python})
         outcome = rollout.run(release, deployment)
-        promoted = outcome.how != "failed" and self._move_alias(manifest, release)
+        promoted = outcome.how in ("deployed", "reused") and self._move_alias(manifest, release)
         return Deployed(manifest, golden, outcome, promoted)
 
     def _release(self, manifest: Manifest, earlier: Deployment | None = None) -> tuple[Release, Golden | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from ..workspace import Workspace
@@ -101,6 +101,14 @@ class NotServed(Exception):
         self.log, self.fix = log, fix
 
 
+class HandedOver(Exception):
+    """The release was given to another tool, which lets it serve; nothing here can be asked whether it does.
+
+    Args:
+        where: what it was given, such as a commit, without a full stop.
+    """
+
+
 class ServingEngine(Protocol):
     """Where models are served. The caller holds the lease of the place.
 
@@ -108,10 +116,13 @@ class ServingEngine(Protocol):
     serving, without a failed request, until `shift` gives its requests to another.
     """
 
-    place: str
-    """Where, in a name's letters: `local-<machine>`, `kubernetes-<namespace>-<hash of the cluster>`."""
-    lasting: str
-    """Why what is started here will end by itself, such as with the job; "" when it stays."""
+    @property
+    def place(self) -> str:
+        """Where, in a name's letters: `local-<machine>`, `kubernetes-<namespace>-<hash of the cluster>`."""
+
+    @property
+    def lasting(self) -> str:
+        """Why what is started here will end by itself, such as with the job; "" when it stays."""
 
     def capabilities(self) -> Capabilities:
         """What it can do here, by what the cluster or the machine has."""
@@ -124,6 +135,7 @@ class ServingEngine(Protocol):
 
         Raises:
             NotServed: it does not come up.
+            HandedOver: another tool brings it up and lets it serve.
             BadInput, RemoteFailed: the place is not as the inputs say, or cannot be reached.
         """
 
@@ -147,3 +159,15 @@ class ServingEngine(Protocol):
 
     def why(self, name: str) -> str:
         """What the candidate's server or pods say of their failure, for a person to read; "" for nothing."""
+
+
+@runtime_checkable
+class Declarative(Protocol):
+    """An engine that serves by objects which can be written down."""
+
+    def manifests(self, release: Release) -> list[dict[str, Any]]:
+        """The objects that serve a release, and nothing else of its model, in the order in which they are applied.
+
+        Raises:
+            BadInput: the release cannot be served there.
+        """

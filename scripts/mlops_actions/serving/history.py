@@ -25,8 +25,9 @@ GOOD = 10
 """Of these, the last ones that went live are kept however many have failed since: they can be gone back to."""
 
 Kind = Literal["deploy", "rollback", "drill", "stop"]
-Ending = Literal["", "live", "failed", "cancelled", "interrupted"]
-"""How a deployment ended; "" while it is under way, `interrupted` if it was killed and another one came after it."""
+Ending = Literal["", "live", "handed over", "failed", "cancelled", "interrupted"]
+"""How a deployment ended; "" while it is under way, `handed over` to a tool that lets it serve, `interrupted` if it was
+killed and another one came after it."""
 
 
 class Step(Stored):

@@ -23,12 +23,12 @@ from ..models.tensors import rows_of
 from ..text import many
 from ..waiting import Clock
 from . import latency
-from .engine import NotServed, Release, Serving, ServingEngine
+from .engine import HandedOver, NotServed, Release, Serving, ServingEngine
 from .history import Deployment, Ending, History, Step
 from .protocol import Answer, Answered, Client, Refused, score
 
 T = TypeVar("T")
-How = Literal["deployed", "reused", "failed"]
+How = Literal["deployed", "reused", "handed over", "failed"]
 WHOLE = 100
 """Per cent of the requests."""
 _NO_INPUT = "mlops-no-such-input"
@@ -94,11 +94,11 @@ class Outcome:
     """How a rollout ended.
 
     Attributes:
-        how: it was deployed, served already and is right, or failed.
+        how: it was deployed, served already and is right, was handed over to another tool unproved, or failed.
         serving: what serves now.
         previous: the version that served before.
         answered: what it gave for the golden rows.
-        reason, log, fix: of a failure.
+        reason, log, fix: of a failure; `reason` also of what was handed over: where it is.
         wrong: whether it was a wrong answer to a request at the model's own address.
         steps: what was done.
     """
@@ -211,6 +211,10 @@ class Rollout:
         self._history.begin(deployment)
         try:
             self._prove(release, stable, shares)
+        except HandedOver as given:
+            self._history.end("handed over", str(given), self._clock.now() - self._began)
+            previous = stable.version if stable else None
+            return Outcome("handed over", None, previous, reason=str(given), steps=self._steps)
         except NotServed as fault:
             log = fault.log or self._why(release.name)
             return self._back(release, stable, fault, log)
