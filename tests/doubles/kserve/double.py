@@ -11,7 +11,7 @@ from types import TracebackType
 import yaml
 
 from mlops_actions.errors import MlopsError
-from mlops_actions.kubernetes.objects import CRD, POD, Cluster, Object
+from mlops_actions.kubernetes.objects import CRD, POD, Cluster, Kind, Object
 
 from . import status
 from .manifest import DEPLOYMENT, FINALIZER, INFERENCE_SERVICE, RUNTIME, SERVICE, NoRuntime, owned, workload
@@ -39,7 +39,7 @@ class KServeDouble:
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
         self._applied: dict[tuple[str, str], Object] = {}
-        self._told: dict[tuple[str, str], Object] = {}
+        self._told: dict[str, Object] = {}
 
     def __enter__(self) -> KServeDouble:
         self.install()
@@ -106,8 +106,8 @@ class KServeDouble:
         try:
             wanted = list(self._workloads(cluster, isvc))
         except NoRuntime as missing:
-            status.event(cluster, isvc, "InternalError", missing.event)
-            self._tell(cluster, isvc, status.invalid(isvc, mode, missing))
+            if self._tell(cluster, isvc, status.invalid(isvc, mode, missing)):  # the real one says so again and again
+                status.event(cluster, isvc, "InternalError", missing.event)
             return
         for one in wanted:
             for kind, body in one:
@@ -126,7 +126,7 @@ class KServeDouble:
         asked = (isvc["metadata"].get("annotations") or {}).get("serving.kserve.io/deploymentMode") or self._mode
         return str(said or _MODES.get(asked, asked))
 
-    def _workloads(self, cluster: Cluster, isvc: Object) -> Iterator[list[tuple[object, Object]]]:
+    def _workloads(self, cluster: Cluster, isvc: Object) -> Iterator[list[tuple[Kind, Object]]]:
         """The stable predictor, then the canaries: each a Deployment and a Service."""
         stable = isvc["spec"]["predictor"]
         yield workload(cluster, isvc, stable, self._image)
@@ -135,11 +135,11 @@ class KServeDouble:
             predictor.setdefault("minReplicas", 1)
             yield workload(cluster, isvc, predictor, self._image)
 
-    def _apply(self, cluster: Cluster, kind: object, body: Object) -> None:
-        key = (f"{cluster.namespace} {kind.kind}", body["metadata"]["name"])  # type: ignore[attr-defined]
-        there = cluster.get(kind, key[1])  # type: ignore[arg-type]
+    def _apply(self, cluster: Cluster, kind: Kind, body: Object) -> None:
+        key = (f"{cluster.namespace} {kind.kind}", body["metadata"]["name"])
+        there = cluster.get(kind, key[1])
         if there is None or self._applied.get(key) != body:
-            cluster.apply(kind, body, force=True)  # type: ignore[arg-type]
+            cluster.apply(kind, body, force=True)
             self._applied[key] = body
 
     def _sweep(self, cluster: Cluster, isvc: Object, wanted: set[str]) -> None:
@@ -149,10 +149,13 @@ class KServeDouble:
                 if item["metadata"]["name"] not in wanted and not item["metadata"].get("deletionTimestamp"):
                     cluster.delete(kind, item["metadata"]["name"])
 
-    def _tell(self, cluster: Cluster, isvc: Object, told: Object) -> None:
-        key = (isvc["metadata"]["uid"], "")
-        if self._told.get(key) != told:
-            gone = {field: None for field in isvc.get("status") or {} if field not in told}
-            changed = {"status": {**gone, **told}}
-            cluster.patch(INFERENCE_SERVICE, isvc["metadata"]["name"], changed, subresource="status")
-            self._told[key] = told
+    def _tell(self, cluster: Cluster, isvc: Object, told: Object) -> bool:
+        """Write the status; whether it is another one than before."""
+        key = isvc["metadata"]["uid"]
+        if self._told.get(key) == told:
+            return False
+        gone = {field: None for field in isvc.get("status") or {} if field not in told}
+        changed = {"status": {**gone, **told}}
+        cluster.patch(INFERENCE_SERVICE, isvc["metadata"]["name"], changed, subresource="status")
+        self._told[key] = told
+        return True

@@ -34,7 +34,7 @@ def of(isvc: Object, mode: str, deployments: Sequence[Object], pods: Sequence[Ob
     inner = f"http://{about['name']}-predictor.{about['namespace']}.svc.cluster.local"
     told: Object = {
         "deploymentMode": mode,
-        "conditions": _conditions(isvc, predictor, ingress, ingress if not ready else predictor | {"reason": ""}),
+        "conditions": _conditions(isvc, predictor, ingress, ingress),
         "components": {"predictor": {"url": url} if ready else {}},
         "modelStatus": _model(ready, pods),
     }
