@@ -80,7 +80,7 @@ def explain(cluster: Cluster, pod: Object) -> Trouble | None:
         return _trouble(status["reason"], status.get("message") or "The pod was ended")
     found = _container(pod)
     if found and found.reason.startswith(("ErrImage", "ImagePull")) and ":" not in found.message:
-        more = _event(cluster, pod, "Failed")  # before Kubernetes 1.31 the state does not say why
+        more = last_event(cluster, pod, "Failed")  # before Kubernetes 1.31 the state does not say why
         return _trouble(found.reason, f"{found.message}: {more}", found.container) if more else found
     if found:
         return found
@@ -93,7 +93,7 @@ def explain(cluster: Cluster, pod: Object) -> Trouble | None:
         return _trouble("Failed", status.get("message") or "The pod failed, and Kubernetes does not say why")
     if phase == "Pending":
         for reason in ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "FailedScheduling"):
-            message = _event(cluster, pod, reason)
+            message = last_event(cluster, pod, reason)
             if message:
                 return _trouble(reason, message)
     return None
@@ -102,9 +102,9 @@ def explain(cluster: Cluster, pod: Object) -> Trouble | None:
 def explain_owner(cluster: Cluster, owner: Object) -> Trouble | None:
     """Why what makes pods (a Job, a ReplicaSet) has failed or makes none: its conditions, then a quota or a policy."""
     for condition in (owner.get("status") or {}).get("conditions") or []:
-        if condition.get("type") == "Failed" and condition.get("status") == "True":
+        if condition.get("type") in ("Failed", "ReplicaFailure") and condition.get("status") == "True":
             return _trouble(condition.get("reason") or "Failed", condition.get("message") or "")
-    message = _event(cluster, owner, "FailedCreate")
+    message = last_event(cluster, owner, "FailedCreate")
     return _trouble("FailedCreate", message) if message else None
 
 
@@ -207,7 +207,7 @@ def _trouble(reason: str, message: str, container: str = "", exit_code: int | No
     return Trouble(reason, message, advice, container, exit_code)
 
 
-def _event(cluster: Cluster, item: Object, reason: str) -> str:
+def last_event(cluster: Cluster, item: Object, reason: str) -> str:
     """The latest event of a reason about an object; "" if there is none, or we may not see it."""
     about = item["metadata"]
     fields = f"involvedObject.uid={about['uid']},reason={reason}"

@@ -1,0 +1,51 @@
+"""What the engines take that serve in a cluster."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, SecretStr
+
+from ...inputs import ClusterInputs
+from ...values import Texts
+
+QUANTITY = r"^([0-9]+(\.[0-9]+)?([munkKMGTP]|[KMGTP]i)?)?$"
+
+
+class ServingClusterInputs(ClusterInputs):
+    """What engines take that serve in a cluster."""
+
+    image_repository: str = Field(
+        "",
+        description="Where the images with models are pushed and the cluster pulls them from, without tag.",
+        examples=["ghcr.io/${{ github.repository }}/models"],
+    )
+    image: str = Field(
+        "",
+        description="An image that is served as it is instead, with the server, the packages and the model in it."
+        " By default one is built from the version and the packages that it was trained with.",
+    )
+    base_image: str = Field(
+        "", description="The image with Python that it begins with. By default `python:<version>-slim`."
+    )
+    architecture: Literal["amd64", "arm64"] = Field("amd64", description="Of the cluster's nodes.")
+    registry_username: str = Field("", description="User of the registry. By default the login of `docker login`.")
+    registry_password: SecretStr | None = Field(None, description="Password or token of that user.")
+    image_pull_secret: str = Field("", description="The Kubernetes secret with which nodes pull the image.")
+    replicas: int = Field(1, ge=1, le=1000, description="Pods of a version; with `max-replicas` the fewest.")
+    max_replicas: int = Field(
+        0, ge=0, le=1000, description="The most pods: a HorizontalPodAutoscaler keeps their CPU near 80 % of `cpu`."
+    )
+    cpu: str = Field("500m", description="CPU that a pod requests.", pattern=QUANTITY)
+    memory: str = Field("1Gi", description="Memory that a pod requests, and its limit.", pattern=QUANTITY)
+    node_selector: Texts = Field({}, description="Labels of the nodes that pods may run on.")
+    service_account: str = Field("", description="The pods' service account. They get no token of it.")
+    network_policy: bool = Field(
+        False, description="Allow pods only requests to the server's ports, and no connection of their own."
+    )
+    gateway: str = Field(
+        "",
+        description="The Gateway (`name` or `namespace/name`) whose HTTPRoute splits requests between versions. Without"
+        " one they move from one version to the other all at once.",
+    )
+    hostname: str = Field("", description="Of the HTTPRoute. By default all of the Gateway's.")
