@@ -141,7 +141,7 @@ def schema_command() -> None:
 @click.command("rbac", short_help="Print the Kubernetes manifest of a service account with the rights that are used.")
 @click.option("--namespace", required=True, help="Where runs and trials are.")
 @click.option("--service-account", default="mlops-actions", show_default=True, help="Its name.")
-@click.option("--for", "parts", multiple=True, help="Only for this: `katib` or `kfp`; may be repeated.")
+@click.option("--for", "parts", multiple=True, help="Only for this: `katib`, `kfp` or `kubernetes`; may be repeated.")
 def rbac_command(namespace: str, service_account: str, parts: tuple[str, ...]) -> None:
     """Print a service account with exactly the rights that the engines use, each with its reason, for an administrator:
 

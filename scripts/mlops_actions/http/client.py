@@ -94,7 +94,7 @@ class Response:
         """The body. Raises `HttpError` when it is truncated, or over a limit."""
         if self._content is None:
             pieces, size, deadline = [], 0, self._clock.now() + WHOLE_LIMIT
-            for piece in self._pieces():
+            for piece in self.pieces():
                 pieces.append(piece)
                 size += len(piece)
                 if size > SIZE_LIMIT or self._clock.now() > deadline:
@@ -122,7 +122,7 @@ class Response:
             HttpError: the connection broke, or was silent for longer than its request allowed; or a line is too long.
         """
         rest = b""
-        for piece in self._pieces():
+        for piece in self.pieces():
             *lines, rest = (rest + piece).split(b"\n")
             for line in lines:
                 yield line.removesuffix(b"\r")
@@ -142,8 +142,12 @@ class Response:
         except (RuntimeError, ValueError, OSError):
             pass  # it had just ended
 
-    def _pieces(self) -> Iterator[bytes]:
-        """What comes, as it comes. Not by `stream`: urllib3 2.8 loses bytes of a body that is chunked and gzipped."""
+    def pieces(self) -> Iterator[bytes]:
+        """The body as it comes. Not by `stream`: urllib3 2.8 loses bytes of a body that is chunked and gzipped.
+
+        Raises:
+            HttpError: the connection broke, or was silent for longer than its request allowed.
+        """
         with _faults(self._exchange):
             while piece := self._raw.read1(_PIECE):
                 yield piece

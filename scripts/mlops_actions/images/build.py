@@ -17,10 +17,10 @@ from ..suggest import did_you_mean
 from .buildkit import Build, Builder, build, find_builder
 from .content import content_key
 from .dockerfile import Instruction, base_images, instructions, stage_number, stages
-from .engine import KEY_LABEL, Engine, EngineUnavailable, Say
+from .engine import KEY_LABEL, Engine, EngineUnavailable
 from .login import Credentials, docker_config, stored_credentials
 from .names import ImageName, key_tag
-from .registry import Registry
+from .registry import Registry, Say
 
 __all__ = ["BuildContext", "BuiltImage", "Credentials", "EngineUnavailable", "ImageRequest", "build_image"]
 

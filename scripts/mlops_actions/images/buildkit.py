@@ -15,8 +15,9 @@ from pathlib import Path
 from ..errors import BadInput, MlopsError, Place, RemoteFailed
 from ..processes.group import Group
 from .dockerfile import Instruction
-from .engine import EngineUnavailable, Say, says_status
+from .engine import EngineUnavailable, says_status
 from .progress import BuildProgress, Failure
+from .registry import Say
 
 _BUILT_IN = range(18, 23)
 """Major versions of the docker command that have BuildKit without buildx."""

@@ -17,10 +17,11 @@ from docker.models.images import Image
 
 from ..errors import BadInput, Rejected, RemoteFailed
 from .login import Credentials
-from .names import HUB, ImageName
+from .names import HUB, ImageName, is_local
+from .registry import Say
 
 KEY_LABEL = "io.mlops-actions.key"
-Say = Callable[[str], None]
+
 
 _START = "Start Docker (on Linux `sudo systemctl start docker`, elsewhere Docker Desktop, colima or Rancher Desktop)"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v7"}
@@ -65,8 +66,7 @@ class Engine:
 
     def allows_http(self, registry: str) -> bool:
         """Whether the engine may speak to a registry without TLS: it is this machine's own, or so configured."""
-        host = registry.rpartition(":")[0] or registry
-        if host in ("localhost", "[::1]") or host.startswith("127."):
+        if is_local(registry):
             return True
         known = self._info.get("RegistryConfig", {}).get("IndexConfigs", {}).get(registry, {})
         return not known.get("Secure", True)

@@ -64,6 +64,12 @@ def parse_name(name: str) -> ImageName:
     return ImageName(name, registry, path)
 
 
+def is_local(registry: str) -> bool:
+    """Whether a registry is this machine's own, which may be spoken to without TLS, as Docker does."""
+    host = registry.rpartition(":")[0] or registry
+    return host in ("localhost", "[::1]") or host.startswith("127.")
+
+
 def check_tags(tags: list[str]) -> list[str]:
     """The tags without repetitions.
 

@@ -1,4 +1,4 @@
-"""A registry, through its HTTP API: which manifest a tag names, and one more tag for it, with no layer moved.
+"""A registry, through its HTTP API: which manifest a tag names, one more tag for it, blobs, and new manifests.
 
 API: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 Tokens: https://distribution.github.io/distribution/spec/auth/token/
@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import IO, Any
+from urllib.parse import quote, urljoin
 
 import urllib3
 
@@ -19,9 +21,10 @@ from ..http.faults import HttpError, Remedies, shown
 from ..http.retry import Retry
 from ..http.tls import Tls, machine_authority
 from ..waiting import Clock
-from .engine import Say
 from .login import Credentials
 from .names import HUB, ImageName
+
+Say = Callable[[str], None]
 
 PATIENCE = 300.0
 """Seconds that we wait in all when a registry fails, or asks for it (429 with Retry-After)."""
@@ -30,6 +33,7 @@ FIRST_PATIENCE = 5.0
 """Seconds that one is asked again that never responded: it is more likely named wrongly than restarting."""
 
 _REDIRECTS = 3  # that are followed; registry.k8s.io leads to one near the client
+_UPLOAD_LIMIT = 600.0  # seconds in which a registry must have read and hashed a blob
 _MANIFESTS = ", ".join(
     (
         "application/vnd.oci.image.index.v1+json",
@@ -101,7 +105,7 @@ class Registry:
         Raises:
             HttpError: the registry cannot be reached or fails.
         """
-        response = self._ask("GET", reference, absent=True, headers={"Accept": _MANIFESTS})
+        response = self._ask("GET", f"manifests/{reference}", absent=True, headers={"Accept": _MANIFESTS})
         if response is None:
             return None
         content = response.content
@@ -114,7 +118,7 @@ class Registry:
         Raises:
             HttpError: the registry cannot be reached or fails.
         """
-        return self._ask("HEAD", reference, absent=True, headers={"Accept": _MANIFESTS}) is not None
+        return self._ask("HEAD", f"manifests/{reference}", absent=True, headers={"Accept": _MANIFESTS}) is not None
 
     def tag(self, manifest: Manifest, tag: str) -> None:
         """Let a tag name a manifest that the registry has.
@@ -122,21 +126,85 @@ class Registry:
         Raises:
             HttpError: it is refused.
         """
-        self._ask("PUT", tag, headers={"Content-Type": manifest.media_type}, body=manifest.body)
+        headers = {"Content-Type": manifest.media_type}
+        self._ask("PUT", f"manifests/{tag}", headers=headers, body=manifest.body)
+
+    def read(self, digest: str) -> bytes:
+        """A small blob, such as an image's configuration.
+
+        Raises:
+            HttpError: it is not there, or not what its digest says.
+        """
+        response = self._ask("GET", f"blobs/{digest}", headers={})
+        assert response is not None
+        if f"sha256:{hashlib.sha256(response.content).hexdigest()}" != digest:
+            raise HttpError(f"{self._peer} sent something else than {digest}")
+        return response.content
+
+    def download(self, digest: str, file: IO[bytes]) -> None:
+        """Write a blob to a file, from its beginning.
+
+        Raises:
+            HttpError: it is not there, the connection broke, or it is not what its digest says.
+        """
+
+        def attempt() -> None:
+            response = self._send("GET", f"blobs/{digest}", {}, stream=True)
+            if not response.ok:
+                raise self._error(response)
+            found = hashlib.sha256()
+            file.seek(0)
+            file.truncate()
+            for piece in response.pieces():
+                found.update(piece)
+                file.write(piece)
+            if f"sha256:{found.hexdigest()}" != digest:
+                raise HttpError(f"{self._peer} sent something else than {digest}", transient=True)
+
+        self._retry.run(attempt)
+
+    def take(self, digest: str, there: ImageName, blob: Callable[[], IO[bytes]]) -> bool:
+        """Let the image's place have a blob; whether it had to be uploaded.
+
+        Args:
+            digest: of the blob.
+            there: an image that may have it; in the same registry it is taken from there.
+            blob: opens it; asked only if it must be sent.
+
+        Raises:
+            HttpError: it is refused.
+        """
+        if self._ask("HEAD", f"blobs/{digest}", headers={}, absent=True) is not None:
+            return False
+        same = there.registry == self._image.registry and there.path != self._image.path
+        mount = f"?mount={digest}&from={quote(there.path, safe='')}" if same else ""
+
+        def attempt() -> bool:
+            begun = self._send("POST", f"blobs/uploads/{mount}", {"Content-Length": "0"})
+            if begun.status == 201:
+                return False
+            if not begun.ok:
+                raise self._error(begun)
+            to = urljoin(begun.url, begun.headers["Location"])
+            to += ("&" if "?" in to else "?") + f"digest={digest}"
+            with blob() as file:
+                size = file.seek(0, 2)
+                file.seek(0)
+                headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+                done = self._client.send("PUT", to, headers=headers, body=file, read_limit=_UPLOAD_LIMIT)
+            if not done.ok:
+                raise self._error(done)
+            return True
+
+        return self._retry.run(attempt)
 
     def _ask(
-        self,
-        method: str,
-        reference: str,
-        *,
-        headers: Mapping[str, str],
-        absent: bool = False,
-        body: bytes | None = None,
+        self, method: str, what: str, *, headers: Mapping[str, str], absent: bool = False, body: bytes | None = None
     ) -> Response | None:
-        """A request, repeated while its faults pass; None if `absent` and there is no such tag, or it is not shown."""
+        """A request, repeated while its faults pass; None if `absent` and it is not there, or not shown."""
 
         def attempt() -> Response | None:
-            response = self._send(method, reference, headers, body)
+            response = self._send(method, what, headers, body=body)
             if response.ok:
                 return response
             if absent and response.status in (400, 401, 403, 404):
@@ -157,17 +225,20 @@ class Registry:
             return HttpError(f"{name} gets too many requests", why=why, fix=fix, **response.facts)
         return HttpError(f"The registry {name} failed", why=words, **response.facts)
 
-    def _send(self, method: str, reference: str, headers: Mapping[str, str], body: bytes | None = None) -> Response:
+    def _send(
+        self, method: str, what: str, headers: Mapping[str, str], *, stream: bool = False, **content: Any
+    ) -> Response:
         """One request, by the first scheme that works. Redirects of reading are followed, without the login."""
         problem: HttpError | None = None
         for scheme in self._schemes:
-            url = f"{scheme}://{self._host}/v2/{self._image.path}/manifests/{reference}"
+            url = f"{scheme}://{self._host}/v2/{self._image.path}/{what}"
             try:
-                response = self._client.send(method, url, headers=headers, body=body)
-                for _ in range(_REDIRECTS if method != "PUT" else 0):
+                response = self._client.send(method, url, headers=headers, stream=stream, **content)
+                for _ in range(_REDIRECTS if method in ("GET", "HEAD") else 0):
                     if not response.location.startswith(scheme):
                         break
-                    response = self._bare.send(method, response.location, headers=headers)
+                    response.close()
+                    response = self._bare.send(method, response.location, headers=headers, stream=stream)
             except HttpError as error:
                 problem = problem or error
                 continue

@@ -146,11 +146,18 @@ def _not_found(server: str, asked: Asked, message: str, details: dict[str, Any])
         return Refused(f"The cluster has no namespace {asked.namespace}", fix=fix)
     if details.get("name"):
         return ClusterFailed(f"Not found: {details.get('kind') or asked.resource} {details['name']}", why=message)
-    katib = asked.resource.endswith(".kubeflow.org")
     return ClusterFailed(
         f"The cluster {server} does not know {asked.resource.partition('/')[0]}",
         why="Its custom resource definition is not installed, or is of another version",
-        fix="Install Katib (https://www.kubeflow.org/docs/components/katib/installation), or name another cluster"
-        if katib
-        else "Install what defines it, or name another cluster",
+        fix=f"Install {_defined_by(asked.resource)}, or name another cluster",
     )
+
+
+def _defined_by(resource: str) -> str:
+    """What brings the definition of a kind."""
+    group = resource.partition("/")[0].partition(".")[2]
+    return {
+        "kubeflow.org": "Katib (https://www.kubeflow.org/docs/components/katib/installation)",
+        "gateway.networking.k8s.io": "Gateway API (https://gateway-api.sigs.k8s.io/guides)",
+        "serving.kserve.io": "KServe (https://kserve.github.io/website)",
+    }.get(group, "what defines it")

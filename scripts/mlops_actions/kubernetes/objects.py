@@ -6,10 +6,11 @@ Concepts: https://kubernetes.io/docs/reference/using-api/api-concepts/
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
+from ..http.client import Response
 from .failures import Asked, ClusterFailed, Refused
 from .logs import follow_log, is_running, read_log
 from .transport import Object, Transport
@@ -58,6 +59,16 @@ SECRET = Kind("", "v1", "secrets", "Secret")
 CONFIG_MAP = Kind("", "v1", "configmaps", "ConfigMap")
 RESOURCE_QUOTA = Kind("", "v1", "resourcequotas", "ResourceQuota")
 SERVICE_ACCOUNT = Kind("", "v1", "serviceaccounts", "ServiceAccount")
+SERVICE = Kind("", "v1", "services", "Service")
+ENDPOINT_SLICE = Kind("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
+DEPLOYMENT = Kind("apps", "v1", "deployments", "Deployment")
+REPLICA_SET = Kind("apps", "v1", "replicasets", "ReplicaSet")
+AUTOSCALER = Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
+DISRUPTION_BUDGET = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
+NETWORK_POLICY = Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
+GATEWAY_CLASS = Kind("gateway.networking.k8s.io", "v1", "gatewayclasses", "GatewayClass", namespaced=False)
+GATEWAY = Kind("gateway.networking.k8s.io", "v1", "gateways", "Gateway")
+HTTP_ROUTE = Kind("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
 JOB = Kind("batch", "v1", "jobs", "Job")
 ROLE = Kind("rbac.authorization.k8s.io", "v1", "roles", "Role")
 ROLE_BINDING = Kind("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
@@ -155,6 +166,7 @@ class Cluster:
     ) -> Object:
         """Change fields of an object or its `status` by a merge patch (None deletes one); `repeat` as in `apply`."""
         options: Object = {"body": patch, "content_type": "application/merge-patch+json", "repeat": repeat}
+        options["query"] = {"fieldManager": FIELD_MANAGER}
         return self._changed("patch", kind, namespace, name, subresource=subresource, **options)
 
     def delete(
@@ -189,6 +201,21 @@ class Cluster:
         fields = ",".join(filter(None, (f"metadata.name={name}" if name else "", fields)))
         selectors = {"labelSelector": labels, "fieldSelector": fields}
         return Watch(self._transport, asked, path, selectors, lambda item: _whole(kind, item)).changes(until)
+
+    def through(
+        self, service: str, port: int, path: str, data: bytes | None, *, timeout: float, namespace: str = ""
+    ) -> Response:
+        """Ask a pod behind a service, through the API server: GET a path, or POST JSON to it.
+
+        Returns:
+            The pod's response, whatever its status.
+
+        Raises:
+            ClusterFailed: the cluster itself responds instead: there is no pod that is ready, or we may not.
+        """
+        asked, where = self._target("get", SERVICE, namespace, f"{service}:{port}", "proxy")
+        asked = replace(asked, verb="get" if data is None else "create", name=service)
+        return self._transport.pass_on(asked, where + path, data, timeout)
 
     def logs(
         self, pod: str, *, container: str = "", tail: int | None = None, previous: bool = False, namespace: str = ""

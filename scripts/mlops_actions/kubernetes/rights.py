@@ -10,12 +10,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .objects import (
+    AUTOSCALER,
+    DEPLOYMENT,
+    DISRUPTION_BUDGET,
+    ENDPOINT_SLICE,
     EVENT,
     EXPERIMENT,
+    GATEWAY,
+    GATEWAY_CLASS,
+    HTTP_ROUTE,
     JOB,
     NAMESPACE,
+    NETWORK_POLICY,
     POD,
+    REPLICA_SET,
     RESOURCE_QUOTA,
+    SERVICE,
     SERVICE_ACCOUNT,
     SUGGESTION,
     TRIAL,
@@ -23,8 +33,9 @@ from .objects import (
     Kind,
 )
 
-PARTS = ("katib", "kfp")
-"""What a configuration may ask for: tune-hyperparams on Katib, run-pipeline on Kubeflow Pipelines."""
+PARTS = ("katib", "kfp", "kubernetes")
+"""What a configuration may ask for: tune-hyperparams on Katib, run-pipeline on Kubeflow Pipelines, deploy-model on
+Kubernetes."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,7 @@ class Rule:
 
 
 _READ = ("get", "list", "watch")
+_WRITE = (*_READ, "create", "patch", "delete")
 
 RULES = (
     Rule(
@@ -66,9 +78,9 @@ RULES = (
     Rule(("katib",), TRIAL, ("patch",), "end its trials then, as Katib's early stopping does", "status"),
     Rule(("katib",), SUGGESTION, _READ, "say why no trial is suggested"),
     Rule(("katib",), JOB, _READ, "say why a trial's Job makes no pod, or has failed"),
-    Rule(("katib", "kfp"), POD, _READ, "say why a pod waits or has failed"),
-    Rule(("katib", "kfp"), POD, ("get",), "show the last lines of a pod that failed", "log"),
-    Rule(("katib", "kfp"), EVENT, _READ, "give the reasons that only events have, such as a quota"),
+    Rule(PARTS, POD, _READ, "say why a pod waits or has failed"),
+    Rule(PARTS, POD, ("get",), "show the last lines of a pod that failed", "log"),
+    Rule(PARTS, EVENT, _READ, "give the reasons that only events have, such as a quota"),
     Rule(("katib",), RESOURCE_QUOTA, _READ, "say which quota is used up", optional=True),
     Rule(
         ("kfp",),
@@ -78,6 +90,17 @@ RULES = (
         "token",
         optional=True,
     ),
+    Rule(("kubernetes",), DEPLOYMENT, _WRITE, "run each version of a model, and end it"),
+    Rule(("kubernetes",), SERVICE, _WRITE, "give a model and each version of it an address"),
+    Rule(("kubernetes",), SERVICE, ("get", "create"), "ask a version through the API server", "proxy"),
+    Rule(("kubernetes",), ENDPOINT_SLICE, _READ, "see which pods an address leads to"),
+    Rule(("kubernetes",), REPLICA_SET, _READ, "say why a version has no pods"),
+    Rule(("kubernetes",), AUTOSCALER, _WRITE, "add and take away pods by load (`max-replicas`)", optional=True),
+    Rule(("kubernetes",), DISRUPTION_BUDGET, _WRITE, "keep pods while nodes are drained (`replicas`)", optional=True),
+    Rule(("kubernetes",), NETWORK_POLICY, _WRITE, "shut pods off from the network (`network-policy`)", optional=True),
+    Rule(("kubernetes",), HTTP_ROUTE, _WRITE, "split requests among versions (`gateway`)", optional=True),
+    Rule(("kubernetes",), GATEWAY, ("get",), "see the gateway's address and class (`gateway`)", optional=True),
+    Rule(("kubernetes",), GATEWAY_CLASS, ("get",), "see whether it can mirror requests (`gateway`)", optional=True),
     Rule(("katib",), NAMESPACE, ("get",), "see that the namespace has Katib's label", optional=True),
 )
 

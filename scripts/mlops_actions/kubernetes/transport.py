@@ -16,7 +16,7 @@ from ..http.retry import Retry
 from ..http.tls import Tls
 from ..waiting import Clock
 from .credentials import Credentials
-from .failures import Asked, ClusterFailed, is_absent, refusal
+from .failures import Asked, ClusterFailed, is_absent, refusal, status_of
 from .kubeconfig import Settings
 
 Object = dict[str, Any]
@@ -147,6 +147,26 @@ class Transport:
         if response.status == 401:
             error.why = self._credentials.why_refused() or error.why
         raise error
+
+    def pass_on(self, asked: Asked, path: str, data: bytes | None, timeout: float) -> Response:
+        """Send a request that the API server passes on; the response of who gets it.
+
+        Args:
+            asked: what it is about, for messages.
+            path: of the request.
+            data: JSON that is posted; None to GET.
+            timeout: seconds without a byte of the response.
+
+        Raises:
+            ClusterFailed: the API server responds itself.
+        """
+        method = "GET" if data is None else "POST"
+        headers = {"Content-Type": "application/json"}
+        url = self._server.url + path
+        response = self._client.send(method, url, headers=headers, body=data, read_limit=timeout)
+        if not response.ok and status_of(response.content):
+            raise refusal(self.server, asked, response)
+        return response
 
     def _tls(self) -> Tls:
         """Trust only the cluster's own authority, or the machine's if it names none; show the client certificate."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
-
-from .protocol import Client
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from ..workspace import Workspace
+    from .protocol import Client
 
 
 def folder_of(workspace: Workspace, name: str) -> Path:
@@ -109,10 +108,13 @@ class ServingEngine(Protocol):
     serving, without a failed request, until `shift` gives its requests to another.
     """
 
-    place: str
-    """Where, in a name's letters: `local-<machine>`, `kubernetes-<namespace>-<hash of the cluster>`."""
-    lasting: str
-    """Why what is started here will end by itself, such as with the job; "" when it stays."""
+    @property
+    def place(self) -> str:
+        """Where, in a name's letters: `local-<machine>`, `kubernetes-<namespace>-<hash of the cluster>`."""
+
+    @property
+    def lasting(self) -> str:
+        """Why what is started here will end by itself, such as with the job; "" when it stays."""
 
     def capabilities(self) -> Capabilities:
         """What it can do here, by what the cluster or the machine has."""
@@ -148,3 +150,15 @@ class ServingEngine(Protocol):
 
     def why(self, name: str) -> str:
         """What the candidate's server or pods say of their failure, for a person to read; "" for nothing."""
+
+
+@runtime_checkable
+class Declarative(Protocol):
+    """An engine that serves by objects which can be written down."""
+
+    def manifests(self, release: Release) -> list[dict[str, Any]]:
+        """The objects that serve a release, and nothing else of its model, in the order in which they are applied.
+
+        Raises:
+            BadInput: the release cannot be served there.
+        """

@@ -67,17 +67,21 @@ class Direct:
 
     Args:
         url: `http://host:port`.
+        host: the name that requests are for, when the URL has only an address.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, host: str = "") -> None:
         self.url = url
+        self._headers = {**_JSON, **({"Host": host} if host else {})}
         self._pool = urllib3.PoolManager(retries=False, maxsize=4)  # a proxy has no business before our own server
 
     def send(self, path: str, data: bytes | None, timeout: float) -> Reply:
         """See `Transport`."""
         method = "GET" if data is None else "POST"
         try:
-            got = self._pool.request(method, self.url + path, body=data, headers=_JSON, timeout=timeout, redirect=False)
+            got = self._pool.request(
+                method, self.url + path, body=data, headers=self._headers, timeout=timeout, redirect=False
+            )
         except urllib3.exceptions.HTTPError as error:
             raise Refused(0, f"Cannot reach {self.url}: {error}") from None
         return Reply(got.status, {name.lower(): value for name, value in got.headers.items()}, got.data)
