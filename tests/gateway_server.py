@@ -32,9 +32,7 @@ _PORTS = {"grpc": 18000, "ratelimit": 18001, "wasm": 18002, "metrics": 19001}
 _LABELS = {"control-plane": "envoy-gateway"}
 _CLASS = Kind("gateway.networking.k8s.io", "v1", "gatewayclasses", "GatewayClass", namespaced=False)
 _GATEWAY = Kind("gateway.networking.k8s.io", "v1", "gateways", "Gateway")
-_ADMINISTRATOR = Kind(
-    "rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False
-)
+_ADMINISTRATOR = Kind("rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False)
 _DEPLOYMENT = Kind("apps", "v1", "deployments", "Deployment")
 _SERVICE = Kind("", "v1", "services", "Service")
 
@@ -190,5 +188,3 @@ def _programmed(cluster: Cluster) -> bool:
     found = cluster.get(_GATEWAY, "models") or {}
     conditions = (found.get("status") or {}).get("conditions") or []
     return any(one["type"] == "Programmed" and one["status"] == "True" for one in conditions)
-
-

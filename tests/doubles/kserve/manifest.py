@@ -100,7 +100,9 @@ def _pod(cluster: Cluster, isvc: Object, predictor: Object, image: str) -> Objec
     containers = [dict(one) for one in pod.get("containers") or []]
     if model:
         runtime = _runtime(cluster, model)
-        overrides = {key: value for key, value in model.items() if key in ("image", "resources", "env", "args", "ports")}
+        overrides = {
+            key: value for key, value in model.items() if key in ("image", "resources", "env", "args", "ports")
+        }
         containers = [{**one, **overrides} for one in runtime["spec"]["containers"]]
         if model.get("storageUri"):
             volume = {"name": "kserve-provision-location", "emptyDir": {}}

@@ -1,10 +1,11 @@
-"""The engine `kserve`: InferenceServices of KServe in a Kubernetes cluster."""
+"""The engine `kserve`: an InferenceService a version in a cluster with KServe."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
 from ...engines import Engine
+from ...errors import BadInput
 from ...workspace import Workspace
 from ..cluster.inputs import ServingClusterInputs
 from ..engine import ServingEngine
@@ -15,10 +16,47 @@ class KServeInputs(ServingClusterInputs):
 
     storage: str = Field(
         "",
-        description="Where KServe gets the model from, for a runtime of the cluster to serve it, such as"
-        " `s3://bucket/models/{name}/{version}` or `oci://…`; the service account gives the keys. By default the model"
-        " is in the image. The runtime must name the release in its answers, as this project's server does.",
+        description="Where KServe gets the model from, for a runtime of the cluster to serve; its service account has the"
+        " keys. The runtime must say in its answers which release gave them, as this project's server does. By default"
+        " the model is in the image.",
+        examples=["s3://models/{name}/{version}", "oci://ghcr.io/owner/models:{release}"],
         pattern=r"^([a-z0-9]+://\S+)?$",
     )
     model_format: str = Field("", description="The format by which KServe chooses a runtime for `storage`.")
-    runtime: str = Field("", description="The (Cluster)ServingRuntime for `storage`. By default KServe chooses.")
+    runtime: str = Field(
+        "", description="The ServingRuntime or ClusterServingRuntime for `storage`. By default KServe chooses."
+    )
+
+
+def _make(inputs: KServeInputs, workspace: Workspace) -> ServingEngine:
+    from ...kubernetes.kubeconfig import resolve
+    from ..cluster.engine import ClusterServing
+    from ..cluster.image import image_maker
+    from ..cluster.kserve import InferenceServices, Storage
+    from ..cluster.manifests import Settings
+
+    def namespace() -> str:
+        try:
+            return inputs.namespace or resolve(inputs, workspace.environ).namespace
+        except BadInput:
+            return ""  # no cluster is named: manifests are only shown
+
+    storage = Storage(inputs.storage, inputs.model_format, inputs.runtime) if inputs.storage else None
+    return ClusterServing(
+        "kserve",
+        inputs,
+        workspace,
+        InferenceServices(namespace, Settings.of(inputs), storage),
+        image_maker(inputs, workspace),
+        "kserve",
+    )
+
+
+ENGINE = Engine(
+    "kserve",
+    "an InferenceService a version in a cluster with KServe, behind a Gateway where one is named",
+    _make,
+    KServeInputs,
+    needs=("kserve",),
+    remote=True,
+)
