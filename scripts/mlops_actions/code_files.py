@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from .stores.store import file_digest
+from .stores.digests import file_digest
 
 
 def code_files(words: Sequence[str], root: Path) -> list[Path]:

@@ -14,7 +14,8 @@ import servers
 from conftest import MLOPS, Run
 from mlops_actions.records import Record
 from mlops_actions.registry.registry import Registry
-from mlops_actions.stores.store import Store, file_digest
+from mlops_actions.stores.digests import file_digest
+from mlops_actions.stores.store import Store
 
 
 @pytest.fixture

@@ -24,7 +24,8 @@ from mlops_actions.registry.manifest import Manifest
 from mlops_actions.registry.promoting import move_now
 from mlops_actions.registry.registering import Registration
 from mlops_actions.registry.registry import Registry
-from mlops_actions.stores.store import Store, blob_path, file_digest, tree_digest
+from mlops_actions.stores.digests import file_digest, tree_digest
+from mlops_actions.stores.store import Store, blob_path
 
 
 @pytest.fixture(params=["folder", "seaweedfs", "minio"])

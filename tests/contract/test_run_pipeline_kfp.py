@@ -32,7 +32,8 @@ from mlops_actions.pipelines.kfp.metadata import recorded
 from mlops_actions.pipelines.metrics import classifications, flat_metrics
 from mlops_actions.pipelines.parameters import resolve_parameters
 from mlops_actions.pipelines.spec import Pipeline
-from mlops_actions.stores.store import StoreOptions, tree_digest
+from mlops_actions.stores.digests import tree_digest
+from mlops_actions.stores.store import StoreOptions
 from mlops_actions.waiting import Clock
 from workspaces import workspace
 

@@ -23,7 +23,8 @@ import servers
 from mlops_actions.errors import BadInput, RemoteFailed
 from mlops_actions.inputs import Inputs
 from mlops_actions.runtime.config import store_options
-from mlops_actions.stores.store import Store, StoreOptions, blob_path, fetch, tree_digest
+from mlops_actions.stores.digests import tree_digest
+from mlops_actions.stores.store import Store, StoreOptions, blob_path, fetch
 
 SPAWN = multiprocessing.get_context("spawn")
 KEYS = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}

@@ -24,7 +24,8 @@ from mlops_actions.pipelines.pythons import python_of
 from mlops_actions.pipelines.roles import choose
 from mlops_actions.pipelines.source import locate, python_files, stable
 from mlops_actions.pipelines.spec import Parameter, Pipeline
-from mlops_actions.stores.store import Store, tree_digest
+from mlops_actions.stores.digests import tree_digest
+from mlops_actions.stores.store import Store
 
 X, Y = "inputs.parameter_values['x']", "inputs.parameter_values['y']"
 

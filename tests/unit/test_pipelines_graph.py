@@ -12,7 +12,7 @@ from mlops_actions.pipelines.files import changed, listing, named_in_source
 from mlops_actions.pipelines.local.containers import words
 from mlops_actions.pipelines.local.graph import Call, Graph, State, Values
 from mlops_actions.pipelines.local.values import ValueFault, as_text, fill, natural, read_output, select, typed
-from mlops_actions.stores.store import tree_digest
+from mlops_actions.stores.digests import tree_digest
 
 
 @pytest.mark.parametrize(

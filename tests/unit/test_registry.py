@@ -19,7 +19,8 @@ from mlops_actions.registry.policy import Policy, judge, read_policy
 from mlops_actions.registry.promoting import move_now, name_of, registered, take_back, to_deploy
 from mlops_actions.registry.registering import Registration, register, same_as_recorded
 from mlops_actions.registry.registry import Registry, alias_path, manifest_path
-from mlops_actions.stores.store import Store, blob_path, tree_digest
+from mlops_actions.stores.digests import tree_digest
+from mlops_actions.stores.store import Store, blob_path
 from mlops_actions.waiting import Clock
 
 DIGEST = "sha256:" + "a" * 64

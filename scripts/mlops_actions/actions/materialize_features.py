@@ -43,7 +43,8 @@ from pydantic import Field
 from ..inputs import CodeInputs, Outputs
 from ..runtime.action import Action
 from ..runtime.result import Result
-from ..stores.store import file_digest, file_path
+from ..stores.digests import file_digest
+from ..stores.store import file_path
 from ..values import Lines
 
 if TYPE_CHECKING:

@@ -78,7 +78,8 @@ def run(inputs: TestModelInputs, step: Step) -> Result[TestModelOutputs]:
     from ..evaluation import golden
     from ..evaluation.golden_rows import read_golden
     from ..models.checks import check_loadable, code_digest
-    from ..stores.store import fetch, file_digest, tree_digest
+    from ..stores.digests import file_digest, tree_digest
+    from ..stores.store import fetch
 
     workspace, trained = step.workspace, step.previous("run-pipeline")
     given = trained.outputs if trained else {}

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BadInput
-from ..stores.store import Entry, Store, file_digest, file_path
+from ..stores.digests import file_digest
+from ..stores.store import Entry, Store, file_path
 from ..values import SCHEMES
 from ..workspace import Workspace
 

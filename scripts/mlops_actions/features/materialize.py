@@ -20,8 +20,9 @@ from ..console import Console
 from ..errors import BadInput, MlopsError, Place, RemoteFailed
 from ..processes.group import Group
 from ..processes.scratch import scratch
+from ..stores.digests import file_digest
 from ..stores.lease import Lease
-from ..stores.store import Store, file_digest
+from ..stores.store import Store
 from ..yaml_io import NotYaml, Yaml11, load_yaml
 from .progress import MaterializeProgress
 from .results import Materialized, Mode, Plan, View

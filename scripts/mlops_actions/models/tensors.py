@@ -19,6 +19,8 @@ _PANDAS = {
     **{f"FP{bits}": f"float{bits}" for bits in (16, 32, 64)},
     "BOOL": "bool",
 }  # fmt: skip
+DATATYPES = (*_PANDAS, "BYTES")
+"""The protocol's types of values."""
 _FAMILIES = {"I": "whole numbers", "U": "whole numbers", "F": "numbers", "B": "true or false", "T": "texts"}
 
 

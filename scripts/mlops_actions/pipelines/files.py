@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput
-from ..stores.store import StoreOptions, file_path, tree_digest
+from ..stores.digests import tree_digest
+from ..stores.store import StoreOptions, file_path
 from .downloads import VERSIONS, remote_digest
 
 _LISTED = "listing:"

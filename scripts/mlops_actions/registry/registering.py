@@ -12,7 +12,8 @@ from typing import Any
 from ..errors import BadInput, RemoteFailed
 from ..models.kinds import kind_of
 from ..records import Record
-from ..stores.store import EMPTY, files_in, to_json, tree_digest
+from ..stores.digests import tree_digest
+from ..stores.store import EMPTY, files_in, to_json
 from .card import model_card
 from .manifest import CodeSource, Environment, Evidence, Features, File, Lineage, Manifest, Pipeline, identity
 from .registry import Registry

@@ -11,7 +11,8 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ..errors import BadInput, RemoteFailed
-from ..stores.store import EMPTY, Store, blob_path, file_digest, to_json
+from ..stores.digests import file_digest
+from ..stores.store import EMPTY, Store, blob_path, to_json
 from ..untrusted import visible
 from ..waiting import Backoff, Clock
 from .manifest import HISTORY, Alias, Evidence, File, Manifest, Move, newest

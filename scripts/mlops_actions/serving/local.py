@@ -1,143 +1,468 @@
-"""MLServer on this machine: one detached process a model, which stays when the job ends.
+"""Serving on this machine: one detached process a release, which stays when the job ends.
 
-`<home>/serving/<name>-<hash of the store>/`: `current.json` (what serves, written when it does), `stable/` and
-`trial/` (folders of servers), `versions/<n>/` (files of models).
+The server of the release that serves has the model's address. That of a candidate listens at a port of its own, and
+gets its requests through the other one, in the share that this was told. When the rollout is finished, the candidate is
+handed the listening socket itself: no connection is refused or lost, and none takes a longer way any more. The server
+before it ends when its connections have, which frees its memory; to go back to it starts it again from its folder,
+which takes as long as its model needs to be loaded.
+
+`<home>/serving/<name>-<hash of the store>/`: `state.json` (what serves where, what is tried, what served before),
+`releases/<id>/` (folders of servers), `versions/<n>/` (files of models). What is said in `state.json` is written before
+it is done, and done again when it is found undone.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
+import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, NoReturn
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import BadInput, RemoteFailed
-from ..models.tensors import rows_of
-from .engine import DeployRequest, Served
-from .process import end, free_port, is_free, running
-from .protocol import Answered, Client, Refused
-from .rollout import CURRENT, Current, Rollout, read_current, write_current
+from ..models.checks import remedy
+from ..waiting import wait_until
+from . import control, process
+from .control import Unheard
+from .engine import Capabilities, NotServed, Release, Serving
+from .process import Running, end, free_port, is_free, running
+from .protocol import Client, Direct, Refused, Reply
+from .served import write_release, write_whole
 
 _PORTS = range(21000, 31000)
+_STATE = "state.json"
+_FAILURE = "failure.json"  # as `server.model` calls it, which is not imported here: it needs the server's packages
+_START = "start.json"  # with which Python a release's server is started
+_LOG = "server.log"
+_LOG_LINES = 40
+_LOG_BYTES = 5_000_000
+_DYING = 2.0  # seconds that a process which does not respond may take to be gone
+
+
+class State(BaseModel):
+    """What serves a model, as it was last decided.
+
+    Attributes:
+        host, port, grpc_port: the model's address; the last 0 for no gRPC.
+        release, version, digest: that serves; "", None and "" while the first one is being brought up.
+        candidate: the release that is tried; "" for none.
+        previous: the release that served before; "" for none.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str
+    port: int
+    grpc_port: int = 0
+    release: str = ""
+    version: int | None = None
+    digest: str = ""
+    candidate: str = ""
+    previous: str = ""
+
+    @property
+    def url(self) -> str:
+        """Of the address, as this machine asks it."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a model is to be served; "" and 0 for where it is, else for 127.0.0.1, a port of its own, and no gRPC."""
+
+    host: str = ""
+    port: int = 0
+    grpc_port: int = 0
 
 
 class LocalServing:
-    """MLServer processes of this machine. The caller holds the model's lock.
+    """The servers of this machine; see `ServingEngine`.
 
     Args:
         folder: gives the folder of a model's state.
+        address: where models are served.
+        environ: variables for servers.
+        timeout: seconds until a model must be loaded.
         say: is told what is done.
+        place, lasting: see `ServingEngine`.
     """
 
-    def __init__(self, folder: Callable[[str], Path], say: Callable[[str], None]) -> None:
-        self._folder, self._say = folder, say
+    def __init__(
+        self,
+        folder: Callable[[str], Path],
+        address: Address,
+        environ: Mapping[str, str],
+        timeout: float,
+        say: Callable[[str], None],
+        place: str = "local",
+        lasting: str = "",
+    ) -> None:
+        if sys.platform == "win32":
+            raise RemoteFailed("The engine local does not run on Windows", fix="Use Linux, macOS or WSL")
+        self._folder, self._address, self._environ = folder, address, environ
+        self._timeout, self._say, self.place, self.lasting = timeout, say, place, lasting
 
-    def deploy(self, request: DeployRequest) -> Served:
-        """Serve a version; see `ServingEngine`.
+    def capabilities(self) -> Capabilities:
+        """It can send any share, and copies; gRPC goes over as a whole."""
+        return Capabilities(weights=True, mirror=True)
 
-        What an earlier, killed deployment left half done is ended first.
+    def serving(self, name: str) -> Serving | None:
+        """What serves the model: nothing, when the server of what did has died."""
+        state = self._read(name)
+        if state is None:
+            return None
+        stable, candidate = self._running(name, state.release), self._running(name, state.candidate)
+        if not stable and not candidate:
+            return None
+        other = (self._state_of(name, state.release) or {}).get("other") or {} if stable else {}
+        share = int(other["percent"]) if candidate and other.get("release") == state.candidate else 0
+        if not stable and candidate and (self._state_of(name, state.candidate) or {}).get("public"):
+            share = 100
+        return Serving(
+            url=f"{state.url}/v2/models/{name}",
+            release=state.release if stable else None,
+            version=state.version if stable else None,
+            digest=state.digest if stable else "",
+            candidate=state.candidate if candidate else "",
+            percent=share,
+            previous=state.previous,
+        )
+
+    def start(self, release: Release) -> Client:
+        """Start its server, unless it runs; and that of what serves, if it has died.
 
         Raises:
+            NotServed: the model cannot be loaded, or not within the time.
             BadInput: another process has the port.
-            RemoteFailed: MLServer does not run on this system.
         """
-        if sys.platform == "win32":
-            raise RemoteFailed("MLServer does not run on Windows", fix="Use Linux, macOS or WSL")
-        folder = self._folder(request.name)
-        folder.mkdir(parents=True, exist_ok=True)
-        before = read_current(folder)
-        rollout = Rollout(folder, request, before, self._say)
-        serving = rollout.clean_up()
-        wanted = self._wanted(request, before, serving)
-        if serving and before == wanted:
-            try:
-                return self._served(wanted, before, "reused", rollout.check(Client(wanted.url), request.name))
-            except Refused as error:
-                self._say(f"Version {wanted.version} serves, but {error}: loading it again")
+        name = release.name
+        state = self._addressed(name)
+        if release.id != state.release:
+            self._settle(name, state)
+            self._end_others(name, {state.release, release.id})
+            state = state.model_copy(update={"candidate": release.id})
+        self._write(name, state)
+        folder = self._of(name, release.id)
+        found = running(folder)
+        if found is None or (self._state_of(name, release.id) or {}).get("leaving"):
+            if found:
+                end(found)
+            write_release(folder, release, str(release.model), str(release.root))
+            write_whole(folder / _START, {"python": str(release.python)})
+            self._say(f"Starting a server for version {release.version}")
+        self._up(name, release.id, f"version {release.version}")
+        return self.ask(name, release.id)
+
+    def ask(self, name: str, release: str = "") -> Client:
+        """Whom to ask."""
+        if release:
+            found = self._running(name, release)
+            if found is None:
+                raise NotServed(f"The server of {release} does not run", self._log(self._of(name, release)))
+            return Client(name, _Watched(found.url, partial(self._check, name, release)), self._timeout)
+        state = self._read(name)
+        if state is None:
+            raise NotServed(f"Nothing serves {name}")
+        return Client(name, _Watched(state.url, partial(self._check, name, state.candidate)), self._timeout)
+
+    def shift(self, release: Release, percent: int, *, mirror: bool = False) -> None:
+        """Tell the server that has the address what to send to the candidate. The first release gets the address.
+
+        Raises:
+            NotServed: the candidate's server does not run.
+            BadInput: another process has the port.
+        """
+        name, state = release.name, self._addressed(release.name)
+        if not self._running(name, state.release) or state.release == release.id:
+            if percent:
+                self._listen(name, release.id, state)
+            return
+        self._tell(name, state.release, "route", other=self._other(name, release.id, percent, mirror))
+
+    def finish(self, release: Release) -> None:
+        """Write down that it serves, and give it the address itself; what served before ends by itself."""
+        name, state = release.name, self._addressed(release.name)
+        if state.release != release.id:
+            state = state.model_copy(
+                update={
+                    "release": release.id,
+                    "version": release.version,
+                    "digest": release.digest,
+                    "candidate": "",
+                    "previous": state.release,
+                }
+            )
+            self._write(name, state)
+        self._take_over(name, state)
+        self._end_others(name, {state.release, state.previous})
+        self._sweep(name, state)
+
+    def abandon(self, name: str) -> Serving | None:
+        """Send all to what serves, and end the candidate; what serves is started again if it has died."""
+        state = self._read(name)
+        if state is None:
+            return None
+        if self._running(name, state.release):
+            self._take_over(name, state)
+            self._tell(name, state.release, "route", other=None)
+        self._end_others(name, {state.release})
+        self._write(name, state.model_copy(update={"candidate": ""}))
+        self._settle(name, state)
+        return self.serving(name)
+
+    def stop(self, name: str) -> Serving | None:
+        """End all servers of the model; what served."""
+        was = self.serving(name)
+        self._end_others(name, set())
+        (self._folder(name) / _STATE).unlink(missing_ok=True)
+        return was
+
+    def why(self, name: str) -> str:
+        """The traceback of a model that could not be loaded, where Python crashed, or the last lines of the log."""
+        state = self._read(name)
+        return self._log(self._of(name, state.candidate or state.release)) if state else ""
+
+    def compared(self, name: str) -> dict[str, Any]:
+        """What copies of requests have shown so far; see `server.traffic.Comparison`. Empty when nothing serves."""
+        state = self._read(name)
+        found = self._state_of(name, state.release) if state else None
+        return dict(found["comparison"]) if found else {}
+
+    # What is kept, and where.
+
+    def _of(self, name: str, release: str) -> Path:
+        return self._folder(name) / "releases" / release
+
+    def _running(self, name: str, release: str) -> Running | None:
+        return running(self._of(name, release)) if release else None
+
+    def _read(self, name: str) -> State | None:
         try:
-            if serving and before and before.goes_with(wanted):
-                answered, how = rollout.reload(wanted), "reloaded"
-            else:
-                answered, how = rollout.replace(wanted), "started"
-        except Refused as error:
-            return self._rolled_back(rollout, before, str(error))
-        except BaseException:
-            rollout.restore(wait=False)
-            raise
-        write_current(folder, wanted)
-        self._sweep(folder, {wanted.version, *({before.version} if before else ())})
-        return self._served(wanted, before, how, answered)
+            return State.model_validate_json((self._folder(name) / _STATE).read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
 
-    def stop(self, name: str) -> int | None:
-        """End what serves a model; the version that did, or None when nothing served."""
-        folder = self._folder(name)
-        current, served = read_current(folder), running(folder / "stable")
-        for part in ("trial", "stable"):
-            if process := running(folder / part):
-                end(process)
-        (folder / CURRENT).unlink(missing_ok=True)
-        return current.version if current and served else None
+    def _write(self, name: str, state: State) -> None:
+        write_whole(self._folder(name) / _STATE, state.model_dump())
 
-    def _wanted(self, request: DeployRequest, before: Current | None, serving: bool) -> Current:
-        own = before.port if before and before.host == request.host else 0
-        port = request.port or own or _stable_port(self._folder(request.name).name)
-        if not (serving and port == own) and not is_free(request.host, port):
-            if request.port:
+    def _addressed(self, name: str) -> State:
+        """The state, with the address that the inputs ask for once nothing has another one.
+
+        Raises:
+            BadInput: another process has the port, or a server of the model serves elsewhere.
+        """
+        state, asked = self._read(name), self._address
+        if state and any(self._holds(name, one) for one in {state.release, state.previous, state.candidate}):
+            others = ((asked.host, state.host), (asked.port, state.port), (asked.grpc_port, state.grpc_port))
+            if any(wanted and wanted != now for wanted, now in others):
                 raise BadInput(
-                    f"The port {port} of {request.host} is used by another process",
-                    fix="Choose another `port`, or 0 for any",
+                    f"{name} is served at {state.host}:{state.port}, and its address cannot change while it is",
+                    fix="Leave `host`, `port` and `grpc-port` out, or end it first with"
+                    f" `mlops deploy-model --model {name} --stop`",
                 )
-            port = free_port(request.host)
+            return state
+        host = asked.host or (state.host if state else "127.0.0.1")
+        port = asked.port or (state.port if state else 0) or _stable_port(self._folder(name).name)
+        if not is_free(host, port):
+            if asked.port:
+                raise BadInput(
+                    f"The port {port} of {host} is used by another process", fix="Choose another `port`, or 0 for any"
+                )
+            port = free_port(host)
             self._say(f"Another process uses the usual port; using {port}")
-        return Current(
-            name=request.name,
-            version=request.version,
-            digest=request.digest,
-            model=str(request.model),
-            host=request.host,
-            port=port,
-            environment=request.environment,
-            python=str(request.python),
-            predict=request.predict,
-            root=str(request.root) if request.code else "",
-            code=request.code,
-            example=rows_of(request.golden.inputs, 0, 1) if request.golden else [],
+        grpc_port = asked.grpc_port or (state.grpc_port if state else 0)
+        return (state or State(host=host, port=port)).model_copy(
+            update={"host": host, "port": port, "grpc_port": grpc_port}
         )
 
-    def _rolled_back(self, rollout: Rollout, before: Current | None, reason: str) -> Served:
-        log = rollout.log()
-        back = rollout.restore()
-        version = before.version if before and back else None
-        if before and back:
-            self._say(f"Version {before.version} serves as before")
-        return Served(
-            url=before.infer_url if before and back else "",
-            version=version,
-            previous=before.version if before else None,
-            passed=False,
-            how="rolled back" if back else "failed",
-            reason=reason,
-            log=log,
-        )
+    def _holds(self, name: str, release: str) -> bool:
+        return bool((self._state_of(name, release) or {}).get("public"))
 
-    def _served(self, wanted: Current, before: Current | None, how: str, answered: Answered) -> Served:
-        return Served(
-            url=wanted.infer_url,
-            version=wanted.version,
-            previous=before.version if before else None,
-            passed=True,
-            how=how,
-            rows=answered.rows,
-            max_difference=answered.max_difference,
-            latency=answered.latency,
-            output=answered.output,
-        )
+    # What servers are told.
 
-    def _sweep(self, folder: Path, kept: set[int]) -> None:
-        for path in (folder / "versions").glob("*"):
-            if path.name not in {str(version) for version in kept}:
+    def _tell(self, name: str, release: str, do: str, **given: Any) -> dict[str, Any]:
+        try:
+            return control.tell(self._of(name, release), do, **given)
+        except Unheard as error:
+            raise NotServed(str(error), self._log(self._of(name, release))) from None
+
+    def _state_of(self, name: str, release: str) -> dict[str, Any] | None:
+        if not self._running(name, release):
+            return None
+        try:
+            return control.tell(self._of(name, release), "state", timeout=5.0)
+        except Unheard:
+            return None
+
+    def _other(self, name: str, release: str, percent: int, mirror: bool = False) -> dict[str, Any]:
+        found = self._running(name, release)
+        if found is None:
+            raise NotServed(f"The server of {release} has ended", self._log(self._of(name, release)))
+        return {"release": release, "host": "127.0.0.1", "port": found.port, "percent": percent, "mirror": mirror}
+
+    def _listen(self, name: str, release: str, state: State) -> None:
+        if not self._holds(name, release) and not is_free(state.host, state.port):
+            raise BadInput(f"The port {state.port} of {state.host} is used by another process")
+        self._tell(name, release, "listen", host=state.host, port=state.port, grpc_port=state.grpc_port)
+
+    def _take_over(self, name: str, state: State) -> None:
+        """Let what serves have the address: from the server that has it, or from the system."""
+        if self._holds(name, state.release):
+            return
+        if self._holds(name, state.previous):
+            try:
+                control.tell(
+                    self._of(name, state.previous),
+                    "hand",
+                    to=str(self._of(name, state.release)),
+                    other=self._other(name, state.release, 100),
+                    host=state.host,
+                    grpc_port=state.grpc_port,
+                )
+                return
+            except Unheard:
+                if running(self._of(name, state.previous)) and not self._holds(name, state.release):
+                    raise RemoteFailed(
+                        f"The server of {state.previous} does not give the address of {name} away",
+                        fix=f"End both with `mlops deploy-model --model {name} --stop`, and deploy again",
+                    ) from None
+                if self._holds(name, state.release):
+                    return
+        self._listen(name, state.release, state)
+
+    def _check(self, name: str, release: str, seconds: float) -> None:
+        """Whether a release's server lives, or dies within so many seconds.
+
+        Raises:
+            NotServed: it does not.
+        """
+        if release and wait_until(lambda: self._running(name, release) is None, seconds):
+            raise NotServed("the server ended while it was asked", self._log(self._of(name, release)))
+
+    # Processes.
+
+    def _up(self, name: str, release: str, what: str) -> None:
+        """Start a release's server, unless it runs, and wait until its model is loaded.
+
+        Raises:
+            NotServed: it is not within the time.
+        """
+        began, folder = time.monotonic(), self._of(name, release)
+        child = None
+        if running(folder) is None:
+            log = folder / _LOG
+            if log.exists() and log.stat().st_size > _LOG_BYTES:
+                log.unlink()
+            (folder / _FAILURE).unlink(missing_ok=True)
+            python = Path(json.loads((folder / _START).read_bytes())["python"])
+            if not python.exists():
+                raise NotServed(f"{what} cannot be started: its Python {python} is gone")
+            child = process.start(python, folder, self._environ, log)
+
+        def settled() -> bool:
+            found = running(folder)
+            if found is None:
+                return child is None or child.process.poll() is not None
+            return Client(name, Direct(found.url)).ready()
+
+        try:
+            if not wait_until(settled, self._timeout):
+                raise NotServed(f"{what} was not loaded within {self._timeout:g} s", self._log(folder))
+            if running(folder) is None:
+                self._not_loaded(folder, what, child.process.poll() if child else None)
+        except BaseException:
+            if child:
+                child.end()
+            raise
+        if child:
+            self._say(f"Ready after {time.monotonic() - began:.1f} s")
+
+    def _not_loaded(self, folder: Path, what: str, code: int | None) -> NoReturn:
+        failure = _failure(folder)
+        why = failure["error"] if failure else f"the server ended with exit code {code}"
+        fix = remedy(failure["missing"]) if failure and failure["missing"] else ""
+        raise NotServed(f"{what} cannot be loaded: {why}", self._log(folder), fix)
+
+    def _settle(self, name: str, state: State) -> None:
+        """Let what is to serve do so as far as possible: after a kill it may not have its address, or have died."""
+        if not (self._of(name, state.release) / _START).exists() or not state.release:
+            return
+        try:
+            if not self._running(name, state.release):
+                self._say(f"The server of version {state.version} has ended: starting it again")
+                self._up(name, state.release, f"version {state.version}")
+            self._take_over(name, state)
+        except (NotServed, BadInput) as error:
+            self._say(f"Version {state.version} does not serve again: {error}")
+
+    def _end_others(self, name: str, kept: set[str]) -> None:
+        """End servers of the model, but not those of `kept` releases, nor those that finish what they have."""
+        for folder in (self._folder(name) / "releases").glob("*"):
+            if folder.name in kept:
+                continue
+            if found := running(folder):
+                end(found)
+
+    def _sweep(self, name: str, state: State) -> None:
+        """Remove the folders of releases that are not gone back to, and the files of their models."""
+        kept = {state.release, state.previous}
+        folder = self._folder(name)
+        for path in (folder / "releases").glob("*"):
+            if path.name not in kept:
                 shutil.rmtree(path, ignore_errors=True)
+        numbers = {release.partition("-")[0].removeprefix("v") for release in kept}
+        for path in (folder / "versions").glob("*"):
+            if path.name not in numbers:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _log(self, folder: Path) -> str:
+        if failure := _failure(folder):
+            return failure["traceback"]
+        try:
+            lines = (folder / _LOG).read_text(errors="replace").splitlines()
+        except OSError:
+            return ""
+        crashes = [number for number, line in enumerate(lines) if line.startswith("Fatal Python error")]
+        return "\n".join(lines[crashes[-1] :][:_LOG_LINES] if crashes else lines[-_LOG_LINES:])
+
+
+class _Watched(Direct):
+    """An address that tells when the server of a release dies, even if another one then answers in its place."""
+
+    def __init__(self, url: str, check: Callable[[float], None]) -> None:
+        super().__init__(url)
+        self._check = check
+
+    def send(self, path: str, data: bytes | None, timeout: float) -> Reply:
+        """See `Transport`.
+
+        Raises:
+            NotServed: the server has died.
+        """
+        try:
+            reply = super().send(path, data, timeout)
+        except Refused:
+            self._check(_DYING)
+            raise
+        self._check(0.0)
+        return reply
+
+
+def _failure(folder: Path) -> dict[str, str] | None:
+    """What the server wrote of a model that could not be loaded."""
+    try:
+        found: dict[str, str] = json.loads((folder / _FAILURE).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found
 
 
 def _stable_port(name: str) -> int:

@@ -5,38 +5,54 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..processes.group import Group, end_found
 from ..processes.identity import Identity
 
-_WORKER = Path(__file__).with_name("worker.py")
-_GRACE = 5.0  # seconds between asking a server to end and killing it
-_MINE = ("RUNNER_TRACKING_ID", "GITHUB_", "AWS_", "MLSERVER_")
+_SERVER = Path(__file__).with_name("server")
+_PROCESS = "process.json"  # as `server.process` calls it, which is not imported here: it needs the server's packages
+_GRACE = 10.0  # seconds between asking a server to end and killing it
+_MINE = ("RUNNER_TRACKING_ID", "GITHUB_", "AWS_")
 """Prefixes of variables that a server is not given: by the first the runner finds what to kill when a job ends."""
 
 
+@dataclass(frozen=True)
+class Running:
+    """A server that is alive: its process, and the port of 127.0.0.1 at which only this machine asks it."""
+
+    process: Identity
+    port: int
+
+    @property
+    def url(self) -> str:
+        """For those who ask it alone."""
+        return f"http://127.0.0.1:{self.port}"
+
+
 def start(python: Path, folder: Path, environ: Mapping[str, str], log: Path) -> Group:
-    """Start a server on a folder; its output is added to `log`."""
+    """Start the server of a release's folder; its output is added to `log`."""
     given = {name: value for name, value in environ.items() if not name.startswith(_MINE)}
-    (folder / "process.json").unlink(missing_ok=True)
+    (folder / _PROCESS).unlink(missing_ok=True)
+    command = [str(python), str(_SERVER), str(folder), "--host", "127.0.0.1", "--port", "0", "--control"]
     with log.open("ab") as file:
-        return Group([str(python), str(_WORKER), str(folder)], folder, given, stdout=file, outlives=True)
+        return Group(command, folder, given, stdout=file, outlives=True)
 
 
-def running(folder: Path) -> Identity | None:
-    """The process that serves a folder, if it is alive."""
+def running(folder: Path) -> Running | None:
+    """The server of a release's folder, if it is alive."""
     try:
-        values = json.loads((folder / "process.json").read_text())
-        found = Identity(int(values["pid"]), str(values["started"]))
+        values = json.loads((folder / _PROCESS).read_text())
+        found = Running(Identity(int(values["pid"]), str(values["started"])), int(values["port"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return found if found.alive else None
+    return found if found.process.alive else None
 
 
-def end(process: Identity) -> None:
+def end(server: Running) -> None:
     """End a server, which has some seconds to finish the requests that it has."""
-    end_found(process, _GRACE)
+    end_found(server.process, _GRACE)
 
 
 def free_port(host: str) -> int:
@@ -58,5 +74,5 @@ def is_free(host: str, port: int) -> bool:
 
 def _socket(host: str) -> socket.socket:
     made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as uvicorn does: connections in TIME_WAIT do not count
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: connections in TIME_WAIT do not count
     return made

@@ -36,8 +36,8 @@ from obstore.store import from_url
 from ..console import hidden
 from ..errors import BadInput, MlopsError, RemoteFailed
 from ..values import check_store
+from .digests import CHUNK, file_digest
 
-CHUNK = 8 * 1024 * 1024
 LONGEST = timedelta(hours=6)
 """For one request as a whole, which obstore wants a limit for."""
 CONNECTING = 3.0
@@ -429,15 +429,6 @@ def file_path(url: str) -> Path:
     return Path(url2pathname(urlsplit(url).path))
 
 
-def file_digest(path: Path) -> str:
-    """`sha256:<hex>` of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return f"sha256:{digest.hexdigest()}"
-
-
 def blob_path(digest: str) -> str:
     """Where a store keeps the bytes with this digest."""
     return f"blobs/{digest.replace(':', '/')}"
@@ -446,15 +437,6 @@ def blob_path(digest: str) -> str:
 def to_json(value: object) -> bytes:
     """The value as indented JSON with sorted keys, so that equal values are equal bytes."""
     return (json.dumps(value, indent=2, sort_keys=True, default=str) + "\n").encode()
-
-
-def tree_digest(path: Path) -> str:
-    """The digest of a file, or of a folder: of its files' digests and relative paths in order."""
-    if path.is_file():
-        return file_digest(path)
-    files = sorted(item for item in path.rglob("*") if item.is_file())
-    lines = [f"{file_digest(file)} {file.relative_to(path).as_posix()}\n" for file in files]
-    return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
 
 
 def _version(meta: Any) -> str:

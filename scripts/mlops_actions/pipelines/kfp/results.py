@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import BadInput, RemoteFailed
-from ...stores.store import Store, StoreOptions, fetch, tree_digest
+from ...stores.digests import tree_digest
+from ...stores.store import Store, StoreOptions, fetch
 from ..downloads import reachable
 from ..engine import Artifact, State, TaskResult
 from ..labels import bare, label

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import BadInput
-from ...stores.store import file_path, tree_digest
+from ...stores.digests import tree_digest
+from ...stores.store import file_path
 from ...values import SCHEMES
 from ..downloads import fetch_artifact, reachable, remote_digest
 from .graph import Artifact, Values

@@ -1,0 +1,99 @@
+"""What a server on this machine is told while it runs: a line of JSON each way on a Unix socket in its folder.
+
+The standard library only: the server itself uses this in its own environment. POSIX only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+SOCKET = "control.sock"
+_LONGEST = 90  # characters of a path; a socket's address has room for 104 on macOS
+_LINE = 1_000_000
+Handler = Callable[[dict[str, Any], list[int]], dict[str, Any]]
+
+
+class Unheard(Exception):
+    """A server does not respond, or cannot do what it was told."""
+
+
+def tell(folder: Path, do: str, *, files: Sequence[int] = (), timeout: float = 30.0, **given: Any) -> dict[str, Any]:
+    """Tell the server of a folder to do something; what it says.
+
+    Args:
+        folder: in which it has its socket.
+        do: what; see `server.process`.
+        files: descriptors that it is given.
+        timeout: seconds.
+        given: how.
+
+    Raises:
+        Unheard: there is no such server, or it says why not.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX) as made, _short(folder) as path:
+            made.settimeout(timeout)
+            made.connect(path)
+            line = json.dumps({"do": do, **given}).encode() + b"\n"
+            socket.send_fds(made, [line], list(files)) if files else made.sendall(line)
+            with made.makefile("rb") as stream:
+                said: dict[str, Any] = json.loads(stream.readline(_LINE))
+    except (OSError, ValueError) as error:
+        raise Unheard(f"The server of {folder.name} does not respond: {error}") from None
+    if "error" in said:
+        raise Unheard(str(said["error"]))
+    return said
+
+
+def listen(folder: Path, handle: Handler) -> None:
+    """From now on let `handle` do what this folder's server is told, in a thread, one thing after the other."""
+    with suppress(FileNotFoundError):
+        (folder / SOCKET).unlink()  # of a server that was killed
+    made = socket.socket(socket.AF_UNIX)
+    with _short(folder) as path:
+        made.bind(path)
+    (folder / SOCKET).chmod(0o600)
+    made.listen(16)
+    threading.Thread(target=_serve, args=(made, handle), daemon=True, name="control").start()
+
+
+def _serve(listener: socket.socket, handle: Handler) -> None:
+    while True:
+        connection, _ = listener.accept()
+        with suppress(OSError, ValueError), connection:
+            connection.settimeout(10.0)
+            line, files, _, _ = socket.recv_fds(connection, _LINE, 4)
+            while not line.endswith(b"\n"):
+                more = connection.recv(_LINE)
+                if not more:
+                    break
+                line += more
+            try:
+                said = handle(json.loads(line), files)
+            except Exception as error:
+                said = {"error": str(error) or type(error).__name__}
+                for file in files:
+                    with suppress(OSError):
+                        os.close(file)
+            connection.sendall(json.dumps(said).encode() + b"\n")
+
+
+@contextmanager
+def _short(folder: Path) -> Iterator[str]:
+    """A path of a folder's socket that fits into an address, while the block runs."""
+    path = str(folder / SOCKET)
+    if len(os.fsencode(path)) <= _LONGEST:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="mlops-") as near:
+        link = Path(near) / "f"
+        link.symlink_to(folder)
+        yield str(link / SOCKET)

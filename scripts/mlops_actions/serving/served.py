@@ -1,0 +1,83 @@
+"""`release.json`: what a model's server has to know of its release, in the folder that it is started with.
+
+The standard library only: the server reads it in the model's own environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .engine import Release
+
+RELEASE = "release.json"
+
+
+@dataclass(frozen=True)
+class ServedRelease:
+    """A release as its server knows it.
+
+    Attributes:
+        id, name, version, digest, kind, predict, example: as those of `engine.Release`.
+        model: its file or folder.
+        root: the folder of the consumer's code; the current one when there is none.
+    """
+
+    id: str
+    name: str
+    version: int
+    digest: str
+    kind: str
+    model: Path
+    predict: str
+    root: Path
+    example: list[dict[str, Any]]
+
+
+def write_release(folder: Path, release: Release, model: str, root: str) -> None:
+    """Write `release.json`, as a whole or not at all.
+
+    Args:
+        folder: that the server is started with; it is made.
+        release: that is served.
+        model, root: its paths and that of the consumer's code: absolute, or relative to the folder.
+    """
+    values = {
+        "id": release.id,
+        "name": release.name,
+        "version": release.version,
+        "digest": release.digest,
+        "kind": release.kind,
+        "model": model,
+        "predict": release.predict,
+        "root": root,
+        "example": release.example,
+    }
+    write_whole(folder / RELEASE, values)
+
+
+def read_release(folder: Path) -> ServedRelease:
+    """Read `release.json`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not one.
+    """
+    values = json.loads((folder / RELEASE).read_bytes())
+    try:
+        paths = {name: folder / values[name] for name in ("model", "root")}
+        return ServedRelease(**{**values, **paths})
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{folder / RELEASE} is not the file of a release: {error}") from None
+
+
+def write_whole(path: Path, value: object) -> None:
+    """Write JSON, as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(json.dumps(value, indent=2), encoding="utf-8")
+    part.replace(path)

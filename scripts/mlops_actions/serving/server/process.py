@@ -1,0 +1,214 @@
+"""The server as a process: what it listens on, and what it is told while it runs.
+
+On one machine it is told through its folder's socket (`serving.control`): `state` asks what it does; `route` sets what
+another release is sent (`traffic`); `listen` lets it take an address; `hand` lets it give its address to another
+release's server, whose `take` receives the listening socket itself, so that no connection is refused or lost between
+them. Then it lets the other one answer what still comes on its own connections, and ends when these have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import faulthandler
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from ...processes.identity import Identity
+from .. import control
+from ..served import read_release, write_whole
+from .model import ServedModel
+from .rest import Rest, application
+from .traffic import Other, Traffic
+
+PROCESS = "process.json"
+"""In the release's folder: which process serves it (`pid`, `started`), and the `port` that only this machine asks."""
+_KEPT = 75  # seconds that a connection may be idle: longer than proxies keep theirs
+_GRACE = 10  # seconds for requests that are under way when the server is asked to end
+_LEAVING = _KEPT + _GRACE  # seconds after which a server that gave its address away ends, whatever is still open
+
+
+def main() -> int:
+    """Serve a folder until told to end."""
+    given = _arguments()
+    faulthandler.enable()  # a library that crashes says where
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    folder = given.folder.resolve()
+    listener = _bound(given.host, given.port)
+    if given.control:  # before the model is loaded: whoever started it may be killed, and the next one still finds it
+        write_whole(folder / PROCESS, {**asdict(Identity.of(os.getpid())), "port": listener.getsockname()[1]})
+    code = _run(Server(folder, given.control).run(listener, given.host, given.grpc_port))
+    logging.shutdown()
+    os._exit(code)  # a thread of the model may be at work, and cannot be ended
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="mlops_actions.serving.server", description=__doc__)
+    parser.add_argument("folder", type=Path, help="The folder with release.json.")
+    parser.add_argument("--host", default="0.0.0.0", help="The address to listen on.")
+    parser.add_argument("--port", type=int, default=8080, help="The port for REST; 0 for any.")
+    parser.add_argument("--grpc-port", type=int, default=0, help="The port for gRPC; 0 for none.")
+    parser.add_argument("--control", action="store_true", help="Take orders through a socket in the folder.")
+    return parser.parse_args()
+
+
+class Server:
+    """A release's server.
+
+    Args:
+        folder: with `release.json`.
+        controlled: whether it takes orders through the folder's socket.
+    """
+
+    def __init__(self, folder: Path, controlled: bool) -> None:
+        self._folder, self._controlled = folder, controlled
+        self._model = ServedModel(read_release(folder))
+        self._worker = ThreadPoolExecutor(1, "model")
+        self._traffic = Traffic(Rest(self._model, self._worker))
+        self._config = uvicorn.Config(
+            application(self._traffic if controlled else Rest(self._model, self._worker)),
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=_KEPT,
+            timeout_graceful_shutdown=_GRACE,
+        )
+        self._http = uvicorn.Server(self._config)
+        self._public: tuple[socket.socket, asyncio.Server] | None = None
+        self._rpc: Any = None
+
+    async def run(self, listener: socket.socket, host: str, grpc_port: int) -> int:
+        """Listen, load the model, and serve until told to end; the exit code."""
+        self._loop = asyncio.get_running_loop()
+        if self._controlled:
+            control.listen(self._folder, self._told)
+        loading = self._loop.run_in_executor(self._worker, self._model.load, self._folder)
+        loading.add_done_callback(lambda done: None if done.result() else self._end())
+        if grpc_port:
+            await self._serve_grpc(host, grpc_port)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)  # uvicorn takes them, and then gives them to whoever had them before
+        await self._http.serve([listener])
+        if self._rpc:
+            await self._rpc.stop(_GRACE)
+        return 1 if loading.done() and not loading.result() else 0
+
+    def _end(self) -> None:
+        self._http.should_exit = True
+
+    def _told(self, said: dict[str, Any], files: list[int]) -> dict[str, Any]:
+        """Do what the folder's socket says; called in a thread of its own."""
+        do = said.pop("do", "")
+        work = {"state": self._state, "route": self._route, "listen": self._listen, "take": self._take,
+                "hand": self._hand}  # fmt: skip
+        if do not in work:
+            raise ValueError(f"This server cannot {do!r}")
+        given = {"file": files[0]} if files else {}
+        done: Coroutine[Any, Any, dict[str, Any]] = work[do](**said, **given)
+        return asyncio.run_coroutine_threadsafe(done, self._loop).result()
+
+    async def _state(self) -> dict[str, Any]:
+        other = self._traffic.other
+        return {
+            "release": self._model.release.id,
+            "ready": self._model.ready,
+            "public": self._public is not None,
+            "leaving": self._traffic.leaving,
+            "other": asdict(other) if other else None,
+            "lost": self._traffic.lost,
+            "comparison": asdict(self._traffic.comparison),
+        }
+
+    async def _route(self, other: dict[str, Any] | None) -> dict[str, Any]:
+        self._traffic.route(Other(**other) if other else None)
+        return {}
+
+    async def _listen(self, host: str, port: int, grpc_port: int = 0) -> dict[str, Any]:
+        if self._public is None:
+            await self._accept(_bound(host, port), host, grpc_port)
+        return {}
+
+    async def _take(self, file: int, host: str, grpc_port: int = 0) -> dict[str, Any]:
+        if self._public is None:
+            await self._accept(socket.socket(fileno=file), host, grpc_port)
+        else:
+            os.close(file)
+        return {}
+
+    async def _hand(self, to: str, other: dict[str, Any], host: str, grpc_port: int = 0) -> dict[str, Any]:
+        if self._public is None:
+            raise ValueError("This server has no address to give away")
+        listener, server = self._public
+        self._traffic.route(Other(**other))
+        given = {"files": [listener.fileno()], "host": host, "grpc_port": grpc_port}
+        await asyncio.to_thread(lambda: control.tell(Path(to), "take", **given))
+        self._traffic.leaving = True
+        self._public = None
+        self._http.servers.remove(server)
+        server.close()
+        listener.close()
+        self._leaving = asyncio.ensure_future(self._leave())
+        return {}
+
+    async def _leave(self) -> None:
+        """End when the last connection has, or after a time."""
+        until = time.monotonic() + _LEAVING
+        if self._rpc:
+            await self._rpc.stop(_GRACE)
+        while self._http.server_state.connections and time.monotonic() < until:
+            await asyncio.sleep(0.1)
+        self._end()
+
+    async def _accept(self, listener: socket.socket, host: str, grpc_port: int) -> None:
+        listener.setblocking(False)
+        server = await self._loop.create_server(self._protocol, sock=listener, backlog=self._config.backlog)
+        self._http.servers.append(server)
+        self._public = listener, server
+        if grpc_port:
+            await self._serve_grpc(host, grpc_port)
+
+    def _protocol(self) -> asyncio.Protocol:
+        made: asyncio.Protocol = self._config.http_protocol_class(  # type: ignore[operator]
+            config=self._config, server_state=self._http.server_state, app_state={}
+        )
+        return made
+
+    async def _serve_grpc(self, host: str, port: int) -> None:
+        from .rpc import Rpc
+
+        self._rpc = Rpc(self._model, self._worker)
+        await self._rpc.listen(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((host, port))
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _run(work: Coroutine[Any, Any, int]) -> int:
+    with suppress(ImportError):
+        import uvloop
+
+        return int(uvloop.run(work))
+    return asyncio.run(work)

@@ -1,0 +1,26 @@
+"""Digests of files and folders. The standard library only: a model's server computes its own in its environment."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+CHUNK = 8 * 1024 * 1024
+
+
+def file_digest(path: Path) -> str:
+    """`sha256:<hex>` of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def tree_digest(path: Path) -> str:
+    """The digest of a file, or of a folder: of its files' digests and relative paths in order."""
+    if path.is_file():
+        return file_digest(path)
+    files = sorted(item for item in path.rglob("*") if item.is_file())
+    lines = [f"{file_digest(file)} {file.relative_to(path).as_posix()}\n" for file in files]
+    return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
