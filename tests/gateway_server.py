@@ -19,9 +19,22 @@ import pytest
 import yaml
 
 import clusters
-import docker_engine as docker
+import standin_model
 from conftest import ROOT
-from mlops_actions.kubernetes.objects import CONFIG_MAP, CRD, JOB, NAMESPACE, SERVICE_ACCOUNT, Cluster, Kind, Object
+from mlops_actions.kubernetes.objects import (
+    CONFIG_MAP,
+    CRD,
+    DEPLOYMENT,
+    GATEWAY,
+    GATEWAY_CLASS,
+    JOB,
+    NAMESPACE,
+    SERVICE,
+    SERVICE_ACCOUNT,
+    Cluster,
+    Kind,
+    Object,
+)
 from mlops_actions.waiting import wait_until
 
 _MODULE = ROOT / "tests" / "gateway"
@@ -30,11 +43,7 @@ _NAMESPACE = "mlops-test-gateway"
 _CONTROLLER = "gateway.envoyproxy.io/mlops-tests"
 _PORTS = {"grpc": 18000, "ratelimit": 18001, "wasm": 18002, "metrics": 19001}
 _LABELS = {"control-plane": "envoy-gateway"}
-_CLASS = Kind("gateway.networking.k8s.io", "v1", "gatewayclasses", "GatewayClass", namespaced=False)
-_GATEWAY = Kind("gateway.networking.k8s.io", "v1", "gateways", "Gateway")
 _ADMINISTRATOR = Kind("rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False)
-_DEPLOYMENT = Kind("apps", "v1", "deployments", "Deployment")
-_SERVICE = Kind("", "v1", "services", "Service")
 
 
 @contextmanager
@@ -49,18 +58,18 @@ def gateway() -> Iterator[str]:
     if why := missing():
         pytest.skip(why)
     cluster = clusters.administrator(_NAMESPACE)
-    images = _images(os.environ["REGISTRY"])
+    images = _images()
     _install_crds(cluster)
     cluster.apply(NAMESPACE, {"metadata": {"name": _NAMESPACE}}, force=True)
     try:
         for kind, body in _objects(images):
             cluster.apply(kind, body, force=True)
-        assert wait_until(lambda: _programmed(cluster), 180.0), cluster.get(_GATEWAY, "models")
+        assert wait_until(lambda: _programmed(cluster), 180.0), cluster.get(GATEWAY, "models")
         yield f"{_NAMESPACE}/models"
     finally:
-        cluster.delete(_GATEWAY, "models")
-        wait_until(lambda: len(cluster.list(_DEPLOYMENT)) < 2, 30.0)  # its controller takes Envoy away
-        cluster.delete(_CLASS, "mlops-tests")
+        cluster.delete(GATEWAY, "models")
+        wait_until(lambda: len(cluster.list(DEPLOYMENT)) < 2, 30.0)  # its controller takes Envoy away
+        cluster.delete(GATEWAY_CLASS, "mlops-tests")
         cluster.delete(_ADMINISTRATOR, _NAMESPACE)
         cluster.delete(NAMESPACE, _NAMESPACE)
 
@@ -68,7 +77,7 @@ def gateway() -> Iterator[str]:
 def address(gateway: str) -> str:
     """The URL that a Gateway listens at."""
     namespace, _, name = gateway.partition("/")
-    found = clusters.administrator(namespace).get(_GATEWAY, name)
+    found = clusters.administrator(namespace).get(GATEWAY, name)
     assert found, f"there is no Gateway {gateway}"
     return f"http://{found['status']['addresses'][0]['value']}"
 
@@ -84,30 +93,26 @@ def missing() -> str:
         return "no gateway: set REGISTRY, which the nodes pull from"
     if not _SPECS.is_dir():
         return "no gateway: no CRDs of Gateway API"
-    return f"no gateway: {docker.missing()}" if docker.missing() else ""
+    return ""
 
 
 def _program() -> str | None:
     return shutil.which("envoy-gateway") or shutil.which("envoy-gateway", path=str(Path.home() / "go" / "bin"))
 
 
-def _images(registry: str) -> Mapping[str, str]:
+def _images() -> Mapping[str, str]:
     """Images of the two programs, which the nodes can pull."""
     import envoy
 
     programs = {"envoy-gateway": Path(_program() or ""), "envoy": Path(envoy.__file__).parent / "_bin" / "envoy"}
-    with docker.docker_engine() as engine, tempfile.TemporaryDirectory() as folder:
-        base = docker.python_image(engine, ROOT / "examples" / "flight-delays" / "requirements.txt")
-        for name, program in programs.items():
-            context = Path(folder) / name
-            context.mkdir()
-            shutil.copy(program, context / name)
-            (context / name).chmod(0o755)
-            lines = (f"FROM {base}", f"COPY {name} /usr/local/bin/{name}", "USER 65532", f'ENTRYPOINT ["{name}"]')
-            (context / "Dockerfile").write_text("\n".join(lines))
-            engine.docker("build", "--quiet", "--tag", f"{registry}/test/{name}", str(context))
-            engine.docker("push", "--quiet", f"{registry}/test/{name}")
-    return {name: f"{registry}/test/{name}" for name in programs}
+    found = {}
+    for name, program in programs.items():
+        started = {"Entrypoint": [f"/opt/{name}/{name}"], "Cmd": [], "Env": [f"PATH=/opt/{name}:/usr/bin:/bin"]}
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copy(program, Path(folder) / name)
+            (Path(folder) / name).chmod(0o755)
+            found[name] = standin_model.python_with(Path(folder), name, {**started, "User": "65532:65532"})
+    return found
 
 
 def _install_crds(cluster: Cluster) -> None:
@@ -120,7 +125,7 @@ def _install_crds(cluster: Cluster) -> None:
         body = yaml.safe_load(text)
         if cluster.get(CRD, body["metadata"]["name"]) is None:
             cluster.create(CRD, body)
-    wait_until(lambda: bool(cluster.versions(_GATEWAY)), 30.0)
+    wait_until(lambda: bool(cluster.versions(GATEWAY)), 30.0)
 
 
 def _objects(images: Mapping[str, str]) -> Iterator[tuple[Kind, Object]]:
@@ -172,12 +177,12 @@ def _objects(images: Mapping[str, str]) -> Iterator[tuple[Kind, Object]]:
     yield SERVICE_ACCOUNT, _named("envoy-gateway")
     yield _ADMINISTRATOR, _named(_NAMESPACE, roleRef=admin, subjects=[subject])
     yield CONFIG_MAP, _named("envoy-gateway-config", data={"envoy-gateway.yaml": yaml.safe_dump(config)})
-    yield _SERVICE, _named("envoy-gateway", spec={"selector": _LABELS, "ports": ports})
+    yield SERVICE, _named("envoy-gateway", spec={"selector": _LABELS, "ports": ports})
     yield JOB, _named("certificates", spec={"backoffLimit": 3, "template": {"spec": certificates}})
     template = {"metadata": {"labels": _LABELS}, "spec": pod}
-    yield _DEPLOYMENT, _named("envoy-gateway", spec={"selector": {"matchLabels": _LABELS}, "template": template})
-    yield _CLASS, _named("mlops-tests", spec={"controllerName": _CONTROLLER})
-    yield _GATEWAY, _named("models", spec={"gatewayClassName": "mlops-tests", "listeners": [listener]})
+    yield DEPLOYMENT, _named("envoy-gateway", spec={"selector": {"matchLabels": _LABELS}, "template": template})
+    yield GATEWAY_CLASS, _named("mlops-tests", spec={"controllerName": _CONTROLLER})
+    yield GATEWAY, _named("models", spec={"gatewayClassName": "mlops-tests", "listeners": [listener]})
 
 
 def _named(name: str, **fields: Any) -> Object:
@@ -185,6 +190,6 @@ def _named(name: str, **fields: Any) -> Object:
 
 
 def _programmed(cluster: Cluster) -> bool:
-    found = cluster.get(_GATEWAY, "models") or {}
+    found = cluster.get(GATEWAY, "models") or {}
     conditions = (found.get("status") or {}).get("conditions") or []
     return any(one["type"] == "Programmed" and one["status"] == "True" for one in conditions)

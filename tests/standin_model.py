@@ -9,6 +9,7 @@ import json
 import os
 import tarfile
 import tempfile
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -72,17 +73,20 @@ def about(release: Release, behaviour: Behaviour = "serves") -> dict[str, str]:
 
 def image(release: Release, behaviour: Behaviour = "serves") -> str:
     """The image that serves a release, in the registry that REGISTRY names, by digest."""
-    place = parse_name(f"{os.environ['REGISTRY']}/test/standin")
-    started: dict[str, Any] = {
-        "Entrypoint": ["python3", "/opt/standin/server.py", "/opt/standin"], "Cmd": [], "User": "65532:65532",
-    }  # fmt: skip
+    command = ["python3", "/opt/standin/server.py", "/opt/standin"]
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "server.py").write_text(SERVER)
         (Path(folder) / "about.json").write_text(json.dumps(about(release, behaviour)))
-        with packed(Path(folder), "opt/standin") as layer:
-            made = with_layer(python_image(), layer, "a stand-in", started, {})
-            registry = _registry(place)
-            pushed = push(registry, place, made, f"{release.name}-{release.id}", {layer.digest: layer}, registry)
+        return python_with(Path(folder), "standin", {"Entrypoint": command, "Cmd": [], "User": "65532:65532"})
+
+
+def python_with(folder: Path, name: str, started: Mapping[str, Any]) -> str:
+    """The Python image and the files of a folder at `/opt/<name>`, in the registry that REGISTRY names, by digest."""
+    place = parse_name(f"{os.environ['REGISTRY']}/test/{name}")
+    with packed(folder, f"opt/{name}") as layer:
+        made = with_layer(python_image(), layer, "a test", started, {})
+        registry = _registry(place)
+        pushed = push(registry, place, made, layer.digest.partition(":")[2][:20], {layer.digest: layer}, registry)
     return f"{place.name}@{pushed.digest}"
 
 

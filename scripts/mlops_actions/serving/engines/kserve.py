@@ -16,9 +16,9 @@ class KServeInputs(ServingClusterInputs):
 
     storage: str = Field(
         "",
-        description="Where KServe gets the model from, for a runtime of the cluster to serve; its service account has the"
-        " keys. The runtime must say in its answers which release gave them, as this project's server does. By default"
-        " the model is in the image.",
+        description="Where KServe gets the model from, for a runtime of the cluster to serve; the service account has"
+        " the keys. The runtime must say in its answers which release gave them, as this project's server does. By"
+        " default the model is in the image.",
         examples=["s3://models/{name}/{version}", "oci://ghcr.io/owner/models:{release}"],
         pattern=r"^([a-z0-9]+://\S+)?$",
     )
