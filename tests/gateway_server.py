@@ -48,11 +48,11 @@ _ADMINISTRATOR = Kind("rbac.authorization.k8s.io", "v1", "clusterrolebindings", 
 
 @contextmanager
 def gateway() -> Iterator[str]:
-    """`namespace/name` of a Gateway for routes of all namespaces: MLOPS_TEST_GATEWAY's, else one that is started here.
+    """`namespace/name` of a Gateway for routes of all namespaces: GATEWAY's, else one that is started here.
 
     Skips when neither can be had.
     """
-    if given := os.environ.get("MLOPS_TEST_GATEWAY"):
+    if given := os.environ.get("GATEWAY"):
         yield given
         return
     if why := missing():
