@@ -371,16 +371,6 @@ def test_a_cluster_without_kserve_is_told_so(
     monkeypatch.undo()
 
 
-def test_names_fit_into_the_host_name_that_kserve_makes(on: str) -> None:
-    assert name_in("ml", "flights", "v1-0a1b2c3d") == "flights-v1-0a1b2c3d"
-    long = name_in("a-rather-long-namespace", "a-model-with-a-rather-long-name", "v12-0a1b2c3d")
-    assert len(f"{long}-predictor-a-rather-long-namespace") <= 63
-    assert long.endswith("-v12-0a1b2c3d")
-    assert long != name_in("a-rather-long-namespace", "a-model-with-a-rather-long-title", "v12-0a1b2c3d")
-    with pytest.raises(BadInput, match="shorter name"):
-        name_in("n" * 50, "flights", "v1-0a1b2c3d")
-
-
 class TestWhyNothingElseIsBelieved:
     """What KServe says and does, on which the engine does not rely."""
 
