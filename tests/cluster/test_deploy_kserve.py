@@ -329,7 +329,7 @@ def test_a_runtime_of_the_cluster_serves_a_model_from_storage(
     with pytest.raises(NotServed) as failed:
         one.engine.start(first)
     assert "storage-initializer" in str(failed.value)
-    assert "Failed to" in failed.value.log
+    assert "Storage initialization failed" in failed.value.log
     one.engine.abandon(one.name)
     assert wait_until(lambda: not kept(one), 60.0)
     models.keep(first)

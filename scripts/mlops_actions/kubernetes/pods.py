@@ -181,7 +181,7 @@ def _shorter(message: str) -> str:
 
 def _ended(pod: Object, one: Mapping[str, Any], end: Mapping[str, Any]) -> Trouble:
     code, reason = int(end.get("exitCode") or 0), str(end.get("reason") or "Error")
-    words = str(end.get("message") or "").strip()
+    words = str(end.get("message") or "").strip().rpartition("\n")[2]  # it may be the end of the log
     if reason == "OOMKilled":
         limit = _limit(pod, one["name"])
         message = f"it needed more memory than its limit of {limit}" if limit else "its node had no memory left"
