@@ -26,8 +26,13 @@ _OWN = {
     "rbac": "commands.setup:rbac_command",
     "infer-schema": "commands.tables:infer_schema_command",
     "data": "commands.tables:data_command",
+    "render": "commands.render:render_command",
+    "history": "commands.delivery:history_command",
+    "rollback": "commands.delivery:rollback_command",
+    "drill": "commands.delivery:drill_command",
 }
 """Commands that are not actions, each with its module and function."""
+_SERVED = ("render", "history", "rollback", "drill")
 
 
 class _Commands(click.Group):
@@ -56,7 +61,8 @@ class _Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, names in (
             ("Actions, in the order of the chain", chain.NAMES),
-            ("Setting up, and looking at data", tuple(_OWN)),
+            ("What is served", _SERVED),
+            ("Setting up, and looking at data", tuple(name for name in _OWN if name not in _SERVED)),
         ):
             rows = [(n, c.get_short_help_str(90)) for n in names if (c := self.get_command(ctx, n))]
             with formatter.section(title):

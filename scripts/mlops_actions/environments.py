@@ -98,6 +98,12 @@ def ensure(
     return Environment(folder, name)
 
 
+def made_before(name: str, cache: Path) -> Environment | None:
+    """The environment of a name, if this machine has it."""
+    folder = cache / "environments" / Path(name).name
+    return Environment(folder, folder.name) if name and _python_of(folder).exists() else None
+
+
 def lock_of(group: str) -> Path:
     """The lock file of a group of actions."""
     return LOCKS / f"{group}.txt"

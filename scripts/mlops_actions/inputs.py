@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from .values import StoreUrl
+from .values import Lines, StoreUrl
 
 
 def kebab(name: str) -> str:
@@ -22,7 +22,7 @@ def kebab(name: str) -> str:
 PATH_PART = r"^([^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{0,199})?$"
 """A name that becomes a part of a path in the store, or ""."""
 MODEL_NAME = r"^([a-z0-9]([a-z0-9._-]{0,126}[a-z0-9])?)?$"
-ALIAS_NAME = r"^[a-z]([a-z0-9._-]{0,62}[a-z0-9])?$"
+ALIAS_NAME = r"^([a-z]([a-z0-9._-]{0,62}[a-z0-9])?)?$"
 PATTERNS = {
     PATH_PART: "at most 200 characters without `/`, `\\` and control characters, and not begin with `.`",
     MODEL_NAME: "lower-case letters, digits, `.`, `_` and `-`, and begin and end with a letter or digit",
@@ -108,6 +108,23 @@ class ModelInputs(Inputs):
         pattern=MODEL_NAME,
         examples=["flight-delays"],
     )
+
+
+class PromotionInputs(ModelInputs):
+    """What actions take that let an alias name a version, if the version may."""
+
+    alias: str = Field("", description="The alias to move.", pattern=ALIAS_NAME, examples=["champion"])
+    requires: Lines = Field(
+        default_factory=lambda: ["evaluate-model", "test-model"],
+        description="Actions whose last record for these very bytes must be `passed`, in every environment where they"
+        " ran. One that never ran counts as failed. By default also validate-data, if it looked at the training data.",
+    )
+    policy: Path | None = Field(
+        None,
+        description="A YAML file with `requires` (which comes before the input) and `metrics`"
+        " (`auc: {min: 0.7}`), all of which must hold; `accept-unchecked` names actions that may have checked nothing.",
+    )
+    reason: str = Field("", description="Why, for the history.")
 
 
 class LineageInputs(Inputs):

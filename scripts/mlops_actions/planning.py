@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -29,6 +29,8 @@ class PlanRequest:
         pipeline, data, experiment: the files that were named, or "".
         tune, deploy: what the caller asks for.
         deploy_to: environments to deploy to, in order.
+        aliases: that move when a version serves, by environment; `champion` where there is none.
+        ending: says why what is deployed ends by itself, such as with the job; "" when it stays.
         test_environments: see `tests`; and where they stand, if that is in a file.
         model: its name in the registry, or "".
         alone: whether the jobs have no store in common, nor any keys.
@@ -45,6 +47,8 @@ class PlanRequest:
     tune: Choice = "auto"
     deploy: Choice = "auto"
     deploy_to: Sequence[str] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    ending: Callable[[], str] = lambda: ""
     test_environments: Mapping[str, Any] = field(default_factory=dict)
     test_environments_at: Place | None = None
     model: str = ""
@@ -170,9 +174,11 @@ def _register(request: PlanRequest, trained: bool) -> Step:
 def _deploy(request: PlanRequest, register: Step) -> Step:
     if not register.runs:
         return Step(False, register.why)
-    if request.deploy != "auto":
-        return Step(request.deploy == "always", f"`deploy` is {request.deploy}")
-    return _when("deploy-model" in request.sections, "deploy-model is configured", "deploy-model is not configured")
+    asked, configured = request.deploy != "auto", "deploy-model" in request.sections
+    runs = request.deploy == "always" if asked else configured
+    why = f"`deploy` is {request.deploy}" if asked else f"deploy-model is {'' if configured else 'not '}configured"
+    ending = request.ending() if runs else ""
+    return Step(runs, f"{why}. {ending}" if ending else why)
 
 
 def _monitor(request: PlanRequest, deploy: Step) -> Step:
@@ -206,15 +212,16 @@ def _tests(request: PlanRequest) -> list[dict[str, str]]:
 
 
 def _deployments(request: PlanRequest) -> list[dict[str, str]]:
-    """Where a version goes, in order: the name for GitHub, and the configuration's section."""
+    """Where a version goes, in order: the name for GitHub, the configuration's section, the alias that moves then."""
     unknown = [name for name in request.deploy_to if name not in request.environments]
     if unknown:
         raise BadInput(
             f"`deploy-to` names {unknown[0]!r}, which is not in `environments` of the configuration",
             fix="Add it there, or correct `deploy-to`",
         )
-    return [{"name": name, "environment": name} for name in request.deploy_to] or [
-        {"name": request.environment or "default", "environment": request.environment}
+    return [
+        {"name": name or "default", "environment": name, "alias": request.aliases.get(name, "champion")}
+        for name in request.deploy_to or [request.environment]
     ]
 
 

@@ -222,11 +222,12 @@ def test_fields_of_others_are_left_alone(on: str, world: Callable[..., World], m
     one = world()
     first = one.live(1)
     name = name_in(one.namespace, one.name, first.id)
+    transformer = {"name": "kserve-container", "image": standin_model.image(release("transformer", 9))}
     theirs: Object = {
         "metadata": {"name": name, "annotations": {"team": "search"}, "labels": {"cost": "7"}},
         "spec": {
             "predictor": {"scaleTarget": 3, "timeout": 77},
-            "transformer": {"minReplicas": 2, "containers": [{"name": "kserve-container", "image": "x"}]},
+            "transformer": {"minReplicas": 2, "containers": [transformer]},
         },
     }
     monkeypatch.setattr("mlops_actions.kubernetes.objects.FIELD_MANAGER", "somebody-else")
@@ -239,6 +240,7 @@ def test_fields_of_others_are_left_alone(on: str, world: Callable[..., World], m
     predictor = found["spec"]["predictor"]
     assert (predictor["scaleTarget"], predictor["timeout"]) == (3, 77)
     assert found["spec"]["transformer"]["minReplicas"] == 2
+    assert one.answering(20) == {first.id: 20}  # though KServe gives the transformer's pods our labels, too
     owners = {
         field["manager"]: field["fieldsV1"]
         for field in found["metadata"]["managedFields"]
@@ -461,7 +463,12 @@ def test_spec_canary_says_it_has_its_share_and_gets_nothing(
     def predictor(one: Release) -> Object:
         models.keep(one)
         uri = url.format(release=one.id)
-        model = {"modelFormat": {"name": "standin"}, "protocolVersion": "v2", "storageUri": uri}
+        model = {
+            "name": "kserve-container",
+            "modelFormat": {"name": "standin"},
+            "protocolVersion": "v2",
+            "storageUri": uri,
+        }
         return {"minReplicas": 1, "labels": labels("canary", one.id), "model": model}
 
     about = {"name": "canary", "annotations": {"serving.kserve.io/deploymentMode": "Standard"}}

@@ -191,6 +191,34 @@ def on_github(tmp_path: Path, event: str, *, fork: bool = False, actor: str = "o
     }  # fmt: skip
 
 
+def test_the_plan_refuses_a_policy_that_nothing_would_follow(mlops: Run, tmp_path: Path) -> None:
+    (tmp_path / "pipeline.py").write_text(PIPELINE)
+    both = "model: m\ndeploy-model: {{{}}}\npromote-model:\n  requires: [test-model]\n"
+    (tmp_path / "mlops.yaml").write_text(both.format(""))
+    done = mlops("plan", "--deploy", "always")
+    assert done.returncode == 2, done.stderr
+    assert "mlops.yaml:4:3" in done.stderr and "Move `requires` to the section `deploy-model`" in done.stderr
+    assert mlops("plan", "--deploy", "never").returncode == 0
+    (tmp_path / "mlops.yaml").write_text(both.format("requires: [test-model]"))
+    assert mlops("plan", "--deploy", "always").returncode == 0
+
+
+def test_the_plan_has_the_alias_of_each_environment(mlops: Run, tmp_path: Path) -> None:
+    (tmp_path / "pipeline.py").write_text(PIPELINE)
+    (tmp_path / "mlops.yaml").write_text(
+        "model: m\nplan: {deploy-to: [staging, production, canary]}\ndeploy-model: {alias: live}\nenvironments:\n"
+        "  staging: {deploy-model: {alias: challenger}}\n  production: {}\n  canary: {deploy-model: {alias: ''}}\n"
+    )
+    done = mlops("plan", "--json")
+    assert done.returncode == 0, done.stderr
+    matrix = json.loads(done.stdout)["deploy-matrix"]["include"]
+    assert {one["name"]: one["alias"] for one in matrix} == {
+        "staging": "challenger",
+        "production": "live",
+        "canary": "",
+    }
+
+
 @pytest.mark.parametrize("store", ["s3://bucket/prefix", ""])
 def test_a_pull_request_without_keys_plans_what_needs_only_the_repository(
     mlops: Run, tmp_path: Path, store: str

@@ -158,12 +158,12 @@ def processes_of(folder: Path) -> list[str]:
 
 
 def test_a_deployment_that_fails_is_reported(tmp_path: Path) -> None:
-    settings = "promote-model: {requires: [monitor-model]}\ndeploy-model: {}\n"
+    settings = "deploy-model: {requires: [monitor-model]}\n"
     consumer = make_consumer(tmp_path, "minimal", **{"mlops.yaml": settings})
     code, log = consumer.run()
     assert code == 1, log
     report = next(consumer.store.glob("reports/*/report.md")).read_text()
-    assert "promote-model says no" in report.splitlines()[1]
+    assert "deploy-model says no" in report.splitlines()[1]
 
 
 def test_a_forks_pull_request_without_keys_runs_what_it_can(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_what_is_named_runs_and_nothing_to_run_is_bad_input(tmp_path: Path) -> N
     assert running(pipeline) == {"run-pipeline", "evaluate-model", "test-model"}
     assert pipeline.steps["validate-data"] == Step(False, "no `data` is named for validate-data")
     assert pipeline.steps["register-model"] == Step(False, "no `model` is named")
-    assert pipeline.deployments == [{"name": "default", "environment": ""}]
+    assert pipeline.deployments == [{"name": "default", "environment": "", "alias": "champion"}]
     data = make_plan(PlanRequest(PUSH, tmp_path, {}, data=["d"]))
     assert data.steps["validate-data"] == Step(True, "data is named")
     assert data.steps["run-pipeline"] == Step(False, "no pipeline is named or found")
@@ -157,17 +157,26 @@ def test_matrix_has_all_keys_and_refuses_unknown_ones(tmp_path: Path) -> None:
 
 def test_deployments_are_in_order_and_known(tmp_path: Path) -> None:
     plan = make_plan(request(tmp_path, deploy_to=["staging", "production"]))
-    assert plan.deployments == [{"name": name, "environment": name} for name in ("staging", "production")]
+    assert [one["name"] for one in plan.deployments] == ["staging", "production"]
     with pytest.raises(BadInput, match=r"'live', which is not in .*Add it there"):
         make_plan(request(tmp_path, deploy_to=["live"]))
+
+
+def test_each_environment_has_its_alias_and_an_end_is_told_beforehand(tmp_path: Path) -> None:
+    given = {"deploy_to": ["staging", "production"], "aliases": {"staging": "challenger"}}
+    plan = make_plan(request(tmp_path, **given, ending=lambda: "It ends with the job"))
+    assert [one["alias"] for one in plan.deployments] == ["challenger", "champion"]
+    assert plan.steps["deploy-model"] == Step(True, "deploy-model is configured. It ends with the job")
+    never = make_plan(request(tmp_path, deploy="never", ending=lambda: "It ends with the job"))
+    assert never.steps["deploy-model"] == Step(False, "`deploy` is never")
 
 
 def test_without_environments_there_is_one_test_and_one_deployment(tmp_path: Path) -> None:
     plan = make_plan(request(tmp_path))
     assert plan.tests == [{"name": "training", "runs-on": "", "python": "", "requirements": ""}]
-    assert plan.deployments == [{"name": "default", "environment": ""}]
+    assert plan.deployments == [{"name": "default", "environment": "", "alias": "champion"}]
     in_staging = make_plan(request(tmp_path, environment="staging"))
-    assert in_staging.deployments == [{"name": "staging", "environment": "staging"}]
+    assert in_staging.deployments == [{"name": "staging", "environment": "staging", "alias": "champion"}]
 
 
 def test_two_runs_never_share_a_name(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from ..runtime.result import Result
 from ..values import Lines, Mappings, parse_lines
 
 if TYPE_CHECKING:
+    from ..project import Project
     from ..runtime.step import Step
 
 
@@ -57,7 +58,7 @@ class PlanOutputs(Outputs):
     run_pipeline: bool = Field(description="Whether run-pipeline and evaluate-model run.")
     test_model: bool = Field(description="Whether test-model runs.")
     register_model: bool = Field(description="Whether register-model runs.")
-    deploy_model: bool = Field(description="Whether promote-model and deploy-model run.")
+    deploy_model: bool = Field(description="Whether deploy-model runs.")
     monitor_model: bool = Field(description="Whether monitor-model runs.")
     test_matrix: dict[str, Any] = Field(description="Matrix of test-model's job.")
     deploy_matrix: dict[str, Any] = Field(description="Matrix of the deployments.")
@@ -82,6 +83,9 @@ def run(inputs: PlanInputs, step: Step) -> Result[PlanOutputs]:
         value = parts.get(action, {}).get(name)
         return str(value) if value else default if step.workspace.path(default).is_file() else ""
 
+    there = [name for name in inputs.deploy_to or [environment] if not name or name in step.project.environments()]
+    deployed = {name: sections(step.project, name).get("deploy-model", {}) for name in there}
+    aliases = {name: str(values["alias"] or "") for name, values in deployed.items() if "alias" in values}
     plan = make_plan(
         PlanRequest(
             context=step.context,
@@ -95,12 +99,17 @@ def run(inputs: PlanInputs, step: Step) -> Result[PlanOutputs]:
             tune=inputs.tune,
             deploy=inputs.deploy,
             deploy_to=inputs.deploy_to,
+            aliases=aliases,
+            ending=lambda: next(filter(None, (_ending(step, name) for name in there)), ""),
             test_environments=inputs.test_environments,
             test_environments_at=place_of(step.project, "plan", "test-environments", environment),
             model=inputs.model,
             alone=alone,
         )
     )
+    if plan.steps["deploy-model"].runs:
+        for name in there:
+            _refuse_lost_policy(step.project, name)
     if alone:
         step.console.notice(
             "GitHub gives no secrets to this pull request, so the store cannot be used: what needs only the repository"
@@ -119,6 +128,39 @@ def run(inputs: PlanInputs, step: Step) -> Result[PlanOutputs]:
     chosen = [name for name, part in plan.steps.items() if part.runs]
     details = {"steps": [{"name": name, "runs": part.runs, "why": part.why} for name, part in plan.steps.items()]}
     return Result(outputs, details, reason=f"{len(chosen)} of {len(plan.steps)} actions run")
+
+
+def _ending(step: Step, environment: str) -> str:
+    """Why what deploy-model starts in an environment ends by itself; "" when it stays, or cannot be told from here."""
+    from ..engines import engines
+    from ..errors import MlopsError
+    from ..runtime import chain, config
+
+    action = chain.load("deploy-model")
+    try:
+        inputs = config.resolve(action, {}, step.workspace.environ, step.project, environment).inputs
+        return str(engines(action.engines)[inputs.engine].make(inputs, step.workspace).lasting)
+    except (MlopsError, OSError):
+        return ""  # the deployment itself says so; keys and kubeconfig are of its job
+
+
+def _refuse_lost_policy(project: Project, environment: str) -> None:
+    """A policy of promote-model must not be passed over because deploy-model moves the alias.
+
+    Raises:
+        BadInput: there is one that deploy-model has not.
+    """
+    from ..errors import BadInput
+
+    parts = sections(project, environment)
+    for name in ("requires", "policy"):
+        if name in parts.get("promote-model", {}) and name not in parts.get("deploy-model", {}):
+            raise BadInput(
+                f"`{name}` of promote-model has no effect here",
+                why="deploy-model moves the alias, when the version has proved itself",
+                fix=f"Move `{name}` to the section `deploy-model`",
+                place=place_of(project, "promote-model", name, environment),
+            )
 
 
 ACTION = Action("plan", "core", PlanInputs, PlanOutputs, run, icon="list")

@@ -2,27 +2,27 @@
 
 Every record of each action in `requires` must have passed for exactly this model; one that is missing is a no, and so
 is one that checked nothing, unless the policy file has its action under `accept-unchecked`. A policy file may also ask
-for more. The alias moves by compare-and-swap, and remembers what it named before, when, by whom
-and why.
+for more. The alias moves by compare-and-swap, and remembers what it named before, when, by whom and why.
+
+It is for models that something else deploys: deploy-model judges by the same rules, and moves its `alias` when the
+version has proved itself where it serves.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from ..inputs import ALIAS_NAME, ModelInputs, Outputs
+from ..inputs import ALIAS_NAME, Outputs, PromotionInputs
 from ..runtime.action import Action
 from ..runtime.result import Result
-from ..values import Lines
 
 if TYPE_CHECKING:
     from ..runtime.step import Step
 
 
-class PromoteModelInputs(ModelInputs):
+class PromoteModelInputs(PromotionInputs):
     """What `promote-model` takes."""
 
     version: str = Field(
@@ -30,23 +30,7 @@ class PromoteModelInputs(ModelInputs):
         description="The version's number, or an alias that names it. By default register-model's of this run, or"
         " the one that has this run's model.",
     )
-    alias: str = Field(
-        "champion",
-        description="The alias to move.",
-        pattern=ALIAS_NAME,
-        examples=["champion"],
-    )
-    requires: Lines = Field(
-        default_factory=lambda: ["evaluate-model", "test-model"],
-        description="Actions whose last record for these very bytes must be `passed`, in every environment where they"
-        " ran. One that never ran counts as failed. By default also validate-data, if it looked at the training data.",
-    )
-    policy: Path | None = Field(
-        None,
-        description="A YAML file with `requires` (which comes before the input) and `metrics`"
-        " (`auc: {min: 0.7}`), all of which must hold; `accept-unchecked` names actions that may have checked nothing.",
-    )
-    reason: str = Field("", description="Why, for the alias's history.")
+    alias: str = Field("champion", description="The alias to move.", pattern=ALIAS_NAME, examples=["champion"])
 
 
 class PromoteModelOutputs(Outputs):
@@ -60,43 +44,30 @@ class PromoteModelOutputs(Outputs):
 
 def run(inputs: PromoteModelInputs, step: Step) -> Result[PromoteModelOutputs]:
     """Judge the version, and move the alias."""
-    from ..registry.policy import Policy, judge, read_policy
-    from ..registry.promoting import move_now, name_of, registered
-    from ..registry.registering import evidence_of
+    from ..registry.policy import read_policy
+    from ..registry.promoting import judged, move_now, name_of, refusal, registered
     from ..registry.registry import Registry
 
     registry, records = Registry(step.workspace.store), step.records()
     name = name_of(records, inputs.model)
     manifest = registered(registry, records, name, inputs.version)
-    policy = read_policy(step.workspace.path(inputs.policy)) if inputs.policy else Policy()
-    found = evidence_of(registry, records, manifest.digest, manifest.lineage.data_fingerprint)
-    registry.add_evidence(manifest, found)  # checks that were made after the registration
-    evidence = registry.evidence(manifest)
-    requires = list(inputs.requires)
-    if "requires" not in inputs.model_fields_set and any(item.action == "validate-data" for item in evidence):
-        requires.append("validate-data")
-    answers = judge(policy, requires, manifest, evidence)
-    missing = [answer for answer in answers if not answer.met]
-    rows = [(answer.requirement, "yes" if answer.met else "NO", answer.found) for answer in answers]
-    if rows:
-        step.console.table(["requirement", "met", "found"], rows)
+    policy = read_policy(step.workspace.path(inputs.policy)) if inputs.policy else None
+    requires = inputs.requires if "requires" in inputs.model_fields_set else None
+    answers = judged(registry, records, manifest, policy, requires, step.console)
     before = registry.alias(name, inputs.alias)
     previous, changed = before.version if before else None, False
-    if missing:
-        listed = "; ".join(f"{answer.requirement}: {answer.found}" for answer in missing)
-        reason = f"Version {manifest.version} of {name} may not become {inputs.alias}: {listed}"
-    else:
+    reason = refusal(manifest, f"become {inputs.alias}", answers)
+    if passed := not reason:
         move = move_now(manifest, step.context.actor, step.run, inputs.reason)
         now, changed = registry.move_alias(manifest, inputs.alias, move)
         if changed:
             previous = now.history[0].previous
         after = f", after version {previous}" if previous else ""
-        already = f"Version {manifest.version} of {name} is the {inputs.alias}"
-        reason = already + (after if changed else " already")
+        reason = f"Version {manifest.version} of {name} is the {inputs.alias}{after if changed else ' already'}"
     return Result(
         PromoteModelOutputs(alias=inputs.alias, version=manifest.version, previous_version=previous, changed=changed),
         details={"name": name, "answers": [vars(answer) for answer in answers]},
-        passed=not missing,
+        passed=passed,
         reason=reason,
         subject={"model": manifest.digest, "name": name, "version": str(manifest.version)},
     )

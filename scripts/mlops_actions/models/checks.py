@@ -39,10 +39,14 @@ def check_loadable(model: Path, predict: str, root: Path) -> str:
         raise BadInput(f"The model {model.name} cannot be loaded", why=str(error), fix=fix) from None
 
 
-def code_digest(predict: str, root: Path) -> str:
-    """Digest of the code that `predict` names, with what it imports from the consumer's folder; "" if it names none."""
+def code_of(predict: str, root: Path) -> list[Path]:
+    """The files of the code that `predict` names, with what they import from the consumer's folder; [] for none."""
     code = CODE.fullmatch(predict)
     if not code:
-        return ""
-    words = [code["where"]] if code["where"].endswith(".py") else ["-m", code["where"]]
-    return digest(code_files(words, root), root)
+        return []
+    return code_files([code["where"]] if code["where"].endswith(".py") else ["-m", code["where"]], root)
+
+
+def code_digest(predict: str, root: Path) -> str:
+    """Digest of the code that `predict` names, see `code_of`; "" if it names none."""
+    return digest(code_of(predict, root), root) if CODE.fullmatch(predict) else ""

@@ -12,11 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 DIGEST = r"^sha256:[0-9a-f]{64}$"
 
 
-class _Stored(BaseModel):
+class Stored(BaseModel):
+    """Something that is kept in the store, read back strictly."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class File(_Stored):
+class File(Stored):
     """A file of a model: its path in the model's folder, the digest that is its blob's name, its size in bytes."""
 
     path: str
@@ -32,7 +34,7 @@ class File(_Stored):
         return path
 
 
-class CodeSource(_Stored):
+class CodeSource(Stored):
     """The code that a version was made from, and the run that made it. `dirty`: there were uncommitted changes."""
 
     repository: str = ""
@@ -44,7 +46,7 @@ class CodeSource(_Stored):
     tool: str = ""
 
 
-class Pipeline(_Stored):
+class Pipeline(Stored):
     """The pipeline that trained it: its name, the digest of its specification, the key of the run."""
 
     name: str = ""
@@ -52,14 +54,14 @@ class Pipeline(_Stored):
     key: str = ""
 
 
-class Features(_Stored):
+class Features(Stored):
     """The feature views that were materialized for it."""
 
     digest: str = ""
     views: list[dict[str, Any]] = []
 
 
-class Environment(_Stored):
+class Environment(Stored):
     """Where the training code ran.
 
     Attributes:
@@ -73,7 +75,7 @@ class Environment(_Stored):
     requested: list[str] = []
 
 
-class Lineage(_Stored):
+class Lineage(Stored):
     """What a version came from.
 
     Attributes:
@@ -93,7 +95,7 @@ class Lineage(_Stored):
     unknown: list[str] = []
 
 
-class Evidence(_Stored):
+class Evidence(Stored):
     """A check of exactly these bytes, made by an action: what it said, and the blob of its whole record."""
 
     action: str
@@ -106,7 +108,7 @@ class Evidence(_Stored):
     record: str = Field(pattern=DIGEST)
 
 
-class Manifest(_Stored):
+class Manifest(Stored):
     """A version of a model. It is created once and never changes.
 
     Attributes:
@@ -133,7 +135,7 @@ class Manifest(_Stored):
     tags: dict[str, Any] = {}
 
 
-class Move(_Stored):
+class Move(Stored):
     """One change of an alias: from which version to which, when, by whom, in which run, and why."""
 
     version: int
@@ -144,7 +146,7 @@ class Move(_Stored):
     reason: str = ""
 
 
-class Alias(_Stored):
+class Alias(Stored):
     """Which version an alias names now; the moves that led there, the last one first (at most `HISTORY`)."""
 
     schema_version: Literal[1] = 1

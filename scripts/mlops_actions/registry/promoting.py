@@ -1,20 +1,60 @@
-"""Which version a run means, and moves of an alias with who and why."""
+"""Which version a run means, whether it may have an alias, and moves of the alias with who and why."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
+from ..console import Console
 from ..errors import BadInput
 from ..records import Record
 from .manifest import Manifest, Move
+from .policy import Answer, Policy, judge
+from .registering import evidence_of
 from .registry import Registry
+
+REQUIRED = ("evaluate-model", "test-model")
+"""Actions that must have passed for a model's very bytes unless something else is asked for."""
 
 
 def move_now(manifest: Manifest, by: str, run: str, reason: str) -> Move:
     """A move of an alias to the version, at this time."""
     at = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return Move(version=manifest.version, at=at, by=by, run=run, reason=reason)
+
+
+def judged(
+    registry: Registry,
+    records: Sequence[Record],
+    manifest: Manifest,
+    policy: Policy | None,
+    requires: Sequence[str] | None,
+    console: Console,
+) -> list[Answer]:
+    """What is required of a version, and whether it meets it. Checks of this run are kept as its evidence before.
+
+    Args:
+        registry: has the version.
+        records: of this run of the chain.
+        manifest: the version.
+        policy: the policy file's, if there is one; what it requires comes first.
+        requires: actions that must have passed; None for `REQUIRED`, and validate-data if it looked at the data.
+        console: is shown them.
+    """
+    registry.add_evidence(manifest, evidence_of(registry, records, manifest.digest, manifest.lineage.data_fingerprint))
+    evidence = registry.evidence(manifest)
+    looked = [item.action for item in evidence if item.action == "validate-data"][:1]
+    answers = judge(policy or Policy(), [*REQUIRED, *looked] if requires is None else requires, manifest, evidence)
+    if answers:
+        rows = [(answer.requirement, "yes" if answer.met else "NO", answer.found) for answer in answers]
+        console.table(["requirement", "met", "found"], rows)
+    return answers
+
+
+def refusal(manifest: Manifest, what: str, answers: Sequence[Answer]) -> str:
+    """Why a version may not become or do something, as a sentence; "" if it may."""
+    missing = "; ".join(f"{answer.requirement}: {answer.found}" for answer in answers if not answer.met)
+    return f"Version {manifest.version} of {manifest.name} may not {what}: {missing}" if missing else ""
 
 
 def name_of(records: Sequence[Record], given: str) -> str:
@@ -45,39 +85,6 @@ def registered(registry: Registry, records: Sequence[Record], name: str, wanted:
         if (found := registry.manifest(name, number)).digest == made:
             return found
     raise BadInput("No version is named", fix="Give `version`, or run register-model first in this run")
-
-
-def take_back(registry: Registry, records: Sequence[Record], manifest: Manifest, by: str, run: str) -> str:
-    """Let the alias that promote-model moved to a version in this run name again what it named before.
-
-    An alias that names another version by now, or that was not moved in this run, stays as it is.
-
-    Args:
-        registry: has the alias.
-        records: of this run of the chain.
-        manifest: the version whose deployment failed.
-        by, run: who and what takes it back, for the alias's history.
-
-    Returns: what was done, as a sentence; "" for nothing.
-    """
-    about = {"name": manifest.name, "version": str(manifest.version)}
-    for record in reversed(records):
-        if record.action != "promote-model" or not about.items() <= record.subject.items():
-            continue
-        if not record.outputs.get("changed"):
-            return ""
-        alias, previous = str(record.outputs["alias"]), record.outputs["previous-version"]
-        now = registry.alias(manifest.name, alias)
-        if now is None or now.version != manifest.version:
-            return ""
-        if not isinstance(previous, int):
-            registry.drop_alias(manifest.name, alias)
-            return f"The alias {alias} names no version again"
-        earlier = registry.manifest(manifest.name, previous)
-        why = f"the deployment of version {manifest.version} failed"
-        registry.move_alias(earlier, alias, move_now(earlier, by, run, why))
-        return f"The alias {alias} names version {previous} again"
-    return ""
 
 
 def to_deploy(registry: Registry, records: Sequence[Record], name: str, wanted: str) -> tuple[Manifest, str]:

@@ -13,13 +13,12 @@ from pydantic import BaseModel, ValidationError
 from ..errors import BadInput, RemoteFailed
 from ..stores.digests import file_digest
 from ..stores.store import EMPTY, Store, blob_path, to_json
+from ..stores.swap import swap
 from ..untrusted import visible
-from ..waiting import Backoff, Clock
+from ..waiting import Clock
 from .manifest import HISTORY, Alias, Evidence, File, Manifest, Move, newest
 
 _M = TypeVar("_M", bound=BaseModel)
-MOVING = 60.0
-"""Seconds for which an alias that others move at the same time is tried."""
 ATTEMPTS = 20
 """Numbers that are tried for a new version when others register at the same time."""
 
@@ -52,7 +51,7 @@ class Registry:
                 why=f"Its versions are {_listed(known)}" if known else f"The registry is in {self.store.url}",
                 fix="Correct `version`" if known else "Register it with register-model, or correct `model` or `store`",
             ) from None
-        return self._read(Manifest, data, manifest_path(name, version))
+        return read_stored(self.store, Manifest, data, manifest_path(name, version))
 
     def resolve(self, name: str, wanted: str) -> Manifest:
         """The manifest of a version by its number or by an alias.
@@ -121,7 +120,7 @@ class Registry:
     def evidence(self, manifest: Manifest) -> list[Evidence]:
         """The last check of each action and variant: those of the manifest, and those that were added later."""
         entries = list(self.store.list(f"{manifest_path(manifest.name, manifest.version)[:-5]}/evidence/"))
-        added = [self._read(Evidence, self.store.get(entry.path), entry.path) for entry in entries]
+        added = [read_stored(self.store, Evidence, self.store.get(entry.path), entry.path) for entry in entries]
         return newest([*manifest.evidence, *added])
 
     def add_evidence(self, manifest: Manifest, evidence: list[Evidence]) -> int:
@@ -139,19 +138,22 @@ class Registry:
         """Let an alias name a version.
 
         `move.previous` is filled in. When somebody else moves it at the same time, it is tried again from what they
-        made of it, with back-off, for `MOVING` seconds.
+        made of it; see `stores.swap`.
 
         Returns: the alias as it is now, and whether this changed it.
 
         Raises:
             RemoteFailed: others moved it all that time.
         """
-        clock, backoff = self._clock, Backoff(first=0.05, most=1.0)
-        until = clock.now() + MOVING
-        while True:
-            now, tag = self._tagged_alias(manifest.name, alias)
+        path = alias_path(manifest.name, alias)
+        then: Alias | None = None
+
+        def moved(data: bytes | None) -> bytes | None:
+            nonlocal then
+            now = None if data is None else read_stored(self.store, Alias, data, path)
             if now and now.version == manifest.version:
-                return now, False
+                then = now
+                return None
             made = move.model_copy(update={"version": manifest.version, "previous": now.version if now else None})
             then = Alias(
                 name=manifest.name,
@@ -160,15 +162,11 @@ class Registry:
                 digest=manifest.digest,
                 history=[made, *(now.history if now else [])][:HISTORY],
             )
-            path, data = alias_path(manifest.name, alias), to_json(then.model_dump(mode="json"))
-            if self.store.replace(path, data, tag) if now else self.store.create(path, data):
-                return then, True
-            if clock.now() >= until:
-                raise RemoteFailed(
-                    f"Cannot move the alias {alias!r} of {manifest.name!r}: others keep moving it at the same time",
-                    fix="See who does (its file has the history), then run this again",
-                )
-            clock.wait(backoff.pause())
+            return to_json(then.model_dump(mode="json"))
+
+        changed = swap(self.store, path, moved, f"the alias {alias!r} of {manifest.name!r}", self._clock)
+        assert then is not None
+        return then, changed
 
     def drop_alias(self, name: str, alias: str) -> None:
         """Let an alias name nothing."""
@@ -207,6 +205,17 @@ class Registry:
             )
         return target
 
+    def read_blob(self, digest: str) -> bytes:
+        """The bytes that a digest names.
+
+        Raises:
+            RemoteFailed: they are gone.
+        """
+        try:
+            return self.store.get(blob_path(digest))
+        except FileNotFoundError:
+            raise RemoteFailed(f"{self.store.uri(blob_path(digest))} is gone") from None
+
     def put_file(self, source: Path, path: str) -> File:
         """Keep a file's bytes as a blob. `path` is the name that the manifest gives it."""
         return File(path=path, digest=self.store.put_blob(source), size=source.stat().st_size)
@@ -223,24 +232,30 @@ class Registry:
             data, tag = self.store.get_tagged(path)
         except FileNotFoundError:
             return None, ""
-        return self._read(Alias, data, path), tag
+        return read_stored(self.store, Alias, data, path), tag
 
-    def _read(self, model: type[_M], data: bytes, path: str) -> _M:
-        try:
-            return model.model_validate_json(data)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise RemoteFailed(
-                f"{self.store.uri(path)} is not what the registry writes",
-                why=f"{where}: {first['msg']}",
-                fix="Update mlops-actions if a newer one wrote it",
-            ) from None
+
+def read_stored(store: Store, model: type[_M], data: bytes, path: str) -> _M:
+    """An object that the registry keeps.
+
+    Raises:
+        RemoteFailed: what is in its place is something else.
+    """
+    try:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RemoteFailed(
+            f"{store.uri(path)} is not what the registry writes",
+            why=f"{where}: {first['msg']}",
+            fix="Update mlops-actions if a newer one wrote it",
+        ) from None
 
 
 def manifest_path(name: str, version: int) -> str:
     """Where a version's manifest is."""
-    _check_name("model", name)
+    check_name("model", name)
     return f"models/{name}/versions/{version}.json"
 
 
@@ -250,12 +265,17 @@ def alias_path(name: str, alias: str) -> str:
     Raises:
         BadInput: it, or the model's name, is not a name.
     """
-    _check_name("model", name)
-    _check_name("alias", alias)
+    check_name("model", name)
+    check_name("alias", alias)
     return f"models/{name}/aliases/{alias}.json"
 
 
-def _check_name(what: str, name: str) -> None:
+def check_name(what: str, name: str) -> None:
+    """Refuse what cannot be a part of a path in the store.
+
+    Raises:
+        BadInput: it cannot.
+    """
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,127}", name, re.ASCII):
         fix = "Use letters, digits, `.`, `_` and `-`, and begin with a letter or digit"
         raise BadInput(f"{visible(name, 80)!r} cannot be the name of {'an' if what[0] == 'a' else 'a'} {what}", fix=fix)

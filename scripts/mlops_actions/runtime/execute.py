@@ -83,9 +83,9 @@ def execute(
     if error:
         console.failure(error)
     elif code:
-        console.failure(
-            Rejected(record.reason or f"{record.action} did not pass", place=result.place if result else None)
-        )
+        assert result is not None
+        what = record.reason or f"{record.action} did not pass"
+        console.failure(Rejected(what, fix=result.fix, place=result.place, log=result.log))
     return code
 
 

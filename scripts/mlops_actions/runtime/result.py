@@ -26,6 +26,7 @@ class Result(Generic[O]):
         origin: of a result that was found, when and in which run it was made.
         reusable: whether the same work, asked for again, may be given this result.
         place: where the annotation stands when it did not pass.
+        fix, log: what to do about it then, and the last lines of what failed.
         checked: False when a gate that was asked for checked nothing: it neither passed nor failed.
     """
 
@@ -39,4 +40,6 @@ class Result(Generic[O]):
     origin: str = ""
     reusable: bool = True
     place: Place | None = None
+    fix: str = ""
+    log: str = ""
     checked: bool = True

@@ -101,6 +101,14 @@ class NotServed(Exception):
         self.log, self.fix = log, fix
 
 
+class HandedOver(Exception):
+    """The release was given to another tool, which lets it serve; nothing here can be asked whether it does.
+
+    Args:
+        where: what it was given, such as a commit, without a full stop.
+    """
+
+
 class ServingEngine(Protocol):
     """Where models are served. The caller holds the lease of the place.
 
@@ -127,6 +135,7 @@ class ServingEngine(Protocol):
 
         Raises:
             NotServed: it does not come up.
+            HandedOver: another tool brings it up and lets it serve.
             BadInput, RemoteFailed: the place is not as the inputs say, or cannot be reached.
         """
 

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import json
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import urllib3
 
 from ..evaluation.golden import Tolerance, agreement
-from ..evaluation.golden_rows import Golden
 from ..models.tensors import rows_of
+from ..waiting import Clock
+
+if TYPE_CHECKING:
+    from ..evaluation.golden_rows import Golden
 
 _JSON = {"Content-Type": "application/json"}
 _SINGLE = 10  # single rows that are timed
@@ -33,11 +35,16 @@ class Answered:
 
 
 class Refused(Exception):
-    """The server sent an error, or did not respond. `status` is HTTP's, 0 without a response."""
+    """The server sent an error, or did not respond.
 
-    def __init__(self, status: int, text: str) -> None:
+    Attributes:
+        status: HTTP's, 0 without a response.
+        release: that sent it, as its header says; "" where nothing does.
+    """
+
+    def __init__(self, status: int, text: str, release: str = "") -> None:
         super().__init__(text)
-        self.status = status
+        self.status, self.release = status, release
 
 
 @dataclass(frozen=True)
@@ -111,10 +118,11 @@ class Client:
         model: its name there.
         transport: how the server is reached.
         timeout: seconds for one request.
+        clock: that answers are timed by.
     """
 
-    def __init__(self, model: str, transport: Transport, timeout: float = 30.0) -> None:
-        self.model, self.transport, self._timeout = model, transport, timeout
+    def __init__(self, model: str, transport: Transport, timeout: float = 30.0, clock: Clock | None = None) -> None:
+        self.model, self.transport, self._timeout, self._clock = model, transport, timeout, clock or Clock()
 
     @property
     def url(self) -> str:
@@ -144,9 +152,9 @@ class Client:
         Raises:
             Refused: the server does not accept that, or does not respond.
         """
-        began = time.perf_counter()
+        began = self._clock.now()
         reply = self._call(f"/v2/models/{self.model}/infer", body(inputs, output))
-        seconds = time.perf_counter() - began
+        seconds = self._clock.now() - began
         response = _json(reply)
         outputs = response.get("outputs") if isinstance(response, dict) else None
         if not outputs:
@@ -156,6 +164,18 @@ class Client:
         values = [data[i : i + width] if width > 1 else data[i] for i in range(0, len(data), max(width, 1))]
         told = {name: reply.headers.get(f"mlops-{name}", "") for name in ("release", "digest")}
         return Answer(values, version=str(response.get("model_version") or ""), seconds=seconds, **told)
+
+    def introduce(self) -> Answer:
+        """Who answers, by the metadata: an answer without values.
+
+        Raises:
+            Refused: as `metadata`.
+        """
+        began = self._clock.now()
+        found = self.metadata()
+        told, versions = found.get("properties") or {}, found.get("versions") or [""]
+        who = {name: str(told.get(name, "")) for name in ("release", "digest")}
+        return Answer([], version=str(versions[0]), seconds=self._clock.now() - began, **who)
 
     def output(self) -> str:
         """The output that has the score: `predict_proba` of a classifier of two classes, else the first one.
@@ -187,7 +207,7 @@ class Client:
         data = None if value is None else json.dumps(value).encode()
         reply = self.transport.send(path, data, timeout or self._timeout)
         if not 200 <= reply.status < 300:
-            raise Refused(reply.status, _message(reply.data))
+            raise Refused(reply.status, _message(reply.data), reply.headers.get("mlops-release", ""))
         return reply
 
 

@@ -9,6 +9,7 @@ compare-and-swap write, so that of two that want the same lease one gets it.
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import threading
@@ -60,6 +61,10 @@ class Owner:
         if os.name == "nt" or not self.boot or (self.host, self.boot) != (socket.gethostname(), machine()):
             return False
         return not any(Identity(pid, started).alive for pid, started in self.processes)
+
+
+class Held(Exception):
+    """Another process holds the lease: which one, in words."""
 
 
 class Lost(Exception):
@@ -121,6 +126,7 @@ def lease(
     waiting: Callable[[str], None],
     term: float = TERM,
     clock: Clock | None = None,
+    patience: float = math.inf,
 ) -> Iterator[Lease]:
     """Hold the lease at a path of the store while the block runs; wait for it before.
 
@@ -131,11 +137,13 @@ def lease(
         waiting: is told once for each holder that is waited for.
         term: seconds that it lasts without being renewed.
         clock: for the waiting; by default the machine's.
+        patience: seconds that it is waited for.
 
     Raises:
         RemoteFailed: the store cannot be used.
+        Held: another one still has it when the patience is over.
     """
-    held = _acquire(store, path, Owner.here(owner), waiting, term, clock or Clock())
+    held = _acquire(store, path, Owner.here(owner), waiting, term, clock or Clock(), patience)
     ended = threading.Event()
     renewing = threading.Thread(target=_renew, args=(held, ended), name="lease", daemon=True)
     renewing.start()
@@ -148,8 +156,16 @@ def lease(
             held.release()
 
 
-def _acquire(store: Store, path: str, owner: Owner, waiting: Callable[[str], None], term: float, clock: Clock) -> Lease:
-    seen_tag, seen_at, told = "", clock.now(), ""
+def _acquire(
+    store: Store,
+    path: str,
+    owner: Owner,
+    waiting: Callable[[str], None],
+    term: float,
+    clock: Clock,
+    patience: float,
+) -> Lease:
+    seen_tag, seen_at, told, until = "", clock.now(), "", clock.now() + patience
     while True:
         began = clock.now()
         if store.create(path, _content(owner, term)):
@@ -166,9 +182,12 @@ def _acquire(store: Store, path: str, owner: Owner, waiting: Callable[[str], Non
             if store.replace(path, _content(owner, term), tag):
                 return Lease(store, path, owner, term, began, clock)
             continue
+        shown = f"{holder.name} (process {holder.pid} on {holder.host})"
+        if clock.now() >= until:
+            raise Held(shown)
         if holder.id != told:
             told = holder.id
-            waiting(f"{holder.name} (process {holder.pid} on {holder.host})")
+            waiting(shown)
         clock.wait(min(1.0, its_term / 10))
 
 

@@ -37,6 +37,7 @@ from .names import (
     STABLE,
     VERSION,
     name_of,
+    pod_selector,
     selector,
     service_of,
 )
@@ -51,7 +52,7 @@ _RESPOND = 30.0
 
 
 @dataclass(frozen=True)
-class _State:
+class State:
     """The roles of releases, by their ids; "" for none. `selected`: whose pods the model's own Service leads to."""
 
     stable: str = ""
@@ -63,6 +64,19 @@ class _State:
     def annotations(self) -> dict[str, str]:
         """As they are kept."""
         return {STABLE: self.stable, CANDIDATE: self.candidate, PREVIOUS: self.previous}
+
+    @staticmethod
+    def of(service: Object) -> State:
+        """What the model's own Service says."""
+        notes = service["metadata"].get("annotations") or {}
+        chosen = (service.get("spec") or {}).get("selector") or {}
+        roles = (notes.get(STABLE, ""), notes.get(CANDIDATE, ""), notes.get(PREVIOUS, ""))
+        return State(*roles, selected=chosen.get(RELEASE, ""))
+
+    def after(self, release: str) -> State:
+        """When a release has become the stable one."""
+        previous = self.previous if self.stable == release else self.stable
+        return State(stable=release, previous=previous, selected=release)
 
 
 class ClusterServing:
@@ -108,7 +122,7 @@ class ClusterServing:
         assert route
         if route.mirrors():
             return Capabilities(weights=True, mirror=True)
-        lacking = f"The GatewayClass of {self._inputs.gateway} does not say that it can mirror requests"
+        lacking = f"The GatewayClass of {self._inputs.gateway} cannot mirror requests"
         return Capabilities(weights=True, lacking=lacking)
 
     def serving(self, name: str) -> Serving | None:
@@ -131,9 +145,8 @@ class ClusterServing:
     def start(self, release: Release) -> Client:
         """See `ServingEngine`."""
         self._check_rights()
-        state = self._state(release.name) or _State()
-        there = self._workload.image(self._cluster, release.name, release.id)  # as it was tried, it comes back
-        image = there or (self._image(release, True) if self._workload.needs_image else "")
+        state = self._state(release.name) or State()
+        image = self._image_of(release)
         objects = self._objects(release, image)
         for kind, body in [manifests.public_service(release.name, state.selected, state.annotations), *objects]:
             self._cluster.apply(kind, body, dry_run=True, force=True)
@@ -158,20 +171,21 @@ class ClusterServing:
 
     def shift(self, release: Release, percent: int, *, mirror: bool = False) -> None:
         """See `ServingEngine`."""
-        state = self._state(release.name) or _State()
+        state = self._state(release.name) or State()
         if route := self._route(release.name):
             stable = {state.stable: 100 - percent} if state.stable else {}
             route.split({**stable, release.id: percent}, release.id if mirror else "")
         self._select(release.name, state, release.id if percent == 100 else state.stable)
 
     def finish(self, release: Release) -> None:
-        """See `ServingEngine`."""
+        """See `ServingEngine`. One that serves already gets what its settings have become."""
         name = release.name
-        state = self._state(name) or _State()
+        state = self._state(name) or State()
         if state.stable != release.id or state.candidate:
-            previous = state.previous if state.stable == release.id else state.stable
-            state = _State(stable=release.id, previous=previous, selected=release.id)
+            state = state.after(release.id)
             self._keep(name, state)
+        else:
+            self._renew(release)
         if route := self._route(name):
             route.split({release.id: 100})
         self._settle(name, release.id)
@@ -203,7 +217,7 @@ class ClusterServing:
             self._cluster.delete(SERVICE, service_of(name))
         if self._inputs.network_policy:
             self._cluster.delete(NETWORK_POLICY, service_of(name))
-        self._tidy(name, _State())
+        self._tidy(name, State())
         return was
 
     def why(self, name: str) -> str:
@@ -233,6 +247,32 @@ class ClusterServing:
             return None
         return Route(self._cluster, self._inputs.gateway, self._inputs.hostname, name)
 
+    def _renew(self, release: Release) -> None:
+        """Give a release that serves its objects as they are to be now; its pods are replaced one by one.
+
+        Raises:
+            RemoteFailed: those that would come do not come up; the others serve on.
+        """
+        image = self._workload.image(self._cluster, release.name, release.id) if self._workload.needs_image else ""
+        objects = self._objects(release, image)
+        for kind, body in objects:
+            self._cluster.apply(kind, body, force=True)
+        for kind in {*self._workload.kinds} - {kind for kind, _ in objects}:
+            for one in self._cluster.list(kind, labels=selector(release.name, release.id)):
+                self._cluster.delete(kind, one["metadata"]["name"])
+        try:
+            self._workload.wait(self._cluster, release)
+        except NotServed as fault:
+            what = (
+                f"The new settings of {name_of(release.name, release.id)} do not work; it serves on with the old ones"
+            )
+            raise RemoteFailed(what, why=str(fault), fix=fault.fix, log=fault.log) from None
+
+    def _image_of(self, release: Release) -> str:
+        """The image that a release was served with, as what was tried comes back; else one is found or made."""
+        there = "" if self._inputs.image else self._workload.image(self._cluster, release.name, release.id)
+        return there or (self._image(release, True) if self._workload.needs_image else "")
+
     def _objects(self, release: Release, image: str) -> Sequence[Made]:
         made = [manifests.release_service(release), *self._workload.objects(release, image)]
         return [manifests.network_policy(release.name), *made] if self._inputs.network_policy else made
@@ -250,7 +290,7 @@ class ClusterServing:
                 f"Cannot deploy to the namespace {self._cluster.namespace}: a right is missing", why=listed, fix=RIGHTS
             )
 
-    def _state(self, name: str) -> _State | None:
+    def _state(self, name: str) -> State | None:
         """What the model's own Service says; None when there is none.
 
         Raises:
@@ -267,14 +307,12 @@ class ClusterServing:
                 " mlops-actions",
                 fix="Delete it or rename it, or use another namespace",
             )
-        notes, chosen = about.get("annotations") or {}, (found.get("spec") or {}).get("selector") or {}
-        roles = (notes.get(STABLE, ""), notes.get(CANDIDATE, ""), notes.get(PREVIOUS, ""))
-        return _State(*roles, selected=chosen.get(RELEASE, ""))
+        return State.of(found)
 
-    def _keep(self, name: str, state: _State) -> None:
+    def _keep(self, name: str, state: State) -> None:
         self._cluster.apply(*manifests.public_service(name, state.selected, state.annotations))
 
-    def _percent(self, name: str, state: _State) -> int:
+    def _percent(self, name: str, state: State) -> int:
         if not state.candidate:
             return 0
         if route := self._route(name):
@@ -283,7 +321,7 @@ class ClusterServing:
             return round(100 * shares.get(state.candidate, 0) / total) if total else 0
         return 100 if state.selected == state.candidate else 0
 
-    def _select(self, name: str, state: _State, release: str) -> None:
+    def _select(self, name: str, state: State, release: str) -> None:
         """Let the model's own Service lead to a release; returns when it does."""
         if release and state.selected != release:
             self._keep(name, replace(state, selected=release))
@@ -298,7 +336,7 @@ class ClusterServing:
         """
 
         def settled() -> bool:
-            pods = living(self._cluster, selector(name, release))
+            pods = living(self._cluster, pod_selector(name, release))
             ready = {pod["metadata"]["name"] for pod in pods if is_ready(pod)}
             found = self._endpoints(service_of(name))
             return bool(found) and found <= ready
@@ -319,7 +357,7 @@ class ClusterServing:
             if (one.get("conditions") or {}).get("ready") is not False
         }
 
-    def _tidy(self, name: str, state: _State) -> None:
+    def _tidy(self, name: str, state: State) -> None:
         """End all releases but the one that serves and the one before it, which stays without pods."""
         if state.previous:
             self._workload.rest(self._cluster, name, state.previous)

@@ -99,23 +99,21 @@ class Route:
         scheme = str(listener.get("protocol") or "http").lower()
         port = int(listener.get("port") or (443 if scheme == "https" else 80))
         address = addresses[0] if addresses else self._hostname
-        if not address:
-            raise NotServed(
-                f"the Gateway {self._gateway} has no address", fix="Set `hostname`, or wait for its address"
-            )
-        return Through(scheme, address, port, self._hostname or address)
+        return Through(scheme, address, port, self._hostname or address or self._gateway)
 
     def mirrors(self) -> bool:
-        """Whether the Gateway's controller says that it can mirror requests."""
+        """Whether the Gateway's controller may mirror requests: not if it lists what it can do without that.
+
+        One that lists nothing, or may not be seen, refuses the route if it cannot.
+        """
         gateway = self._read_gateway()
-        if not gateway:
-            return False
         try:
-            found = self._cluster.get(GATEWAY_CLASS, gateway["spec"]["gatewayClassName"])
+            found = self._cluster.get(GATEWAY_CLASS, gateway["spec"]["gatewayClassName"]) if gateway else None
         except HttpError:
-            return False  # we may not see it
+            return True
         features = ((found or {}).get("status") or {}).get("supportedFeatures") or []
-        return any(_MIRROR in (one, isinstance(one, dict) and one.get("name")) for one in features)
+        names = [one.get("name") if isinstance(one, dict) else one for one in features]
+        return not names or _MIRROR in names
 
     def _read_gateway(self) -> Object | None:
         namespace, _, name = self._gateway.rpartition("/")
@@ -194,18 +192,23 @@ class Through:
 
     Args:
         scheme: http or https.
-        address, port: of the Gateway.
+        address, port: of the Gateway; the address is "" while it has none.
         hostname: that is asked for.
     """
 
     def __init__(self, scheme: str, address: str, port: int, hostname: str) -> None:
         shown = "" if port == (443 if scheme == "https" else 80) else f":{port}"
+        self.address = f"{address}:{port}"
         self.url, self._headers = f"{scheme}://{hostname}{shown}", {"Host": f"{hostname}{shown}"}
         names = {"server_hostname": hostname, "assert_hostname": hostname} if scheme == "https" else {}
-        self._pool = urllib3.connection_from_url(f"{scheme}://{address}:{port}", retries=False, maxsize=4, **names)
+        self._pool: urllib3.HTTPConnectionPool | None = None
+        if address:
+            self._pool = urllib3.connection_from_url(f"{scheme}://{self.address}", retries=False, maxsize=4, **names)
 
     def send(self, path: str, data: bytes | None, timeout: float) -> Reply:
         """See `Transport`."""
+        if self._pool is None:
+            raise Refused(0, f"{self.url} has no address yet: set `hostname`, or wait for the Gateway to get one")
         headers = {**self._headers, "Content-Type": "application/json"}
         try:
             got = self._pool.request(

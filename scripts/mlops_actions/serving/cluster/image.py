@@ -36,7 +36,7 @@ _PLATFORMS = {"amd64": "x86_64-manylinux_2_28", "arm64": "aarch64-manylinux_2_28
 _STARTED = {
     "Env": ["PYTHONPATH=/opt/packages:/opt/model/server", "PYTHONUNBUFFERED=1", "HOME=/tmp"],
     "Entrypoint": ["python3", "-m", SERVER, "/opt/model"],
-    "Cmd": [],
+    "Cmd": ["--grpc-port", "8081"],
     "User": "65532:65532",
     "WorkingDir": "/tmp",
     "ExposedPorts": {"8080/tcp": {}, "8081/tcp": {}},

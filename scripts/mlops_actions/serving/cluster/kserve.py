@@ -30,7 +30,7 @@ from ...waiting import wait_until
 from ..engine import NotServed, Release
 from . import manifests
 from .manifests import HTTP, Made, Settings
-from .names import RELEASE, labels, selector, service_of
+from .names import RELEASE, pod_labels, pod_selector, service_of
 from .pods import digest_of, wait_for_pods
 
 CONTAINER = "kserve-container"
@@ -103,7 +103,7 @@ class InferenceServices:
         name, made = name_in(cluster.namespace, release.name, release.id), list[Object]()
 
         def has_pods() -> bool:
-            made[:] = cluster.list(DEPLOYMENT, labels=selector(release.name, release.id))
+            made[:] = cluster.list(DEPLOYMENT, labels=pod_selector(release.name, release.id))
             if not made:
                 _check(cluster, cluster.get(INFERENCE_SERVICE, name) or {})
             return bool(made)
@@ -153,7 +153,7 @@ def name_in(namespace: str, model: str, release: str) -> str:
 
 def inference_service(name: str, release: Release, image: str, settings: Settings, storage: Storage | None) -> Made:
     """The InferenceService of a release: what is ours of it, so that other managers' fields stay theirs."""
-    own = labels(release.name, release.id)
+    own = pod_labels(release.name, release.id)
     pod = manifests.pod(release, image, settings)
     predictor: Object = {"labels": own, "minReplicas": settings.replicas}
     if settings.max_replicas:

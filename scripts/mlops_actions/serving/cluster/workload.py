@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ...kubernetes.objects import AUTOSCALER, DEPLOYMENT, DISRUPTION_BUDGET, Cluster, Kind
+from ...kubernetes.objects import AUTOSCALER, DEPLOYMENT, DISRUPTION_BUDGET, Cluster, Kind, Object
+from ...waiting import wait_until
 from ..engine import Release
 from . import manifests
 from .manifests import Made, Settings
 from .names import name_of
 from .pods import wait_for_pods
 
+_SEEN = 10.0
+"""Seconds in which the cluster's controller must have looked at a Deployment that was changed."""
+
 
 class Workload(Protocol):
-    """Makes the pods of releases; they carry `names.labels(model, release)` and a port called `http`."""
+    """Makes the pods of releases; they carry `names.pod_labels(model, release)` and a port called `http`."""
 
     kinds: tuple[Kind, ...]
     """Of the objects that it makes for a release; they carry the same labels."""
@@ -71,6 +75,7 @@ class Deployments:
 
     def wait(self, cluster: Cluster, release: Release) -> None:
         """See `Workload`."""
+        wait_until(lambda: _is_seen(cluster.get(DEPLOYMENT, name_of(release.name, release.id))), _SEEN, cluster.clock)
         wait_for_pods(cluster, release.name, release.id, self._settings.replicas, self._settings.timeout)
 
     def rest(self, cluster: Cluster, model: str, release: str) -> None:
@@ -79,3 +84,11 @@ class Deployments:
         found = cluster.get(DEPLOYMENT, name)
         if found and found["spec"].get("replicas"):
             cluster.patch(DEPLOYMENT, name, {"spec": {"replicas": 0}})
+
+
+def _is_seen(found: Object | None) -> bool:
+    """Whether the pods that a Deployment asks for have been made, perhaps beside those that it had before."""
+    status = (found or {}).get("status") or {}
+    wanted = ((found or {}).get("spec") or {}).get("replicas") or 0
+    current = status.get("observedGeneration", 0) >= (found or {"metadata": {}})["metadata"].get("generation", 0)
+    return bool(current and status.get("updatedReplicas", 0) >= min(wanted, 1))

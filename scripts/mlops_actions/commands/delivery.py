@@ -1,0 +1,128 @@
+"""Commands for what is served: `rollback` and `drill`, which are deploy-model asked for that, and `history`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..cli import command, run
+from ..inputs import ModelInputs, Outputs
+from ..runtime import chain, config
+from ..runtime.action import Action
+from ..runtime.result import Result
+from ..text import duration
+from ..untrusted import visible
+from .setup import plain_errors
+
+if TYPE_CHECKING:
+    from ..serving.history import Deployment, Deployments
+
+_COLUMNS = ("when", "what", "from → to", "who", "run", "ended", "took", "why and what was found")
+_LONGEST = 60
+_MODES = ("stop", "rollback", "drill")
+
+
+def _deploying(mode: str, about: str, left_out: str = "", *own: click.Parameter) -> click.Command:
+    """deploy-model in one of its modes: with its options, and its section of mlops.yaml."""
+    action = chain.load("deploy-model")
+
+    def call(as_json: bool, **given: Any) -> None:
+        sys.exit(run(action, {**given, mode: True}, as_json=as_json))
+
+    taken = [one for one in command(action).params if one.name not in (*_MODES, "model", "version", left_out)]
+    named = click.Argument(["model"], required=False, default="")
+    return click.Command(mode, params=[named, *own, *taken], callback=call, help=about)
+
+
+rollback_command = _deploying(
+    "rollback",
+    "Let the last good version of MODEL serve again.\n\nIt comes back through the same checks as any other, with the"
+    " packages and the way of asking that it had, and the alias that was moved for the version it replaces goes back,"
+    " too. Options are those of deploy-model, whose section of mlops.yaml applies.",
+    "alias",
+    click.Option(["--to", "version"], metavar="VERSION", help="A version that has served there."),
+)
+
+drill_command = _deploying(
+    "drill",
+    "Try whether a wrong version of MODEL is gone back from, and how fast.\n\nThe version that serves is brought up a"
+    " second time with code around it that makes its answers wrong, and gets its first share of the requests as any"
+    " other version would. The seconds from the first wrong answer to the last are measured. Users get wrong answers"
+    " meanwhile: do it in staging first. It is never left serving. Options are those of deploy-model, whose section of"
+    " mlops.yaml applies.",
+    "alias",
+)
+
+
+@click.command("history", short_help="Show what was deployed: when, by whom, why, how it ended, what was measured.")
+@click.argument("model", required=False, default="")
+@click.option("--environment", default="", help="The section of `environments` to apply.")
+@click.option("--store", default="", help="Where the registry is.  [default: as mlops.yaml or MLOPS_STORE says]")
+@click.option("--limit", default=20, show_default=True, help="Deployments that are shown of each place.")
+@click.option("--json", "as_json", is_flag=True, help="Write all that is kept as JSON.")
+def history_command(model: str, environment: str, store: str, limit: int, as_json: bool) -> None:
+    """Show the deployments of MODEL at each place, the last one first."""
+    from ..github.context import make_console, read_context
+    from ..runtime.execute import prepare
+
+    with plain_errors():
+        from pathlib import Path
+
+        from ..registry.promoting import name_of
+        from ..serving.history import places
+
+        environ = config.environ()
+        action = Action("history", "core", ModelInputs, Outputs, lambda *_: Result(Outputs()))
+        given = {"model": model, "environment": environment, "store": store}
+        console = make_console(environ, as_json=as_json)
+        step, inputs = prepare(action, given, read_context(environ, Path()), console, environ)
+        assert isinstance(inputs, ModelInputs)
+        name = name_of([], inputs.model)
+        found = places(step.workspace.store, name)
+    if as_json:
+        click.echo(json.dumps([one.model_dump(mode="json") for one in found], indent=2))
+        return
+    if not found:
+        click.echo(f"{name} has not been deployed yet, as far as {step.workspace.store.url} knows", err=True)
+    for number, place in enumerate(found):
+        click.echo("\n" if number else "", nl=False)
+        _show(place, limit)
+
+
+def _show(place: Deployments, limit: int) -> None:
+    live = f"version {place.live.version} serves since {_when(place.live.at)}" if place.live else "nothing serves"
+    click.secho(f"{place.name} at {place.place}: {live}", bold=True)
+    under_way = [place.under_way] if place.under_way else []
+    rows: list[tuple[str, ...]] = [
+        ("when", "what", "from → to", "who", "run", "ended", "took", "why and what was found")
+    ]
+    rows += [_row(one) for one in [*under_way, *place.history][:limit]]
+    cells = [[visible(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(rows[0]))]
+    for row in cells:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+def _row(one: Deployment) -> tuple[str, ...]:
+    to = "-" if one.kind == "stop" else str(one.version)
+    ended = one.ended or ("stopped" if one.kind == "stop" else "under way")
+    measured = [step.found for step in one.steps if step.measured and step.passed]
+    found = one.outcome if one.ended in ("failed", "cancelled") else "; ".join(measured[:1])
+    why = "; ".join(filter(None, (one.reason, f"{one.alias} moved" if one.alias else "", found)))
+    return (
+        _when(one.at),
+        one.kind,
+        f"{one.previous or '-'} → {to}",
+        one.by,
+        one.url.rpartition("/")[2] or one.run,
+        ended,
+        duration(one.seconds) if one.seconds else "",
+        why if len(why) <= _LONGEST else why[: _LONGEST - 1] + "…",
+    )
+
+
+def _when(at: str) -> str:
+    return at[:16].replace("T", " ") + "Z"

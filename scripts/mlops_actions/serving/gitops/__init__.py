@@ -1,0 +1,1 @@
+"""Serving by a repository that Argo CD or Flux applies."""

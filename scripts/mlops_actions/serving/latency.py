@@ -1,0 +1,106 @@
+"""Is a release slower than the one that serves? A comparison of answers' times with three verdicts.
+
+Both are asked in turn, a pair of requests at a time, each first in every other pair, so that what the machine does
+meanwhile meets both. Of the two ratios, candidate's to stable's median and 95th percentile, intervals come from a
+bootstrap of pairs (B. Efron and R. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13). There are looks
+after more and more pairs until the answer is clear; the risk of 5 % is divided among them (Bonferroni). Of two limits
+that must both be kept each is tested with the whole risk (R. L. Berger, "Multiparameter Hypothesis Testing and
+Acceptance Sampling", Technometrics 24, 1982).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Verdict = Literal["ok", "too slow", "cannot tell"]
+LOOKS = (120, 240, 480, 960)
+"""Pairs after which it is looked."""
+_RISK = 0.05 / len(LOOKS)
+_ENOUGH = 99  # the least n with 0.95^n < _RISK / 2: of fewer, even the largest may lie below the 95th percentile
+_DRAWS = 2_000
+_SEED = 20_130_101
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Candidate's time to stable's, with the interval that it lies in."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a comparison came to. Times are seconds; `pairs` were measured."""
+
+    verdict: Verdict
+    median: Ratio
+    p95: Ratio
+    pairs: int
+    stable: tuple[float, float]
+    candidate: tuple[float, float]
+
+    def __str__(self) -> str:
+        old, new = (f"{1000 * one[0]:.3g} ms" for one in (self.stable, self.candidate))
+        return f"median {old} → {new}, ratio {self.median}; 95th percentile, ratio {self.p95}; {self.pairs} pairs"
+
+    def measured(self) -> dict[str, float]:
+        """Its numbers, for a record."""
+        values = {
+            "stable_ms": 1000 * self.stable[0],
+            "candidate_ms": 1000 * self.candidate[0],
+            "stable_p95_ms": 1000 * self.stable[1],
+            "candidate_p95_ms": 1000 * self.candidate[1],
+            "ratio": self.median.value,
+            "ratio_low": self.median.low,
+            "ratio_high": self.median.high,
+            "p95_ratio_low": self.p95.low,
+            "p95_ratio_high": self.p95.high,
+        }
+        return {"pairs": self.pairs, **{name: round(value, 3) for name, value in values.items()}}
+
+
+def compare(stable: Sequence[float], candidate: Sequence[float], most: float) -> Compared:
+    """Judge pairs of times.
+
+    Args:
+        stable, candidate: seconds of each pair's two answers.
+        most: how many times stable's the candidate's may be.
+
+    Returns: `ok` when both intervals are within the limit, `too slow` when one is beyond it, else `cannot tell`.
+    """
+    old, new = np.asarray(stable, float), np.asarray(candidate, float)
+    rows = np.random.default_rng(_SEED).integers(0, len(old), (_DRAWS, len(old)))
+    ratios = [_ratio(old, new, rows, share) for share in (0.5, 0.95)]
+    slow = ratios[0].low > most or (ratios[1].low > most and len(old) >= _ENOUGH)
+    fine = all(one.high <= most for one in ratios) and len(old) >= _ENOUGH
+    verdict: Verdict = "too slow" if slow else "ok" if fine else "cannot tell"
+    times = [(float(np.quantile(one, 0.5)), float(np.quantile(one, 0.95))) for one in (old, new)]
+    return Compared(verdict, ratios[0], ratios[1], len(old), times[0], times[1])
+
+
+def slower(stable: Sequence[float], candidate: Sequence[float], most: float) -> bool:
+    """Whether the median of answers that were not given in pairs is beyond the limit for certain."""
+    if min(len(stable), len(candidate)) < 10:
+        return False
+    random = np.random.default_rng(_SEED)
+    old, new = (
+        np.median(np.asarray(one, float)[random.integers(0, len(one), (_DRAWS, len(one)))], axis=1)
+        for one in (stable[-LOOKS[-1] :], candidate[-LOOKS[-1] :])
+    )
+    return bool(np.quantile(new / old, _RISK / 2) > most)
+
+
+def _ratio(old: NDArray[Any], new: NDArray[Any], rows: NDArray[Any], share: float) -> Ratio:
+    drawn = np.quantile(new[rows], share, axis=1) / np.quantile(old[rows], share, axis=1)
+    low, high = np.quantile(drawn, [_RISK / 2, 1 - _RISK / 2])
+    return Ratio(float(np.quantile(new, share) / np.quantile(old, share)), float(low), float(high))

@@ -1,0 +1,103 @@
+"""What the objects of a served model are called, and what is in them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlops_actions.kubernetes.objects import AUTOSCALER, DEPLOYMENT, DISRUPTION_BUDGET, SERVICE
+from mlops_actions.serving.cluster import manifests
+from mlops_actions.serving.cluster.gateway import http_route
+from mlops_actions.serving.cluster.manifests import Settings
+from mlops_actions.serving.cluster.names import labels, name_of, service_of
+from mlops_actions.serving.engine import Release
+
+IMAGE = "registry.example.com/models@sha256:1"
+
+
+def release(name: str = "m", **changed: Any) -> Release:
+    values: dict[str, Any] = {
+        "name": name, "version": 3, "digest": "sha256:d", "kind": "sklearn", "model": Path("m"), "predict": "",
+        "root": Path(), "code": "", "example": [], "lock": "numpy==2.0", "python": Path("python"),
+    }  # fmt: skip
+    return Release(**{**values, **changed})
+
+
+@pytest.mark.parametrize(
+    ("model", "service"),
+    [
+        ("flight-delays", "flight-delays"),
+        ("flight_delays", r"flight-delays-[0-9a-f]{6}"),
+        ("flight.delays", r"flight-delays-[0-9a-f]{6}"),
+        ("1st", r"m-1st-[0-9a-f]{6}"),
+        ("x" * 128, r"x{33}-[0-9a-f]{6}"),
+        ("a" * 40, "a" * 40),
+    ],
+)
+def test_a_model_has_a_service_by_its_name_or_close_to_it(model: str, service: str) -> None:
+    assert re.fullmatch(service, service_of(model))
+    assert len(name_of(model, "v100000-1a2b3c4d")) <= 63
+
+
+def test_models_of_different_names_never_share_a_service() -> None:
+    names = ["a-b", "a_b", "a.b", "a--b", "m-1", "1", "x" * 60, "x" * 61]
+    assert len({service_of(name) for name in names}) == len(names)
+
+
+def test_a_pod_has_no_rights_and_is_ready_when_the_model_is_loaded() -> None:
+    kind, body = manifests.deployment(release(), IMAGE, Settings(memory="2Gi"))
+    assert kind is DEPLOYMENT
+    pod = body["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["image"] == IMAGE
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+    }  # fmt: skip
+    assert container["readinessProbe"]["httpGet"]["path"] == "/v2/models/m/ready"
+    assert container["resources"]["limits"] == {"memory": "2Gi"}
+    assert body["metadata"]["annotations"]["mlops-actions.io/digest"] == "sha256:d"
+    assert not {"nodeSelector", "serviceAccountName", "imagePullSecrets"} & pod.keys()
+
+
+def test_the_number_of_pods_is_an_autoscalers_where_there_is_one() -> None:
+    fixed = manifests.deployment(release(), IMAGE, Settings(replicas=2))[1]
+    assert fixed["spec"]["replicas"] == 2
+    scaled = Settings(replicas=2, max_replicas=5)
+    assert "replicas" not in manifests.deployment(release(), IMAGE, scaled)[1]["spec"]
+    assert [kind for kind, _ in manifests.scaling(release(), scaled)] == [AUTOSCALER, DISRUPTION_BUDGET]
+    assert manifests.scaling(release(), Settings()) == []
+
+
+def test_a_release_is_reached_alone_and_a_model_through_one_release() -> None:
+    one = release()
+    kind, alone = manifests.release_service(one)
+    assert kind is SERVICE
+    assert alone["spec"]["selector"] == labels("m", one.id)
+    _, public = manifests.public_service("m", one.id, {})
+    assert public["metadata"]["name"] == "m"
+    assert public["spec"]["selector"] == labels("m", one.id)
+    _, nobody = manifests.public_service("m", "", {})
+    assert nobody["spec"]["selector"]["mlops-actions.io/release"] == ""
+
+
+def test_no_object_has_a_label_that_kserve_takes_for_its_own() -> None:
+    made = [manifests.release_service(release()), manifests.deployment(release(), IMAGE, Settings(max_replicas=2))]
+    assert "kserve" not in str(made) + str(manifests.network_policy("m"))
+
+
+def test_a_route_has_a_weight_for_each_release() -> None:
+    _, body = http_route("infra/models", "m.example.com", "m", {"v1-a": 90, "v2-b": 10}, mirror="v2-b")
+    assert body["spec"]["parentRefs"] == [
+        {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "models", "namespace": "infra"}
+    ]
+    (rule,) = body["spec"]["rules"]
+    assert [(ref["name"], ref["weight"]) for ref in rule["backendRefs"]] == [("m-v1-a", 90), ("m-v2-b", 10)]
+    assert rule["filters"][0]["requestMirror"]["backendRef"]["name"] == "m-v2-b"
+    assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": "/v2/models/m"}}]
+    assert "hostnames" not in http_route("models", "", "m", {"v1-a": 100})[1]["spec"]
