@@ -469,7 +469,7 @@ def test_spec_canary_says_it_has_its_share_and_gets_nothing(
             "protocolVersion": "v2",
             "storageUri": uri,
         }
-        return {"minReplicas": 1, "labels": labels("canary", one.id), "model": model}
+        return {"minReplicas": 1, "labels": labels("canary", one.id), "model": {**served, "storageUri": uri}}
 
     about = {"name": "canary", "annotations": {"serving.kserve.io/deploymentMode": "Standard"}}
     canary = [{"trafficPercent": 50, "predictor": {**predictor(second), "name": "second"}}]
