@@ -43,7 +43,7 @@ from mlops_actions.serving.cluster import kserve
 from mlops_actions.serving.cluster.engine import ClusterServing
 from mlops_actions.serving.cluster.kserve import InferenceServices, Storage, name_in
 from mlops_actions.serving.cluster.manifests import Settings
-from mlops_actions.serving.cluster.names import labels, selector
+from mlops_actions.serving.cluster.names import pod_labels, selector
 from mlops_actions.serving.engine import NotServed, Release
 from mlops_actions.serving.engines.kserve import KServeInputs
 from mlops_actions.waiting import wait_until
@@ -381,7 +381,7 @@ class TestWhyNothingElseIsBelieved:
         made = release("bare", version)
         image = standin_model.image(made, behaviour)
         container = {"name": "kserve-container", "image": image, "ports": [{"containerPort": 8080}]}
-        own = {"labels": labels("bare", made.id), "minReplicas": 1, "containers": [container]}
+        own = {"labels": pod_labels("bare", made.id), "minReplicas": 1, "containers": [container]}
         body = {"metadata": {"name": "bare"}, "spec": {"predictor": {**own, **predictor}}}
         cluster.apply(INFERENCE_SERVICE, body, force=True)
         return made
@@ -469,7 +469,7 @@ def test_spec_canary_says_it_has_its_share_and_gets_nothing(
             "protocolVersion": "v2",
             "storageUri": uri,
         }
-        return {"minReplicas": 1, "labels": labels("canary", one.id), "model": {**served, "storageUri": uri}}
+        return {"minReplicas": 1, "labels": pod_labels("canary", one.id), "model": model}
 
     about = {"name": "canary", "annotations": {"serving.kserve.io/deploymentMode": "Standard"}}
     canary = [{"trafficPercent": 50, "predictor": {**predictor(second), "name": "second"}}]
