@@ -43,9 +43,9 @@ def administrator(namespace: str = "") -> Cluster:
 
 
 @contextmanager
-def namespace(labels: Mapping[str, str] = INJECTION) -> Iterator[str]:
+def namespace(labels: Mapping[str, str] = INJECTION, beginning: str = "mlops") -> Iterator[str]:
     """A namespace of its own, by default one in which Katib collects metrics; it is deleted afterwards."""
-    name = f"mlops-{uuid.uuid4().hex[:8]}"
+    name = f"{beginning}-{uuid.uuid4().hex[:8]}"
     cluster = administrator()
     cluster.create(
         NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": dict(labels)}}
@@ -90,6 +90,32 @@ def katib(namespace: str) -> Iterator[None]:
 
     with KatibDouble(Path(os.environ["KUBECONFIG"]), namespaces=[namespace]):
         yield
+
+
+def kserve_name() -> str:
+    """Which KServe tests run on, for their names."""
+    return "real KServe" if os.environ.get("KSERVE") == "real" else "double of KServe"
+
+
+@contextmanager
+def kserve(*, mode: str = "Standard") -> Iterator[str]:
+    """A namespace that KServe looks after: the cluster's own where KSERVE is `real`, else a double.
+
+    Args:
+        mode: of the double's configuration, for InferenceServices that do not say theirs.
+    """
+    if os.environ.get("KSERVE") == "real":
+        with namespace({}) as name:
+            yield name
+        return
+    from doubles.kserve import KServeDouble
+
+    image = os.environ.get("PYTHON_IMAGE", "python:3.11-slim")
+    with (
+        namespace({"mlops-double": "kserve"}, "mlops-double") as name,
+        KServeDouble(administrator, [name], image=image, mode=mode),
+    ):
+        yield name
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from .inputs import Inputs
 E = TypeVar("E")
 I = TypeVar("I", bound=Inputs)  # noqa: E741
 
-Need = Literal["kfp", "katib", "docker", "kubernetes"]
+Need = Literal["kfp", "katib", "docker", "kubernetes", "kserve"]
 """What an engine cannot work without, beside the store; doctor looks for it."""
 
 

@@ -12,7 +12,7 @@ from mlops_actions.kubernetes.objects import AUTOSCALER, DEPLOYMENT, DISRUPTION_
 from mlops_actions.serving.cluster import manifests
 from mlops_actions.serving.cluster.gateway import http_route
 from mlops_actions.serving.cluster.manifests import Settings
-from mlops_actions.serving.cluster.names import labels, name_of, service_of
+from mlops_actions.serving.cluster.names import name_of, pod_labels, service_of
 from mlops_actions.serving.engine import Release
 
 IMAGE = "registry.example.com/models@sha256:1"
@@ -78,10 +78,10 @@ def test_a_release_is_reached_alone_and_a_model_through_one_release() -> None:
     one = release()
     kind, alone = manifests.release_service(one)
     assert kind is SERVICE
-    assert alone["spec"]["selector"] == labels("m", one.id)
+    assert alone["spec"]["selector"] == pod_labels("m", one.id)
     _, public = manifests.public_service("m", one.id, {})
     assert public["metadata"]["name"] == "m"
-    assert public["spec"]["selector"] == labels("m", one.id)
+    assert public["spec"]["selector"] == pod_labels("m", one.id)
     _, nobody = manifests.public_service("m", "", {})
     assert nobody["spec"]["selector"]["mlops-actions.io/release"] == ""
 

@@ -80,6 +80,11 @@ CRD = Kind("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomRes
 EXPERIMENT = Kind("kubeflow.org", "v1beta1", "experiments", "Experiment")
 TRIAL = Kind("kubeflow.org", "v1beta1", "trials", "Trial")
 SUGGESTION = Kind("kubeflow.org", "v1beta1", "suggestions", "Suggestion")
+INFERENCE_SERVICE = Kind("serving.kserve.io", "v1beta1", "inferenceservices", "InferenceService")
+SERVING_RUNTIME = Kind("serving.kserve.io", "v1alpha1", "servingruntimes", "ServingRuntime")
+CLUSTER_SERVING_RUNTIME = Kind(
+    "serving.kserve.io", "v1alpha1", "clusterservingruntimes", "ClusterServingRuntime", namespaced=False
+)
 WORKFLOW = Kind("argoproj.io", "v1alpha1", "workflows", "Workflow")
 _REVIEW = Kind("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False)
 

@@ -19,6 +19,7 @@ from .objects import (
     GATEWAY,
     GATEWAY_CLASS,
     HTTP_ROUTE,
+    INFERENCE_SERVICE,
     JOB,
     NAMESPACE,
     NETWORK_POLICY,
@@ -27,15 +28,16 @@ from .objects import (
     RESOURCE_QUOTA,
     SERVICE,
     SERVICE_ACCOUNT,
+    SERVING_RUNTIME,
     SUGGESTION,
     TRIAL,
     Cluster,
     Kind,
 )
 
-PARTS = ("katib", "kfp", "kubernetes")
+PARTS = ("katib", "kfp", "kubernetes", "kserve")
 """What a configuration may ask for: tune-hyperparams on Katib, run-pipeline on Kubeflow Pipelines, deploy-model on
-Kubernetes."""
+plain Kubernetes or KServe."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Rule:
 
 _READ = ("get", "list", "watch")
 _WRITE = (*_READ, "create", "patch", "delete")
+_SERVING = ("kubernetes", "kserve")
 
 RULES = (
     Rule(
@@ -90,17 +93,20 @@ RULES = (
         "token",
         optional=True,
     ),
+    Rule(("kserve",), INFERENCE_SERVICE, _WRITE, "run each version of a model, and end it"),
+    Rule(("kserve",), DEPLOYMENT, _READ, "see whether KServe has made all pods of a version"),
+    Rule(("kserve",), SERVING_RUNTIME, ("list",), "name the formats that can be served (`storage`)", optional=True),
     Rule(("kubernetes",), DEPLOYMENT, _WRITE, "run each version of a model, and end it"),
-    Rule(("kubernetes",), SERVICE, _WRITE, "give a model and each version of it an address"),
-    Rule(("kubernetes",), SERVICE, ("get", "create"), "ask a version through the API server", "proxy"),
-    Rule(("kubernetes",), ENDPOINT_SLICE, _READ, "see which pods an address leads to"),
-    Rule(("kubernetes",), REPLICA_SET, _READ, "say why a version has no pods"),
+    Rule(_SERVING, SERVICE, _WRITE, "give a model and each version of it an address"),
+    Rule(_SERVING, SERVICE, ("get", "create"), "ask a version through the API server", "proxy"),
+    Rule(_SERVING, ENDPOINT_SLICE, _READ, "see which pods an address leads to"),
+    Rule(_SERVING, REPLICA_SET, _READ, "say why a version has no pods"),
     Rule(("kubernetes",), AUTOSCALER, _WRITE, "add and take away pods by load, and end what does that"),
-    Rule(("kubernetes",), DISRUPTION_BUDGET, _WRITE, "keep pods while nodes are drained, and end what does that"),
-    Rule(("kubernetes",), NETWORK_POLICY, _WRITE, "shut pods off from the network (`network-policy`)", optional=True),
-    Rule(("kubernetes",), HTTP_ROUTE, _WRITE, "split requests among versions (`gateway`)", optional=True),
-    Rule(("kubernetes",), GATEWAY, ("get",), "see the gateway's address and class (`gateway`)", optional=True),
-    Rule(("kubernetes",), GATEWAY_CLASS, ("get",), "see whether it can mirror requests (`gateway`)", optional=True),
+    Rule(_SERVING, DISRUPTION_BUDGET, _WRITE, "keep pods while nodes are drained, and end what does that"),
+    Rule(_SERVING, NETWORK_POLICY, _WRITE, "shut pods off from the network (`network-policy`)", optional=True),
+    Rule(_SERVING, HTTP_ROUTE, _WRITE, "split requests among versions (`gateway`)", optional=True),
+    Rule(_SERVING, GATEWAY, ("get",), "see the gateway's address and class (`gateway`)", optional=True),
+    Rule(_SERVING, GATEWAY_CLASS, ("get",), "see whether it can mirror requests (`gateway`)", optional=True),
     Rule(("katib",), NAMESPACE, ("get",), "see that the namespace has Katib's label", optional=True),
 )
 

@@ -37,6 +37,7 @@ from .names import (
     STABLE,
     VERSION,
     name_of,
+    pod_selector,
     selector,
     service_of,
 )
@@ -335,7 +336,7 @@ class ClusterServing:
         """
 
         def settled() -> bool:
-            pods = living(self._cluster, selector(name, release))
+            pods = living(self._cluster, pod_selector(name, release))
             ready = {pod["metadata"]["name"] for pod in pods if is_ready(pod)}
             found = self._endpoints(service_of(name))
             return bool(found) and found <= ready

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...kubernetes.objects import AUTOSCALER, DEPLOYMENT, DISRUPTION_BUDGET, NETWORK_POLICY, SERVICE, Kind, Object
 from ..engine import Release
-from .names import DIGEST, NAME, RELEASE, VERSION, labels, name_of, service_of
+from .names import DIGEST, NAME, RELEASE, VERSION, labels, name_of, pod_labels, service_of
 
 HTTP, GRPC = 8080, 8081
 PORT = 80
@@ -44,7 +44,7 @@ class Settings:
 
 def deployment(release: Release, image: str, settings: Settings) -> Made:
     """The Deployment of a release. Its number of pods is not in it when something else decides that."""
-    own = labels(release.name, release.id)
+    own = pod_labels(release.name, release.id)
     spec: Object = {
         "selector": {"matchLabels": own},
         "progressDeadlineSeconds": math.ceil(settings.timeout) + 60,
@@ -117,7 +117,7 @@ def scaling(release: Release, settings: Settings) -> list[Made]:
         }
         made.append((AUTOSCALER, {"metadata": about(release), "spec": spec}))
     if most > 1:
-        pods = {"matchLabels": labels(release.name, release.id)}
+        pods = {"matchLabels": pod_labels(release.name, release.id)}
         budget = {"maxUnavailable": 1, "selector": pods}
         made.append((DISRUPTION_BUDGET, {"metadata": about(release), "spec": budget}))
     return made
@@ -125,14 +125,14 @@ def scaling(release: Release, settings: Settings) -> list[Made]:
 
 def release_service(release: Release) -> Made:
     """The Service of one release, by which it alone is asked."""
-    return SERVICE, {"metadata": about(release), "spec": _ports(labels(release.name, release.id))}
+    return SERVICE, {"metadata": about(release), "spec": _ports(pod_labels(release.name, release.id))}
 
 
 def public_service(model: str, release: str, annotations: Mapping[str, str]) -> Made:
     """The Service of a model, whose requests go to one release; "" for none."""
     notes = {NAME: model, **annotations}
     metadata = {"name": service_of(model), "labels": labels(model), "annotations": notes}
-    return SERVICE, {"metadata": metadata, "spec": _ports({**labels(model), RELEASE: release})}
+    return SERVICE, {"metadata": metadata, "spec": _ports(pod_labels(model, release) | {RELEASE: release})}
 
 
 def network_policy(model: str) -> Made:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 
 DOMAIN = "mlops-actions.io"
 MANAGED = "app.kubernetes.io/managed-by"
 MANAGER = "mlops-actions"
-MODEL, RELEASE = f"{DOMAIN}/model", f"{DOMAIN}/release"
+MODEL, RELEASE, PART = f"{DOMAIN}/model", f"{DOMAIN}/release", f"{DOMAIN}/part"
 STABLE, CANDIDATE, PREVIOUS = f"{DOMAIN}/stable", f"{DOMAIN}/candidate", f"{DOMAIN}/previous"
 """Annotations of the model's own Service: the releases in these roles."""
 NAME, VERSION, DIGEST = f"{DOMAIN}/name", f"{DOMAIN}/version", f"{DOMAIN}/digest"
@@ -43,6 +44,24 @@ def labels(model: str, release: str = "") -> dict[str, str]:
     return {MANAGED: MANAGER, MODEL: service_of(model), **({RELEASE: release} if release else {})}
 
 
+def pod_labels(model: str, release: str) -> dict[str, str]:
+    """The labels of pods with a release's model in them, which Services choose them by.
+
+    They are not those of its objects: KServe puts an InferenceService's own labels on all of its pods, also on those of
+    a transformer.
+    """
+    return {**labels(model, release), PART: "model"}
+
+
 def selector(model: str, release: str = "") -> str:
-    """The same as a label selector of a request."""
-    return ",".join(f"{name}={value}" for name, value in labels(model, release).items())
+    """Labels of objects as a label selector of a request."""
+    return _selector(labels(model, release))
+
+
+def pod_selector(model: str, release: str) -> str:
+    """The same of pods with the model."""
+    return _selector(pod_labels(model, release))
+
+
+def _selector(chosen: Mapping[str, str]) -> str:
+    return ",".join(f"{name}={value}" for name, value in chosen.items())

@@ -9,7 +9,7 @@ from ...errors import MlopsError
 from ...kubernetes.objects import POD, REPLICA_SET, Cluster, Object
 from ...kubernetes.pods import PULLING, UNPULLED, Trouble, explain, explain_owner, last_event, log_tail
 from ..engine import NotServed
-from .names import selector
+from .names import pod_selector
 
 _PATIENCE = (
     (r"InvalidImageName|ErrImageNeverPull|CrashLoopBackOff", 0.0),
@@ -37,7 +37,7 @@ def wait_for_pods(cluster: Cluster, model: str, release: str, wanted: int, timeo
     Raises:
         NotServed: one has a trouble that does not pass, or the time is over.
     """
-    clock, labels = cluster.clock, selector(model, release)
+    clock, labels = cluster.clock, pod_selector(model, release)
     began, since = clock.now(), dict[str, float]()
     while True:
         pods = living(cluster, labels)
@@ -71,7 +71,7 @@ def is_ready(pod: Object) -> bool:
 
 def digest_of(cluster: Cluster, model: str, release: str) -> str:
     """What is wrong with the pods of a release, and the last lines of their logs, for a person to read."""
-    labels, parts = selector(model, release), list[str]()
+    labels, parts = pod_selector(model, release), list[str]()
     pods = living(cluster, labels)
     for pod in sorted(pods, key=is_ready)[:3]:
         about = f"pod {pod['metadata']['name']}"

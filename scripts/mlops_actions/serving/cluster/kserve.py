@@ -1,0 +1,227 @@
+"""The pods of a release as an InferenceService of KServe, in Standard mode.
+
+Each release has an InferenceService of its own, which never changes, and is asked by Services of ours that choose its
+pods by our labels. One that is changed in place cannot be rolled out: `canaryTrafficPercent` is ignored in Standard
+mode, `spec.canary` is refused for containers, and for models KServe 0.20 admits it, reports its share, and sends it
+nothing. Nor is the status believed: Ready and UpToDate stay true while new pods crash, and `observedGeneration` is
+another object's. What counts is the Deployment and its pods, and after them the answers.
+
+https://kserve.github.io/website/docs/reference/crd-api
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ...errors import BadInput, MlopsError
+from ...kubernetes.objects import (
+    CLUSTER_SERVING_RUNTIME,
+    DEPLOYMENT,
+    DISRUPTION_BUDGET,
+    INFERENCE_SERVICE,
+    SERVING_RUNTIME,
+    Cluster,
+    Kind,
+    Object,
+)
+from ...waiting import wait_until
+from ..engine import NotServed, Release
+from . import manifests
+from .manifests import HTTP, Made, Settings
+from .names import RELEASE, pod_labels, pod_selector, service_of
+from .pods import digest_of, wait_for_pods
+
+CONTAINER = "kserve-container"
+"""The name that KServe knows the container with the model by."""
+_MODE = "serving.kserve.io/deploymentMode"
+_STANDARD = ("RawDeployment", "Standard")  # the first one is the name that all versions know
+_STOP = "serving.kserve.io/stop"
+_PRIVATE = {"networking.kserve.io/visibility": "cluster-local"}  # no address of its own outside
+_POD_OF_RUNTIME = ("serviceAccountName", "nodeSelector", "imagePullSecrets")
+_LONGEST = 63  # letters of a part of a host name
+_HOST = "-predictor-"
+"""In the host name that KServe makes, between an InferenceService's name and its namespace."""
+_PATIENCE = 60.0
+"""Seconds for KServe to make a Deployment, which takes it one."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where KServe gets a model from that a runtime of the cluster serves.
+
+    Attributes:
+        uri: with `{name}`, `{version}` and `{release}` for the release's.
+        format: of the model, by which KServe chooses a runtime.
+        runtime: that serves it; "" for the one that KServe chooses.
+    """
+
+    uri: str
+    format: str
+    runtime: str = ""
+
+
+class InferenceServices:
+    """An InferenceService a release; see `workload.Workload`.
+
+    Args:
+        namespace: gives the namespace where they are.
+        settings: of the pods.
+        storage: of the model; None for an image with the model in it.
+    """
+
+    kinds: tuple[Kind, ...] = (DISRUPTION_BUDGET, INFERENCE_SERVICE)
+
+    def __init__(self, namespace: Callable[[], str], settings: Settings, storage: Storage | None = None) -> None:
+        self._namespace, self._settings, self._storage = namespace, settings, storage
+        self.needs_image = storage is None
+
+    def objects(self, release: Release, image: str) -> list[Made]:
+        """See `Workload`.
+
+        Raises:
+            BadInput: KServe cannot name it in this namespace.
+        """
+        name = name_in(self._namespace(), release.name, release.id)
+        service = inference_service(name, release, image, self._settings, self._storage)
+        budgets = [one for one in manifests.scaling(release, self._settings) if one[0] == DISRUPTION_BUDGET]
+        return [service, *budgets]
+
+    def image(self, cluster: Cluster, model: str, release: str) -> str:
+        """See `Workload`."""
+        found = cluster.get(INFERENCE_SERVICE, name_in(cluster.namespace, model, release)) or {}
+        containers = (found.get("spec") or {}).get("predictor", {}).get("containers") or []
+        return next((str(one["image"]) for one in containers if one["name"] == CONTAINER), "")
+
+    def begin(self, cluster: Cluster, release: Release) -> None:
+        """See `Workload`."""
+        self._stop(cluster, release.name, release.id, None)
+
+    def wait(self, cluster: Cluster, release: Release) -> None:
+        """See `Workload`. No pods but those of the release's template may be left."""
+        name, made = name_in(cluster.namespace, release.name, release.id), list[Object]()
+
+        def has_pods() -> bool:
+            made[:] = cluster.list(DEPLOYMENT, labels=pod_selector(release.name, release.id))
+            if not made:
+                _check(cluster, cluster.get(INFERENCE_SERVICE, name) or {})
+            return bool(made)
+
+        def complete() -> bool:
+            return has_pods() and all(is_complete(one, release.id) for one in made)
+
+        if not wait_until(has_pods, _PATIENCE, cluster.clock):
+            raise NotServed(
+                f"KServe has made nothing of the InferenceService {name} within {_PATIENCE:g} s",
+                fix="See whether its controller runs: `kubectl -n kserve get pods`",
+            )
+        wait_for_pods(cluster, release.name, release.id, self._settings.replicas, self._settings.timeout)
+        if not wait_until(complete, self._settings.timeout, cluster.clock):
+            why = f"the Deployment of {name} is not complete within {self._settings.timeout:g} s"
+            raise NotServed(why, digest_of(cluster, release.name, release.id))
+
+    def rest(self, cluster: Cluster, model: str, release: str) -> None:
+        """See `Workload`. KServe before 0.16 does not know the annotation and lets the pods run."""
+        self._stop(cluster, model, release, "true")
+
+    def _stop(self, cluster: Cluster, model: str, release: str, wanted: str | None) -> None:
+        name = name_in(cluster.namespace, model, release)
+        found = cluster.get(INFERENCE_SERVICE, name)
+        if found and (found["metadata"].get("annotations") or {}).get(_STOP) != wanted:
+            cluster.patch(INFERENCE_SERVICE, name, {"metadata": {"annotations": {_STOP: wanted}}})
+
+
+def name_in(namespace: str, model: str, release: str) -> str:
+    """The name of a release's InferenceService, of which and its namespace KServe makes a part of a host name.
+
+    Raises:
+        BadInput: the namespace leaves no room for one.
+    """
+    room, service = _LONGEST - len(_HOST) - len(namespace), service_of(model)
+    if len(service) + 1 + len(release) <= room:
+        return f"{service}-{release}"
+    end = f"-{hashlib.sha256(service.encode()).hexdigest()[:6]}-{release}"
+    if room <= len(end):
+        raise BadInput(
+            f"KServe cannot serve {model} in the namespace {namespace}",
+            why=f"It makes a part of a host name of both names, which may have {_LONGEST} letters",
+            fix="Use a namespace with a shorter name",
+        )
+    return service[: room - len(end)].rstrip("-") + end
+
+
+def inference_service(name: str, release: Release, image: str, settings: Settings, storage: Storage | None) -> Made:
+    """The InferenceService of a release: what is ours of it, so that other managers' fields stay theirs."""
+    own = pod_labels(release.name, release.id)
+    pod = manifests.pod(release, image, settings)
+    predictor: Object = {"labels": own, "minReplicas": settings.replicas}
+    if settings.max_replicas:
+        predictor["maxReplicas"] = settings.max_replicas
+    if storage is None:
+        model, *others = pod["containers"]
+        predictor |= {**pod, "containers": [{**model, "name": CONTAINER}, *others]}
+    else:
+        predictor |= {key: pod[key] for key in _POD_OF_RUNTIME if key in pod}
+        predictor["model"] = {
+            "modelFormat": {"name": storage.format},
+            "protocolVersion": "v2",
+            "storageUri": storage.uri.format(name=release.name, version=release.version, release=release.id),
+            "ports": [{"name": "http", "containerPort": HTTP, "protocol": "TCP"}],
+            "resources": pod["containers"][0]["resources"],
+            **({"runtime": storage.runtime} if storage.runtime else {}),
+        }
+    about = manifests.about(release)
+    metadata = {
+        "name": name,
+        "labels": {**about["labels"], **_PRIVATE},
+        "annotations": {**about["annotations"], _MODE: _STANDARD[0]},
+    }
+    return INFERENCE_SERVICE, {"metadata": metadata, "spec": {"predictor": predictor}}
+
+
+def is_complete(deployment: Object, release: str) -> bool:
+    """Whether all pods of a Deployment are of its template, which is the release's, and all can be asked."""
+    spec, status = deployment["spec"], deployment.get("status") or {}
+    own = spec["template"]["metadata"].get("labels") or {}
+    counts = {status.get(name) or 0 for name in ("replicas", "updatedReplicas", "availableReplicas")}
+    seen = status.get("observedGeneration") == deployment["metadata"]["generation"]
+    return own.get(RELEASE) == release and seen and counts == {spec.get("replicas", 1)}
+
+
+def _check(cluster: Cluster, service: Object) -> None:
+    """Whether KServe says that it will make nothing of an InferenceService.
+
+    Raises:
+        NotServed: it does.
+    """
+    status = service.get("status") or {}
+    mode = status.get("deploymentMode") or _STANDARD[0]
+    if mode not in _STANDARD:
+        raise NotServed(
+            f"KServe serves it in the mode {mode}, in which its pods cannot be given a share of the requests",
+            fix=f"Let the annotation {_MODE} be {_STANDARD[0]}, as it was applied",
+        )
+    model = status.get("modelStatus") or {}
+    if model.get("transitionStatus") == "InvalidSpec":
+        why = model.get("lastFailureInfo") or {}
+        text = f"{why.get('reason') or 'InvalidSpec'}: {why.get('message') or 'KServe does not say why'}"
+        raise NotServed(text, fix=f"Set `model-format` or `runtime` to what the cluster serves: {_formats(cluster)}")
+    for one in status.get("conditions") or []:
+        if one.get("type") == "PredictorReady" and one.get("reason") == "ReconcileFailed":
+            raise NotServed(f"KServe cannot make its pods: {one.get('message')}")
+
+
+def _formats(cluster: Cluster) -> str:
+    """The formats that runtimes serve, each with their names."""
+    found: dict[str, list[str]] = {}
+    for kind in (SERVING_RUNTIME, CLUSTER_SERVING_RUNTIME):
+        try:
+            runtimes = cluster.list(kind)
+        except MlopsError:
+            continue  # we may not see them
+        for runtime in runtimes:
+            for one in (runtime.get("spec") or {}).get("supportedModelFormats") or []:
+                found.setdefault(str(one.get("name")), []).append(runtime["metadata"]["name"])
+    listed = (f"{name} ({', '.join(dict.fromkeys(runtimes))})" for name, runtimes in sorted(found.items()))
+    return ", ".join(listed) or "it has no runtime that we can see"
