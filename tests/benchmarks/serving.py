@@ -95,7 +95,8 @@ def request(rows: int) -> bytes:
     """An inference request of so many rows."""
     values = [[i / COLUMNS - row / 1000 for i in range(COLUMNS)] for row in range(rows)]
     one = {"name": "x", "datatype": "FP64", "shape": [rows, COLUMNS], "data": [v for row in values for v in row]}
-    return json.dumps({"inputs": [one], "outputs": [{"name": "predict_proba"}]}).encode()
+    # with an id, which the protocol leaves to the client: KServe's server fails without one
+    return json.dumps({"id": "1", "inputs": [one], "outputs": [{"name": "predict_proba"}]}).encode()
 
 
 def ask(connection: http.client.HTTPConnection, body: bytes) -> None:
