@@ -61,11 +61,12 @@ def table(tensors: Sequence[Tensor], inputs: Sequence[Tensor] = ()) -> Any:
     counts = {name: len(values) for name, _, values in columns}
     _check_rows(counts)
     try:
+        import numpy
         import pandas
     except ImportError:
         names = list(counts)
         return [dict(zip(names, row)) for row in zip(*(values for _, _, values in columns))]
-    return pandas.DataFrame({name: _series(pandas, values, tensor) for name, tensor, values in columns})
+    return pandas.DataFrame({name: _column(numpy, pandas, values, tensor) for name, tensor, values in columns})
 
 
 def rows_of(tensors: Sequence[Tensor], start: int, stop: int) -> list[dict[str, Any]]:
@@ -220,9 +221,8 @@ def _flat(data: Sequence[Any]) -> list[Any]:
 
 def _check(name: str, datatype: str, data: list[Any]) -> None:
     """Every value must be what the datatype says, or null."""
-    types = set(map(type, data))
-    if datatype.startswith("FP") and types <= {float, int}:
-        return  # most of all requests, in one look
+    if _is_all(data, datatype):
+        return
     for i, value in enumerate(data):
         if isinstance(value, bytes):  # as gRPC has texts
             try:
@@ -232,6 +232,16 @@ def _check(name: str, datatype: str, data: list[Any]) -> None:
         if value is not None and not _is(value, datatype):
             family = _FAMILIES["T" if datatype == "BYTES" else datatype[0]]
             raise WrongRequest(f"input {name!r} is {datatype}, which is {family}, and has {value!r:.50}")
+
+
+def _is_all(data: list[Any], datatype: str) -> bool:
+    """Whether all values are, by their types: fast, and in doubt False."""
+    types = set(map(type, data))
+    if datatype.startswith("FP"):
+        return types <= {float, int, type(None)}
+    if datatype in ("BYTES", "BOOL"):
+        return types <= {str if datatype == "BYTES" else bool, type(None)}
+    return types == {int} and _is(min(data), datatype) and _is(max(data), datatype)
 
 
 def _is(value: Any, datatype: str) -> bool:
@@ -248,7 +258,7 @@ def _is(value: Any, datatype: str) -> bool:
     return float(value).is_integer() and low <= value < high
 
 
-def _series(pandas: Any, values: list[Any], tensor: Tensor) -> Any:
+def _column(numpy: Any, pandas: Any, values: list[Any], tensor: Tensor) -> Any:
     """A column as pandas reads it from a file: no value is NaN, and makes whole numbers floating point."""
     datatype = tensor["datatype"]
     content = (tensor.get("parameters") or {}).get("content_type")
@@ -257,7 +267,7 @@ def _series(pandas: Any, values: list[Any], tensor: Tensor) -> Any:
         kind = _PANDAS[datatype]
         if missing:
             kind = "object" if datatype == "BOOL" else kind if datatype.startswith("FP") else "float64"
-        return pandas.Series(values, dtype=kind)
+        return numpy.asarray(values, dtype=kind)  # of which pandas makes a table ten times as fast as of series
     if content == "datetime":
         try:
             return pandas.Series(pandas.to_datetime(values, format="ISO8601"))
