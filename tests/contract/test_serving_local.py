@@ -172,6 +172,31 @@ def test_a_share_is_what_it_says_and_goes_back(world: World) -> None:
     assert {world.ask()[0] for _ in range(10)} == {one.id}
 
 
+def test_requests_of_every_form_reach_the_candidate(world: World) -> None:
+    one, two = world.release(1), world.release(2)
+    world.deploy(one)
+    engine = world.engine()
+    engine.start(two)
+    engine.shift(two, 100)
+    connection = http.client.HTTPConnection("127.0.0.1", world.port, timeout=30)
+    for how in (
+        {"expect": "100-continue"},  # as curl sends it with a long body
+        {"te": "trailers", "connection": "te"},
+        {"transfer-encoding": "chunked"},
+        {"accept-encoding": "gzip", "cookie": "a=b; c=é"},
+    ):
+        chunked = "transfer-encoding" in how
+        given = iter([BODY[:9], BODY[9:]]) if chunked else BODY
+        connection.request("POST", "/v2/models/m/infer", given, how, encode_chunked=chunked)
+        response = connection.getresponse()
+        assert (response.headers["mlops-release"], json.loads(response.read())["outputs"][0]["data"]) == (two.id, [4.0])
+    connection.request("HEAD", "/v2/models/m")
+    response = connection.getresponse()
+    assert (response.status, response.headers["mlops-release"], response.read()) == (200, two.id, b"")
+    connection.close()
+    engine.abandon("m")
+
+
 def test_copies_of_requests_are_compared(world: World) -> None:
     one, two = world.release(1), world.release(2)
     world.deploy(one)

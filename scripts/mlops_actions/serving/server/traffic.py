@@ -20,7 +20,10 @@ _PATIENCE = 60.0  # seconds that another release may take for a response
 _COPIES = 16  # requests that are compared at once; those beyond are not copied
 _EXAMPLES = 5
 _TOLERANCE = 1e-6
-_HOP = ("connection", "content-length", "host", "keep-alive", "transfer-encoding", "upgrade")
+_HOP = (
+    "connection", "content-length", "expect", "host", "keep-alive", "proxy-connection", "te", "trailer",
+    "transfer-encoding", "upgrade",
+)  # fmt: skip
 """Headers of one connection (RFC 9110, section 7.6.1), and those that are written anew."""
 
 
