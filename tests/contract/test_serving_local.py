@@ -166,7 +166,7 @@ def test_a_share_is_what_it_says_and_goes_back(world: World) -> None:
         now = engine.serving("m")
         assert now and (now.release, now.candidate, now.percent) == (one.id, two.id, percent)
         got = Counter(world.ask()[0] for _ in range(20))
-        assert got[two.id] == percent * 20 // 100
+        assert abs(got[two.id] - percent * 20 / 100) <= (0 if percent in (0, 100) else 2)
     now = engine.abandon("m")
     assert now and (now.release, now.candidate, now.percent) == (one.id, "", 0)
     assert {world.ask()[0] for _ in range(10)} == {one.id}

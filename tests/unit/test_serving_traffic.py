@@ -68,14 +68,18 @@ def ask() -> Request:
     return Request("POST", PATH, {"host": "x", "content-length": "2", "note": "n"}, b"{}")
 
 
-@pytest.mark.parametrize(("percent", "pattern"), [(0, "." * 10), (10, "." * 9 + "o"), (50, ".o" * 5), (100, "o" * 10)])
-def test_a_share_is_exact_and_no_chance(percent: int, pattern: str) -> None:
+@pytest.mark.parametrize("percent", [0, 1, 10, 25, 50, 90, 100])
+def test_a_share_is_right_soon_and_also_for_each_second_or_third_request(percent: int) -> None:
     candidate = Candidate(body(1.0, 2.0))
 
     async def work(traffic: Traffic, port: int) -> None:
         traffic.route(other(port, percent))
-        got = [(await traffic(ask())).headers["who"] for _ in range(30)]
-        assert "".join("o" if who == "other" else "." for who in got) == pattern * 3
+        got = [(await traffic(ask())).headers["who"] == "other" for _ in range(600)]
+        for each in (1, 2, 3):  # a client that asks for the metadata before each row, or one of three in turn
+            for first in range(each):
+                mine = got[first::each]
+                assert all(abs(sum(mine[:n]) - n * percent / 100) < 3 for n in range(len(mine)))
+        assert percent not in (0, 100) or set(got) == {percent == 100}
 
     drive(candidate, work)
     assert candidate.connections <= 1

@@ -1,8 +1,8 @@
 """Who answers a request that comes to this release: itself, or another one that is being tried.
 
 The server of the release that serves a model has its address. While another release is tried, this server sends it the
-share of the requests that it was told, or copies of them. Which requests is no chance: of a share of 10 % it is every
-tenth. What the other one does not answer, as when it died, this release answers itself.
+share of the requests that it was told, or copies of them. Which requests is no chance: a share is right after few of
+them. What the other one does not answer, as when it died, this release answers itself.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from typing import Any
 from .messages import Handler, Request, Response
 
 _PATIENCE = 60.0  # seconds that another release may take for a response
+_STEP = (5**0.5 - 1) / 2
+"""Multiples of the golden ratio, modulo 1, fill [0, 1) evenly, and so does each n-th of them. So a share is right after
+few requests, and also for one client of several that ask in turn."""
 _COPIES = 16  # requests that are compared at once; those beyond are not copied
 _EXAMPLES = 5
 _TOLERANCE = 1e-6
@@ -72,7 +75,7 @@ class Traffic:
 
     def __init__(self, own: Handler) -> None:
         self._own = own
-        self._owed = 0
+        self._at = 0.0
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._copies: set[asyncio.Task[None]] = set()
         self.other: Other | None = None
@@ -83,7 +86,7 @@ class Traffic:
     def route(self, other: Other | None) -> None:
         """From now on do so. A comparison begins anew with another release."""
         if (other and other.release) != (self.other and self.other.release):
-            self.comparison, self.lost, self._owed = Comparison(), 0, 0
+            self.comparison, self.lost, self._at = Comparison(), 0, 0.0
             for _, writer in self._idle:
                 writer.close()
             self._idle.clear()
@@ -105,11 +108,8 @@ class Traffic:
         return response
 
     def _is_others(self, other: Other) -> bool:
-        self._owed += 100 if self.leaving else other.percent
-        if self._owed < 100:
-            return False
-        self._owed -= 100
-        return True
+        self._at = (self._at + _STEP) % 1.0
+        return self.leaving or 100 * self._at < other.percent
 
     async def _passed_on(self, other: Other, request: Request) -> Response:
         try:
