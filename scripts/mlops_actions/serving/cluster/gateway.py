@@ -11,6 +11,7 @@ from typing import Any
 
 import urllib3
 
+from ...errors import BadInput
 from ...http.faults import HttpError
 from ...kubernetes.failures import Refused as ClusterRefused
 from ...kubernetes.objects import GATEWAY, GATEWAY_CLASS, HTTP_ROUTE, Cluster, Object
@@ -105,10 +106,18 @@ class Route:
         """Whether the Gateway's controller may mirror requests: not if it lists what it can do without that.
 
         One that lists nothing, or may not be seen, refuses the route if it cannot.
+
+        Raises:
+            BadInput: there is no such Gateway.
         """
-        gateway = self._read_gateway()
+        namespace, _, name = self._gateway.rpartition("/")
         try:
-            found = self._cluster.get(GATEWAY_CLASS, gateway["spec"]["gatewayClassName"]) if gateway else None
+            gateway = self._cluster.get(GATEWAY, name, namespace)
+            if gateway is None:
+                where = namespace or self._cluster.namespace
+                what = f"The Gateway {name} does not exist in the namespace {where}"
+                raise BadInput(what, fix="Correct `gateway`: `name` or `namespace/name`")
+            found = self._cluster.get(GATEWAY_CLASS, gateway["spec"]["gatewayClassName"])
         except HttpError:
             return True
         features = ((found or {}).get("status") or {}).get("supportedFeatures") or []
