@@ -165,7 +165,7 @@ def findings_of_kfp(inputs: KfpInputs, workspace: Workspace) -> list[Finding]:
 
 
 def findings_of_cluster(open_cluster: Callable[[], Cluster], parts: Sequence[str]) -> list[Finding]:
-    """Look at a cluster: that it answers, the namespace, Katib, its label, and the rights.
+    """Look at a cluster: that it answers, the namespace, Katib, its label, KServe, and the rights.
 
     Args:
         open_cluster: reaches the cluster that the inputs name.
@@ -177,6 +177,8 @@ def findings_of_cluster(open_cluster: Callable[[], Cluster], parts: Sequence[str
         findings += _namespace(cluster, "katib" in parts)
         if "katib" in parts:
             findings += _katib(cluster)
+        if "kserve" in parts:
+            findings.append(_kserve(cluster))
         return [*findings, *_rights(cluster, parts)]
     except MlopsError as error:
         return [_lacking("Kubernetes", error)]
@@ -224,6 +226,16 @@ def _katib(cluster: Cluster) -> list[Finding]:
     except MlopsError as error:
         findings.append(_lacking("Katib's parts", error))
     return findings
+
+
+def _kserve(cluster: Cluster) -> Finding:
+    """KServe's kind of object, in the version that is spoken."""
+    from .kubernetes.objects import INFERENCE_SERVICE
+
+    if INFERENCE_SERVICE.version in cluster.versions(INFERENCE_SERVICE):
+        return Finding("KServe", "ok", f"{INFERENCE_SERVICE.api_version}: InferenceService")
+    found = f"the cluster does not know InferenceService of {INFERENCE_SERVICE.api_version}"
+    return Finding("KServe", "missing", found, "Install KServe: https://kserve.github.io/website")
 
 
 def _rights(cluster: Cluster, parts: Sequence[str]) -> list[Finding]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from mlops_actions.errors import BadInput
-from mlops_actions.serving.cluster.kserve import Storage, inference_service, is_complete, name_in
+from mlops_actions.serving.cluster.engine import ClusterServing
+from mlops_actions.serving.cluster.kserve import InferenceServices, Storage, inference_service, is_complete, name_in
 from mlops_actions.serving.cluster.manifests import Settings
 from mlops_actions.serving.engine import Release
+from mlops_actions.serving.engines.kserve import KServeInputs
+from mlops_actions.workspace import Workspace
 
 RELEASE = Release(
     name="flights", version=3, digest="sha256:1", kind="sklearn", model=Path("model"), predict="", root=Path(), code="",
@@ -83,3 +87,16 @@ def test_a_deployment_is_complete_with_all_pods_of_the_release() -> None:
 )
 def test_a_deployment_with_old_or_missing_pods_is_not_complete(status: dict[str, int]) -> None:
     assert not is_complete(deployment(**status), "v3-1")
+
+
+def test_its_manifests_are_shown_without_a_cluster() -> None:
+    said = SimpleNamespace(say=print, mask=lambda _: None)
+    workspace = cast(Workspace, SimpleNamespace(environ={}, console=said))
+    inputs = KServeInputs.model_validate({"namespace": "ml"})
+    workload = InferenceServices(lambda: "ml", Settings())
+    engine = ClusterServing("kserve", inputs, workspace, workload, lambda _release, _make: "image@sha256:2", "kserve")
+    made = engine.manifests(RELEASE)
+    assert [one["kind"] for one in made] == ["Service", "InferenceService", "Service"]
+    chosen = made[0]["spec"]["selector"]
+    assert chosen.items() <= made[1]["spec"]["predictor"]["labels"].items()
+    assert not chosen.items() <= made[1]["metadata"]["labels"].items()  # KServe puts these on a transformer's pods
