@@ -352,6 +352,7 @@ def test_a_gateway_splits_and_mirrors_requests_and_others_rules_stay(
     assert now and now.url == f"http://{host}/v2/models/{NAME}"
     _someone_adds_a_rule_and_a_filter(admin)
     transport = engine.ask(NAME).transport
+    assert wait_until(engine.ask(NAME).ready, 30)  # a new route takes the Gateway a moment
     with asking(f"http://{transport.address}/v2/models/{NAME}", host) as asked:  # type: ignore[attr-defined]
         asked.wait_for(one.id)
         engine.start(two)
