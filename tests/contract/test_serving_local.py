@@ -235,8 +235,9 @@ def test_a_deployer_that_is_killed_anywhere_loses_no_request(world: World, again
             elif now.release == one.id:
                 back = world.engine().abandon("m")
                 assert back and (back.release, back.candidate) == (one.id, "")
-            world.deploy(one)
-            assert {world.ask() for _ in range(5)} == {(one.id, 3.0)}
+            if (now := world.engine().serving("m")) is None or now.release != one.id:
+                world.deploy(one)
+            assert world.ask() == (one.id, 3.0)
             if done.returncode == 0:
                 break
     assert killed_at > 8 and asking.failed == []
