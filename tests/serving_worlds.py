@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -169,10 +170,17 @@ def inputs(namespace: str, **given: Any) -> ServingClusterInputs:
     return Inputs.model_validate({**base, **given})
 
 
+@cache
 def base_image() -> str:
-    """An image with Python 3.11 that a registry has: `PYTHON_IMAGE` if it names one, else the one that is there."""
+    """An image with Python 3.11 that a registry has: `PYTHON_IMAGE` if it names one, else the node's own, pushed."""
     named = os.environ.get("PYTHON_IMAGE", "python:3.11-slim")
-    return f"{os.environ['REGISTRY']}/real/python:3.11" if named.startswith("localhost/") else named
+    if not named.startswith("localhost/"):
+        return named
+    there = f"{os.environ['REGISTRY']}/test/{named.partition('/')[2]}"
+    state = Path(os.environ["KUBECONFIG"]).parents[1]
+    command = ["ctr", "--address", str(state / "run" / "containerd.sock"), "-n", "k8s.io", "images", "push"]
+    subprocess.run([*command, "--plain-http", there, named], check=True, capture_output=True)
+    return there
 
 
 def environ(**more: str) -> Mapping[str, str]:
