@@ -5,6 +5,7 @@ https://gateway-api.sigs.k8s.io/guides/traffic-splitting/
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
@@ -21,6 +22,7 @@ from .manifests import PORT, Made
 from .names import MANAGED, MANAGER, labels, service_of
 
 _TRIES = 5
+_RELEASE = r"v\d+-[0-9a-f]{8}"
 _PAUSE = 0.25
 _WANTED = ("Accepted", "ResolvedRefs")
 _MIRROR = "HTTPRouteRequestMirror"
@@ -136,7 +138,8 @@ class Route:
     def _own(self, ref: Mapping[str, Any]) -> bool:
         name = str(ref.get("name") or "")
         here = ref.get("namespace") in (None, self._cluster.namespace)
-        return ref.get("kind", "Service") == "Service" and here and name.startswith(f"{self._service}-v")
+        ours = re.fullmatch(rf"{self._service}-{_RELEASE}", name)
+        return ref.get("kind", "Service") == "Service" and here and bool(ours)
 
     def _release(self, ref: Mapping[str, Any]) -> str:
         return str(ref["name"]).removeprefix(f"{self._service}-")
