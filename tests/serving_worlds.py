@@ -16,6 +16,7 @@ from typing import Any
 import urllib3
 from pydantic import create_model
 
+import standin_model
 from mlops_actions import environments
 from mlops_actions.environments import Environment
 from mlops_actions.models.checks import code_digest
@@ -170,9 +171,9 @@ def inputs(namespace: str, **given: Any) -> ServingClusterInputs:
 
 
 def base_image() -> str:
-    """An image with Python 3.11 that a registry has: `PYTHON_IMAGE` if it names one, else the one that is there."""
-    named = os.environ.get("PYTHON_IMAGE", "python:3.11-slim")
-    return f"{os.environ['REGISTRY']}/real/python:3.11" if named.startswith("localhost/") else named
+    """An image with Python 3.11 that the cluster's registry has."""
+    image = standin_model.python_image()
+    return f"{image.place.name}@{image.digest}"
 
 
 def environ(**more: str) -> Mapping[str, str]:
