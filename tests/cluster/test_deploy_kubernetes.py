@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ import yaml
 
 import clusters
 from conftest import MLOPS
+from faults import faulty
 from mlops_actions.errors import BadInput, RemoteFailed
 from mlops_actions.kubernetes import rights
 from mlops_actions.kubernetes.objects import (
@@ -350,6 +352,7 @@ def test_a_gateway_splits_and_mirrors_requests_and_others_rules_stay(
     assert now and now.url == f"http://{host}/v2/models/{NAME}"
     _someone_adds_a_rule_and_a_filter(admin)
     transport = engine.ask(NAME).transport
+    assert wait_until(engine.ask(NAME).ready, 30)  # a new route takes the Gateway a moment
     with asking(f"http://{transport.address}/v2/models/{NAME}", host) as asked:  # type: ignore[attr-defined]
         asked.wait_for(one.id)
         engine.start(two)
@@ -452,6 +455,7 @@ def consumer(admin: Cluster, models: Models, tmp_path: Path) -> Consumer:
             "memory": given.memory,
             "max-slowdown": 20,
             "undecided-latency": "pass",
+            "requires": [],
         },
     }
     (tmp_path / "mlops.yaml").write_text(yaml.safe_dump(settings))
@@ -514,3 +518,39 @@ def test_without_a_right_the_one_that_is_missing_is_named_and_nothing_is_begun(
     finally:
         for document in documents:
             admin.delete(clusters.RIGHTS[document["kind"]], document["metadata"]["name"])
+
+
+def test_a_cluster_that_is_gone_halfway_is_waited_for_and_then_told(
+    admin: Cluster, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = models.sklearn(1), models.sklearn(2)
+    deploy(engine_of(admin, tmp_path), one)
+    transport = admin._transport
+    with faulty(admin.server, transport._client._pool("")) as proxy:
+        config = yaml.safe_dump(
+            {
+                "clusters": [{"name": "c", "cluster": {"server": proxy.url}}],
+                "contexts": [{"name": "c", "context": {"cluster": "c", "namespace": admin.namespace}}],
+                "current-context": "c",
+            }
+        )
+        monkeypatch.setattr("mlops_actions.kubernetes.transport.PATIENCE", 3.0)
+        short = engine_of(admin, tmp_path, kubeconfig=config)
+        assert short.place  # it is connected to
+        monkeypatch.undo()
+        with asking(address(admin)) as asked:
+            short.start(two)
+            proxy.stop()
+            with pytest.raises(RemoteFailed, match=f"Cannot reach the cluster {proxy.url}"):
+                short.shift(two, 100)
+            threading.Timer(2.0, proxy.start).start()
+            again = engine_of(admin, tmp_path, kubeconfig=config)
+            assert wait_until(lambda: bool(proxy._server), 30)
+            now = again.serving(NAME)
+            assert now and (now.release, now.candidate) == (one.id, two.id)
+            proxy.stop()
+            threading.Timer(2.0, proxy.start).start()
+            again.abandon(NAME)  # through an outage
+            asked.wait_for(one.id)
+        assert asked.wrong == []
+        assert replicas(admin) == {one.id: 1}

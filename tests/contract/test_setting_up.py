@@ -203,6 +203,15 @@ def test_the_plan_refuses_a_policy_that_nothing_would_follow(mlops: Run, tmp_pat
     assert mlops("plan", "--deploy", "always").returncode == 0
 
 
+def test_the_plan_says_when_what_is_deployed_ends_with_the_job(mlops: Run, tmp_path: Path) -> None:
+    (tmp_path / "pipeline.py").write_text(PIPELINE)
+    (tmp_path / "mlops.yaml").write_text("model: m\ndeploy-model: {}\n")
+    store = ("--store", (tmp_path / "store").as_uri())
+    ends = "What is started on a GitHub-hosted runner ends with the job"
+    assert ends in mlops("plan", *store, RUNNER_ENVIRONMENT="github-hosted").stderr
+    assert ends not in mlops("plan", *store).stderr
+
+
 def test_the_plan_has_the_alias_of_each_environment(mlops: Run, tmp_path: Path) -> None:
     (tmp_path / "pipeline.py").write_text(PIPELINE)
     (tmp_path / "mlops.yaml").write_text(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import pickle
+import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,14 @@ from mlops_actions.models.predicting import Model
 from mlops_actions.models.tensors import WrongRequest
 
 PICKLE = pickle.dumps({"any": "thing"}, protocol=4)
+
+
+def archive(member: str) -> bytes:
+    """A ZIP archive as torch writes them: a program has `constants.pkl`, what `torch.save` wrote has not."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as made:
+        made.writestr(member, PICKLE)
+    return stream.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -37,6 +47,11 @@ PICKLE = pickle.dumps({"any": "thing"}, protocol=4)
         ("m.cbm", b"CBM1", "catboost"),
         ("m.onnx", b"", "onnx"),
         ("model", b"\x08\x0a\x12\x08skl2onnx", "onnx"),
+        ("m.pt", archive("m/constants.pkl"), "torchscript"),
+        ("model", archive("archive/constants.pkl"), "torchscript"),
+        ("m.pt", archive("m/data.pkl"), ""),
+        ("m.safetensors", b"", "safetensors"),
+        ("model", (64).to_bytes(8, "little") + b'{"weight":{', "safetensors"),
         ("m.json", b'{"factor": 2}', ""),
         ("m.txt", b"notes\n", ""),
         ("m.pt", PICKLE, ""),
@@ -47,6 +62,19 @@ PICKLE = pickle.dumps({"any": "thing"}, protocol=4)
 def test_a_file_shows_its_kind(tmp_path: Path, name: str, content: bytes, kind: str) -> None:
     (tmp_path / name).write_bytes(content)
     assert kind_of(tmp_path / name) == kind
+
+
+def test_weights_without_code_are_refused_and_with_a_class_of_the_consumer_loaded(tmp_path: Path) -> None:
+    (tmp_path / "m.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    (tmp_path / "net.py").write_text(
+        "class Net:\n"
+        "    def load(self, path):\n        self.size = len(path.read_bytes())\n"
+        "    def predict(self, rows):\n        return [self.size] * len(rows)\n"
+    )
+    with pytest.raises(BadInput, match="Name a class of yours with `load` and `predict`"):
+        check_loadable(tmp_path / "m.safetensors", "", tmp_path)
+    assert check_loadable(tmp_path / "m.safetensors", "net.py:Net", tmp_path) == "python"
+    assert Model(tmp_path / "m.safetensors", "net.py:Net", tmp_path).ask("predict", [{"x": 1}]) == [10]
 
 
 def test_of_a_folder_the_one_file_that_is_a_model(tmp_path: Path) -> None:

@@ -25,9 +25,28 @@ KATIB = {
 BOTH = {"pods": READ, "pods/log": "get", "events": READ}
 TOKEN = {"serviceaccounts/token": "create"}
 NAMESPACE = {"namespaces": "get"}
-OPTIONAL = {"resourcequotas", "serviceaccounts/token", "namespaces"}
+WRITE = f"{READ} create patch delete"
+KUBERNETES = {
+    "deployments.apps": WRITE,
+    "services": WRITE,
+    "services/proxy": "get create",
+    "endpointslices.discovery.k8s.io": READ,
+    "replicasets.apps": READ,
+    "horizontalpodautoscalers.autoscaling": WRITE,
+    "poddisruptionbudgets.policy": WRITE,
+    "networkpolicies.networking.k8s.io": WRITE,
+    "httproutes.gateway.networking.k8s.io": WRITE,
+    "gateways.gateway.networking.k8s.io": "get",
+}
+CLASSES = {"gatewayclasses.gateway.networking.k8s.io": "get"}
+OPTIONAL = {
+    "resourcequotas", "serviceaccounts/token", "namespaces", "networkpolicies.networking.k8s.io", *CLASSES,
+    "httproutes.gateway.networking.k8s.io", "gateways.gateway.networking.k8s.io",
+}  # fmt: skip
 GRANTED = [
+    (("katib", "kfp", "kubernetes"), KATIB | BOTH | TOKEN | KUBERNETES, NAMESPACE | CLASSES),
     (("katib", "kfp"), KATIB | BOTH | TOKEN, NAMESPACE),
+    (("kubernetes",), BOTH | KUBERNETES, CLASSES),
     (("katib",), KATIB | BOTH, NAMESPACE),
     (("kfp",), BOTH | TOKEN, {}),
     ((), {}, {}),

@@ -17,8 +17,9 @@ from mlops_actions.evaluation.golden import Tolerance
 from mlops_actions.models.predicting import Model
 from mlops_actions.serving import latency
 from mlops_actions.serving.drill import WRONG_SECONDS, Drilled, drill, make_wrong
-from mlops_actions.serving.engine import Capabilities, Release
+from mlops_actions.serving.engine import Capabilities, HandedOver, Release
 from mlops_actions.serving.history import GOOD, KEPT, Deployment, History, Step, places
+from mlops_actions.serving.protocol import Client
 from mlops_actions.serving.releases import pinned
 from mlops_actions.serving.rollout import Outcome, Questions, Rollout, Rules, _at_least
 from mlops_actions.stores.store import Store
@@ -231,6 +232,18 @@ def test_an_error_in_the_middle_ends_the_candidate(first: World, error: BaseExce
     assert first.served() == 1 and first.engine.candidate is None
     ended = "failed" if isinstance(error, RemoteFailed) else "cancelled"
     assert first.history.read().history[0].ended == ended
+
+
+def test_what_is_handed_over_is_kept_as_such_and_does_not_serve(first: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: Release) -> Client:
+        raise HandedOver("commit 1a2b has version 2")
+
+    monkeypatch.setattr(first.engine, "start", start)
+    done = first.roll(release(2))
+    assert (done.how, done.serving, done.previous, done.reason) == ("handed over", None, 1, "commit 1a2b has version 2")
+    known = first.history.read()
+    assert known.history[0].ended == "handed over" and known.under_way is None
+    assert known.live and known.live.version == 1 and known.good_before() is None
 
 
 def test_a_lost_lease_stops_it_before_the_next_change(first: World) -> None:

@@ -14,14 +14,15 @@ import pytest
 from mlops_actions.errors import BadInput
 from mlops_actions.evaluation.golden_rows import read_golden
 from mlops_actions.models.tensors import rows_of
-from mlops_actions.serving import rollout
-from mlops_actions.serving.engine import folder_of
+from mlops_actions.serving.engine import Release, folder_of
+from mlops_actions.serving.local import State
 from mlops_actions.serving.process import free_port, is_free, running
-from mlops_actions.serving.protocol import _score, body
+from mlops_actions.serving.protocol import body, score
+from mlops_actions.serving.served import read_release, write_release
 from mlops_actions.waiting import wait_until
 from workspaces import workspace
 
-posix = pytest.mark.skipif(sys.platform == "win32", reason="MLServer does not run on Windows")
+posix = pytest.mark.skipif(sys.platform == "win32", reason="the engine local does not run on Windows")
 
 
 def test_every_kind_of_column_becomes_a_tensor(tmp_path: Path) -> None:
@@ -75,9 +76,24 @@ def test_golden_file_that_cannot_be_asked(tmp_path: Path, text: str, said: str) 
 
 
 def test_column_that_the_protocol_does_not_have(tmp_path: Path) -> None:
-    pl.DataFrame({"x": [[1, 2]], "score": [0.1]}).write_parquet(tmp_path / "golden.parquet")
-    with pytest.raises(BadInput, match="column 'x' of the golden file is of type List"):
+    pl.DataFrame({"x": [{"a": 1}], "score": [0.1]}).write_parquet(tmp_path / "golden.parquet")
+    with pytest.raises(BadInput, match="column 'x' of the golden file is of type Struct"):
         read_golden(tmp_path / "golden.parquet")
+
+
+def test_images_are_tensors_of_more_dimensions(tmp_path: Path) -> None:
+    images = [[[1, 2, 3], [4, 5, 6]], [[7, 8, 9], [10, 11, 12]]]
+    frame = pl.DataFrame({"image": pl.Series(images, dtype=pl.List(pl.List(pl.UInt8))), "score": ["cat", "dog"]})
+    frame.write_parquet(tmp_path / "golden")
+    golden = read_golden(tmp_path / "golden")
+    assert golden.inputs == [{"name": "image", "datatype": "UINT8", "shape": [2, 2, 3], "data": list(range(1, 13))}]
+    assert rows_of(golden.inputs, 1, 2) == [
+        {"name": "image", "datatype": "UINT8", "shape": [1, 2, 3], "data": list(range(7, 13))}
+    ]
+    frame = frame.with_columns(image=pl.Series([[[1]], [[1], [2]]]))
+    frame.write_parquet(tmp_path / "uneven")
+    with pytest.raises(BadInput, match="'image' of the golden file has lists of different lengths"):
+        read_golden(tmp_path / "uneven")
 
 
 def test_some_rows_of_a_request() -> None:
@@ -85,9 +101,9 @@ def test_some_rows_of_a_request() -> None:
     assert rows_of(inputs, 1, 3) == [{"name": "x", "datatype": "INT64", "shape": [2, 1], "data": [2, 3]}]
 
 
-@pytest.mark.parametrize(("answer", "score"), [([0.3, 0.7], 0.7), (2.5, 2.5), ("late", "late")])
-def test_score_of_an_answer(answer: object, score: object) -> None:
-    assert _score(answer) == score
+@pytest.mark.parametrize(("answer", "expected"), [([0.3, 0.7], 0.7), (2.5, 2.5), ("late", "late")])
+def test_score_of_an_answer(answer: object, expected: object) -> None:
+    assert score(answer) == expected
 
 
 def test_what_pandas_writes_as_an_index_is_not_a_feature(tmp_path: Path) -> None:
@@ -111,7 +127,9 @@ def test_empty_cells_are_read_as_pandas_reads_them(tmp_path: Path) -> None:
 
 
 @posix
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": "x"}', '{"pid": 1}', '{"pid": 999999999, "started": "x"}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"pid": "x"}', '{"pid": 1}', '{"pid": 999999999, "started": "x", "port": 1}']
+)
 def test_damaged_or_stale_process_file_names_nobody(tmp_path: Path, text: str) -> None:
     (tmp_path / "process.json").write_text(text)
     assert running(tmp_path) is None
@@ -134,31 +152,26 @@ def test_waiting_ends_with_the_answer_and_at_the_limit() -> None:
     assert not wait_until(lambda: False, 0.1)
 
 
-def current(**given: object) -> rollout.Current:
-    values: dict[str, object] = {
-        "name": "m", "version": 1, "digest": "sha256:1", "model": "/m/1", "host": "127.0.0.1", "port": 1,
-        "environment": "e", "python": "p", "predict": "", "root": "", "code": "", "example": [],
-    }  # fmt: skip
-    return rollout.Current.model_validate({**values, **given})
-
-
-def test_what_one_server_can_serve() -> None:
-    assert current().goes_with(current(version=2, digest="sha256:2", model="/m/2"))
-    for name, value in (("environment", "f"), ("code", "sha256:3"), ("port", 2), ("host", "::1")):
-        assert not current().goes_with(current(**{name: value})), name
-
-
+@posix
 def test_address_to_ask_of_a_server_that_listens_everywhere() -> None:
-    assert current(host="0.0.0.0", port=80).url == "http://127.0.0.1:80"
-    assert current(host="::", port=80).url == "http://[::1]:80"
+    assert State(host="0.0.0.0", port=80).url == "http://127.0.0.1:80"
+    assert State(host="::", port=80).url == "http://[::1]:80"
 
 
-def test_state_file_that_was_cut_is_no_state(tmp_path: Path) -> None:
-    rollout.write_current(tmp_path, current())
-    assert rollout.read_current(tmp_path) == current()
-    assert [path.name for path in tmp_path.iterdir()] == ["current.json"]
-    (tmp_path / "current.json").write_text('{"name"')
-    assert rollout.read_current(tmp_path) is None
+def test_a_release_is_read_as_it_was_written(tmp_path: Path) -> None:
+    release = Release(
+        name="m", version=3, digest="sha256:1", kind="sklearn", model=tmp_path / "elsewhere", predict="own.py:M",
+        root=tmp_path, code="sha256:2", example=[{"name": "x"}], lock="numpy==2.0", python=Path("python"),
+    )  # fmt: skip
+    write_release(tmp_path / "r", release, "model/m.joblib", "code")
+    found = read_release(tmp_path / "r")
+    assert (found.id, found.model, found.root) == (release.id, tmp_path / "r/model/m.joblib", tmp_path / "r/code")
+    assert found.example == [{"name": "x"}] and [path.name for path in (tmp_path / "r").iterdir()] == ["release.json"]
+    write_release(tmp_path / "r", release, str(tmp_path / "m.joblib"), str(tmp_path))
+    assert read_release(tmp_path / "r").model == tmp_path / "m.joblib"
+    (tmp_path / "r" / "release.json").write_text('{"id": "x"}')
+    with pytest.raises(ValueError, match="is not the file of a release"):
+        read_release(tmp_path / "r")
 
 
 def test_models_of_one_name_in_two_stores_are_served_apart(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def _show(place: Deployments, limit: int) -> None:
 
 def _row(one: Deployment) -> tuple[str, ...]:
     to = "-" if one.kind == "stop" else str(one.version)
-    ended = one.ended or ("stopped" if one.kind == "stop" else "under way")
+    ended = {"stop": "stopped", "drill": "gone back"}.get(one.kind) or one.ended or "under way"
     measured = [step.found for step in one.steps if step.measured and step.passed]
     found = one.outcome if one.ended in ("failed", "cancelled") else "; ".join(measured[:1])
     why = "; ".join(filter(None, (one.reason, f"{one.alias} moved" if one.alias else "", found)))
@@ -117,7 +117,7 @@ def _row(one: Deployment) -> tuple[str, ...]:
         one.kind,
         f"{one.previous or '-'} → {to}",
         one.by,
-        one.url.rpartition("/")[2] or one.run,
+        one.url.rpartition("/")[2] or (f"…{one.run[-20:]}" if len(one.run) > 20 else one.run),
         ended,
         duration(one.seconds) if one.seconds else "",
         why if len(why) <= _LONGEST else why[: _LONGEST - 1] + "…",

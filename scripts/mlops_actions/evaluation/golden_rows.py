@@ -110,7 +110,10 @@ def _tensor(column: pl.Series) -> dict[str, Any]:
         return {**tensor, "datatype": "BYTES", "parameters": {"content_type": content}, "data": data}
     if isinstance(column.dtype, pl.Decimal):
         column = column.cast(pl.Float64)
-    kind = _TYPES.get(type(column.dtype))
+    kind, data = _TYPES.get(type(column.dtype)), None
+    if isinstance(column.dtype, pl.List | pl.Array):
+        kind, inner, data = _nested(column)
+        tensor["shape"] = [len(column), *inner]
     if kind is None:
         raise BadInput(
             f"The column {column.name!r} of the golden file is of type {column.dtype}",
@@ -118,4 +121,27 @@ def _tensor(column: pl.Series) -> dict[str, Any]:
         )
     if column.dtype.is_float():
         column = column.fill_nan(None)
-    return {**tensor, "datatype": kind, "data": column.to_list()}
+    return {**tensor, "datatype": kind, "data": column.to_list() if data is None else data}
+
+
+def _nested(column: pl.Series) -> tuple[str | None, list[int], list[Any]]:
+    """A column of lists of numbers, such as images: the numbers' datatype, the shape of a row, all values in a list.
+
+    Raises:
+        BadInput: rows have different shapes.
+    """
+    inner: Any = column.dtype
+    while isinstance(inner, pl.List | pl.Array):
+        inner = inner.inner
+    values: list[Any] = column.to_list()
+    shape: list[int] = []
+    while isinstance(values[0], list):
+        sizes = {len(value) if isinstance(value, list) else -1 for value in values}
+        if len(sizes) > 1:
+            raise BadInput(
+                f"The column {column.name!r} of the golden file has lists of different lengths",
+                fix="Give each row the same shape",
+            )
+        shape.append(sizes.pop())
+        values = [item for value in values for item in value]
+    return _TYPES.get(type(inner)), shape, values

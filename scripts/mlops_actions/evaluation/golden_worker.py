@@ -58,10 +58,17 @@ def main(request_file: str, result_file: str) -> None:
     Path(result_file).write_text(json.dumps(result), encoding="utf-8")
 
 
+def _part(rows: Any, i: int) -> Any:
+    """One row of a table, of an array, or of several arrays."""
+    if isinstance(rows, dict):
+        return {name: array[i : i + 1] for name, array in rows.items()}
+    return rows.iloc[i : i + 1] if hasattr(rows, "iloc") else rows[i : i + 1]
+
+
 def timed(predict: Callable[[Any], Any], rows: Any, repeats: int, seconds: float) -> dict[str, Any]:
     """Milliseconds of single-row predictions, in order, and rows a second of all rows at once (the best of three)."""
-    count = len(rows)
-    single = [rows.iloc[i : i + 1] if hasattr(rows, "iloc") else rows[i : i + 1] for i in range(min(count, repeats))]
+    count = len(next(iter(rows.values()))) if isinstance(rows, dict) else len(rows)
+    single = [_part(rows, i) for i in range(min(count, repeats))]
     times: list[float] = []
     ends = time.perf_counter() + seconds
     for number in range(WARM_UP + repeats):

@@ -20,7 +20,7 @@ from ..text import many
 from ..untrusted import log_command, log_line, printed_lines, visible, visible_lines
 
 SUMMARY_LIMIT = 1024 * 1024
-LOG_LINES = 20
+LOG_LINES = 40
 _WIDE = 200  # columns of a table that no terminal limits
 
 

@@ -33,10 +33,15 @@ def check_loadable(model: Path, predict: str, root: Path) -> str:
             raise BadInput(f"`predict` is {predict!r}", why="The file does not exist", fix="Correct it")
         return "python"
     try:
-        return detect(model).kind.name
+        kind = detect(model).kind
     except NotLoadable as error:
         fix = "Save it as one of these, or name code that loads it with `predict: module:name`"
         raise BadInput(f"The model {model.name} cannot be loaded", why=str(error), fix=fix) from None
+    if kind.by_code:
+        why = f"It is of the kind {kind.name}, which has weights and not the code that uses them"
+        fix = "Name a class of yours with `load` and `predict` by `predict: module:name`"
+        raise BadInput(f"The model {model.name} cannot be loaded by itself", why=why, fix=fix)
+    return kind.name
 
 
 def code_of(predict: str, root: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -50,6 +51,8 @@ class Kind:
         head: what the first bytes of a file match; with `suffixes`, both must, or the file has no suffix.
         always: whether a suffix alone is enough.
         marker: the file that a folder of this kind has.
+        member: a file of this kind is a ZIP archive (APPNOTE 4.3.7) with a file of this name in it.
+        by_code: only code of the consumer's can load it.
     """
 
     name: str
@@ -59,10 +62,14 @@ class Kind:
     head: re.Pattern[bytes] = field(default=re.compile(rb"(?!)"))
     always: bool = True
     marker: str = ""
+    member: str = ""
+    by_code: bool = False
 
     def fits(self, file: Path) -> bool:
         """Whether a file is of this kind, by its name and its first bytes."""
         suffix = file.suffix.lower()
+        if self.member:
+            return suffix in ("", *self.suffixes) and _has_member(file, self.member)
         if suffix in self.suffixes and self.always:
             return True
         if suffix not in ("", *self.suffixes):
@@ -96,6 +103,15 @@ def detect(model: Path) -> Found:
     if found:
         raise NotLoadable(f"several of its files could be the model: {', '.join(one.path.name for one in found)}")
     raise NotLoadable(f"it is of no kind that can be loaded: {'; '.join(kind.title for kind in KINDS)}")
+
+
+def _has_member(file: Path, name: str) -> bool:
+    """Whether a file is an archive with a file of that name, in whatever folder of it."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return any(member.rpartition("/")[2] == name for member in archive.namelist())
+    except (zipfile.BadZipFile, OSError):
+        return False
 
 
 def _uncompressed(head: bytes) -> bytes:
@@ -197,14 +213,16 @@ def _onnx(file: Path) -> Asked:
 
     session = onnxruntime.InferenceSession(str(file), providers=onnxruntime.get_available_providers())
     inputs = session.get_inputs()
-    types = {"tensor(float)": "f4", "tensor(double)": "f8", "tensor(int64)": "i8", "tensor(int32)": "i4",
-             "tensor(bool)": "?"}  # fmt: skip
+    types = {"tensor(float)": "f4", "tensor(float16)": "f2", "tensor(double)": "f8", "tensor(int64)": "i8",
+             "tensor(int32)": "i4", "tensor(uint8)": "u1", "tensor(int8)": "i1", "tensor(bool)": "?"}  # fmt: skip
 
     def array(values: Any, kind: str) -> Any:
         return numpy.asarray(values, dtype=types.get(kind, object))
 
     def run(rows: Any, output: int) -> Any:
-        if len(inputs) == 1:
+        if isinstance(rows, dict):
+            fed = {one.name: array(rows[one.name], one.type) for one in inputs}
+        elif len(inputs) == 1:
             fed = {inputs[0].name: array(_plain(rows), inputs[0].type)}
         else:
             fed = {one.name: array(_column(rows, one.name), one.type).reshape(-1, 1) for one in inputs}
@@ -231,15 +249,45 @@ def _mlflow(folder: Path) -> Asked:
     return Asked({"predict": mlflow.pyfunc.load_model(str(folder)).predict})
 
 
+def _torchscript(file: Path) -> Asked:
+    """A program, which is called with one tensor, or with one for each input in order.
+
+    Of several outputs the first one is the prediction.
+    """
+    import torch
+
+    program = torch.jit.load(str(file), map_location="cpu").eval()
+
+    def predict(rows: Any) -> Any:
+        given = [_plain(rows)] if not isinstance(rows, dict) else list(rows.values())
+        with torch.inference_mode():
+            found = program(*[torch.from_numpy(_for_torch(array)) for array in given])
+        return (found[0] if isinstance(found, (tuple, list)) else found).numpy()
+
+    return Asked({"predict": predict})
+
+
+def _for_torch(array: Any) -> Any:
+    """Floating point as torch's layers have it by default, in memory of its own."""
+    return array.astype("float32" if array.dtype.kind == "f" else array.dtype)
+
+
+def _safetensors(file: Path) -> Asked:
+    """Weights are no model: only code knows what to do with them."""
+    raise NotLoadable(f"{file.name} has weights alone: name a class that loads them by `predict: module:name`")
+
+
 def _matrix(method: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """A method that takes a table of pandas or an array: where there is no pandas, it is given the latter."""
     return lambda rows: method(_plain(rows) if isinstance(rows, list) else rows)
 
 
 def _plain(rows: Any) -> Any:
-    """A table as an array of rows."""
+    """A table as an array of rows; an array as it is."""
     import numpy
 
+    if isinstance(rows, numpy.ndarray):
+        return rows
     return rows.to_numpy() if hasattr(rows, "to_numpy") else numpy.asarray([list(row.values()) for row in rows])
 
 
@@ -257,6 +305,11 @@ KINDS = (
     Kind("lightgbm", "LightGBM (.txt)", _lightgbm, (".txt",), re.compile(rb"tree\r?\nversion="), always=False),
     Kind("catboost", "CatBoost (.cbm)", _catboost, (".cbm",), re.compile(rb"CBM1")),
     Kind("onnx", "ONNX (.onnx)", _onnx, (".onnx",), re.compile(rb"\x08[\x03-\x1f][\x12\x3a\x42]")),
+    Kind("torchscript", "TorchScript (.pt, .pth, .ts)", _torchscript, (".pt", ".pth", ".ts"), member="constants.pkl"),
+    Kind(
+        "safetensors", "safetensors with a class of yours (.safetensors)", _safetensors, (".safetensors",),
+        re.compile(rb'.{8}\{"', re.DOTALL), by_code=True,
+    ),
     Kind(
         "sklearn", "scikit-learn and what has its interface (.joblib, .pkl, .pickle)", _pickle,
         (".joblib", ".pkl", ".pickle"), re.compile(rb"\x80[\x02-\x0f]"),

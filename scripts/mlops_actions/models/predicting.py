@@ -132,6 +132,6 @@ def _module(where: str, root: Path) -> Any:
 
 def _texts(rows: Any) -> Any:
     """The one column of texts of a table; None if it has other columns."""
-    if getattr(rows, "shape", (0, 0))[1] != 1 or rows.dtypes.iloc[0].kind in "biufcmM":
+    if not hasattr(rows, "dtypes") or rows.shape[1] != 1 or rows.dtypes.iloc[0].kind in "biufcmM":
         return None
     return rows.iloc[:, 0]

@@ -39,6 +39,9 @@ def signature(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
 def table(tensors: Sequence[Tensor], inputs: Sequence[Tensor] = ()) -> Any:
     """Tensors as the columns of a table of pandas, or as a list of dictionaries where there is no pandas.
 
+    Tensors of more than two dimensions, such as images, stay what they are: one comes as an array of numpy, several as
+    a dictionary of arrays by name.
+
     Args:
         tensors: of a request.
         inputs: what the model takes, as `signature` gives it; nothing is known of it when it is empty.
@@ -50,13 +53,13 @@ def table(tensors: Sequence[Tensor], inputs: Sequence[Tensor] = ()) -> Any:
         tensors = _in_order(tensors, inputs)
     if not tensors:
         raise WrongRequest("the request has no inputs")
+    if any(len(tensor["shape"]) > 2 for tensor in tensors):
+        return _arrays(tensors)
+    if len(tensors) == 1 and (matrix := _matrix(tensors[0])) is not None:
+        return matrix
     columns = [column for tensor in tensors for column in _columns(tensor)]
     counts = {name: len(values) for name, _, values in columns}
-    if len(set(counts.values())) > 1:
-        listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
-        raise WrongRequest(f"the inputs have different numbers of rows ({listed})")
-    if not next(iter(counts.values())):
-        raise WrongRequest("the request has no rows")
+    _check_rows(counts)
     try:
         import pandas
     except ImportError:
@@ -66,9 +69,14 @@ def table(tensors: Sequence[Tensor], inputs: Sequence[Tensor] = ()) -> Any:
 
 
 def rows_of(tensors: Sequence[Tensor], start: int, stop: int) -> list[dict[str, Any]]:
-    """Some of the rows of tensors that have a value each."""
-    parts = [(tensor, tensor["data"][start:stop]) for tensor in tensors]
-    return [{**tensor, "data": data, "shape": [len(data), 1]} for tensor, data in parts]
+    """Some of the rows of tensors, whose values are in one list each."""
+    found = []
+    for tensor in tensors:
+        inner = list(tensor["shape"][1:])
+        size = math.prod(inner)
+        data = tensor["data"][start * size : stop * size]
+        found.append({**tensor, "data": data, "shape": [len(data) // max(size, 1), *inner]})
+    return found
 
 
 def output(name: str, values: Any) -> dict[str, Any]:
@@ -122,8 +130,7 @@ def _in_order(tensors: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tenso
             raise WrongRequest(
                 f"input {one['name']!r} has datatype {tensor['datatype']}, and must be {one['datatype']}"
             )
-        width = list(tensor["shape"][1:]) or [1]
-        if width != list(one["shape"][1:]):
+        if (list(tensor["shape"][1:]) or [1]) != (list(one["shape"][1:]) or [1]):
             raise WrongRequest(f"input {one['name']!r} has shape {list(tensor['shape'])}, and must be {one['shape']}")
         found.append({**tensor, "parameters": one.get("parameters")})
     return found
@@ -138,24 +145,73 @@ def _goes(given: str, taken: str) -> bool:
 
 def _columns(tensor: Tensor) -> list[tuple[str, Tensor, list[Any]]]:
     """The columns of a tensor: name, tensor, values. One of shape `[rows, k]` is k of them."""
-    name, shape = str(tensor["name"]), list(tensor["shape"])
-    if not shape or min(shape) < 0 or len(shape) > 2:
-        raise WrongRequest(f"input {name!r} has shape {shape}, and must be [rows, 1]")
-    data = tensor["data"]
-    data = data.tolist() if hasattr(data, "tolist") else data
-    if not isinstance(data, (list, tuple)):
-        raise WrongRequest(f"the data of input {name!r} is {data!r:.50}, and must be a list")
-    data = _flat(data)
-    if len(data) != math.prod(shape):
-        raise WrongRequest(f"input {name!r} has shape {shape} and {len(data)} values")
-    _check(name, tensor["datatype"], data)
+    name, shape, data = str(tensor["name"]), list(tensor["shape"]), _values(tensor)
     width = shape[1] if len(shape) > 1 else 1
     if width == 1:
         return [(name, tensor, data)]
     return [(f"{name}-{i}", tensor, data[i::width]) for i in range(width)]
 
 
+def _matrix(tensor: Tensor) -> Any:
+    """One tensor of several numbers a row as a table of pandas; None where columns are to be made one by one."""
+    shape, dtype = tensor["shape"], _PANDAS.get(tensor["datatype"])
+    if dtype is None or len(shape) != 2 or shape[0] < 1 or shape[1] < 2:
+        return None
+    try:
+        import pandas
+    except ImportError:
+        return None
+    values = _values(tensor)
+    if isinstance(values, list) and None in values:
+        return None
+    array = pandas.array(values, dtype=dtype, copy=False).to_numpy().reshape(shape)
+    return pandas.DataFrame(array, columns=[f"{tensor['name']}-{i}" for i in range(shape[1])])
+
+
+def _arrays(tensors: Sequence[Tensor]) -> Any:
+    """Tensors as an array of numpy, or as a dictionary of several."""
+    import numpy
+
+    found = {}
+    for tensor in tensors:
+        dtype = _PANDAS.get(tensor["datatype"], "object")
+        values = _values(tensor)
+        if None in values if isinstance(values, list) else False:
+            dtype = dtype if dtype.startswith("float") else "object"
+        found[str(tensor["name"])] = numpy.asarray(values, dtype=dtype).reshape(tensor["shape"])
+    _check_rows({name: len(array) for name, array in found.items()})
+    return next(iter(found.values())) if len(found) == 1 else found
+
+
+def _check_rows(counts: Mapping[str, int]) -> None:
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        raise WrongRequest(f"the inputs have different numbers of rows ({listed})")
+    if not next(iter(counts.values())):
+        raise WrongRequest("the request has no rows")
+
+
+def _values(tensor: Tensor) -> Any:
+    """A tensor's values in one list, checked; from an array of numpy, which has no others, an array."""
+    name, shape, data = str(tensor["name"]), list(tensor["shape"]), tensor["data"]
+    if not shape or min(shape) < 0:
+        raise WrongRequest(f"input {name!r} has shape {shape}, and must be [rows, 1]")
+    if hasattr(data, "tolist"):
+        data = data.reshape(-1)
+    elif isinstance(data, (list, tuple)):
+        data = _flat(data)
+    else:
+        raise WrongRequest(f"the data of input {name!r} is {data!r:.50}, and must be a list")
+    if len(data) != math.prod(shape):
+        raise WrongRequest(f"input {name!r} has shape {shape} and {len(data)} values")
+    if isinstance(data, list):
+        _check(name, tensor["datatype"], data)
+    return data
+
+
 def _flat(data: Sequence[Any]) -> list[Any]:
+    if not any(isinstance(value, (list, tuple)) for value in data):
+        return list(data)
     flat: list[Any] = []
     for value in data:
         flat += _flat(value) if isinstance(value, (list, tuple)) else [value]
@@ -164,6 +220,9 @@ def _flat(data: Sequence[Any]) -> list[Any]:
 
 def _check(name: str, datatype: str, data: list[Any]) -> None:
     """Every value must be what the datatype says, or null."""
+    types = set(map(type, data))
+    if datatype.startswith("FP") and types <= {float, int}:
+        return  # most of all requests, in one look
     for i, value in enumerate(data):
         if isinstance(value, bytes):  # as gRPC has texts
             try:
@@ -193,7 +252,7 @@ def _series(pandas: Any, values: list[Any], tensor: Tensor) -> Any:
     """A column as pandas reads it from a file: no value is NaN, and makes whole numbers floating point."""
     datatype = tensor["datatype"]
     content = (tensor.get("parameters") or {}).get("content_type")
-    missing = any(value is None for value in values)
+    missing = isinstance(values, list) and None in values
     if datatype != "BYTES":
         kind = _PANDAS[datatype]
         if missing:

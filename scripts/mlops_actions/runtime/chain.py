@@ -26,7 +26,7 @@ NAMES = (
 """Every action, in the order of the chain."""
 
 
-PLAIN = {"infer-schema": "data", "data": "data", "rollback": "data", "drill": "data"}
+PLAIN = {"infer-schema": "data", "data": "data", "rollback": "data", "drill": "data", "render": "data"}
 """Commands that are not actions and need more than the core, with the lock of their environment."""
 
 

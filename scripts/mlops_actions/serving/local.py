@@ -181,11 +181,12 @@ class LocalServing:
             BadInput: another process has the port.
         """
         name, state = release.name, self._addressed(release.name)
-        if not self._running(name, state.release) or state.release == release.id:
-            if percent:
-                self._listen(name, release.id, state)
-            return
-        self._tell(name, state.release, "route", other=self._other(name, release.id, percent, mirror))
+        if state.release == release.id:
+            self._take_over(name, state)
+        elif self._running(name, state.release):
+            self._tell(name, state.release, "route", other=self._other(name, release.id, percent, mirror))
+        elif percent:
+            self._listen(name, release.id, state)
 
     def finish(self, release: Release) -> None:
         """Write down that it serves, and give it the address itself; what served before ends by itself."""

@@ -5,12 +5,14 @@ https://gateway-api.sigs.k8s.io/guides/traffic-splitting/
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
 import urllib3
 
+from ...errors import BadInput
 from ...http.faults import HttpError
 from ...kubernetes.failures import Refused as ClusterRefused
 from ...kubernetes.objects import GATEWAY, GATEWAY_CLASS, HTTP_ROUTE, Cluster, Object
@@ -20,6 +22,7 @@ from .manifests import PORT, Made
 from .names import MANAGED, MANAGER, labels, service_of
 
 _TRIES = 5
+_RELEASE = r"v\d+-[0-9a-f]{8}"
 _PAUSE = 0.25
 _WANTED = ("Accepted", "ResolvedRefs")
 _MIRROR = "HTTPRouteRequestMirror"
@@ -105,10 +108,18 @@ class Route:
         """Whether the Gateway's controller may mirror requests: not if it lists what it can do without that.
 
         One that lists nothing, or may not be seen, refuses the route if it cannot.
+
+        Raises:
+            BadInput: there is no such Gateway.
         """
-        gateway = self._read_gateway()
+        namespace, _, name = self._gateway.rpartition("/")
         try:
-            found = self._cluster.get(GATEWAY_CLASS, gateway["spec"]["gatewayClassName"]) if gateway else None
+            gateway = self._cluster.get(GATEWAY, name, namespace)
+            if gateway is None:
+                where = namespace or self._cluster.namespace
+                what = f"The Gateway {name} does not exist in the namespace {where}"
+                raise BadInput(what, fix="Correct `gateway`: `name` or `namespace/name`")
+            found = self._cluster.get(GATEWAY_CLASS, gateway["spec"]["gatewayClassName"])
         except HttpError:
             return True
         features = ((found or {}).get("status") or {}).get("supportedFeatures") or []
@@ -127,7 +138,7 @@ class Route:
     def _own(self, ref: Mapping[str, Any]) -> bool:
         name = str(ref.get("name") or "")
         here = ref.get("namespace") in (None, self._cluster.namespace)
-        return ref.get("kind", "Service") == "Service" and here and name.startswith(f"{self._service}-v")
+        return ref.get("kind", "Service") == "Service" and here and bool(re.fullmatch(rf"{self._service}-{_RELEASE}", name))
 
     def _release(self, ref: Mapping[str, Any]) -> str:
         return str(ref["name"]).removeprefix(f"{self._service}-")

@@ -75,7 +75,7 @@ def write_response(response: dict[str, Any], request: Mapping[str, Any]) -> tupl
 
 def to_json(value: object) -> bytes:
     """JSON. Numbers that it does not have, such as NaN, are null."""
-    return orjson.dumps(value, default=str)
+    return bytes(orjson.dumps(value, default=str))
 
 
 def unpack(tensor: Mapping[str, Any], raw: bytes | memoryview) -> Any:

@@ -17,10 +17,11 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,13 +115,13 @@ class Server:
     def _told(self, said: dict[str, Any], files: list[int]) -> dict[str, Any]:
         """Do what the folder's socket says; called in a thread of its own."""
         do = said.pop("do", "")
-        work = {"state": self._state, "route": self._route, "listen": self._listen, "take": self._take,
-                "hand": self._hand}  # fmt: skip
+        work: dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any]]]] = {
+            "state": self._state, "route": self._route, "listen": self._listen, "take": self._take, "hand": self._hand,
+        }  # fmt: skip
         if do not in work:
             raise ValueError(f"This server cannot {do!r}")
         given = {"file": files[0]} if files else {}
-        done: Coroutine[Any, Any, dict[str, Any]] = work[do](**said, **given)
-        return asyncio.run_coroutine_threadsafe(done, self._loop).result()
+        return asyncio.run_coroutine_threadsafe(work[do](**said, **given), self._loop).result()
 
     async def _state(self) -> dict[str, Any]:
         other = self._traffic.other
@@ -155,8 +156,8 @@ class Server:
             raise ValueError("This server has no address to give away")
         listener, server = self._public
         self._traffic.route(Other(**other))
-        given = {"files": [listener.fileno()], "host": host, "grpc_port": grpc_port}
-        await asyncio.to_thread(lambda: control.tell(Path(to), "take", **given))
+        take = partial(control.tell, Path(to), "take", files=[listener.fileno()], host=host, grpc_port=grpc_port)
+        await asyncio.to_thread(take)
         self._traffic.leaving = True
         self._public = None
         self._http.servers.remove(server)
@@ -183,7 +184,7 @@ class Server:
             await self._serve_grpc(host, grpc_port)
 
     def _protocol(self) -> asyncio.Protocol:
-        made: asyncio.Protocol = self._config.http_protocol_class(  # type: ignore[operator]
+        made: asyncio.Protocol = self._config.http_protocol_class(
             config=self._config, server_state=self._http.server_state, app_state={}
         )
         return made

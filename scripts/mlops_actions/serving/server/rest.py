@@ -5,41 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
 from ... import __version__
 from ...models.tensors import WrongRequest
 from . import codec
+from .messages import Handler, Request, Response
 from .model import Failed, ServedModel
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 SERVER = {"name": "mlops-actions", "version": __version__, "extensions": ["binary_tensor_data"]}
 _JSON = "application/json"
-
-
-@dataclass
-class Request:
-    """A request as a whole. `path` is as it was sent; names of headers are in lower case."""
-
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    body: bytes
-
-
-@dataclass
-class Response:
-    """A response as a whole."""
-
-    status: int
-    body: bytes
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Rest:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .rest import Handler, Request, Response
+from .messages import Handler, Request, Response
 
 _PATIENCE = 60.0  # seconds that another release may take for a response
 _COPIES = 16  # requests that are compared at once; those beyond are not copied

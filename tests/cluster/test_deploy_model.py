@@ -1,0 +1,154 @@
+"""deploy-model as a person calls it, on a real cluster: a version goes live, another one, a wrong one, and back.
+
+Needs KUBECONFIG of an administrator and REGISTRY, which the nodes pull from.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import clusters
+from conftest import MLOPS
+from mlops_actions.kubernetes.objects import (
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
+    ROLE,
+    ROLE_BINDING,
+    SERVICE_ACCOUNT,
+    Cluster,
+)
+from mlops_actions.kubernetes.rights import manifest
+from mlops_actions.registry.registering import Registration, register
+from mlops_actions.registry.registry import Registry
+from mlops_actions.stores.store import Store
+from mlops_actions.yaml_io import load_yaml
+from serving_worlds import base_image
+
+pytestmark = [
+    clusters.needs_kubernetes,
+    pytest.mark.skipif(not os.environ.get("REGISTRY"), reason="no registry: set REGISTRY, which the nodes pull from"),
+]
+OWN = """
+import json
+
+class Model:
+    def load(self, path):
+        self.by = json.loads(path.read_text())["by"]
+
+    def predict(self, rows):
+        return [row["x"] * self.by for row in rows]
+"""
+
+
+@dataclass
+class World:
+    """A registry with versions that give n times x; 3 has golden rows of another one, 4 cannot be loaded."""
+
+    folder: Path
+    namespace: str
+    environ: dict[str, str]
+
+    def call(self, command: str, *arguments: str, **variables: str) -> tuple[int, dict[str, Any], str]:
+        """An action's exit code, outputs and log."""
+        given = ["--engine", "kubernetes", "--namespace", self.namespace, "--predict", "own.py:Model", *arguments]
+        given += ["--image-repository", f"{os.environ['REGISTRY']}/test/serving", "--base-image", base_image()]
+        done = subprocess.run(
+            [str(MLOPS), command, *given, "--cpu", "50m", "--memory", "300Mi", "--answers", "5", "--json"],
+            env={**self.environ, **variables}, cwd=self.folder, text=True, capture_output=True, check=False,
+        )  # fmt: skip
+        return done.returncode, json.loads(done.stdout or "{}"), done.stderr
+
+    def deploy(self, *arguments: str, **variables: str) -> tuple[int, dict[str, Any], str]:
+        return self.call("deploy-model", "--model", "times", "--requires", "[]", *arguments, **variables)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("deploy")
+    registry = Registry(Store((folder / "store").as_uri()))
+    for version, (text, by) in enumerate((('{"by": 1}', 1), ('{"by": 2}', 2), ('{"by": 3}', 9), ("no JSON", 4)), 1):
+        own = folder / str(version)
+        own.mkdir()
+        (own / "model.json").write_text(text)
+        (own / "golden.csv").write_text("x,score\n" + "".join(f"{x}.5,{(x + 0.5) * by}\n" for x in range(5)))
+        register(registry, Registration("times", own / "model.json", golden=own / "golden.csv"))
+    (folder / "own.py").write_text(OWN)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GITHUB_", "INPUT_", "MLOPS_"))}
+    kept |= {"MLOPS_CACHE": os.environ["MLOPS_CACHE"]} if "MLOPS_CACHE" in os.environ else {}
+    kept |= {"MLOPS_STORE": (folder / "store").as_uri(), "MLOPS_HOME": str(folder / "home")}
+    with clusters.namespace({}) as name:
+        yield World(folder, name, kept)
+
+
+def user_with(admin: Cluster, *parts: str) -> str:
+    """The kubeconfig of a service account with the rights that `mlops rbac` prints."""
+    kinds = {one.kind: one for one in (SERVICE_ACCOUNT, ROLE, ROLE_BINDING, CLUSTER_ROLE, CLUSTER_ROLE_BINDING)}
+    account = "-".join(("deployer", *parts))
+    for text in manifest(admin.namespace, account, parts).split("---\n"):
+        body = load_yaml(text)
+        admin.apply(kinds[body["kind"]], body, force=True)
+    return clusters.kubeconfig_of(admin, {"token": admin.token(account)})
+
+
+def test_versions_go_live_by_their_own_answers_and_back_with_the_rights_of_rbac(world: World) -> None:
+    admin = clusters.administrator(world.namespace)
+    user = {"MLOPS_KUBECONFIG": user_with(admin, "kubernetes"), "KUBECONFIG": ""}
+    code, outputs, log = world.deploy("--version", "1", "--alias", "champion", **user)
+    assert code == 0, log
+    assert (outputs["version"], outputs["promoted"]) == (1, True)
+    assert outputs["url"] == f"http://times.{world.namespace}.svc/v2/models/times"
+    code, outputs, log = world.deploy("--version", "2", "--alias", "champion", **user)
+    assert (code, outputs.get("version"), outputs.get("previous-version")) == (0, 2, 1), log
+    code, outputs, log = world.deploy("--version", "2", "--alias", "champion", **user)
+    assert (code, outputs.get("version")) == (0, 2), log
+
+    for version, why in (("3", r"golden predictions differ"), ("4", r"CrashLoopBackOff")):
+        code, outputs, log = world.deploy("--version", version, "--alias", "champion", **user)
+        assert (code, outputs["version"], outputs["rolled-back"]) == (1, 2, True), log
+        assert why in log and "version 2 serves as before" in log
+    registry = Registry(Store(world.environ["MLOPS_STORE"]))
+    found = registry.alias("times", "champion")
+    assert found and found.version == 2
+
+    code, outputs, log = world.call("rollback", "times", **user)
+    assert (code, outputs.get("version")) == (0, 1), log
+    code, outputs, log = world.deploy("--stop", **user)
+    assert (code, outputs["previous-version"]) == (0, 1), log
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "exit_code", "what"),
+    [
+        (["--namespace", "not-there"], {}, 2, "no namespace not-there"),
+        (["--gateway", "not-there/at-all"], {}, 2, "The Gateway at-all does not exist in the namespace not-there"),
+        (["--kube-context", "nobody"], {}, 2, "nobody"),
+        ([], {"HTTPS_PROXY": "http://127.0.0.1:1"}, 3, "proxy"),
+    ],
+)
+def test_a_place_that_is_not_as_named_is_one_error(
+    world: World, arguments: list[str], variables: dict[str, str], exit_code: int, what: str
+) -> None:
+    code, _, log = world.deploy("--version", "1", *arguments, **variables)
+    assert code == exit_code, log
+    assert what in log and "Traceback" not in log
+
+
+def test_who_may_not_is_told_every_right_that_is_missing(world: World) -> None:
+    admin = clusters.administrator(world.namespace)
+    user = {"MLOPS_KUBECONFIG": user_with(admin, "kfp"), "KUBECONFIG": ""}
+    code, _, log = world.deploy("--version", "1", **user)
+    assert code == 3, log
+    assert "deployments.apps" in log or "services" in log
+    assert "mlops rbac" in log
+    broken = base64.b64encode(b"apiVersion: v1\nclusters: [").decode()
+    code, _, log = world.deploy("--version", "1", MLOPS_KUBECONFIG=broken, KUBECONFIG="")
+    assert code == 2 and "kubeconfig" in log, log
