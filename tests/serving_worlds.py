@@ -10,13 +10,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import urllib3
 from pydantic import create_model
 
+import standin_model
 from mlops_actions import environments
 from mlops_actions.environments import Environment
 from mlops_actions.models.checks import code_digest
@@ -170,17 +170,10 @@ def inputs(namespace: str, **given: Any) -> ServingClusterInputs:
     return Inputs.model_validate({**base, **given})
 
 
-@cache
 def base_image() -> str:
-    """An image with Python 3.11 that a registry has: `PYTHON_IMAGE` if it names one, else the node's own, pushed."""
-    named = os.environ.get("PYTHON_IMAGE", "python:3.11-slim")
-    if not named.startswith("localhost/"):
-        return named
-    there = f"{os.environ['REGISTRY']}/test/{named.partition('/')[2]}"
-    state = Path(os.environ["KUBECONFIG"]).parents[1]
-    command = ["ctr", "--address", str(state / "run" / "containerd.sock"), "-n", "k8s.io", "images", "push"]
-    subprocess.run([*command, "--plain-http", there, named], check=True, capture_output=True)
-    return there
+    """An image with Python 3.11 that the cluster's registry has."""
+    image = standin_model.python_image()
+    return f"{image.place.name}@{image.digest}"
 
 
 def environ(**more: str) -> Mapping[str, str]:

@@ -26,6 +26,7 @@ import pytest
 
 import clusters
 import gateway_server
+import serving_worlds
 import standin_model
 from mlops_actions.errors import BadInput, RemoteFailed
 from mlops_actions.kubernetes.objects import (
@@ -43,15 +44,23 @@ from mlops_actions.serving.cluster import kserve
 from mlops_actions.serving.cluster.engine import ClusterServing
 from mlops_actions.serving.cluster.kserve import InferenceServices, Storage, name_in
 from mlops_actions.serving.cluster.manifests import Settings
-from mlops_actions.serving.cluster.names import pod_labels, selector
-from mlops_actions.serving.engine import NotServed, Release
-from mlops_actions.serving.engines.kserve import KServeInputs
+from mlops_actions.serving.cluster.names import pod_labels, selector, service_of
+from mlops_actions.serving.engine import NotServed, Release, ServingEngine
+from mlops_actions.serving.engines.kserve import ENGINE, KServeInputs
+from mlops_actions.serving.protocol import Client, Direct
 from mlops_actions.waiting import wait_until
 from mlops_actions.workspace import Workspace
 from standin_model import Behaviour, release
+from workspaces import workspace
 
 pytestmark = [clusters.needs_kubernetes, pytest.mark.parametrize("on", [clusters.kserve_name()])]
 SMALL = {"cpu": "10m", "memory": "64Mi"}
+
+
+class DeployInputs(KServeInputs):
+    """With what the action itself takes."""
+
+    timeout: float = 180.0
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +110,7 @@ class World:
     def live(self, version: int) -> Release:
         """A version that serves."""
         made = self.release(version)
-        self.engine.start(made)
-        self.engine.shift(made, 100)
-        self.engine.finish(made)
+        live(self.engine, made)
         return made
 
     def service(self, release: Release) -> Object:
@@ -216,6 +223,39 @@ def test_one_that_is_never_ready(on: str, world: Callable[..., World]) -> None:
     one = world(timeout=8.0)
     with pytest.raises(NotServed, match=r"0 of 1 pods were ready within 8 s.*503"):
         one.engine.start(one.release(1, "never ready"))
+
+
+def test_a_real_model_takes_over_and_goes_back_without_a_failed_request(
+    on: str, namespace: str, tmp_path: Path
+) -> None:
+    """An image that was put together from a version, with this project's server."""
+    given = serving_worlds.inputs(namespace).model_dump()
+    engine = ENGINE.make(DeployInputs.model_validate(given), workspace(tmp_path))
+    models = serving_worlds.Models(tmp_path / "models")
+    first, second = models.sklearn(1), models.sklearn(2)
+    try:
+        live(engine, first)
+        assert engine.ask(first.name).metadata()["properties"]["digest"] == first.digest
+        found = clusters.administrator(namespace).get(SERVICE, service_of(first.name))
+        assert found
+        url = f"http://{found['spec']['clusterIP']}"
+        assert wait_until(Client(first.name, Direct(url)).ready, 30.0)  # a new Service takes its node a moment
+        with serving_worlds.asking(f"{url}/v2/models/{first.name}") as asked:
+            asked.wait_for(first.id)
+            live(engine, second)
+            asked.wait_for(second.id)
+            live(engine, first)
+            asked.wait_for(first.id)
+        assert asked.wrong == []
+    finally:
+        engine.stop(first.name)
+
+
+def live(engine: ServingEngine, release: Release) -> None:
+    """What a rollout does when all is well."""
+    engine.start(release)
+    engine.shift(release, 100)
+    engine.finish(release)
 
 
 def test_fields_of_others_are_left_alone(on: str, world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -464,7 +504,6 @@ def test_spec_canary_says_it_has_its_share_and_gets_nothing(
         models.keep(one)
         uri = url.format(release=one.id)
         model = {
-            "name": "kserve-container",
             "modelFormat": {"name": "standin"},
             "protocolVersion": "v2",
             "storageUri": uri,
@@ -472,7 +511,9 @@ def test_spec_canary_says_it_has_its_share_and_gets_nothing(
         return {"minReplicas": 1, "labels": pod_labels("canary", one.id), "model": model}
 
     about = {"name": "canary", "annotations": {"serving.kserve.io/deploymentMode": "Standard"}}
-    canary = [{"trafficPercent": 50, "predictor": {**predictor(second), "name": "second"}}]
+    other = predictor(second)
+    other["model"]["name"] = "kserve-container"  # the real one's webhook adds it
+    canary = [{"trafficPercent": 50, "predictor": {**other, "name": "second"}}]
     body = {"metadata": about, "spec": {"predictor": predictor(first), "canary": canary}}
     cluster.apply(INFERENCE_SERVICE, body, force=True)
 
