@@ -138,7 +138,8 @@ class Route:
     def _own(self, ref: Mapping[str, Any]) -> bool:
         name = str(ref.get("name") or "")
         here = ref.get("namespace") in (None, self._cluster.namespace)
-        return ref.get("kind", "Service") == "Service" and here and bool(re.fullmatch(rf"{self._service}-{_RELEASE}", name))
+        own = re.fullmatch(rf"{self._service}-{_RELEASE}", name) is not None
+        return ref.get("kind", "Service") == "Service" and here and own
 
     def _release(self, ref: Mapping[str, Any]) -> str:
         return str(ref["name"]).removeprefix(f"{self._service}-")
