@@ -39,8 +39,9 @@ from mlops_actions.waiting import wait_until
 
 _MODULE = ROOT / "tests" / "gateway"
 _SPECS = ROOT.parent / "shared" / "specs" / "gateway-api"
-_NAMESPACE = "mlops-test-gateway"
-_CONTROLLER = "gateway.envoyproxy.io/mlops-tests"
+_NAMESPACE = f"mlops-test-gateway-{os.getpid()}"
+"""Also the name of the GatewayClass; of its own for each process of tests."""
+_CONTROLLER = f"gateway.envoyproxy.io/{_NAMESPACE}"
 _PORTS = {"grpc": 18000, "ratelimit": 18001, "wasm": 18002, "metrics": 19001}
 _LABELS = {"control-plane": "envoy-gateway"}
 _ADMINISTRATOR = Kind("rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False)
@@ -69,7 +70,7 @@ def gateway() -> Iterator[str]:
     finally:
         cluster.delete(GATEWAY, "models")
         wait_until(lambda: len(cluster.list(DEPLOYMENT)) < 2, 30.0)  # its controller takes Envoy away
-        cluster.delete(GATEWAY_CLASS, "mlops-tests")
+        cluster.delete(GATEWAY_CLASS, _NAMESPACE)
         cluster.delete(_ADMINISTRATOR, _NAMESPACE)
         cluster.delete(NAMESPACE, _NAMESPACE)
 
@@ -181,8 +182,8 @@ def _objects(images: Mapping[str, str]) -> Iterator[tuple[Kind, Object]]:
     yield JOB, _named("certificates", spec={"backoffLimit": 3, "template": {"spec": certificates}})
     template = {"metadata": {"labels": _LABELS}, "spec": pod}
     yield DEPLOYMENT, _named("envoy-gateway", spec={"selector": {"matchLabels": _LABELS}, "template": template})
-    yield GATEWAY_CLASS, _named("mlops-tests", spec={"controllerName": _CONTROLLER})
-    yield GATEWAY, _named("models", spec={"gatewayClassName": "mlops-tests", "listeners": [listener]})
+    yield GATEWAY_CLASS, _named(_NAMESPACE, spec={"controllerName": _CONTROLLER})
+    yield GATEWAY, _named("models", spec={"gatewayClassName": _NAMESPACE, "listeners": [listener]})
 
 
 def _named(name: str, **fields: Any) -> Object:

@@ -16,6 +16,9 @@ _KINDS = {
 }  # fmt: skip
 """Pydantic's types by the beginning of an error's type, in the words of YAML."""
 
+_PREDICATES = ("must ", "is ", "has ")
+"""How a message of ours begins that goes on from the name of the value."""
+
 
 def misfit(where: str, problem: Mapping[str, Any], origin: str = "") -> str:
     """What is wrong with a value: "`metrics.auc.min` must be a number, not 'high'".
@@ -33,7 +36,7 @@ def misfit(where: str, problem: Mapping[str, Any], origin: str = "") -> str:
         return f"{name} is unknown"
     if kind in ("value_error", "assertion_error"):
         text = text.partition(", ")[2]
-        return f"{name} {text}" if text.startswith("must ") else f"{name}: {text}"
+        return f"{name} {text}" if text.startswith(_PREDICATES) else f"{name}: {text}"
     if kind == "string_pattern_mismatch" and problem["ctx"]["pattern"] in PATTERNS:
         text = f"must be {PATTERNS[problem['ctx']['pattern']]}"
     elif (named := _KINDS.get(kind.split("_")[0])) and kind.endswith(("_type", "_parsing")):

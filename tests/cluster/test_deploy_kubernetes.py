@@ -1,7 +1,7 @@
 """Serving on a real Kubernetes: real pods of an image that was put together from a release, real Services and Routes.
 
-Needs KUBECONFIG of an administrator and REGISTRY, which the nodes pull from; for the tests with a Gateway
-MLOPS_TEST_GATEWAY (`namespace/name`).
+Needs KUBECONFIG of an administrator and REGISTRY, which the nodes pull from; for the tests with a Gateway see
+`gateway_server`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 import clusters
+import gateway_server
 from conftest import MLOPS
 from faults import faulty
 from mlops_actions.errors import BadInput, RemoteFailed
@@ -334,16 +335,17 @@ def test_the_engine_says_what_is_lacking_for_shares(admin: Cluster, tmp_path: Pa
     assert "`gateway`" in able.lacking
 
 
-GATEWAY = os.environ.get("MLOPS_TEST_GATEWAY", "")
-needs_gateway = pytest.mark.skipif(not GATEWAY, reason="no gateway: set MLOPS_TEST_GATEWAY to namespace/name of one")
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[str]:
+    with gateway_server.gateway() as name:
+        yield name
 
 
-@needs_gateway
 def test_a_gateway_splits_and_mirrors_requests_and_others_rules_stay(
-    admin: Cluster, models: Models, tmp_path: Path
+    admin: Cluster, models: Models, tmp_path: Path, gateway: str
 ) -> None:
     host = f"{admin.namespace}.example.com"
-    engine = engine_of(admin, tmp_path, gateway=GATEWAY, hostname=host)
+    engine = engine_of(admin, tmp_path, gateway=gateway, hostname=host)
     able = engine.capabilities()
     assert (able.weights, able.mirror, able.lacking) == (True, True, "")
     one, two = models.sklearn(1), models.sklearn(2)
@@ -401,7 +403,7 @@ def _someone_adds_a_rule_and_a_filter(admin: Cluster) -> None:
     admin.patch(HTTP_ROUTE, service_of(NAME), {"spec": {"rules": [theirs, rule]}})
 
 
-@needs_gateway
+@pytest.mark.usefixtures("gateway")
 def test_a_gateway_that_does_not_take_the_route_is_one_clear_error(
     admin: Cluster, models: Models, tmp_path: Path
 ) -> None:

@@ -263,7 +263,7 @@ WRONG = [
     (row(carrier={"data": [{"a": 1}]}), "'carrier' is BYTES, which is texts"),
     ({"inputs": []}, "misses inputs: carrier, hour, wind"),
     ({"inputs": 5}, "inputs"),
-    ([], "dict"),
+    ([], "the body is a list, and must be an object"),
     (b"{not JSON", "JSON"),
     (b"", "required"),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -38,8 +38,15 @@ KUBERNETES = {
     "httproutes.gateway.networking.k8s.io": WRITE,
     "gateways.gateway.networking.k8s.io": "get",
 }
+KSERVE = {
+    **{name: verbs for name, verbs in KUBERNETES.items() if not name.startswith("horizontal")},
+    "deployments.apps": READ,
+    "inferenceservices.serving.kserve.io": WRITE,
+    "servingruntimes.serving.kserve.io": "list",
+}
 CLASSES = {"gatewayclasses.gateway.networking.k8s.io": "get"}
 OPTIONAL = {
+    "servingruntimes.serving.kserve.io",
     "resourcequotas", "serviceaccounts/token", "namespaces", "networkpolicies.networking.k8s.io", *CLASSES,
     "httproutes.gateway.networking.k8s.io", "gateways.gateway.networking.k8s.io",
 }  # fmt: skip
@@ -47,6 +54,7 @@ GRANTED = [
     (("katib", "kfp", "kubernetes"), KATIB | BOTH | TOKEN | KUBERNETES, NAMESPACE | CLASSES),
     (("katib", "kfp"), KATIB | BOTH | TOKEN, NAMESPACE),
     (("kubernetes",), BOTH | KUBERNETES, CLASSES),
+    (("kserve",), BOTH | KSERVE, CLASSES),
     (("katib",), KATIB | BOTH, NAMESPACE),
     (("kfp",), BOTH | TOKEN, {}),
     ((), {}, {}),
@@ -77,14 +85,22 @@ def documents(*arguments: Any) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all(rights.manifest(*arguments)))
 
 
+def joined(rules: Iterable[tuple[str, Sequence[str]]]) -> dict[str, str]:
+    """Verbs by resource; several rules for one have no verb twice."""
+    found: dict[str, list[str]] = {}
+    for resource, verbs in rules:
+        assert not {*verbs} & {*found.get(resource, [])}
+        found.setdefault(resource, []).extend(verbs)
+    return {resource: " ".join(verbs) for resource, verbs in found.items()}
+
+
 def granted(role: dict[str, Any]) -> dict[str, str]:
     """Verbs by resource, of rules that are each for one resource of one group."""
-    found = {}
+    found = []
     for rule in role["rules"]:
         (group,), (resource,) = rule["apiGroups"], rule["resources"]
-        found[resource + (f".{group}" if group else "")] = " ".join(rule["verbs"])
-    assert len(found) == len(role["rules"])
-    return found
+        found.append((resource + (f".{group}" if group else ""), rule["verbs"]))
+    return joined(found)
 
 
 @pytest.mark.parametrize(("parts", "inside", "outside"), GRANTED)
@@ -132,7 +148,7 @@ def test_what_is_not_allowed_is_missing_with_its_reason(
     parts: Sequence[str], inside: dict[str, str], outside: dict[str, str]
 ) -> None:
     found = missing(Allowing(lambda verb, resource: False), parts)
-    assert {right.resource: " ".join(right.verbs) for right in found} == inside | outside
+    assert joined((right.resource, right.verbs) for right in found) == inside | outside
     assert {right.resource for right in found if right.optional} == OPTIONAL & {*inside, *outside}
     assert {right.namespace for right in found} <= {"team-a"}
     assert {right.reason for right in found} == {rule.reason for rule in rights.RULES if {*rule.parts} & {*parts}}
