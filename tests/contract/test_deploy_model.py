@@ -265,7 +265,7 @@ WRONG = [
     ({"inputs": 5}, "inputs"),
     ([], "the body is a list, and must be an object"),
     (b"{not JSON", "JSON"),
-    (b"", "required"),
+    (b"", "the body is not JSON: Input is a zero-length, empty document"),
 ]
 
 
