@@ -264,11 +264,12 @@ def test_checks_made_later_are_added_once(registry: Registry, model: Path) -> No
     assert registry.versions("m") == [1]
 
 
-def test_folder_model_comes_back_as_it_was(registry: Registry, tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [["model.joblib", "deep/vocabulary.txt"], ["model.joblib"], ["deep/model.joblib"]])
+def test_folder_model_comes_back_as_it_was(registry: Registry, tmp_path: Path, names: list[str]) -> None:
     folder = tmp_path / "model"
-    (folder / "deep").mkdir(parents=True)
-    (folder / "model.joblib").write_bytes(b"1")
-    (folder / "deep" / "vocabulary.txt").write_bytes(b"2")
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode())
     found = register(registry, Registration("m", folder)).manifest
     got = registry.fetch(found, tmp_path / "got")
     assert tree_digest(got) == found.digest == tree_digest(folder)

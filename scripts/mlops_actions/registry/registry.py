@@ -177,14 +177,15 @@ class Registry:
     def fetch(self, manifest: Manifest, folder: Path) -> Path:
         """Download a version's files, and check their digests. Files that are there already are kept.
 
-        Returns: the model: its only file, or the folder.
+        Returns: the model as it was registered: its file, or the folder, also one with a single file.
         """
         for file in manifest.files:
             if file.path.rpartition("/")[2] == EMPTY:
                 (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
             else:
                 self.fetch_file(file, folder / file.path)
-        return folder / manifest.files[0].path if len(manifest.files) == 1 else folder
+        first = manifest.files[0]
+        return folder / first.path if manifest.digest == first.digest else folder
 
     def fetch_file(self, file: File, target: Path) -> Path:
         """Download one file of a manifest.
