@@ -175,6 +175,7 @@ def test_doctor_names_the_right_that_is_missing(admin: Cluster, rule: rights.Rul
         resource = rule.resource + (f".{rule.kind.group}" if rule.kind.group else "")
         assert [str(right) for right in lacking] == [f"{', '.join(rule.verbs)} {resource}"]
         findings = {finding.name: finding for finding in findings_of_cluster(lambda: cluster, rule.parts)}
+        assert f"right: {lacking[0]}" in findings, findings
         found = findings[f"right: {lacking[0]}"]
         assert found.state == ("optional" if rule.optional else "missing")
         assert rule.reason in found.found

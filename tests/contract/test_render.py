@@ -64,7 +64,7 @@ def test_an_engine_without_manifests_says_so(render: Render) -> None:
     done = render("--version", "1")
     assert done.returncode == 2 and done.stdout == ""
     assert "The engine local serves without manifests" in done.stderr
-    assert "Set `engine` to git or kubernetes" in done.stderr
+    assert "Set `engine` to one of git, kserve, kubernetes" in done.stderr
 
 
 def test_a_version_that_does_not_exist_is_told(render: Render) -> None:

@@ -265,7 +265,7 @@ def test_a_deployer_that_is_killed_anywhere_loses_no_request(world: World, again
             assert world.ask() == (one.id, 3.0)
             if done.returncode == 0:
                 break
-    assert killed_at > 8 and asking.failed == []
+    assert killed_at > 5 and asking.failed == []
 
 
 def test_a_server_that_was_killed_is_started_again_by_the_next_rollout(world: World) -> None:

@@ -39,7 +39,7 @@ def _render(**given: Any) -> None:
         engine = known[inputs.engine].make(inputs, step.workspace)
         if not isinstance(engine, Declarative):
             able = [name for name, one in known.items() if one.remote]
-            fix = f"Set `engine` to {' or '.join(able)}"
+            fix = f"Set `engine` to one of {', '.join(able)}"
             raise BadInput(f"The engine {inputs.engine} serves without manifests", fix=fix)
         registry = Registry(step.workspace.store)
         name = name_of([], inputs.model)

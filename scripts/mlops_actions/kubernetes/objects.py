@@ -265,19 +265,22 @@ class Cluster:
 
     def versions(self, kind: Kind) -> tuple[str, ...]:
         """In which versions the cluster knows a kind, the preferred one first; none if it does not."""
-        asked = Asked("discover", kind.resource)
-        try:
-            about = self._transport.call(asked, "GET", f"/apis/{kind.group}") or {}
-        except ClusterFailed as error:
-            if error.status == 404:
-                return ()
-            raise
+        about = self._discovered(kind, f"/apis/{kind.group}")
         found: tuple[str, ...] = ()
         for version in about.get("versions") or []:
-            content = self._transport.call(asked, "GET", f"/apis/{version['groupVersion']}") or {}
+            content = self._discovered(kind, f"/apis/{version['groupVersion']}")
             if any(resource["name"] == kind.plural for resource in content.get("resources") or []):
                 found = (*found, str(version["version"]))
         return found
+
+    def _discovered(self, kind: Kind, path: str) -> Object:
+        """What the API server says at a path of its discovery; nothing when it does not know the path (any more)."""
+        try:
+            return self._transport.call(Asked("discover", kind.resource), "GET", path) or {}
+        except ClusterFailed as error:
+            if error.status == 404:
+                return {}
+            raise
 
     def token(self, service_account: str, *, audience: str = "", seconds: int = 3600, namespace: str = "") -> str:
         """A token of a service account for an audience, valid for so long (TokenRequest; 600 s at least)."""

@@ -12,6 +12,7 @@ import yaml
 
 from mlops_actions.errors import MlopsError
 from mlops_actions.kubernetes.objects import CRD, POD, Cluster, Kind, Object
+from mlops_actions.waiting import wait_until
 
 from . import status
 from .manifest import DEPLOYMENT, FINALIZER, INFERENCE_SERVICE, RUNTIME, SERVICE, NoRuntime, owned, workload
@@ -20,6 +21,15 @@ SPECS = Path(__file__).resolve().parents[4] / "shared" / "specs" / "kserve"
 _LOG = logging.getLogger("doubles.kserve")
 _MODES = {"RawDeployment": "Standard", "Serverless": "Knative"}
 _TICK = 0.3
+
+
+def _is_served(cluster: Cluster, kind: Kind) -> bool:
+    """Whether objects of a kind can be listed: a moment after the cluster has begun to know it."""
+    try:
+        cluster.list(kind)
+    except MlopsError:
+        return False
+    return True
 
 
 class KServeDouble:
@@ -62,8 +72,7 @@ class KServeDouble:
             body = yaml.safe_load(path.read_text())
             if cluster.get(CRD, body["metadata"]["name"]) is None:
                 cluster.create(CRD, body)
-        while not cluster.versions(INFERENCE_SERVICE) or not cluster.versions(RUNTIME):
-            self._stopped.wait(0.1)
+        assert wait_until(lambda: all(_is_served(cluster, kind) for kind in (INFERENCE_SERVICE, RUNTIME)), 60.0)
 
     def start(self) -> None:
         """Start the controller, as after a crash: it knows nothing but what the API server has."""

@@ -23,6 +23,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -38,6 +39,7 @@ PROCESS = "process.json"
 """In the release's folder: which process serves it (`pid`, `started`), and the `port` that only this machine asks."""
 _KEPT = 75  # seconds that a connection may be idle: longer than proxies keep theirs
 _GRACE = 10  # seconds for requests that are under way when the server is asked to end
+_SOON = 1  # seconds for connections, where whoever asks it to end waits for that
 _LEAVING = _KEPT + _GRACE  # seconds after which a server that gave its address away ends, whatever is still open
 
 
@@ -65,6 +67,18 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+class _Http(uvicorn.Server):  # type: ignore[misc]
+    """uvicorn, which is told by a signal to end, and asks first."""
+
+    def __init__(self, config: uvicorn.Config, ask: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ask = ask
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See `uvicorn.Server`."""
+        self._ask()
+
+
 class Server:
     """A release's server.
 
@@ -79,7 +93,7 @@ class Server:
         self._worker = ThreadPoolExecutor(1, "model")
         self._traffic = Traffic(Rest(self._model, self._worker))
         self._config = uvicorn.Config(
-            application(self._traffic if controlled else Rest(self._model, self._worker)),
+            application(self._traffic),
             log_level="warning",
             access_log=False,
             lifespan="off",
@@ -89,7 +103,7 @@ class Server:
             timeout_keep_alive=_KEPT,
             timeout_graceful_shutdown=_GRACE,
         )
-        self._http = uvicorn.Server(self._config)
+        self._http = _Http(self._config, self._asked_to_end)
         self._public: tuple[socket.socket, asyncio.Server] | None = None
         self._rpc: Any = None
 
@@ -111,6 +125,18 @@ class Server:
 
     def _end(self) -> None:
         self._http.should_exit = True
+
+    def _asked_to_end(self) -> None:
+        """Called by a signal: end when the connections have, each with its next response, or after a time.
+
+        To close one that its client is about to use would lose a request.
+        """
+        if self._traffic.leaving or not self._model.ready:
+            self._end()
+            return
+        self._traffic.leaving = True
+        patience = _SOON if self._controlled else _GRACE
+        self._loop.call_soon_threadsafe(lambda: setattr(self, "_leaving", asyncio.ensure_future(self._leave(patience))))
 
     def _told(self, said: dict[str, Any], files: list[int]) -> dict[str, Any]:
         """Do what the folder's socket says; called in a thread of its own."""
@@ -163,12 +189,12 @@ class Server:
         self._http.servers.remove(server)
         server.close()
         listener.close()
-        self._leaving = asyncio.ensure_future(self._leave())
+        self._leaving = asyncio.ensure_future(self._leave(_LEAVING))
         return {}
 
-    async def _leave(self) -> None:
-        """End when the last connection has, or after a time."""
-        until = time.monotonic() + _LEAVING
+    async def _leave(self, patience: float) -> None:
+        """End when the last connection has, or after some seconds."""
+        until = time.monotonic() + patience
         if self._rpc:
             await self._rpc.stop(_GRACE)
         while self._http.server_state.connections and time.monotonic() < until:
