@@ -482,8 +482,8 @@ def test_registry_client_logs_in_by_itself(guarded: str) -> None:
     name = parse_name(f"{guarded}/team/never")
     known = Registry(name, Credentials(USER, PASSWORD), {}, insecure=True, say=print)
     assert known.manifest("nope") is None
-    assert known._send("HEAD", "nope", {}).status == 404
-    assert Registry(name, None, {}, insecure=True, say=print)._send("HEAD", "nope", {}).status == 401
+    assert known._send("HEAD", "manifests/nope", {}).status == 404
+    assert Registry(name, None, {}, insecure=True, say=print)._send("HEAD", "manifests/nope", {}).status == 401
 
 
 class Ticking(Clock):
