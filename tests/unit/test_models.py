@@ -6,6 +6,7 @@ import gzip
 import io
 import math
 import pickle
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -244,3 +245,18 @@ def test_no_rows_and_no_inputs_are_told() -> None:
 )
 def test_values_of_a_model_as_a_tensor(values: list[Any], datatype: str, shape: list[int], data: list[Any]) -> None:
     assert tensors.output("o", values) == {"name": "o", "datatype": datatype, "shape": shape, "data": data}
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_model_is_given_names_only_if_it_was_fitted_with_them(tmp_path: Path, named: bool) -> None:
+    import joblib
+    import polars
+    from sklearn.linear_model import LinearRegression
+
+    rows = polars.DataFrame({"a": [0.0, 1.0, 2.0], "b": [1.0, 0.0, 3.0]})
+    fitted = LinearRegression().fit(rows if named else rows.to_numpy(), [1.0, 2.0, 5.0])
+    joblib.dump(fitted, tmp_path / "m.joblib")
+    model = Model(tmp_path / "m.joblib")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # that names came, or did not come, as they did to `fit`
+        assert list(model.ask("predict", rows)) == pytest.approx([1.0, 2.0, 5.0])

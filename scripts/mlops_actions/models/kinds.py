@@ -32,11 +32,13 @@ class Asked:
         methods: what it can be asked for, by name: a function from rows (a table, see `tensors.table`) to values.
         features: the columns that it takes, in order; None where it does not tell.
         takes_texts: whether it may be a model of texts, which takes the one column of a table as a series.
+        unnamed: whether it was fitted on rows without names: scikit-learn then warns of every table, at length.
     """
 
     methods: Mapping[str, Callable[[Any], Any]]
     features: Sequence[str] | None = None
     takes_texts: bool = False
+    unnamed: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,9 @@ def estimator(model: Any) -> Asked:
     if "predict" not in methods:
         raise NotLoadable(f"it is a {type(model).__name__}, which has no `predict`")
     names = getattr(model, "feature_names_in_", None)
-    return Asked(methods, None if names is None else [str(name) for name in names], takes_texts=names is None)
+    if names is None:
+        return Asked(methods, takes_texts=True, unnamed=hasattr(model, "n_features_in_"))
+    return Asked(methods, [str(name) for name in names])
 
 
 def _pickle(file: Path) -> Asked:

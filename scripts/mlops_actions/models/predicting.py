@@ -53,7 +53,7 @@ class Model:
         ask = self._asked.methods[method]
         texts = _texts(rows) if self._asked.takes_texts else None
         if texts is None:
-            return ask(rows)
+            return ask(_numbers(rows) if self._asked.unnamed else rows)
         try:
             return ask(texts)  # first: a vectorizer would take the names of a table's columns for its rows
         except Exception as error:
@@ -78,6 +78,14 @@ class Model:
         if not names or not hasattr(rows, "columns") or set(names) - set(map(str, rows.columns)):
             return rows
         return rows[list(names)]
+
+
+def _numbers(rows: Any) -> Any:
+    """A table of numbers as an array; any other one as it is."""
+    if not hasattr(rows, "to_numpy"):
+        return rows
+    values = rows.to_numpy()
+    return values if values.dtype.kind in "fiub" else rows
 
 
 def missing_package(error: BaseException) -> str:
