@@ -289,7 +289,7 @@ def last_records(endpoint: str, example: str) -> dict[str, Any]:
 
 def stop(*, clean: bool) -> int:
     """End the model server and the store."""
-    for folder in (STATE / "home" / "serving").glob("*/*"):
+    for folder in (STATE / "home" / "serving").glob("*/releases/*"):
         if server := running(folder):
             end(server)
             say("Stopped the model server")
