@@ -179,7 +179,7 @@ def test_version_that_fails_is_rolled_back(first: World, version: str, reason: s
     assert code == 1
     assert reason in log and "version 1 serves as before" in log
     assert (after["version"], after["rolled-back"], after["url"]) == (1, True, outputs["url"])
-    assert first.servers == before
+    assert first.servers and first.servers <= before
 
 
 @pytest.mark.parametrize("version", ["5", "6"])
@@ -292,7 +292,7 @@ def test_code_of_the_consumer_is_served_and_tells_its_failure(first: World) -> N
     before = first.servers
     (first.folder / "own.py").write_text(OWN.replace("+ self.offset", "- self.offset"))
     code, _, log = first.deploy("--version", "8", "--predict", "own:Adder")
-    assert code == 1 and "2 of 2 golden predictions differ" in log and first.servers == before
+    assert code == 1 and "2 of 2 golden predictions differ" in log and first.servers and first.servers <= before
     (first.folder / "own.py").write_text(OWN)
 
 
