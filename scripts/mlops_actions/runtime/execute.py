@@ -160,8 +160,8 @@ def prepare(
         store_options=config.store_options(inputs, environ),
         scope=f"pulls/{context.pull_request}/" if context.pull else "",
     )
-    step = Step(action.name, console, context, workspace, inputs.run or context.run, project, inputs.reuse)
-    step = replace(step, dry=environ.get("MLOPS_DRY_RUN") == "true")
+    dry = environ.get("MLOPS_DRY_RUN") == "true"
+    step = Step(action.name, console, context, workspace, inputs.run or context.run, project, inputs.reuse, dry)
     if not step.run and action.name in NAMES:
         step = replace(step, run=run_of_folder(step))
     return step, inputs

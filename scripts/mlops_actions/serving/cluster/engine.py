@@ -73,6 +73,25 @@ class State:
         roles = (notes.get(STABLE, ""), notes.get(CANDIDATE, ""), notes.get(PREVIOUS, ""))
         return State(*roles, selected=chosen.get(RELEASE, ""))
 
+    def serving(self, url: str, stable: Object | None, percent: int) -> Serving:
+        """What serves, as a rollout sees it.
+
+        Args:
+            url: of the model.
+            stable: the Service of the stable release; None when there is none.
+            percent: of the requests that the candidate is sent.
+        """
+        about = (stable or {}).get("metadata", {}).get("annotations") or {}
+        return Serving(
+            url=url,
+            release=self.stable if stable else None,
+            version=int(about[VERSION]) if VERSION in about else None,
+            digest=about.get(DIGEST, ""),
+            candidate=self.candidate,
+            percent=percent,
+            previous=self.previous,
+        )
+
     def after(self, release: str) -> State:
         """When a release has become the stable one."""
         previous = self.previous if self.stable == release else self.stable
@@ -131,16 +150,7 @@ class ClusterServing:
         if state is None:
             return None
         stable = self._cluster.get(SERVICE, name_of(name, state.stable)) if state.stable else None
-        about = (stable or {}).get("metadata", {}).get("annotations") or {}
-        return Serving(
-            url=self.ask(name).url,
-            release=state.stable if stable else None,
-            version=int(about[VERSION]) if VERSION in about else None,
-            digest=about.get(DIGEST, ""),
-            candidate=state.candidate,
-            percent=self._percent(name, state),
-            previous=state.previous,
-        )
+        return state.serving(self.ask(name).url, stable, self._percent(name, state))
 
     def start(self, release: Release) -> Client:
         """See `ServingEngine`."""

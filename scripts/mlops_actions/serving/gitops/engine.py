@@ -21,7 +21,7 @@ from ...yaml_io import load_yaml
 from ..cluster import manifests
 from ..cluster.engine import ClusterServing, State
 from ..cluster.gateway import http_route
-from ..cluster.names import DIGEST, RELEASE, VERSION, name_of, service_of
+from ..cluster.names import RELEASE, name_of, service_of
 from ..cluster.pods import digest_of
 from ..cluster.workload import Deployments
 from ..engine import Capabilities, HandedOver, NotServed, Release, Serving
@@ -87,16 +87,8 @@ class GitServing(ClusterServing):
         if state is None:
             return None
         stable = found.get(_file(SERVICE.kind, name_of(name, state.stable))) if state.stable else None
-        about = (stable or {}).get("metadata", {}).get("annotations") or {}
-        return Serving(
-            url=self.ask(name).url,
-            release=state.stable if stable else None,
-            version=int(about[VERSION]) if VERSION in about else None,
-            digest=about.get(DIGEST, ""),
-            candidate=state.candidate,
-            percent=100 if state.candidate and state.selected == state.candidate else 0,
-            previous=state.previous,
-        )
+        percent = 100 if state.candidate and state.selected == state.candidate else 0
+        return state.serving(self.ask(name).url, stable, percent)
 
     def start(self, release: Release) -> Client:
         """See `ServingEngine`.
