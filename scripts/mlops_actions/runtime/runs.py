@@ -28,15 +28,11 @@ def run_of_folder(step: Step, *, anew: bool = False) -> str:
     folder = f"local-{re.sub(r'[^A-Za-z0-9_.-]', '_', workspace.root.name)[:80]}-{digest}"
     kept = workspace.home / "runs" / folder
     with workspace.lock(f"the run of {workspace.root}"):
-        last = kept.read_text(encoding="utf-8").strip() if kept.is_file() else ""
-        if (
-            last
-            and not anew
-            and not (step.action in _BEGINS and workspace.store.exists(f"runs/{last}/{step.action}.json"))
-        ):
+        last = kept.read_text(encoding="utf-8").strip() if kept.is_file() and not anew else ""
+        if last and not (step.action in _BEGINS and workspace.store.exists(f"runs/{last}/{step.action}.json")):
             return last
         name = f"{folder}-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-        if last and not anew:
+        if last:
             _take_over(step, last, name)
         _write(kept, name)
         return name
