@@ -26,6 +26,7 @@ from mlops_actions.images.login import Credentials
 from mlops_actions.images.names import parse_name
 from mlops_actions.images.registry import Registry
 from mlops_actions.waiting import Clock
+from proc import command_lines
 
 MLOPS = Path(__file__).resolve().parents[2] / "scripts" / "mlops"
 DOCKERFILE = """\
@@ -372,7 +373,7 @@ def test_login_is_used_and_leaves_no_trace(project: Project, guarded: str, tmp_p
     process = project.start(*arguments, MLOPS_REGISTRY_PASSWORD=PASSWORD, DOCKER_CONFIG=str(home))
     seen = set()
     while process.poll() is None:
-        seen |= {line for line in _command_lines() if line.startswith(b"docker\0") or b"/docker\0" in line}
+        seen |= {line for line in command_lines() if line.startswith(b"docker\0") or b"/docker\0" in line}
         time.sleep(0.02)
     out, err = process.communicate()
     assert process.returncode == 0, err
@@ -451,7 +452,7 @@ def test_cancel_ends_the_build_and_leaves_nothing(any_builder: Project) -> None:
     _, said = process.communicate(timeout=7.5)  # then GitHub kills it
     assert process.returncode == 130, said
     until = time.monotonic() + 10
-    while any(b"sleep\x0098" in line for line in _command_lines()):
+    while any(b"sleep\x0098" in line for line in command_lines()):
         assert time.monotonic() < until, "the step goes on"
         time.sleep(0.1)
     assert project.engine.docker("images", "--quiet", "cancelled") == ""
@@ -531,17 +532,6 @@ class _throttle:
     def __exit__(self, *exc: object) -> None:
         self.server.shutdown()
         self.server.server_close()
-
-
-def _command_lines() -> list[bytes]:
-    return [_command_line(process) for process in Path("/proc").glob("[0-9]*")]
-
-
-def _command_line(process: Path) -> bytes:
-    try:
-        return (process / "cmdline").read_bytes()
-    except OSError:  # it has ended
-        return b""
 
 
 def _read_until(readline: Callable[[], str], text: str) -> None:

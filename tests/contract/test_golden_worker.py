@@ -18,6 +18,7 @@ import pytest
 from mlops_actions.errors import Rejected, RemoteFailed
 from mlops_actions.evaluation import golden
 from mlops_actions.evaluation.golden_rows import read_golden
+from mlops_actions.processes.identity import Identity
 from mlops_actions.waiting import wait_until
 
 MODEL = '''
@@ -141,18 +142,9 @@ def load(path):
 """
 
 
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    state = Path(f"/proc/{pid}/stat")
-    return not (state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z")
-
-
 def gone(folder: Path) -> bool:
     pids = json.loads((folder / "pids").read_text())
-    return wait_until(lambda: not any(alive(pid) for pid in pids), 30)
+    return wait_until(lambda: not any(Identity.of(pid).alive for pid in pids), 30)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="process groups of POSIX")

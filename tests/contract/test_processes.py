@@ -22,6 +22,7 @@ from mlops_actions.processes.scratch import scratch
 from mlops_actions.stores.lease import lease
 from mlops_actions.stores.store import Store
 from mlops_actions.waiting import wait_until
+from proc import command_lines
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="process groups are POSIX's")
 SLOW = 120.0
@@ -156,8 +157,8 @@ def test_a_killed_build_ends_with_its_steps(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM busybox:test\nRUN echo begun && sleep 7531\n")
 
     def left() -> list[str]:
-        commands = (path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if os.access(path, os.R_OK))
-        return [c.decode() for c in commands if b"sleep\x007531" in c or str(tmp_path / "Dockerfile").encode() in c]
+        marks = b"sleep\x007531", str(tmp_path / "Dockerfile").encode()
+        return [line.decode() for line in command_lines() if any(mark in line for mark in marks)]
 
     with docker_engine.docker_engine() as engine, (tmp_path / "log").open("wb") as log:
         command = [str(MLOPS), "build-image", "--image", "killed", "--no-reuse"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mlops_actions.processes.identity import Identity
 from pipeline_worlds import Mlops, Run, runner
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -537,19 +537,10 @@ def _started(tmp_path: Path) -> tuple[subprocess.Popen[str], list[int]]:
 def _gone(processes: list[int], seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if not any(_alive(number) for number in processes):
+        if not any(Identity.of(number).alive for number in processes):
             return True
         time.sleep(0.05)
     return False
-
-
-def _alive(number: int) -> bool:
-    try:
-        os.kill(number, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{number}/stat")
-    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="process groups and signals are POSIX")
