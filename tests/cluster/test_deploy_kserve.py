@@ -25,7 +25,6 @@ from typing import Any, cast
 import pytest
 
 import clusters
-import gateway_server
 import serving_worlds
 import standin_model
 from mlops_actions.errors import BadInput, RemoteFailed
@@ -291,24 +290,23 @@ def test_fields_of_others_are_left_alone(on: str, world: Callable[..., World], m
     assert not ours & {"f:scaleTarget", "f:timeout", "f:maxReplicas", "f:canaryTrafficPercent"}
 
 
-def test_shares_through_a_gateway(on: str, world: Callable[..., World]) -> None:
-    with gateway_server.gateway() as gateway:
-        one = world(gateway)
-        able = one.engine.capabilities()
-        assert (able.weights, able.mirror, able.lacking) == (True, True, "")
-        first = one.live(1)
-        second = one.release(2)
-        one.engine.start(second)
-        assert one.answering(20) == {first.id: 20}
-        one.engine.shift(second, 50)
-        shares = one.answering(60)
-        assert set(shares) == {first.id, second.id}
-        assert 15 <= shares[second.id] <= 45
-        now = one.engine.serving(one.name)
-        assert now and (now.release, now.candidate, now.percent) == (first.id, second.id, 50)
-        back = one.engine.abandon(one.name)
-        assert back and (back.release, back.candidate) == (first.id, "")
-        assert one.answering(20) == {first.id: 20}
+def test_shares_through_a_gateway(on: str, world: Callable[..., World], gateway: str) -> None:
+    one = world(gateway)
+    able = one.engine.capabilities()
+    assert (able.weights, able.mirror, able.lacking) == (True, True, "")
+    first = one.live(1)
+    second = one.release(2)
+    one.engine.start(second)
+    assert one.answering(20) == {first.id: 20}
+    one.engine.shift(second, 50)
+    shares = one.answering(60)
+    assert set(shares) == {first.id, second.id}
+    assert 15 <= shares[second.id] <= 45
+    now = one.engine.serving(one.name)
+    assert now and (now.release, now.candidate, now.percent) == (first.id, second.id, 50)
+    back = one.engine.abandon(one.name)
+    assert back and (back.release, back.candidate) == (first.id, "")
+    assert one.answering(20) == {first.id: 20}
 
 
 def test_without_a_gateway_it_says_what_it_lacks(on: str, world: Callable[..., World]) -> None:

@@ -19,7 +19,6 @@ import pytest
 import yaml
 
 import clusters
-import gateway_server
 from conftest import MLOPS
 from faults import faulty
 from mlops_actions.errors import BadInput, RemoteFailed
@@ -333,12 +332,6 @@ def test_the_engine_says_what_is_lacking_for_shares(admin: Cluster, tmp_path: Pa
     able = engine_of(admin, tmp_path).capabilities()
     assert (able.weights, able.mirror) == (False, False)
     assert "`gateway`" in able.lacking
-
-
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[str]:
-    with gateway_server.gateway() as name:
-        yield name
 
 
 def test_a_gateway_splits_and_mirrors_requests_and_others_rules_stay(

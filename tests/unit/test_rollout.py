@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from memory_engine import GOLDEN, Behaviour, Killed, MemoryEngine, release
 from mlops_actions.errors import BadInput, Cancelled, RemoteFailed
 from mlops_actions.evaluation.golden import Tolerance
 from mlops_actions.models.predicting import Model
-from mlops_actions.serving import latency
 from mlops_actions.serving.drill import WRONG_SECONDS, Drilled, drill, make_wrong
 from mlops_actions.serving.engine import Capabilities, HandedOver, Release
 from mlops_actions.serving.history import GOOD, KEPT, Deployment, History, Step, places
@@ -258,12 +256,16 @@ def test_a_lost_lease_stops_it_before_the_next_change(first: World) -> None:
     assert first.history.read().under_way
 
 
+QUICK: dict[str, Any] = {"answers": 3}
+"""Rules with which a step takes few requests."""
+
+
 def killed_at(world: World, call: int | str, version: int) -> bool:
     """Whether the rollout of a version was killed at a call."""
     world.engine.calls.clear()
     world.engine.kill_at = call
     try:
-        world.roll(release(version), run="killed")
+        world.roll(release(version), run="killed", **QUICK)
     except Killed:
         return True
     finally:
@@ -280,10 +282,10 @@ CALLS = 36
 @pytest.mark.parametrize("before", [None, 1])
 def test_killed_at_any_call_and_run_again_it_goes_on(world: World, call: int, before: int | None) -> None:
     if before:
-        world.roll(release(before))
+        world.roll(release(before), **QUICK)
     assert killed_at(world, call, 2) or call > 15
     assert world.served() in (before, 2), "what served serves, or the new one that has proved itself"
-    done = world.roll(release(2), run="again")
+    done = world.roll(release(2), run="again", **QUICK)
     assert done.how in ("deployed", "reused"), done.reason
     assert world.served() == 2 and world.engine.candidate is None and world.engine.up == {release(2).id}
     now = world.history.read()
@@ -295,7 +297,7 @@ def test_killed_at_any_call_and_run_again_it_goes_on(world: World, call: int, be
 def test_killed_at_any_call_another_version_goes_back_first(first: World, call: int) -> None:
     killed_at(first, call, 2)
     served = first.served()
-    done = first.roll(release(3), run="another")
+    done = first.roll(release(3), run="another", **QUICK)
     assert (done.how, done.previous, first.served()) == ("deployed", served, 3)
     assert first.engine.up == {release(3).id}
     ended = [(one.version, one.ended) for one in first.history.read().history]
@@ -326,34 +328,6 @@ def test_the_chance_of_so_many_answers_is_the_binomial_tail() -> None:
     assert _at_least(10, 10, 0.5) == pytest.approx(2**-10)
     assert _at_least(2, 3, 0.1) == pytest.approx(3 * 0.01 * 0.9 + 0.001)
     assert _at_least(20, 20, 0.1) == pytest.approx(1e-20)
-
-
-def times(seed: int, scale: Callable[[int], float] = lambda _: 1.0, pairs: int = 480) -> list[float]:
-    """Times of answers, about 2 ms, a few of them much longer."""
-    chance = random.Random(seed)
-    return [scale(i) * 0.002 * chance.lognormvariate(0.0, 0.3) for i in range(pairs)]
-
-
-def test_the_three_verdicts_of_a_comparison() -> None:
-    stable = times(1)
-    assert latency.compare(stable, times(2), 2.0).verdict == "ok"
-    assert latency.compare(stable, times(2, lambda _: 3.0), 2.0).verdict == "too slow"
-    assert latency.compare(stable, times(2, lambda _: 2.0), 2.0).verdict == "cannot tell"
-    assert latency.compare(stable, times(2, lambda i: 10.0 if i % 8 == 0 else 1.0), 2.0).verdict == "too slow", (
-        "its tail"
-    )
-    few = latency.compare(times(1, pairs=40), times(2, pairs=40), 2.0)
-    assert few.verdict == "cannot tell", "40 pairs say nothing of a 95th percentile"
-
-
-def test_equal_releases_are_seldom_called_slower_and_slower_ones_never_equal() -> None:
-    verdicts = [
-        latency.compare(times(2 * i, pairs=120), times(2 * i + 1, lambda _: 2.1, pairs=120), 2.0).verdict
-        for i in range(40)
-    ]
-    assert "ok" not in verdicts
-    verdicts = [latency.compare(times(2 * i), times(2 * i + 1, lambda _: 1.9), 2.0).verdict for i in range(40)]
-    assert "too slow" not in verdicts
 
 
 @pytest.mark.parametrize(("undecided", "how"), [(False, "failed"), (True, "deployed")])

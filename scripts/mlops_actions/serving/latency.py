@@ -22,6 +22,7 @@ LOOKS = (120, 240, 480, 960)
 """Pairs after which it is looked."""
 _RISK = 0.05 / len(LOOKS)
 _ENOUGH = 99  # the least n with 0.95^n < _RISK / 2: of fewer, even the largest may lie below the 95th percentile
+_SHARES = 0.5, 0.95  # the quantiles that are compared
 _DRAWS = 2_000
 _SEED = 20_130_101
 
@@ -80,7 +81,7 @@ def compare(stable: Sequence[float], candidate: Sequence[float], most: float) ->
     """
     old, new = np.asarray(stable, float), np.asarray(candidate, float)
     rows = np.random.default_rng(_SEED).integers(0, len(old), (_DRAWS, len(old)))
-    ratios = [_ratio(old, new, rows, share) for share in (0.5, 0.95)]
+    ratios = _ratios(old, new, rows)
     slow = ratios[0].low > most or (ratios[1].low > most and len(old) >= _ENOUGH)
     fine = all(one.high <= most for one in ratios) and len(old) >= _ENOUGH
     verdict: Verdict = "too slow" if slow else "ok" if fine else "cannot tell"
@@ -100,7 +101,11 @@ def slower(stable: Sequence[float], candidate: Sequence[float], most: float) -> 
     return bool(np.quantile(new / old, _RISK / 2) > most)
 
 
-def _ratio(old: NDArray[Any], new: NDArray[Any], rows: NDArray[Any], share: float) -> Ratio:
-    drawn = np.quantile(new[rows], share, axis=1) / np.quantile(old[rows], share, axis=1)
-    low, high = np.quantile(drawn, [_RISK / 2, 1 - _RISK / 2])
-    return Ratio(float(np.quantile(new, share) / np.quantile(old, share)), float(low), float(high))
+def _ratios(old: NDArray[Any], new: NDArray[Any], rows: NDArray[Any]) -> list[Ratio]:
+    """Those of the medians and of the 95th percentiles."""
+    values, drawn = (
+        np.quantile(a, _SHARES, axis=-1) / np.quantile(b, _SHARES, axis=-1)
+        for a, b in ((new, old), (new[rows], old[rows]))
+    )
+    bounds = np.quantile(drawn, [_RISK / 2, 1 - _RISK / 2], axis=-1)
+    return [Ratio(*map(float, one)) for one in zip(values, *bounds)]
