@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 from datetime import datetime, timezone
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import BadInput
+from ..files import write_whole
 from ..inputs import Inputs, Outputs
 from ..runtime import config
 from ..runtime.action import Action
@@ -131,10 +131,7 @@ def _write_page(page: Path, record: Record, found: Diff) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    half.write_text(text, encoding="utf-8")
-    half.replace(path)
+    write_whole(path, text)
     click.echo(f"wrote {path}", err=True)
 
 

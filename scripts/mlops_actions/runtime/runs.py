@@ -11,8 +11,8 @@ import hashlib
 import re
 import secrets
 from datetime import datetime, timezone
-from pathlib import Path
 
+from ..files import write_whole
 from ..records import Record
 from ..workspace import Workspace
 from .chain import NAMES
@@ -34,7 +34,7 @@ def run_of_folder(step: Step, *, anew: bool = False) -> str:
         name = f"{folder}-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
         if last:
             _take_over(step, last, name)
-        _write(kept, name)
+        write_whole(kept, name)
         return name
 
 
@@ -53,10 +53,3 @@ def _still_holds(data: bytes, workspace: Workspace) -> bool:
         return holds(Record.model_validate_json(data), workspace)
     except ValueError:
         return False
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f".{path.name}")
-    half.write_text(text, encoding="utf-8")
-    half.replace(path)

@@ -24,6 +24,7 @@ from ...images.layers import Image, packed, push, read_image, with_layer
 from ...images.login import Credentials, stored_credentials
 from ...images.names import ImageName, is_local, parse_name
 from ...images.registry import Registry
+from ...text import without_login
 from ...workspace import Workspace
 from ..engine import Release
 from ..served import write_release
@@ -155,7 +156,7 @@ class Images:
             raise RemoteFailed("Cannot install packages for the image", why=str(error)) from None
         command = [uv, "pip", "install", *options, "--target", str(folder), *platform, "-r", str(lock)]
         done = subprocess.run(command, env=dict(self.environ), capture_output=True, text=True, check=False)
-        why = re.sub(r"://[^/@\s]+@", "://***@", " ".join(re.sub(r"[×│╰├─▶]+", " ", done.stderr).split()))[:600]
+        why = without_login(" ".join(re.sub(r"[×│╰├─▶]+", " ", done.stderr).split()))[:600]
         if done.returncode and re.search(r"no (usable )?wheels|only-binary|no-build", why):
             raise BadInput(
                 f"A package has no wheel for Python {version} on {self._platform}",

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from github import Auth, Github, GithubException
 
 from ...errors import BadInput, RemoteFailed
+from ...text import without_login
 
 _ATTEMPTS = 5
 """How often a change is made anew when somebody else has pushed meanwhile."""
@@ -167,10 +168,10 @@ class Repository:
         except subprocess.TimeoutExpired:
             raise RemoteFailed(f"Timed out waiting for git {arguments[0]} after {_TIMEOUT} s") from None
         if done.returncode:
-            why = re.sub(r"://[^/@\s]+@", "://***@", " ".join(done.stderr.split()))[-600:]
+            why = without_login(" ".join(done.stderr.split()))[-600:]
             doing = "write to" if arguments[0] == "push" else "read"
             raise RemoteFailed(
-                f"Cannot {doing} the repository {re.sub(r'://[^/@]+@', '://***@', self.name)}",
+                f"Cannot {doing} the repository {without_login(self.name)}",
                 why=why,
                 fix="Check `gitops-repository` and `gitops-branch`, and that `gitops-token` may write there",
             )
