@@ -31,8 +31,8 @@ CAPABILITIES = {
 }  # fmt: skip
 FLOORS: list[set[str]] = [
     {
-        "__init__", "console", "context", "engines", "environments", "errors", "untrusted", "inputs", "misfits",
-        "processes", "project", "records", "suggest", "text", "values", "waiting", "yaml_io",
+        "__init__", "console", "context", "engines", "environments", "errors", "files", "inputs", "misfits",
+        "processes", "project", "records", "suggest", "text", "untrusted", "values", "waiting", "yaml_io",
     },
     {"code_files", "http", "kubernetes", "stores", "workspace"},
     CAPABILITIES,
