@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from . import environments
 from .console import Console
 from .environments import Environment, EnvironmentFailed
@@ -107,6 +105,8 @@ class Workspace:
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Only one process of this machine at a time holds the lock of a name; it is free when its holder dies."""
+        from filelock import FileLock, Timeout
+
         path = self.home / "locks" / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)

@@ -22,7 +22,6 @@ from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from filelock import FileLock
 from obstore.exceptions import (
     AlreadyExistsError,
     NotFoundError,
@@ -149,6 +148,8 @@ class Store:
     def replace(self, path: str, data: bytes, tag: str) -> bool:
         """Write the object if it still is the one that had `tag` when it was read; False if it changed or is gone."""
         if self._root:
+            from filelock import FileLock
+
             with FileLock(_lock_file(self._root, path)):
                 try:
                     if self.get_tagged(path)[1] != tag:
