@@ -110,12 +110,12 @@ def lock_of(group: str) -> Path:
 
 
 def find_uv(cache: Path) -> str:
-    """The uv on the path, or the pinned one, which is installed on first use.
+    """The uv on the path or beside this Python, or the pinned one, which is installed on first use.
 
     Raises:
         EnvironmentFailed: there is none, and it cannot be installed.
     """
-    found = shutil.which("uv")
+    found = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
     if found and subprocess.run([found, "--version"], capture_output=True, check=False).returncode == 0:
         return found
     lock = lock_of("uv")
@@ -277,15 +277,19 @@ def _last_line(text: str) -> str:
     return lines[-1].rstrip(".") if lines else "no message"
 
 
-def main() -> int:
-    """`environments.py GROUP`: print the path of the group's Python, for `scripts/mlops`."""
+def python_of_group(group: str) -> Path:
+    """The Python of a group's environment, for a launcher: what is made, or is wrong, is told on standard error.
+
+    Raises:
+        SystemExit: there is none, and it cannot be made.
+    """
     if sys.version_info < OLDEST:
         version = ".".join(str(part) for part in sys.version_info[:3])
         print(f"mlops: Python 3.10 or newer is needed, and python3 is {version}. Set MLOPS_PYTHON.", file=sys.stderr)
-        return 2
+        raise SystemExit(2)
     try:
         made = ensure(
-            sys.argv[1],
+            group,
             cache_folder(),
             python=os.environ.get("MLOPS_PYTHON", ""),
             say=lambda text: print(f"mlops: {text}", file=sys.stderr, flush=True),
@@ -294,10 +298,9 @@ def main() -> int:
         on_runner = bool(os.environ.get("GITHUB_ACTIONS"))
         text = " ".join(str(error).split())
         print(f"::error title=No environment::{text}" if on_runner else f"mlops: {text}", file=sys.stderr)
-        return error.exit_code
-    print(made.python)
-    return 0
+        raise SystemExit(error.exit_code) from None
+    return made.python
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+if __name__ == "__main__":  # environments.py GROUP, by `scripts/mlops`
+    print(python_of_group(sys.argv[1]))
