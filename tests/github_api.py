@@ -129,7 +129,7 @@ def _proxy(prism: str) -> Iterator[GitHub]:
             self.end_headers()
             self.wfile.write(text)
 
-        do_GET = do_POST = do_PATCH = answer
+        do_GET = do_POST = do_PATCH = do_DELETE = answer
 
         def log_message(self, *arguments: object) -> None:
             pass
