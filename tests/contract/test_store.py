@@ -141,7 +141,7 @@ def test_a_store_holds_nothing_but_what_was_put_there(tmp_path: Path) -> None:
 def test_every_name_of_a_folder_comes_back_and_so_do_empty_files_and_folders(store: Store, tmp_path: Path) -> None:
     made = tmp_path / "model"
     (made / "empty" / "deep").mkdir(parents=True)
-    for name in ("uv.lock", "nothing", ".hidden", "a b#c%d.txt", "grün.txt"):
+    for name in ("uv.lock", "nothing", ".hidden", "a b#c%d.txt", "grün.txt", "n" * 250):
         (made / name).write_bytes(b"" if name == "nothing" else b"x")
     store.put_file(made, "m")
     got = store.get_file("m", tmp_path / "got")
@@ -152,12 +152,17 @@ def test_every_name_of_a_folder_comes_back_and_so_do_empty_files_and_folders(sto
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
-@pytest.mark.parametrize("odd", ["backslash", "newline", "link out", "link nowhere", "link to a folder", "pipe"])
+@pytest.mark.parametrize(
+    "odd",
+    ["backslash", "newline", "link out", "link nowhere", "link to a folder", "pipe", "too long", "being written",
+     "empty folder"],
+)  # fmt: skip
 def test_what_cannot_be_kept_is_refused_by_name_before_anything_is_written(tmp_path: Path, odd: str) -> None:
     made = tmp_path / "model"
     made.mkdir()
     (made / "a.txt").write_text("a")
-    name = {"backslash": "a\\b", "newline": "a\nb"}.get(odd, "odd")
+    names = {"backslash": "a\\b", "newline": "a\nb", "too long": "n" * 251, "being written": "x#1"}
+    name = {**names, "empty folder": ".empty-folder"}.get(odd, "odd")
     if odd.startswith("link"):
         target = {"link out": "/etc/hostname", "link nowhere": "/nonexistent", "link to a folder": "."}[odd]
         (made / name).symlink_to(target)

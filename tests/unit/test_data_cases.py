@@ -209,6 +209,37 @@ def test_csv_that_only_looks_odd_is_read(tmp_path: Path, text: str) -> None:
         assert found([DataSource("a.csv", tmp_path / "a.csv")]).rows
 
 
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("a,b\n1,2\n\n3,4\n", [(1, 2), (3, 4)]),
+        ("a,b\r\n1,2\r\n\r\n3,4\r\n\r\n\r\n", [(1, 2), (3, 4)]),
+        ("\n\na,b\n\n1,2\n", [(1, 2)]),
+        ("a,b\n1,2\n,\n\n3,4\n", [(1, 2), (None, None), (3, 4)]),
+        ('a,b\n\n"x\n\ny",1\n\n"""",2\n\n', [("x\n\ny", 1), ('"', 2)]),
+        ("a\n1\n\n3\n", [(1,), (None,), (3,)]),
+    ],
+    ids=["LF", "CRLF", "at the start", "a row of nulls", "in a text", "one column"],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_blank_line_is_no_row_of_a_table_of_several_columns(
+    tmp_path: Path, text: str, rows: list[tuple[object, ...]], *, packed: bool
+) -> None:
+    """As pandas, Arrow and DuckDB read it; in one column as DuckDB does, and as a null is written there."""
+    name = "a.csv.gz" if packed else "a.csv"
+    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+    source = DataSource(name, tmp_path / name)
+    assert open_table([source]).frame.collect().rows() == rows
+    assert found([source]).rows == len(rows)
+
+
+def test_the_line_of_a_fault_counts_the_blank_ones(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a,b\n\n1,2\n\n1,2,3\n", encoding="utf-8")
+    with pytest.raises(BadInput, match="Line 5, byte 10: it has 3 fields") as raised:
+        found([DataSource("a.csv", tmp_path / "a.csv")])
+    assert raised.value.place and raised.value.place.line == 5
+
+
 def test_labels_and_predictions_that_are_written_differently_are_the_same_classes() -> None:
     result = evaluate(EvaluationRequest(case("int_label_float_prediction.csv")[0], {}))
     assert result.task == "multiclass" and result.metrics["accuracy"] == pytest.approx(5 / 6)

@@ -51,6 +51,7 @@ an entity, the time is a part of the key. In a job that follows materialize-feat
 
 `year=2020/` in a file's path is a column. Where files of numbers have different types (whole numbers in one month,
 floats in the next because of a gap) the contract's type counts. A fixed offset of time (`+05:30`) is read as UTC.
+A blank line of CSV is not a row, as in pandas; in a table of one column it is a null.
 
 JSON lines take the contract's types as CSV does: JSON has no times, and does not tell whole numbers from others.
 

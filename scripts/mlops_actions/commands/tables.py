@@ -14,6 +14,7 @@ import click
 from ..errors import BadInput
 from ..files import write_whole
 from ..inputs import Inputs, Outputs
+from ..processes.scratch import temporary_files
 from ..runtime import config
 from ..runtime.action import Action
 from ..runtime.result import Result
@@ -45,7 +46,7 @@ def infer_schema_command(data: tuple[str, ...], output: Path | None, force: bool
 
     mlops infer-schema 'data/*.parquet' -o contract.yaml
     """
-    with plain_errors():
+    with plain_errors(), temporary_files():
         if output and output.exists() and not force:
             raise BadInput(f"{output} already exists", fix="Nothing was written; `--force` writes over it")
         from ..data.infer import infer
@@ -81,7 +82,7 @@ def diff_command(
 
     mlops data diff flights@champion 'data/2013-0*.parquet' --key id
     """
-    with plain_errors():
+    with plain_errors(), temporary_files():
         from ..data.diff import diff
         from ..records import Record
         from ..reports.sections import section

@@ -2,6 +2,7 @@
 
 `year=2020/` in a file's path is a column, as Hive, Spark and Arrow write partitions, unless the file has it itself.
 A fixed offset (`+05:30`), for which polars has no time zone, is read as UTC: the moments are the same.
+A blank line of CSV is not a row, unless the table has one column.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import polars as pl
 
 from ..errors import BadInput, Place
 from ..suggest import did_you_mean
+from .blank_lines import without_blank_lines
 from .partitions import columns_of
 from .sources import DataSource
 from .text_faults import Fault, fault_at_start, find_fault, find_json_fault
@@ -360,9 +362,8 @@ def _scan(source: DataSource, kind: str, types: Mapping[str, pl.DataType], fault
             return pl.scan_ndjson(source.path, infer_schema_length=10_000, schema_overrides=own, row_index_name=ROW)
         if fault := fault_at_start(source.path):
             raise fault.error(source.name)
-        return pl.scan_csv(
-            source.path, infer_schema_length=10_000, schema_overrides=types, glob=False, row_index_name=ROW
-        )
+        path = without_blank_lines(source.path)
+        return pl.scan_csv(path, infer_schema_length=10_000, schema_overrides=types, glob=False, row_index_name=ROW)
 
 
 def _parsed_at_once(kind: pl.DataType) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import gzip
 import io
 import json
 import re
@@ -12,9 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 from ..errors import BadInput, Place
+from .blank_lines import open_text
 
 _START = 1 << 16
 """Bytes of a file that tell its encoding and delimiter."""
@@ -48,7 +48,7 @@ class Fault:
 
 def fault_at_start(path: Path) -> Fault | None:
     """What makes a file garbage instead of an error: an encoding, line end or delimiter, a comment, a name twice."""
-    with _open(path) as file:
+    with open_text(path) as file:
         start = file.read(_START)
     for mark, encoding in _MARKS:
         if start.startswith(mark):
@@ -121,7 +121,7 @@ def find_fault(path: Path, message: str) -> Fault | None:
         message: what the reader said.
     """
     unparsed = _UNPARSED.search(message)
-    with _open(path) as file:
+    with open_text(path) as file:
         lines = _Lines(file)
         try:
             reader = csv.reader(iter(lines), strict=True)
@@ -145,7 +145,7 @@ def find_fault(path: Path, message: str) -> Fault | None:
 def find_json_fault(path: Path, _: str) -> Fault | None:
     """The first line of JSON lines that is not a JSON object, and why; None if none is found."""
     byte = 0
-    with _open(path) as file:
+    with open_text(path) as file:
         for number, line in enumerate(file, 1):
             try:
                 why = "" if not line.strip() or isinstance(json.loads(line), dict) else "it is not a JSON object"
@@ -206,9 +206,3 @@ class _Lines:
                 self.begin()
             if self._next > _MOST:
                 return
-
-
-def _open(path: Path) -> IO[bytes]:
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    return cast(IO[bytes], gzip.open(path)) if packed else path.open("rb")

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from ..data.blank_lines import without_blank_lines
 from ..data.sources import DataSource
 from ..data.tables import read_table, reading
 from ..errors import BadInput
@@ -83,7 +84,7 @@ def read_golden(path: Path, score: str = "score", most: int | None = None) -> Go
 def _read(path: Path) -> pl.DataFrame:
     with reading(path.name):
         if not _is_parquet(path):
-            return pl.read_csv(path, null_values=list(_NULLS), infer_schema_length=None)
+            return pl.read_csv(without_blank_lines(path), null_values=list(_NULLS), infer_schema_length=None)
         index = json.loads(pl.read_parquet_metadata(path).get("pandas") or "{}").get("index_columns") or []
         return read_table(DataSource(f"{path.name}.parquet", path)).drop(
             [name for name in index if isinstance(name, str)]

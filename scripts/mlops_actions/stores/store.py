@@ -47,6 +47,8 @@ STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 """Variables with the keys of an S3 store."""
 EMPTY = ".empty-folder"
 """Name of the object that stands for a folder without files, which stores of objects do not have."""
+_LONGEST_NAME = 250
+"""Bytes in the name of a file: file systems have 255, and obstore appends `#` and a number while it writes one."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,7 @@ class Store:
     def get_file(self, path: str, target: Path) -> Path:
         """Download an object, or all objects under `path/`, to `target`; never leaves a part of a file there."""
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".part-")
         part = Path(name)
         try:
             with self._explain(path), os.fdopen(handle, "wb") as file:
@@ -372,6 +374,10 @@ def _unfit(folder: Path, item: Path) -> str:
     """Why an item of a folder cannot be kept; "" when it can."""
     if re.search(r"[\\\x00-\x1f\x7f]", item.name):
         return "its name has a backslash or a control character"
+    if len(os.fsencode(item.name)) > _LONGEST_NAME:
+        return f"its name is longer than {_LONGEST_NAME} bytes"
+    if item.name == EMPTY or re.search(r"#\d+$", item.name):
+        return "its name is one that stores of objects or folders use themselves"
     if item.is_symlink():
         target = item.resolve()
         if not target.is_relative_to(folder.resolve()) or not target.is_file():
