@@ -233,6 +233,16 @@ def test_a_blank_line_is_no_row_of_a_table_of_several_columns(
     assert found([source]).rows == len(rows)
 
 
+@pytest.mark.parametrize("rows", [3, 100_000])
+@pytest.mark.parametrize("damage", ["cut", "changed"])
+def test_a_packed_file_that_is_cut_or_damaged_cannot_be_read(tmp_path: Path, rows: int, damage: str) -> None:
+    packed = gzip.compress(b"a,b\n" + b"".join(b"%d,%d\n" % (row, row % 7) for row in range(rows)), mtime=0)
+    half = len(packed) * 2 // 3
+    (tmp_path / "a.csv.gz").write_bytes(packed[:half] + (b"" if damage == "cut" else b"\xff" * 8 + packed[half + 8 :]))
+    with pytest.raises(BadInput, match=r"a\.csv\.gz cannot be read"):
+        found([DataSource("a.csv.gz", tmp_path / "a.csv.gz")])
+
+
 def test_the_line_of_a_fault_counts_the_blank_ones(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a,b\n\n1,2\n\n1,2,3\n", encoding="utf-8")
     with pytest.raises(BadInput, match="Line 5, byte 10: it has 3 fields") as raised:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePath
@@ -44,6 +45,8 @@ _FORMATS = {
 }
 _TEXT = {"csv": find_fault, "jsonl": find_json_fault}
 """Formats of text, with who finds the line at fault in such a file."""
+_PACKED = (OSError, EOFError, zlib.error)
+"""What is raised where a file cannot be read, also within gzip."""
 _MARKS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"{": "jsonl"}
 _ISO_TIME = re.compile(
     r"\d{4}-\d\d-\d\d(?P<separator>[T ])\d\d:\d\d:\d\d(?:\.(?P<fraction>\d{1,9}))?(?P<utc>Z?)", re.ASCII
@@ -244,10 +247,12 @@ def reading(name: str, place: Place | None = None, faults: Faults | None = None)
         yield
     except pl.exceptions.NoDataError:
         raise BadInput(f"The data file {name} is empty", fix="Check the step that wrote it", place=place) from None
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, OverflowError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, OverflowError, *_PACKED) as error:
         unreadable = isinstance(error, pl.exceptions.ComputeError)
         kind = UnreadableCells if unreadable else BadInput
-        fault = faults(str(error)) if faults and isinstance(error, pl.exceptions.PolarsError) else None
+        fault = None
+        with suppress(*_PACKED):
+            fault = faults(str(error)) if faults and isinstance(error, pl.exceptions.PolarsError) else None
         if fault:
             told = fault.error(name)
             raise kind(told.what, why=told.why, fix=told.fix, place=place or told.place) from error
