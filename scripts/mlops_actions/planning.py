@@ -167,8 +167,16 @@ def _register(request: PlanRequest, trained: bool) -> Step:
     context = request.context
     if context.pull:
         return Step(False, "a pull request registers nothing")
-    on, off = f"{context.event} on the default branch", f"the branch is not {context.default_branch}"
-    return _when(context.trusted, on, off)
+    return _when(context.trusted, f"{context.event} on the default branch", _untrusted(context))
+
+
+def _untrusted(context: Context) -> str:
+    """Why what is checked out may not change what others use."""
+    if context.tag:
+        return "a tag is not a branch"
+    if context.branch == "HEAD":
+        return "no branch is checked out"
+    return f"the branch is not {context.default_branch}" if context.default_branch else "no default branch is known"
 
 
 def _deploy(request: PlanRequest, register: Step) -> Step:

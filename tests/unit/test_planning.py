@@ -121,9 +121,18 @@ def test_pull_request_trains_and_registers_nothing(tmp_path: Path) -> None:
     assert plan.steps["register-model"].why == "a pull request registers nothing"
 
 
-def test_other_branch_registers_nothing(tmp_path: Path) -> None:
-    plan = make_plan(request(tmp_path, replace(PUSH, branch="feature")))
-    assert plan.steps["register-model"].why == "the branch is not main"
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"branch": "feature"}, "the branch is not main"),
+        ({"branch": "HEAD", "default_branch": ""}, "no branch is checked out"),
+        ({"branch": "v1", "tag": "v1"}, "a tag is not a branch"),
+        ({"default_branch": "", "on_runner": True}, "no default branch is known"),
+    ],
+)
+def test_what_is_not_the_default_branch_registers_nothing(tmp_path: Path, changed: dict[str, Any], why: str) -> None:
+    plan = make_plan(request(tmp_path, replace(PUSH, **changed)))
+    assert plan.steps["register-model"].why == why
 
 
 def test_choices_win_over_what_is_found(tmp_path: Path) -> None:
