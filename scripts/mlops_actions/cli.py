@@ -29,11 +29,12 @@ _OWN = {
     "data": "commands.tables:data_command",
     "render": "commands.render:render_command",
     "history": "commands.delivery:history_command",
+    "score": "commands.score:score_command",
     "rollback": "commands.delivery:rollback_command",
     "drill": "commands.delivery:drill_command",
 }
 """Commands that are not actions, each with its module and function."""
-_SERVED = ("render", "history", "rollback", "drill")
+_SERVED = ("render", "history", "score", "rollback", "drill")
 
 
 class _Commands(click.Group):

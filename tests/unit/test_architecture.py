@@ -27,7 +27,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 WORKERS = {"environments.py", "worker", "worker.py", "golden_worker.py", "metric_worker.py", "guard.py"}
 CAPABILITIES = {
     "data", "doctor", "evaluation", "features", "images", "models", "monitoring", "pipelines", "planning", "registry",
-    "reports", "serving", "tuning",
+    "reports", "scoring", "serving", "tuning",
 }  # fmt: skip
 FLOORS: list[set[str]] = [
     {
