@@ -188,7 +188,7 @@ def test_what_nothing_shows_is_nothing(world: World) -> None:
         ("validate_data", {"inputs": {}}, "data-1", "no contract"),
         ("validate_data", {"subject": {"data": "sha256:other"}}, "data-1", "no record of validate-data"),
         ("validate_data", {"details": {"checks": []}}, "data-5", "personal data does not fail"),
-        ("validate_data", {"details": {"checks": 7}}, "data-4", "cannot be read"),
+        ("validate_data", {"details": {"checks": 7}}, "data-4", "another form"),
         ("evaluate_model", {"details": {"gates": [], "champion": {"version": None}}}, "infrastructure-4", "no gate"),
         ("evaluate_model", {"verdict": "unchecked", "reason": "nothing was checked"}, "model-6", "nothing was checked"),
         ("build_image", {"details": {"test": "python -c 'import x'"}}, "infrastructure-2", "without a test"),

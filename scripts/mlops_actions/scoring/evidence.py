@@ -177,7 +177,7 @@ def staleness(known: Known) -> Answer:
 
     def says(record: Record) -> str:
         older = known.versions.get(record.details["champion"]["version"] or 0)
-        paired = [one for one in record.details.get("comparisons", []) if one["method"] != "recorded"]
+        paired = [one for one in record.details.get("comparisons", []) if one.get("method") != "recorded"]
         if not older or not paired:
             return ""
         age = datetime.fromisoformat(known.manifest.created) - datetime.fromisoformat(older.created)
@@ -424,13 +424,17 @@ def features(known: Known) -> Answer:
 
 
 def traced(known: Known) -> Answer:
-    """Data, parameters, packages and pipeline are known."""
+    """Data, pipeline, and the packages or the image are known."""
     lineage = known.manifest.lineage
-    lacking = [*lineage.unknown, *([] if lineage.pipeline.key else ["pipeline"]),
-               *([] if lineage.environment.packages else ["packages"])]  # fmt: skip
+    told = {
+        "data": lineage.data_fingerprint[:19],
+        "pipeline": lineage.pipeline.key[:8],
+        "environment": lineage.environment.packages[:19] or lineage.image[:19],
+    }
+    lacking = dict.fromkeys([*lineage.unknown, *(name for name, value in told.items() if not value)])
     if lacking:
         return Missing(f"unknown: {', '.join(lacking)}")
-    return Found(f"data {lineage.data_fingerprint[:19]}, pipeline {lineage.pipeline.key[:8]}, packages", known.uri)
+    return Found(", ".join(f"{name} {value}" for name, value in told.items()), known.uri)
 
 
 def orchestrated(known: Known) -> Answer:

@@ -87,10 +87,11 @@ def gather(store: Store, name: str, wanted: str = "") -> Known:
     found = [*_read(store, [*paths, *_of_runs(store, own_run)])]
     mine = [kept for kept in found if _speaks_of(kept, manifest)]
     digests, key = {one.digest for one in versions.values()} - {manifest.digest}, manifest.lineage.pipeline.key
+    own = {kept.uri for kept in mine}
     others = [
         kept
         for kept in found
-        if kept not in mine and (kept.record.subject.get("model") in digests or _trained_as(kept.record, key))
+        if kept.uri not in own and (kept.record.subject.get("model") in digests or _trained_as(kept.record, key))
     ]
     return Known(
         manifest,

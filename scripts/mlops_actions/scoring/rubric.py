@@ -128,7 +128,8 @@ LEVEL_2 = (
         Line("Deployment services", evidence.deployed, _DEPLOY),
         Line("Model registry", evidence.registered, "Run `register-model`"),
         Line("Feature store", evidence.features, "Add a Feast repository: `materialize-features` brings it up to date"),
-        Line("ML metadata store", evidence.traced, "Run `validate-data` before `run-pipeline`, in the same run"),
+        Line("ML metadata store", evidence.traced,
+             "Run `validate-data`, and `build-image` for a cluster, before `run-pipeline`, in the same run"),
         Line("ML pipeline orchestrator", evidence.orchestrated, "Train in a pipeline: `run-pipeline`"),
     ), by_hand=1.0),
     Part("stage", "Automated stages", (

@@ -113,5 +113,5 @@ def _answer(known: Known, line: Line) -> Answer:
     try:
         found = line.evidence(known)
     except _FAULTS as error:
-        return Missing(f"its record cannot be read ({type(error).__name__})")
+        return Missing(f"what is kept has another form ({type(error).__name__})")
     return found if isinstance(found, Missing) or found.uri else Missing("it has no address")
