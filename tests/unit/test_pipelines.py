@@ -77,7 +77,8 @@ def _resolve(kind: str, value: Any) -> Any:
     [
         ("NUMBER_INTEGER", "7", 7),
         ("NUMBER_INTEGER", 7.0, 7),
-        ("NUMBER_INTEGER", 2**60 + 1, 2**60 + 1),
+        ("NUMBER_INTEGER", 2**53 - 1, 2**53 - 1),
+        ("NUMBER_INTEGER", str(2**60), 2**60),
         ("NUMBER_DOUBLE", 3, 3.0),
         ("NUMBER_INTEGER", "010", 10),
         ("NUMBER_INTEGER", "1e3", 1000),
@@ -109,6 +110,8 @@ def test_a_value_is_taken_for_its_type_when_nothing_is_lost(kind: str, value: An
         ("NUMBER_INTEGER", "0x10"),
         ("NUMBER_INTEGER", "1_000"),
         ("NUMBER_INTEGER", "9" * 5000),
+        ("NUMBER_INTEGER", str(2**53 + 1)),
+        ("NUMBER_INTEGER", 2**63),
         ("NUMBER_DOUBLE", "inf"),
         ("NUMBER_DOUBLE", "1e999"),
         ("NUMBER_DOUBLE", 10**400),

@@ -51,6 +51,7 @@ def test_a_value_of_another_type_is_not(kind: str, value: Any) -> None:
     ("kind", "text", "value"),
     [
         ("STRING", " a\n", " a\n"), ("NUMBER_INTEGER", " 7\n", 7), ("NUMBER_DOUBLE", "1e3", 1000.0),
+        ("NUMBER_INTEGER", str(2**60), 2**60),
         ("BOOLEAN", "True", True), ("BOOLEAN", "0", False), ("LIST", "[1]", [1]), ("STRUCT", "{}", {}),
     ],
 )  # fmt: skip
@@ -64,6 +65,12 @@ def test_an_output_is_read_from_its_file(kind: str, text: str, value: Any) -> No
 def test_an_output_of_another_type_is_refused(kind: str, text: str) -> None:
     with pytest.raises(ValueFault, match="the output 'o' must be"):
         read_output("o", text, kind)
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, -(2**60) - 1, 2**63])
+def test_an_integer_that_the_backend_would_round_is_refused(number: int) -> None:
+    with pytest.raises(ValueFault, match=f"is {number}, and KFP passes integers as doubles"):
+        read_output("o", str(number), "NUMBER_INTEGER")
 
 
 def test_placeholders_are_replaced_once() -> None:

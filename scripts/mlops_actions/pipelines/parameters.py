@@ -26,6 +26,13 @@ _WORDS = {
 }
 _NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _LONGEST_NUMBER = 400  # digits: more than a double has
+INEXACT = "KFP passes integers as doubles, which have all of them up to 2^53 only"
+"""Why an integer is refused; `TextToPbValue` in KFP's backend/src/v2/metadata/converter.go."""
+
+
+def is_exact(number: int) -> bool:
+    """Whether KFP gives a task this integer, and not one near it."""
+    return abs(number) < 2**63 and int(float(number)) == number
 
 
 def read_parameters(path: Path) -> dict[str, Any]:
@@ -84,7 +91,9 @@ def _typed(parameter: Parameter, value: Any, place: Place | None) -> Any:
     for candidate in _readings(parameter.type, value):
         return candidate
     fix = f"Give {_WORDS.get(parameter.type, parameter.type)}"
-    if parameter.type == "STRING":
+    if parameter.type == "NUMBER_INTEGER" and any(number.is_integer() for number in _numbers("NUMBER_DOUBLE", value)):
+        fix = f"{INEXACT}: give a smaller one, or let the parameter be text"
+    elif parameter.type == "STRING":
         fix = f'Quote it, so that it stays what you wrote: `{parameter.name}="…"`'
     raise BadInput(
         f"The parameter {parameter.name!r} must be {_WORDS.get(parameter.type, parameter.type)}, not {_shown(value)}",
@@ -124,7 +133,8 @@ def _numbers(kind: str, value: Any) -> list[Any]:
         return []
     if kind == "NUMBER_DOUBLE":
         return [float(value)] if abs(value) <= sys.float_info.max else []
-    return [int(value)] if isinstance(value, int) or value.is_integer() else []
+    whole = isinstance(value, int) or value.is_integer()
+    return [int(value)] if whole and is_exact(int(value)) else []
 
 
 def _shown(value: Any) -> str:

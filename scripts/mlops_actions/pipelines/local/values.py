@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from ..parameters import INEXACT, is_exact
+
 _INPUT = re.compile(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}")
 _SELECTOR = re.compile(r'parseJson\(string_value\)\["(.*)"\]$', re.DOTALL)
 _WORDS = {
@@ -91,7 +93,9 @@ def read_output(name: str, text: str, kind: str) -> Any:
         if kind == "STRING":
             return text
         if kind == "NUMBER_INTEGER":
-            return int(text.strip())
+            if is_exact(number := int(text.strip())):
+                return number
+            raise ValueFault(f"the output {name!r} is {text.strip()[:80]}, and {INEXACT}")
         if kind == "NUMBER_DOUBLE":
             return float(text.strip())
         if kind == "BOOLEAN":
