@@ -129,7 +129,7 @@ def complete(world: World, event: str = "push") -> Score:
     world.store.put_json(manifest_path("m", 1), first.model_dump(mode="json"))
     world.model.write_text("two", encoding="utf-8")
     outputs = {"pipeline": "p", "pipeline-key": "k2", "data-fingerprint": DATA, "features-digest": FEATURES,
-               "schedules": [{"name": "nightly"}]}  # fmt: skip
+               "schedules": [{"name": "nightly", "action": "same"}]}  # fmt: skip
     compared = [{"metric": "auc", "champion": 0.85, "challenger": 0.9, "method": "DeLong"}]
     details = {"gates": GATES, "champion": {"version": 1}, "comparisons": compared}
     chain = world.whole(event, run_pipeline={"outputs": outputs}, evaluate_model={"details": details})
@@ -221,6 +221,33 @@ def test_a_reused_training_is_not_a_second_one(world: World) -> None:
     world.register(world.whole())
     world.record("run-pipeline", "run-2", subject=world.about(), outputs={"pipeline-key": "k"}, reused=True)
     assert world.score()["infrastructure-1"].points == 0
+
+
+def test_a_recurring_run_that_was_deleted_keeps_nothing_fresh_and_a_scheduled_training_does(world: World) -> None:
+    outputs = {"pipeline-key": "k", "schedules": [{"name": "nightly", "action": "delete"}]}
+    world.register(world.whole(run_pipeline={"outputs": outputs}))
+    assert world.score()["monitoring-4"].what == "it was not trained on a schedule"
+    world.whole("schedule", "run-2", run_pipeline={"outputs": outputs})
+    assert world.score()["monitoring-4"].points == 1
+
+
+def test_what_was_evaluated_again_was_evaluated_before_it_served(world: World) -> None:
+    version = world.register(world.whole())
+    world.deploy(version)
+    again = world.whole(run="run-5")
+    evaluated = next(one for one in again if one.action == "evaluate-model")
+    later = evaluated.model_copy(update={"started": "2026-03-01T00:00:00+00:00"})
+    world.register([later], "run-5")
+    for record in (*again, *world.whole()):  # records of runs may be deleted, evidence stays
+        world.store.delete(f"runs/{record.run}/{record.action}.json")
+    assert world.score()["infrastructure-4"].points == 1
+
+
+def test_what_was_evaluated_only_after_it_served_was_not_validated(world: World) -> None:
+    chain = world.whole(evaluate_model={"started": "2026-03-01T00:00:00+00:00", "subject": world.about(),
+                                        "outputs": {"gates-passed": 4}, "details": {"gates": GATES}})  # fmt: skip
+    world.deploy(world.register(chain))
+    assert world.score()["infrastructure-4"].what == "it served before it was evaluated"
 
 
 def test_a_version_that_took_all_requests_at_once_is_no_canary_and_a_rollback_counts(world: World) -> None:

@@ -39,6 +39,8 @@ Answer = Found | Missing
 Evidence = Callable[[Known], Answer]
 
 _TESTS = re.compile(r"\b(pytest|unittest|nose2|tox|nox)\b")
+_SCHEDULED = ("create", "replace", "enable", "same")
+"""What was done to a recurring run that is there afterwards."""
 _SHARE = re.compile(r"(\d+) %")
 
 
@@ -341,7 +343,8 @@ def not_skewed(known: Known) -> Answer:
 def fresh(known: Known) -> Answer:
     """It is trained again on a schedule."""
     for kept in known.of("run-pipeline"):
-        if scheduled := kept.record.outputs.get("schedules"):
+        scheduled = [one for one in kept.record.outputs.get("schedules") or () if one["action"] in _SCHEDULED]
+        if scheduled:
             return Found(f"{many(len(scheduled), 'recurring run')} of Kubeflow Pipelines", kept.uri)
         if kept.record.source.get("event") == "schedule":
             return _of(kept, f"trained on a schedule, on {kept.record.started[:10]}")
