@@ -15,6 +15,7 @@ from mlops_actions.inputs import CodeInputs, GoldenInputs
 from mlops_actions.registry.promoting import move_now
 from mlops_actions.registry.registering import Registration, register
 from mlops_actions.registry.registry import Registry
+from mlops_actions.scoring.score import score
 from mlops_actions.serving.deploying import Place
 from mlops_actions.serving.history import Deployment, Kind, now
 from mlops_actions.serving.releases import Releases
@@ -185,3 +186,17 @@ def test_another_rollout_of_the_place_is_named(world: World) -> None:
             world.deploy(1)
         other = replace(place, engine=MemoryEngine(place="elsewhere"))
         assert other.deploy(world.registry.manifest("m", 1)).outcome.how == "deployed"
+
+
+def test_what_was_deployed_and_gone_back_from_is_scored(world: World) -> None:
+    def lines() -> dict[str, float]:
+        found = score(world.workspace.store, "m", "2")
+        return {line.key: line.points for part in (*found.sections, *found.level_2_sections) for line in part.lines}
+
+    asked = ("infrastructure-6", "infrastructure-7", "monitoring-6", "component-3")
+    world.deploy(1)
+    assert [lines()[key] for key in asked] == [0, 0, 0, 1], "version 2 did not serve yet"
+    world.deploy(2)
+    assert [lines()[key] for key in asked] == [0.5, 0, 0.5, 1]
+    world.place("rollback").go_back("")
+    assert [lines()[key] for key in asked] == [0.5, 0.5, 0.5, 1]
