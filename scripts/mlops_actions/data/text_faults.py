@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +26,8 @@ _MARKS = ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF32_BE, "UTF-32"), (cod
 _UNPARSED = re.compile(
     r"could not parse `(?P<cell>.*)` as dtype `(?P<kind>\w+)` at column '(?P<column>.*)' \(", re.DOTALL
 )
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+_NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?|NA|nan", re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 
 
@@ -61,23 +63,34 @@ def fault_at_start(path: Path) -> Fault | None:
         return fault
     lines = start.decode("utf-8", "replace").splitlines()
     lines = [line for line in (lines[:-1] if len(start) == _START else lines) if line.strip()][:20]
-    if not lines or lines[0].startswith('"'):
+    if not lines:
         return None
     if lines[0].startswith("#") and len(lines) > 1 and lines[0].count(",") != lines[1].count(","):
         return Fault(
             "it looks like a comment, and the first line must have the columns' names", 1, 0, "Delete the line"
         )
-    if "," in lines[0]:
+    return _delimiter([_QUOTED.sub("q", line) for line in lines])
+
+
+def _delimiter(lines: Sequence[str]) -> Fault | None:
+    """What separates fields instead of commas: the header has it, and most lines have as many. Texts in quotes count
+    as one letter; one that goes on in the next line says nothing."""
+    if "," in lines[0] or '"' in lines[0]:
         return None
     for delimiter, many in _DELIMITERS.items():
         counts = [line.count(delimiter) for line in lines]
-        if min(counts) > 0 and counts.count(counts[0]) * 2 > len(counts):
+        if counts[0] and counts.count(counts[0]) * 2 > len(counts):
             decimal = any(_DECIMAL_COMMA.fullmatch(cell) for line in lines[1:] for cell in line.split(delimiter))
             commas = ", and its numbers have decimal commas" if decimal else ""
             return Fault(
                 f"its fields are separated by {many}{commas}", 1, 0,
                 "Write it with commas between fields" + (" and decimal points" if decimal else ""),
             )  # fmt: skip
+    rows = [line.split() for line in lines]
+    if len(rows) > 1 and len(rows[0]) > 1 and len(set(map(len, rows))) == 1:
+        numbers = sum(all(_NUMBER.fullmatch(cell) for cell in column) for column in zip(*rows[1:]))
+        if numbers > 1 and numbers * 2 >= len(rows[0]):  # else it may be a text of several words
+            return Fault("its fields are separated by spaces", 1, 0, "Write it with commas between fields")
     return None
 
 
