@@ -28,6 +28,7 @@ _OWN = {
     "infer-schema": "commands.tables:infer_schema_command",
     "data": "commands.tables:data_command",
     "runs": "commands.runs:runs_command",
+    "catalog": "commands.catalog:catalog_command",
     "render": "commands.render:render_command",
     "history": "commands.delivery:history_command",
     "rollback": "commands.delivery:rollback_command",
@@ -35,7 +36,7 @@ _OWN = {
 }
 """Commands that are not actions, each with its module and function."""
 _SERVED = ("render", "history", "rollback", "drill")
-_KEPT = ("runs",)
+_KEPT = ("runs", "catalog")
 
 
 class _Commands(click.Group):

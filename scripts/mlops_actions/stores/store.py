@@ -137,8 +137,9 @@ class Store:
                 return None
 
         wanted = list(dict.fromkeys(paths))
-        with ThreadPoolExecutor(READERS) as readers:
-            return {path: data for path, data in zip(wanted, readers.map(read, wanted)) if data is not None}
+        with ThreadPoolExecutor(READERS) as readers:  # a folder is read faster by one
+            found = map(read, wanted) if self._root else readers.map(read, wanted)
+            return {path: data for path, data in zip(wanted, found) if data is not None}
 
     def get_json(self, path: str) -> Any:
         """The object as JSON."""
