@@ -11,15 +11,13 @@ from typing import Any
 from ..errors import RemoteFailed
 from ..inputs import MODEL_NAME
 from ..records import Record
-from ..registry.manifest import Alias, Evidence, Manifest, newest
+from ..registry.manifest import Alias, Evidence, Manifest, Stored, newest
 from ..registry.registry import read_stored
 from ..reports.described import Described, columns, known, packages
 from ..serving.history import Deployments
 from ..stores.store import Store, blob_path
 
-_KINDS: dict[str, type[Manifest | Alias | Deployments]] = {
-    "versions": Manifest, "aliases": Alias, "deployments": Deployments,
-}  # fmt: skip
+_KINDS: dict[str, type[Stored]] = {"versions": Manifest, "aliases": Alias, "deployments": Deployments}
 _PATH = re.compile(r"models/([^/]+)/(versions|aliases|deployments)/([^/]+?)(/evidence/[^/]+)?\.json")
 _BOUND = re.compile(r"[<>]=? *(-?[0-9.]+(?:e[+-]?[0-9]+)?)")
 
@@ -104,12 +102,12 @@ def collect(store: Store) -> list[Model]:
         try:
             one = read_stored(store, Evidence if evidence else _KINDS[kind], data[match[0]], match[0])
         except RemoteFailed as error:
-            model.problems.append(f"{match[0]} cannot be read: {error.why or error.what}")
+            model.problems.append(f"{match[0]} cannot be read: {(error.why or error.what).removeprefix('`` ')}")
             continue
         if isinstance(one, Evidence):
             later.setdefault((name, part), []).append(one)
-        elif (one.name, _own(one)) != (name, part):
-            model.problems.append(f"{match[0]} cannot be read: it is of {one.name} {_own(one)}")
+        elif _named(one) != (name, part):
+            model.problems.append(f"{match[0]} cannot be read: it is of {' '.join(_named(one))}")
         elif isinstance(one, Manifest):
             manifests[name, one.version] = one
         elif isinstance(one, Alias):
@@ -123,9 +121,14 @@ def collect(store: Store) -> list[Model]:
     return [models[name] for name in sorted(models)]
 
 
-def _own(one: Manifest | Alias | Deployments) -> str:
-    """What an object is called by itself, which is the name of its file."""
-    return str(one.version) if isinstance(one, Manifest) else one.alias if isinstance(one, Alias) else one.place
+def _named(one: Stored) -> tuple[str, str]:
+    """The model that an object says it is of, and its own name, which is that of its file."""
+    if isinstance(one, Manifest):
+        return one.name, str(one.version)
+    if isinstance(one, Alias):
+        return one.name, one.alias
+    assert isinstance(one, Deployments)
+    return one.name, one.place
 
 
 def _digests(manifest: Manifest, evidence: list[Evidence]) -> list[str]:

@@ -19,7 +19,7 @@ from ..reports.described import differences, shown
 from ..text import number
 from ..untrusted import anchor, visible
 from .chart import chart
-from .collect import Model
+from .collect import Model, Version
 
 STATIC = ("catalog.css", "catalog.js")
 MARK = STATIC[0]
