@@ -16,7 +16,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup, escape
 
 from ..reports.described import differences, shown
-from ..text import number
+from ..text import many, number
 from ..untrusted import anchor, visible
 from .chart import chart
 from .collect import Model, Version
@@ -106,7 +106,7 @@ def _templates() -> Environment:
         autoescape=True,
         finalize=_text,
     )
-    made.filters |= {"number": number, "shown": shown, "anchor": _anchor, "day": _day, "short": _short}
+    made.filters |= {"number": number, "many": many, "shown": shown, "anchor": _anchor, "day": _day, "short": _short}
     return made
 
 
