@@ -87,7 +87,7 @@ def show_command(run: str, as_json: bool, **given: str) -> None:
         from ..reports.described import shown
         from ..reports.runs import find
 
-        found = find(_store(given), run)
+        (found,) = find(_store(given), run)
     if as_json:
         whole = [record.model_dump(mode="json") for record in found.records]
         click.echo(json.dumps({**found.as_json(), "records": whole}, indent=2))
@@ -120,8 +120,7 @@ def compare_command(before: str, now: str, as_json: bool, **given: str) -> None:
         from ..reports.described import differences, shown
         from ..reports.runs import find
 
-        store = _store(given)
-        a, b = find(store, before), find(store, now)
+        a, b = find(_store(given), before, now)
         found = [
             *differences({"steps": a.steps}, {"steps": b.steps}),
             *differences(a.described, b.described),

@@ -160,22 +160,26 @@ def read(store: Store, wanted: Sequence[Folder]) -> Iterator[Run]:
             yield Run(folder.name, folder.pull, tuple(records), tuple(unread))
 
 
-def find(store: Store, named: str) -> Run:
-    """The run with a name, or with a part of it that no other one has; `last` is the last one.
+def find(store: Store, *names: str) -> list[Run]:
+    """The runs with these names, or with a part of them that no other one has; `last` is the last one.
 
     Raises:
         BadInput: there is none, or several.
     """
-    known_ = folders(store)
-    found = known_[:1] if named == "last" else [one for one in known_ if one.name == named]
-    found = found or [one for one in known_ if named in one.name]
+    listed = folders(store)
+    return [next(read(store, [_named(store, listed, name)])) for name in names]
+
+
+def _named(store: Store, listed: Sequence[Folder], name: str) -> Folder:
+    found = listed[:1] if name == "last" else [one for one in listed if one.name == name]
+    found = found or [one for one in listed if name in one.name]
     if len(found) == 1:
-        return next(read(store, found))
+        return found[0]
     if not found:
-        fix = "`mlops runs` lists them" if known_ else "Nothing has been run with this store yet"
-        raise BadInput(f"No run {named!r} in {store.url}", fix=fix)
+        fix = "`mlops runs` lists them" if listed else "Nothing has been run with this store yet"
+        raise BadInput(f"No run {name!r} in {store.url}", fix=fix)
     some = ", ".join(one.name for one in found[:5])
-    raise BadInput(f"{len(found)} runs have {named!r} in their names", why=f"{some}, …", fix="Name one of them")
+    raise BadInput(f"{len(found)} runs have {name!r} in their names", why=f"{some} …", fix="Name one of them")
 
 
 def condition(text: str) -> tuple[str, Callable[[Run], bool]]:

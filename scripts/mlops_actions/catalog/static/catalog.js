@@ -40,7 +40,7 @@ function compare({ versions, groups }) {
       const [old, now] = [rowOf(rows, left), rowOf(rows, right)];
       const lines = names.map((name, i) => [name, old[i], now[i]]).filter(([, x, y]) => !(x === "–" && y === "–"));
       const wanted = form.elements.all.checked ? lines : lines.filter(([, x, y]) => x !== y);
-      if (wanted.length) table.append(line("tbody", [[group, "", ""], ...wanted], "td", form.elements.all.checked));
+      if (wanted.length) table.append(line("tbody", [[group], ...wanted], "td", form.elements.all.checked));
     }
     if (table.children.length === 1) document.getElementById("said").textContent = "Nothing differs";
   };
@@ -57,6 +57,7 @@ function line(part, rows, cell, marked) {
     if (part === "tbody") row.className = title ? "group" : marked && values[1] !== values[2] ? "differs" : "";
     values.forEach((value, i) => {
       const one = document.createElement(title || i === 0 ? "th" : cell);
+      if (title) one.colSpan = 3;
       one.textContent = value;
       row.append(one);
     });
