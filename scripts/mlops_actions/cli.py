@@ -27,6 +27,8 @@ _OWN = {
     "rbac": "commands.setup:rbac_command",
     "infer-schema": "commands.tables:infer_schema_command",
     "data": "commands.tables:data_command",
+    "runs": "commands.runs:runs_command",
+    "catalog": "commands.catalog:catalog_command",
     "render": "commands.render:render_command",
     "history": "commands.delivery:history_command",
     "score": "commands.score:score_command",
@@ -35,6 +37,7 @@ _OWN = {
 }
 """Commands that are not actions, each with its module and function."""
 _SERVED = ("render", "history", "score", "rollback", "drill")
+_KEPT = ("runs", "catalog")
 
 
 class _Commands(click.Group):
@@ -64,7 +67,8 @@ class _Commands(click.Group):
         for title, names in (
             ("Actions, in the order of the chain", chain.NAMES),
             ("What is served", _SERVED),
-            ("Setting up, and looking at data", tuple(name for name in _OWN if name not in _SERVED)),
+            ("What was run and registered", _KEPT),
+            ("Setting up, and looking at data", tuple(name for name in _OWN if name not in (*_SERVED, *_KEPT))),
         ):
             rows = [(n, c.get_short_help_str(90)) for n in names if (c := self.get_command(ctx, n))]
             with formatter.section(title):

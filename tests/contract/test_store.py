@@ -50,6 +50,17 @@ def s3(request: pytest.FixtureRequest) -> servers.S3:
     return server
 
 
+def test_many_objects_are_read_and_many_folders_listed_at_once(store: Store) -> None:
+    for number in range(70):
+        store.put(f"pulls/{number % 3}/runs/{number}.json", str(number).encode())
+    assert store.folders("pulls/") == ["pulls/0/", "pulls/1/", "pulls/2/"]
+    assert store.folders("nothing/") == []
+    found = store.list_all(["pulls/0/runs/", "pulls/2/", "nothing/"])
+    assert len(found) == 24 + 23
+    data = store.get_all([*(entry.path for entry in found), "pulls/0/gone.json"])
+    assert data == {entry.path: entry.path.rpartition("/")[2][:-5].encode() for entry in found}
+
+
 def test_what_was_put_is_got(store: Store) -> None:
     store.put("a/b c/ü.txt", b"one")
     store.put("a/b c/ü.txt", b"two")

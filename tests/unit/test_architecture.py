@@ -26,8 +26,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Files that run by themselves, in an environment where the package is not.
 WORKERS = {"environments.py", "worker", "worker.py", "golden_worker.py", "metric_worker.py", "guard.py"}
 CAPABILITIES = {
-    "data", "doctor", "evaluation", "features", "images", "models", "monitoring", "pipelines", "planning", "registry",
-    "reports", "scoring", "serving", "tuning",
+    "catalog", "data", "doctor", "evaluation", "features", "images", "models", "monitoring", "pipelines", "planning",
+    "registry", "reports", "scoring", "serving", "tuning",
 }  # fmt: skip
 FLOORS: list[set[str]] = [
     {

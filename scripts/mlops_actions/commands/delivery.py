@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..cli import command, run
-from ..inputs import ModelInputs, Outputs
-from ..runtime import chain, config
-from ..runtime.action import Action
-from ..runtime.result import Result
-from ..text import duration
+from ..inputs import ModelInputs
+from ..runtime import chain
+from ..text import aligned, duration
 from ..untrusted import visible
-from .setup import plain_errors
+from .setup import opened, plain_errors
 
 if TYPE_CHECKING:
     from ..serving.history import Deployment, Deployments
@@ -65,28 +63,20 @@ drill_command = _deploying(
 @click.option("--json", "as_json", is_flag=True, help="Write all that is kept as JSON.")
 def history_command(model: str, environment: str, store: str, limit: int, as_json: bool) -> None:
     """Show the deployments of MODEL at each place, the last one first."""
-    from ..github.context import make_console, read_context
-    from ..runtime.execute import prepare
-
     with plain_errors():
-        from pathlib import Path
-
         from ..registry.promoting import name_of
         from ..serving.history import places
 
-        environ = config.environ()
-        action = Action("history", "core", ModelInputs, Outputs, lambda *_: Result(Outputs()))
         given = {"model": model, "environment": environment, "store": store}
-        console = make_console(environ, as_json=as_json)
-        step, inputs = prepare(action, given, read_context(environ, Path()), console, environ)
+        workspace, inputs = opened("history", given, ModelInputs)
         assert isinstance(inputs, ModelInputs)
         name = name_of([], inputs.model)
-        found = places(step.workspace.store, name)
+        found = places(workspace.store, name)
     if as_json:
         click.echo(json.dumps([one.model_dump(mode="json") for one in found], indent=2))
         return
     if not found:
-        click.echo(f"{name} has not been deployed yet, as far as {step.workspace.store.url} knows", err=True)
+        click.echo(f"{name} has not been deployed yet, as far as {workspace.store.url} knows", err=True)
     for number, place in enumerate(found):
         click.echo("\n" if number else "", nl=False)
         _show(place, limit)
@@ -100,10 +90,7 @@ def _show(place: Deployments, limit: int) -> None:
         ("when", "what", "from → to", "who", "run", "ended", "took", "why and what was found")
     ]
     rows += [_row(one) for one in [*under_way, *place.history][:limit]]
-    cells = [[visible(cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(rows[0]))]
-    for row in cells:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+    click.echo("\n".join(aligned([[visible(cell) for cell in row] for row in rows])))
 
 
 def _row(one: Deployment) -> tuple[str, ...]:

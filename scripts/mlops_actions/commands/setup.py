@@ -16,9 +16,12 @@ from ..errors import BadInput, MlopsError
 from ..generated import OWNER
 from ..github.console import TerminalConsole
 from ..github.context import read_context
-from ..inputs import MODEL_NAME, PATTERNS, kebab
+from ..inputs import MODEL_NAME, PATTERNS, Inputs, Outputs, kebab
 from ..runtime import chain, config
+from ..runtime.action import Action
+from ..runtime.result import Result
 from ..untrusted import visible
+from ..workspace import Workspace
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "starter"
 """What an empty folder gets: a pipeline, data and their contract."""
@@ -238,6 +241,23 @@ def _model_name(root: Path) -> str:
 
 def _show(value: object) -> str:
     return json.dumps(value, default=str) if not isinstance(value, str | Path) else str(value)
+
+
+def opened(
+    command: str, given: Mapping[str, str] | None = None, inputs: type[Inputs] = Inputs
+) -> tuple[Workspace, Inputs]:
+    """What a command that is no action works with: this folder's store and configuration, and its inputs.
+
+    Raises:
+        BadInput: the configuration or an input is wrong.
+    """
+    from ..runtime.execute import prepare  # only where the store is needed
+
+    environ = config.environ()
+    action = Action(command, "core", inputs, Outputs, lambda *_: Result(Outputs()))
+    context = read_context(environ, Path())
+    step, taken = prepare(action, given or {}, context, TerminalConsole(), environ)
+    return step.workspace, taken
 
 
 class plain_errors:

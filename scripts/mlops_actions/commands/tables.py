@@ -13,12 +13,8 @@ import click
 
 from ..errors import BadInput
 from ..files import write_whole
-from ..inputs import Inputs, Outputs
 from ..processes.scratch import temporary_files
-from ..runtime import config
-from ..runtime.action import Action
-from ..runtime.result import Result
-from .setup import plain_errors
+from .setup import opened, plain_errors
 
 if TYPE_CHECKING:
     from ..data.diff import Diff, Side
@@ -52,7 +48,7 @@ def infer_schema_command(data: tuple[str, ...], output: Path | None, force: bool
         from ..data.infer import infer
         from ..data.sources import find
 
-        text = infer(find(_workspace(), data), strictness)
+        text = infer(find(opened("data")[0], data), strictness)
         if output is None:
             click.echo(text, nl=False)
             return
@@ -88,7 +84,7 @@ def diff_command(
         from ..reports.sections import section
         from ..untrusted import for_terminal
 
-        workspace, began = _workspace(), datetime.now(timezone.utc)
+        workspace, began = opened("data")[0], datetime.now(timezone.utc)
         found = diff(_side(workspace, one), _side(workspace, two), key=key, tolerance=tolerance, max_psi=max_psi)
         record = Record(
             action="data-diff",
@@ -134,14 +130,3 @@ def _write_page(page: Path, record: Record, found: Diff) -> None:
 def _write(path: Path, text: str) -> None:
     write_whole(path, text)
     click.echo(f"wrote {path}", err=True)
-
-
-def _workspace() -> Workspace:
-    """What finds data: the store and the keys of this folder's configuration."""
-    from ..github.context import make_console, read_context
-    from ..runtime.execute import prepare
-
-    environ = config.environ()
-    context = read_context(environ, Path())
-    anything = Action("data", "data", Inputs, Outputs, lambda *_: Result(Outputs()))
-    return prepare(anything, {}, context, make_console(environ, as_json=False), environ)[0].workspace

@@ -16,7 +16,7 @@ from typing import IO
 
 from ..console import Masks
 from ..errors import MlopsError, Place
-from ..text import many
+from ..text import aligned, many
 from ..untrusted import log_command, log_line, printed_lines, visible, visible_lines
 
 SUMMARY_LIMIT = 1024 * 1024
@@ -52,9 +52,8 @@ class ActionsConsole:
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
         cells = [[visible(self._masks.hide(str(cell))) for cell in row] for row in (columns, *rows)]
-        widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells]
-        self.say("\n".join([*([title] if title else []), lines[0], "  ".join("─" * w for w in widths), *lines[1:]]))
+        rules = ["─" * max(len(row[i]) for row in cells) for i in range(len(columns))]
+        self.say("\n".join([*([title] if title else []), *aligned([cells[0], rules, *cells[1:]])]))
 
     def notice(self, text: str, place: Place | None = None) -> None:
         self._command("notice", self._shown(text), place)

@@ -1,0 +1,141 @@
+"""`mlops runs`: which runs are listed, in which order, how they are filtered, shown and compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from mlops_actions.cli import main
+from mlops_actions.records import Record
+from mlops_actions.stores.store import Store
+
+HOSTILE = "\x1b[31m<b>@me</b>\u202e"
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path / "home"))
+    return Store((tmp_path / "store").as_uri())
+
+
+def keep(store: Store, run: str, action: str = "run-pipeline", pull: str = "", minute: int = 0, **about: Any) -> None:
+    record = Record(action=action, run=run, started=f"2026-01-01T00:{minute:02}:00+00:00", seconds=2.0, **about)
+    store.put_json(f"{pull}runs/{run}/{action}.json", record.model_dump(mode="json"))
+
+
+def trained(store: Store, run: str, auc: float, **about: Any) -> None:
+    given = {"branch": "main", "c": 1, "packages": "numpy==2.0", **about}
+    keep(
+        store,
+        run,
+        pull=given.get("pull", ""),
+        source={"branch": given["branch"], "commit": "c" * 40},
+        outputs={"metrics": {"auc": auc, "loss": 1 - auc}, "parameters": {"c": given["c"]}},
+        details={"packages": given["packages"]},
+    )
+
+
+def mlops(store: Store, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ["runs", *arguments, "--store", store.url])
+
+
+def listed(store: Store, *arguments: str) -> list[str]:
+    found = json.loads(mlops(store, "--json", *arguments).stdout)
+    return [run["run"] for run in found]
+
+
+def test_the_run_that_was_at_work_last_comes_first_and_pull_requests_are_among_them(store: Store) -> None:
+    trained(store, "1-1", 0.7)
+    trained(store, "2-1", 0.8, pull="pulls/7/")
+    trained(store, "3-1", 0.9)
+    keep(store, "1-1", "evaluate-model")
+    assert listed(store) == ["1-1", "3-1", "2-1"]
+    assert listed(store, "--limit", "1", "--offset", "2") == ["2-1"]
+    assert "#7 main" in mlops(store).stdout
+    assert "3 runs; `--offset 1` shows more" in mlops(store, "--limit", "1").stderr
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ("auc>=0.8", ["b", "c"]),
+        ("auc<0.8", ["a"]),
+        ("metrics.auc = 0.8", ["b"]),
+        ("branch=feature/*", ["b"]),
+        ("branch!=main", ["b"]),
+        ("parameters.c=2", ["c"]),
+        ("evaluate-model=rejected", ["c"]),
+        ("verdict=passed", ["a", "b"]),
+        ("started>2027", []),
+        ("no-such-thing=1", []),
+    ],
+)
+def test_conditions(store: Store, condition: str, expected: list[str]) -> None:
+    trained(store, "a", 0.7)
+    trained(store, "b", 0.8, branch="feature/x")
+    trained(store, "c", 0.9, c=2)
+    keep(store, "c", "evaluate-model", verdict="rejected")
+    assert sorted(listed(store, "--where", condition)) == expected
+
+
+def test_sorting_is_by_numbers_and_runs_without_the_value_come_last(store: Store) -> None:
+    for run, auc in (("a", 0.9), ("b", 0.10), ("c", 0.5)):
+        trained(store, run, auc)
+    keep(store, "d", "validate-data")
+    assert listed(store, "--sort", "auc") == ["a", "c", "b", "d"]
+    assert listed(store, "--sort", "-auc") == ["b", "c", "a", "d"]
+
+
+def test_what_is_not_a_condition_is_bad_input(store: Store) -> None:
+    for wrong in ("auc", "auc>much"):
+        found = mlops(store, "--where", wrong)
+        assert found.exit_code == 2
+        assert f"--where {wrong}" in found.stderr
+
+
+def test_compare_shows_only_what_differs(store: Store) -> None:
+    trained(store, "a", 0.7)
+    trained(store, "b", 0.7, c=2, packages="numpy==2.1")
+    found = json.loads(mlops(store, "compare", "a", "b", "--json").stdout)
+    assert [(one["group"], one["name"], one["before"], one["now"]) for one in found] == [
+        ("parameters", "c", 1, 2),
+        ("environment", "numpy", "2.0", "2.1"),
+    ]
+    assert mlops(store, "compare", "a", "a").stdout == "Nothing differs\n"
+
+
+def test_a_run_is_named_by_a_part_of_its_name_or_as_the_last_one(store: Store) -> None:
+    trained(store, "8812-1", 0.7)
+    trained(store, "8840-1", 0.8)
+    assert "8812-1" in mlops(store, "show", "12").stdout
+    assert "8840-1" in mlops(store, "show", "last").stdout
+    several = mlops(store, "show", "88")
+    assert several.exit_code == 2
+    assert "8812-1" in several.stderr
+    assert mlops(store, "show", "9").exit_code == 2
+
+
+def test_hostile_text_has_no_effect_and_what_is_no_record_is_told(store: Store) -> None:
+    keep(store, "a", reason=HOSTILE, source={"branch": HOSTILE}, outputs={"metrics": {HOSTILE: 1}})
+    store.put("runs/a/evaluate-model.json", b"{")
+    for arguments in ((), ("show", "a")):
+        found = mlops(store, *arguments)
+        assert found.exit_code == 0
+        assert "\\x1b[31m<b>" in found.stdout
+        assert not {"\x1b", "\u202e"} & set(found.stdout)
+    assert "runs/a/evaluate-model.json is not a record" in mlops(store, "show", "a").stdout
+
+
+def test_only_the_runs_that_are_shown_are_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(200):
+        keep(store, f"{number}-1", "plan")
+    asked: list[str] = []
+    get = Store.get
+    monkeypatch.setattr(Store, "get", lambda self, path: asked.append(path) or get(self, path))
+    assert len(listed(store)) == 20
+    assert len(asked) < 100
