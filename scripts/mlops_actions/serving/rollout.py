@@ -142,9 +142,9 @@ class Questions:
             return client.introduce(), ""
         row = next(self._next) % len(self.golden.scores)
         answer = client.infer(rows_of(self.golden.inputs, row, row + 1), self.output)
-        expected, got = self.golden.scores[row], [score(value) for value in answer.values]
-        if len(got) != 1:
-            return answer, f"golden row {row + 1} got {many(len(got), 'answer')}"
+        if len(answer.values) != 1:
+            return answer, f"golden row {row + 1} got {many(len(answer.values), 'prediction')}"
+        expected, got = self.golden.scores[row], [score(answer.values[0], self.output)]
         wrong = agreement([expected], got, self.tolerance).mismatches
         return answer, f"golden row {row + 1} should be {_short(expected)} and is {_short(got[0])}" if wrong else ""
 
@@ -423,12 +423,13 @@ class Rollout:
         golden, tolerance = self.questions.golden, self.questions.tolerance
         if golden is None:
             return "there are no golden rows to compare", {}
-        public, differ, worst = self.engine.ask(release.name), 0, 0.0
+        public, output, differ, worst = self.engine.ask(release.name), self.questions.output, 0, 0.0
         for i in range(self.rules.shadow):
             rows = rows_of(golden.inputs, i % len(golden.scores), i % len(golden.scores) + 1)
-            now = self._asking(public.infer, rows, self.questions.output)
-            then = self._asking(alone.infer, rows, self.questions.output)
-            both = agreement([score(v) for v in now.values], [score(v) for v in then.values], tolerance)
+            now = self._asking(public.infer, rows, output)
+            then = self._asking(alone.infer, rows, output)
+            scores = [[score(one, output) for one in answer.values] for answer in (now, then)]
+            both = agreement(scores[0], scores[1], tolerance)
             differ += bool(both.mismatches)
             worst = max(worst, both.worst)
             self._hold()

@@ -17,7 +17,7 @@ from ...http.faults import HttpError
 from ...kubernetes.failures import Refused as ClusterRefused
 from ...kubernetes.objects import GATEWAY, GATEWAY_CLASS, HTTP_ROUTE, Cluster, Object
 from ..engine import NotServed
-from ..protocol import Refused, Reply
+from ..protocol import Refused, Reply, no_response
 from .manifests import PORT, Made
 from .names import MANAGED, MANAGER, labels, service_of
 
@@ -227,7 +227,7 @@ class Through:
                 "GET" if data is None else "POST", path, body=data, headers=headers, timeout=timeout, redirect=False
             )
         except urllib3.exceptions.HTTPError as error:
-            raise Refused(0, f"Cannot reach {self.url}: {error}") from None
+            raise no_response(self.url, error, timeout) from None
         return Reply(got.status, {name.lower(): value for name, value in got.headers.items()}, got.data)
 
 
