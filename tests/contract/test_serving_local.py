@@ -275,6 +275,9 @@ def test_a_server_that_was_killed_is_started_again_by_the_next_rollout(world: Wo
     assert found
     os.kill(found.process.pid, signal.SIGKILL)
     assert wait_until(lambda: not found.process.alive, 10)
+    (world.folder / "own.py").write_text(
+        OWN.replace("+ self.offset", "- self.offset")
+    )
     engine = world.engine()
     assert engine.serving("m") is None
     with pytest.raises(NotServed, match="version 2 cannot be loaded: AttributeError"):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import RemoteFailed
-from ..models.checks import code_digest, code_of
+from ..models.checks import code_digest, copy_code
 from ..text import many
 from ..waiting import Clock, wait_until
 from .engine import NotServed, Release, Serving
@@ -66,11 +66,7 @@ def make_wrong(release: Release, folder: Path) -> Release:
         folder: for the code, and for a copy of the consumer's that loads the model.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    for file in code_of(release.predict, release.root):
-        target = folder / file.relative_to(release.root.resolve())
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, target)
+    copy_code(release.predict, release.root, folder)
     text = _CODE.format(seconds=WRONG_SECONDS, predict=release.predict)
     (folder / f"{_MODULE}.py").write_text(text, encoding="utf-8")
     predict = f"{_MODULE}:load"

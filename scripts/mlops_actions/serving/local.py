@@ -7,8 +7,8 @@ before it ends when its connections have, which frees its memory; to go back to 
 which takes as long as its model needs to be loaded.
 
 `<home>/serving/<name>-<hash of the store>/`: `state.json` (what serves where, what is tried, what served before),
-`releases/<id>/` (folders of servers), `versions/<n>/` (files of models). What is said in `state.json` is written before
-it is done, and done again when it is found undone.
+`releases/<id>/` (folders of servers, with the consumer's code as it was then), `versions/<n>/` (files of models). What
+is said in `state.json` is written before it is done, and done again when it is found undone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import BadInput, RemoteFailed
-from ..models.checks import remedy
+from ..models.checks import copy_code, remedy
 from ..waiting import wait_until
 from . import control, process
 from .control import Unheard
@@ -40,6 +40,7 @@ _PORTS = range(21000, 31000)
 _STATE = "state.json"
 _FAILURE = "failure.json"  # as `server.model` calls it, which is not imported here: it needs the server's packages
 _START = "start.json"  # with which Python a release's server is started
+_CODE = "code"  # the consumer's, as it was when the release was made
 _LOG = "server.log"
 _LOG_LINES = 40
 _LOG_BYTES = 5_000_000
@@ -155,7 +156,8 @@ class LocalServing:
         if found is None or (self._state_of(name, release.id) or {}).get("leaving"):
             if found:
                 end(found)
-            write_release(folder, release, str(release.model), str(release.root))
+            copy_code(release.predict, release.root, folder / _CODE)
+            write_release(folder, release, str(release.model), _CODE)
             write_whole(folder / _START, {"python": str(release.python)})
             self._say(f"Starting a server for version {release.version}")
         self._up(name, release.id, f"version {release.version}")
