@@ -204,8 +204,9 @@ def test_copies_of_requests_are_compared(world: World) -> None:
     engine.start(two)
     engine.shift(two, 0, mirror=True)
     assert {world.ask() for _ in range(5)} == {(one.id, 3.0)}
-    assert wait_until(lambda: engine.compared("m")["differing"] == 5, 30)
-    assert engine.compared("m")["examples"][0] == {"output": "predict", "row": 0, "stable": 3.0, "candidate": 4.0}
+    found = engine.compared("m")
+    assert (found.requests, found.differing, found.failed) == (5, 5, 0)
+    assert found.examples[0] == {"output": "predict", "row": 0, "stable": 3.0, "candidate": 4.0}
 
 
 def test_a_candidate_that_is_killed_loses_no_request(world: World) -> None:
@@ -275,9 +276,7 @@ def test_a_server_that_was_killed_is_started_again_by_the_next_rollout(world: Wo
     assert found
     os.kill(found.process.pid, signal.SIGKILL)
     assert wait_until(lambda: not found.process.alive, 10)
-    (world.folder / "own.py").write_text(
-        OWN.replace("+ self.offset", "- self.offset")
-    )
+    (world.folder / "own.py").write_text(OWN.replace("+ self.offset", "- self.offset"))
     engine = world.engine()
     assert engine.serving("m") is None
     with pytest.raises(NotServed, match="version 2 cannot be loaded: AttributeError"):

@@ -21,6 +21,7 @@ from mlops_actions.serving.latency import Limit, at_least
 from mlops_actions.serving.protocol import Client
 from mlops_actions.serving.releases import pinned
 from mlops_actions.serving.rollout import Outcome, Questions, Rollout, Rules
+from mlops_actions.serving.server.traffic import Comparison
 from mlops_actions.stores.store import Store
 
 
@@ -189,6 +190,34 @@ def test_in_the_shadow_both_are_asked_the_same_rows(first: World) -> None:
     shadow = next(step for step in done.steps if step.name == "shadow")
     assert shadow.measured == {"rows": 8, "differ": 2, "largest": 0.5}
     assert "shift 0 mirror" in first.engine.calls
+
+
+FAILED: list[dict[str, Any]] = [{"row": 0, "stable": 1.0, "candidate": 2.0}, {"status": 500, "instead": 200}]
+
+
+class ComparingEngine(MemoryEngine):
+    """It also tells what copies of users' requests have shown."""
+
+    shown = Comparison()
+
+    def compared(self, name: str) -> Comparison:
+        return self.shown
+
+
+@pytest.mark.parametrize(("failed", "how"), [(0, "deployed"), (1, "failed")])
+def test_what_copies_of_users_requests_show_is_kept_and_a_failed_one_goes_back(
+    world: World, failed: int, how: str
+) -> None:
+    world.engine = world.store.engine = engine = ComparingEngine()
+    world.roll(release(1))
+    engine.shown = Comparison(requests=9, equal=6, differing=3 - failed, failed=failed, examples=FAILED)
+    done = world.roll(release(2), shadow=2)
+    shadow = next(step for step in done.steps if step.name == "shadow")
+    assert (done.how, world.served()) == (how, 1 if failed else 2)
+    if failed:
+        assert "it failed on 1 of 9 copied requests: status 500 instead of 200" in done.reason
+    else:
+        assert shadow.measured == {"rows": 2, "differ": 0, "largest": 0, "copies": 9, "copies_differ": 3}
 
 
 def test_without_golden_rows_the_digest_and_who_answers_decide(first: World) -> None:

@@ -91,7 +91,7 @@ class DeployModelInputs(PromotionInputs, GoldenInputs):
         0,
         ge=0,
         description="Before the first step copies of all requests are sent to the version, and this many rows are asked"
-        " of both and compared. For engines that can mirror requests.",
+        " of both and compared; the engine `local` compares the copies, too. For engines that can mirror requests.",
     )
     wait: float = Field(600.0, ge=0, description="Seconds to wait for another rollout of the model to the same place.")
     rollback: bool = Field(False, description="Let the last good version serve again instead, or `version`.")

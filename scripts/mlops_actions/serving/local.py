@@ -35,6 +35,7 @@ from .engine import Capabilities, NotServed, Release, Serving
 from .process import Running, end, free_port, is_free, running
 from .protocol import Client, Direct, Refused, Reply
 from .served import write_release, write_whole
+from .server.traffic import Comparison
 
 _PORTS = range(21000, 31000)
 _STATE = "state.json"
@@ -44,6 +45,7 @@ _CODE = "code"  # the consumer's, as it was when the release was made
 _LOG = "server.log"
 _LOG_LINES = 40
 _LOG_BYTES = 5_000_000
+_COMPARED = 10.0  # seconds that copies of requests which are under way are waited for
 _DYING = 2.0  # seconds that a process which does not respond may take to be gone
 
 
@@ -233,11 +235,19 @@ class LocalServing:
         state = self._read(name)
         return self._log(self._of(name, state.candidate or state.release)) if state else ""
 
-    def compared(self, name: str) -> dict[str, Any]:
-        """What copies of requests have shown so far; see `server.traffic.Comparison`. Empty when nothing serves."""
-        state = self._read(name)
-        found = self._state_of(name, state.release) if state else None
-        return dict(found["comparison"]) if found else {}
+    def compared(self, name: str) -> Comparison:
+        """See `Comparing`. Those that are under way are waited for."""
+        found = Comparison()
+
+        def settled() -> bool:
+            nonlocal found
+            state = self._read(name)
+            told = self._state_of(name, state.release) if state else None
+            found = Comparison(**told["comparison"]) if told else Comparison()
+            return found.requests == found.equal + found.differing + found.failed
+
+        wait_until(settled, _COMPARED)
+        return found
 
     # What is kept, and where.
 

@@ -22,7 +22,7 @@ from ..models.tensors import rows_of
 from ..text import many
 from ..waiting import Clock
 from . import latency
-from .engine import HandedOver, NotServed, Release, Serving, ServingEngine
+from .engine import Comparing, HandedOver, NotServed, Release, Serving, ServingEngine
 from .history import Deployment, Ending, History, Step
 from .latency import Compared, Limit, Limited
 from .protocol import Answer, Answered, Client, Refused, score
@@ -433,8 +433,16 @@ class Rollout:
             differ += bool(both.mismatches)
             worst = max(worst, both.worst)
             self._hold()
+        text = f"{differ} of {self.rules.shadow} rows get another answer than now, by at most {worst:.4g}"
         found = {"rows": float(self.rules.shadow), "differ": float(differ), "largest": worst}
-        return f"{differ} of {self.rules.shadow} rows get another answer than now, by at most {worst:.4g}", found
+        if not isinstance(self.engine, Comparing):
+            return text, found
+        live = self.engine.compared(release.name)
+        copies = many(live.requests, "copied request")
+        if live.failed > self.rules.error_rate * live.requests:
+            raise NotServed(f"it failed on {live.failed} of {copies}{live.why}")
+        said = f"{text}; so do {live.differing} of {copies}"
+        return said, {**found, "copies": float(live.requests), "copies_differ": float(live.differing)}
 
     def _baseline(self, release: Release) -> list[float]:
         """Seconds of answers at the model's own address as it is now, by what serves."""
