@@ -156,6 +156,25 @@ def test_changes_and_goings_back_lose_no_request(world: World) -> None:
     assert asking.failed == [] and set(asking.answers) == {one.id, two.id}
 
 
+def test_changes_lose_no_request_by_grpc(world: World) -> None:
+    one, two = world.release(1), world.release(2)
+    port = free_port()
+
+    def deploy(release: Release) -> None:
+        engine = world.engine(grpc_port=port)
+        engine.start(release)
+        engine.shift(release, 100)
+        engine.finish(release)
+
+    deploy(one)
+    command = [str(world.python), str(ROOT / "tests" / "grpc_user.py"), f"127.0.0.1:{port}", "m", ""]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as user:
+        for release in (two, one) * int(os.environ.get("CHANGES", "3")):
+            deploy(release)
+        found = json.loads(user.communicate()[0])
+    assert found["failed"] == [] and set(found["answers"]) == {one.id, two.id}
+
+
 def test_a_share_is_what_it_says_and_goes_back(world: World) -> None:
     one, two = world.release(1), world.release(2)
     world.deploy(one)

@@ -292,6 +292,9 @@ class LocalServing:
             port = free_port(host)
             self._say(f"Another process uses the usual port; using {port}")
         grpc_port = asked.grpc_port or (state.grpc_port if state else 0)
+        if grpc_port and not is_free(host, grpc_port):
+            fix = "Choose another `grpc-port`, or 0 for none"
+            raise BadInput(f"The port {grpc_port} of {host} is used by another process", fix=fix)
         return (state or State(host=host, port=port)).model_copy(
             update={"host": host, "port": port, "grpc_port": grpc_port}
         )
@@ -337,8 +340,6 @@ class LocalServing:
                     "hand",
                     to=str(self._of(name, state.release)),
                     other=self._other(name, state.release, 100),
-                    host=state.host,
-                    grpc_port=state.grpc_port,
                 )
                 return
             except Unheard:
