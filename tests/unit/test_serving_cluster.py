@@ -96,8 +96,18 @@ def test_a_route_has_a_weight_for_each_release() -> None:
     assert body["spec"]["parentRefs"] == [
         {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "models", "namespace": "infra"}
     ]
-    (rule,) = body["spec"]["rules"]
-    assert [(ref["name"], ref["weight"]) for ref in rule["backendRefs"]] == [("m-v1-a", 90), ("m-v2-b", 10)]
-    assert rule["filters"][0]["requestMirror"]["backendRef"]["name"] == "m-v2-b"
-    assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": "/v2/models/m"}}]
-    assert "hostnames" not in http_route("models", "", "m", {"v1-a": 100})[1]["spec"]
+    rules = body["spec"]["rules"]
+    assert [rule["matches"][0]["path"]["value"] for rule in rules] == [
+        "/v2/models/m",
+        "/inference.GRPCInferenceService",
+    ]
+    for rule, port in zip(rules, (manifests.PORT, manifests.GRPC), strict=True):
+        refs = [(ref["name"], ref["port"], ref["weight"]) for ref in rule["backendRefs"]]
+        assert refs == [("m-v1-a", port, 90), ("m-v2-b", port, 10)]
+        mirrored = rule["filters"][0]["requestMirror"]["backendRef"]
+        assert (mirrored["name"], mirrored["port"]) == ("m-v2-b", port)
+
+
+def test_without_a_hostname_a_route_takes_no_grpc_since_that_names_no_model() -> None:
+    _, body = http_route("models", "", "m", {"v1-a": 100})
+    assert "hostnames" not in body["spec"] and len(body["spec"]["rules"]) == 1
