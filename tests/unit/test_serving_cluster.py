@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 
 from mlops_actions.kubernetes.objects import AUTOSCALER, DEPLOYMENT, DISRUPTION_BUDGET, SERVICE
 from mlops_actions.serving.cluster import manifests
-from mlops_actions.serving.cluster.gateway import http_route
+from mlops_actions.serving.cluster.gateway import Through, http_route
 from mlops_actions.serving.cluster.manifests import Settings
 from mlops_actions.serving.cluster.names import name_of, pod_labels, service_of
 from mlops_actions.serving.engine import Release
+from mlops_actions.serving.protocol import Refused
 
 IMAGE = "registry.example.com/models@sha256:1"
 
@@ -111,3 +113,14 @@ def test_a_route_has_a_weight_for_each_release() -> None:
 def test_without_a_hostname_a_route_takes_no_grpc_since_that_names_no_model() -> None:
     _, body = http_route("models", "", "m", {"v1-a": 100})
     assert "hostnames" not in body["spec"] and len(body["spec"]["rules"]) == 1
+
+
+def test_a_host_name_that_cannot_be_resolved_says_why_it_is_all_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*given: object, **more: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", lost)
+    way = Through("http", "m.example.com", 80, "m.example.com", " (the Gateway may not be read)")
+    reason = r"http://m\.example\.com: its host name cannot be resolved here \(the Gateway may not be read\)"
+    with pytest.raises(Refused, match=reason):
+        way.send("/v2", None, 1.0)

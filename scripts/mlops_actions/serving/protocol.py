@@ -106,6 +106,8 @@ def no_response(url: str, error: Exception, timeout: float) -> Refused:
     """
     if isinstance(error, urllib3.exceptions.ReadTimeoutError):
         return Refused(0, f"{url} did not respond within {timeout:g} s")
+    if isinstance(error, urllib3.exceptions.NameResolutionError):
+        return Refused(0, f"Cannot reach {url}: its host name cannot be resolved here")
     return Refused(0, f"Cannot reach {url}: {error}")
 
 

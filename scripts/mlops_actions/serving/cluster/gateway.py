@@ -103,7 +103,9 @@ class Route:
         scheme = str(listener.get("protocol") or "http").lower()
         port = int(listener.get("port") or (443 if scheme == "https" else 80))
         address = addresses[0] if addresses else self._hostname
-        return Through(scheme, address, port, self._hostname or address or self._gateway)
+        unread = f" (the Gateway {self._gateway} may not be read with these rights, so its address is not known)"
+        hostname = self._hostname or address or self._gateway
+        return Through(scheme, address, port, hostname, "" if gateway else unread)
 
     def mirrors(self) -> bool:
         """Whether the Gateway's controller may mirror requests: not if it lists what it can do without that.
@@ -208,9 +210,11 @@ class Through:
         scheme: http or https.
         address, port: of the Gateway; the address is "" while it has none.
         hostname: that is asked for.
+        hint: is added to what is said when it cannot be reached.
     """
 
-    def __init__(self, scheme: str, address: str, port: int, hostname: str) -> None:
+    def __init__(self, scheme: str, address: str, port: int, hostname: str, hint: str = "") -> None:
+        self._hint = hint
         shown = "" if port == (443 if scheme == "https" else 80) else f":{port}"
         self.address = f"{address}:{port}"
         self.url, self._headers = f"{scheme}://{hostname}{shown}", {"Host": f"{hostname}{shown}"}
@@ -229,7 +233,7 @@ class Through:
                 "GET" if data is None else "POST", path, body=data, headers=headers, timeout=timeout, redirect=False
             )
         except urllib3.exceptions.HTTPError as error:
-            raise no_response(self.url, error, timeout) from None
+            raise Refused(0, f"{no_response(self.url, error, timeout)}{self._hint}") from None
         return Reply(got.status, {name.lower(): value for name, value in got.headers.items()}, got.data)
 
 
