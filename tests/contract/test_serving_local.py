@@ -315,12 +315,13 @@ def test_the_address_of_what_serves_stays(world: World) -> None:
     world.engine().abandon("m")
 
 
-def test_a_port_of_somebody_else_is_refused(world: World) -> None:
+@pytest.mark.parametrize("which", ["port", "grpc_port"])
+def test_a_port_of_somebody_else_is_refused(world: World, which: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(BadInput, match="is used by another process"):
-            world.engine(port=taken.getsockname()[1]).start(world.release(1))
+            world.engine(**{which: taken.getsockname()[1]}).start(world.release(1))
     assert world.engine().serving("m") is None
 
 
