@@ -174,7 +174,7 @@ def errors(log: str) -> list[str]:
 def test_a_version_goes_live_and_then_the_alias_moves(first: World) -> None:
     _, outputs, _ = first.deploy(1)
     with User(outputs["url"]) as user:
-        code, after, log = first.deploy(2, "--reason", "it is better")
+        code, after, log = first.deploy(2, "--reason", "it is better", "--shadow", "8")
     assert code == 0, log
     assert (after["version"], after["previous-version"], after["promoted"], first.champion) == (2, 1, True, 2)
     assert user.failures == [] and {version for version, _ in user.answers} == {"1", "2"}
@@ -185,6 +185,8 @@ def test_a_version_goes_live_and_then_the_alias_moves(first: World) -> None:
     assert (now.live.alias, now.live.alias_before, now.live.release) == ("champion", 1, after["release"])
     steps = {step.name: step for step in now.live.steps}
     assert steps["100 %"].measured["answers"] >= 20 and steps["latency"].measured["pairs"] >= 120
+    shadow = steps["shadow"].measured
+    assert (shadow["rows"], shadow["differ"]) == (8, 8) and shadow["copies_differ"] == shadow["copies"] >= 8
     code, again, log = first.deploy(2)
     assert code == 0 and "already serves" in log and again["promoted"] is False
 

@@ -411,6 +411,11 @@ def test_a_limit_holds_in_every_step(first: World) -> None:
     assert done.how == "failed" and "it is too slow at 50 % of the requests: 95th percentile 190 ms" in done.reason
 
 
+def test_too_little_time_to_measure_is_no_pass(first: World) -> None:
+    done = first.roll(release(2), measure=0.0)
+    assert done.how == "failed" and "it cannot be told whether it is too slow" in done.reason
+
+
 def test_two_writers_of_a_history_lose_nothing(world: World) -> None:
     world.history.begin(Deployment(version=1, release="a"))
     other, raced = world.history, []

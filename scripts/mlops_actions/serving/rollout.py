@@ -379,7 +379,7 @@ class Rollout:
         self._asked(alone)
         until, found = self._clock.now() + self.rules.measure, list[Compared | Limited]()
         for pairs in latency.LOOKS:
-            while len(new) < pairs and self._clock.now() < until and (other or self.rules.limit):
+            while len(new) < pairs and (not new or self._clock.now() < until) and (other or self.rules.limit):
                 for candidate in (True, False) if len(new) % 2 else (False, True):
                     if candidate:
                         new.append(self._asked(alone).seconds)
@@ -428,7 +428,7 @@ class Rollout:
             rows = rows_of(golden.inputs, i % len(golden.scores), i % len(golden.scores) + 1)
             now = self._asking(public.infer, rows, output)
             then = self._asking(alone.infer, rows, output)
-            scores = [[score(one, output) for one in answer.values] for answer in (now, then)]
+            scores = [[self._asking(score, one, output) for one in answer.values] for answer in (now, then)]
             both = agreement(scores[0], scores[1], tolerance)
             differ += bool(both.mismatches)
             worst = max(worst, both.worst)
