@@ -13,6 +13,7 @@ import pytest
 from memory_engine import GOLDEN, Behaviour, Killed, MemoryEngine, release
 from mlops_actions.errors import BadInput, Cancelled, RemoteFailed
 from mlops_actions.evaluation.golden import Tolerance
+from mlops_actions.models.checks import copy_code
 from mlops_actions.models.predicting import Model
 from mlops_actions.serving.drill import WRONG_SECONDS, Drilled, drill, make_wrong
 from mlops_actions.serving.engine import Capabilities, HandedOver, Release
@@ -479,6 +480,17 @@ def test_a_wrong_release_is_the_same_model_answering_wrong_and_right_again_in_ti
     later = time.monotonic() + WRONG_SECONDS
     monkeypatch.setattr(time, "monotonic", lambda: later)
     assert model.scores([{"x": 3}]) == [6]
+
+
+@pytest.mark.parametrize("predict", ["own.py:Double", "own:Double", "deep/own.py:Double", "deep.own:Double"])
+def test_a_wrong_release_takes_the_code_along_that_loads_its_model(tmp_path: Path, predict: str) -> None:
+    file = tmp_path / "code" / ("deep/own.py" if "deep" in predict else "own.py")
+    file.parent.mkdir(parents=True)
+    file.write_text(DOUBLE)
+    wrong = make_wrong(release(1, predict=predict, root=tmp_path / "code"), tmp_path / "drill")
+    copy_code(wrong.predict, wrong.root, tmp_path / "served")
+    found = {one.relative_to(tmp_path / "served") for one in (tmp_path / "served").rglob("*.py")}
+    assert found == {Path("mlops_drill.py"), file.relative_to(tmp_path / "code")}
 
 
 def drilled(world: World, wrong: Release, **rules: Any) -> Drilled:
