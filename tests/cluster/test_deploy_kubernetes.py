@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 import clusters
-from conftest import MLOPS
+from conftest import MLOPS, ROOT
 from faults import faulty
 from mlops_actions.errors import BadInput, RemoteFailed
 from mlops_actions.kubernetes import rights
@@ -374,8 +374,9 @@ def test_a_gateway_splits_and_mirrors_requests_and_others_rules_stay(
     assert asked.wrong == []
     found_route = admin.get(HTTP_ROUTE, service_of(NAME))
     assert found_route
-    theirs, ours = found_route["spec"]["rules"]
+    theirs, ours, grpc = found_route["spec"]["rules"]
     assert theirs["backendRefs"][0]["name"] == "shop"
+    assert [ref["name"] for ref in grpc["backendRefs"]] == [name_of(NAME, two.id)]
     assert [ref["name"] for ref in ours["backendRefs"]] == [name_of(NAME, two.id), "shop"]
     assert [one["type"] for one in ours["filters"]] == ["ResponseHeaderModifier"]
     engine.stop(NAME)
@@ -387,13 +388,35 @@ def _someone_adds_a_rule_and_a_filter(admin: Cluster) -> None:
     admin.create(SERVICE, shop)
     found = admin.get(HTTP_ROUTE, service_of(NAME))
     assert found
-    (rule,) = found["spec"]["rules"]
+    rule, _grpc = found["spec"]["rules"]
     ref = {"name": "shop", "port": 80, "weight": 0}
     rule["backendRefs"].append(ref)
     add = {"type": "ResponseHeaderModifier", "responseHeaderModifier": {"set": [{"name": "x-team", "value": "a"}]}}
     rule["filters"] = [add]
     theirs = {"matches": [{"path": {"type": "PathPrefix", "value": "/shop"}}], "backendRefs": [ref]}
     admin.patch(HTTP_ROUTE, service_of(NAME), {"spec": {"rules": [theirs, rule]}})
+
+
+def test_a_gateway_splits_grpc_too_and_no_request_is_lost(
+    admin: Cluster, models: Models, tmp_path: Path, gateway: str
+) -> None:
+    host = f"grpc.{admin.namespace}.example.com"
+    engine = engine_of(admin, tmp_path, gateway=gateway, hostname=host)
+    one, two = (models.code(n, predict=f"return [{n} + x for x in rows['x']]") for n in (1, 2))
+    deploy(engine, one)
+    assert wait_until(engine.ask(NAME).ready, 30)
+    address = engine.ask(NAME).transport.address  # type: ignore[attr-defined]
+    command = [str(models.environment.python), str(ROOT / "tests" / "grpc_user.py"), address, NAME, host]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as user:
+        for release in (two, one):
+            engine.start(release)
+            for percent in (50, 100):
+                engine.shift(release, percent)
+                assert {engine.ask(NAME).infer(EXAMPLE, "predict").release for _ in range(30)} <= {one.id, two.id}
+            engine.finish(release)
+        found = json.loads(user.communicate()[0])
+    assert found["failed"] == [] and set(found["answers"]) == {one.id, two.id}
+    engine.stop(NAME)
 
 
 @pytest.mark.usefixtures("gateway")

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import clusters
+import gateway_server
 from conftest import MLOPS
 from mlops_actions.kubernetes.objects import (
     CLUSTER_ROLE,
@@ -31,7 +32,7 @@ from mlops_actions.registry.registering import Registration, register
 from mlops_actions.registry.registry import Registry
 from mlops_actions.stores.store import Store
 from mlops_actions.yaml_io import load_yaml
-from serving_worlds import base_image
+from serving_worlds import asking, base_image
 
 pytestmark = [
     clusters.needs_kubernetes,
@@ -56,10 +57,11 @@ class World:
     folder: Path
     namespace: str
     environ: dict[str, str]
+    engine: str = "kubernetes"
 
     def call(self, command: str, *arguments: str, **variables: str) -> tuple[int, dict[str, Any], str]:
         """An action's exit code, outputs and log."""
-        given = ["--engine", "kubernetes", "--namespace", self.namespace, "--predict", "own.py:Model", *arguments]
+        given = ["--engine", self.engine, "--namespace", self.namespace, "--predict", "own.py:Model", *arguments]
         given += ["--image-repository", f"{os.environ['REGISTRY']}/test/serving", "--base-image", base_image()]
         done = subprocess.run(
             [str(MLOPS), command, *given, "--cpu", "50m", "--memory", "300Mi", "--answers", "5", "--json"],
@@ -73,7 +75,12 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("deploy")
+    with clusters.namespace({}) as name:
+        yield made(tmp_path_factory.mktemp("deploy"), name)
+
+
+def made(folder: Path, namespace: str, engine: str = "kubernetes") -> World:
+    """A world in a folder, for a namespace."""
     registry = Registry(Store((folder / "store").as_uri()))
     for version, (text, by) in enumerate((('{"by": 1}', 1), ('{"by": 2}', 2), ('{"by": 3}', 9), ("no JSON", 4)), 1):
         own = folder / str(version)
@@ -85,8 +92,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GITHUB_", "INPUT_", "MLOPS_"))}
     kept |= {"MLOPS_CACHE": os.environ["MLOPS_CACHE"]} if "MLOPS_CACHE" in os.environ else {}
     kept |= {"MLOPS_STORE": (folder / "store").as_uri(), "MLOPS_HOME": str(folder / "home")}
-    with clusters.namespace({}) as name:
-        yield World(folder, name, kept)
+    return World(folder, namespace, kept, engine)
 
 
 def user_with(admin: Cluster, *parts: str) -> str:
@@ -123,6 +129,34 @@ def test_versions_go_live_by_their_own_answers_and_back_with_the_rights_of_rbac(
     assert (code, outputs.get("version")) == (0, 1), log
     code, outputs, log = world.deploy("--stop", **user)
     assert (code, outputs["previous-version"]) == (0, 1), log
+
+
+@pytest.mark.parametrize("on", [clusters.kserve_name()])
+def test_on_kserve_versions_get_their_share_of_users_requests_and_go_back(
+    on: str, tmp_path: Path, gateway: str
+) -> None:
+    with clusters.kserve() as namespace:
+        world, host = made(tmp_path, namespace, "kserve"), f"times.{namespace}.example.com"
+        shares = ("--gateway", gateway, "--hostname", host, "--alias", "champion", "--max-slowdown", "20")
+        code, outputs, log = world.deploy("--version", "1", *shares)
+        assert (code, outputs.get("url")) == (0, f"http://{host}/v2/models/times"), log
+        url = f"{gateway_server.address(gateway)}/v2/models/times"
+        with asking(url, host) as asked:
+            code, outputs, log = world.deploy("--version", "2", "--steps", "20, 100", *shares)
+            assert (code, outputs.get("version"), outputs.get("promoted")) == (0, 2, True), log
+            assert "20 %: 5 right answers of its own in" in log
+            second = outputs["release"]
+            for version, why in (("3", "golden predictions differ"), ("4", "CrashLoopBackOff")):
+                code, outputs, log = world.deploy("--version", version, *shares)
+                assert (code, outputs.get("release"), outputs.get("rolled-back")) == (1, second, True), log
+                assert why in log and "version 2 serves as before" in log
+            code, outputs, log = world.call("rollback", "times", "--steps", "50, 100", *shares[:4])
+            assert (code, outputs.get("version"), outputs.get("promoted")) == (0, 1, True), log
+        assert asked.wrong == [] and {release[:2] for release in asked.answers} == {"v1", "v2"}
+        code, _, log = world.deploy("--version", "2", "--steps", "20, 100")
+        assert code == 2 and "cannot send a version 20 % of the requests" in log and "`gateway`" in log
+        code, outputs, log = world.deploy("--stop", *shares[:4])
+        assert (code, outputs.get("previous-version")) == (0, 1), log
 
 
 @pytest.mark.parametrize(

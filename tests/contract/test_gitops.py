@@ -127,8 +127,8 @@ def test_route_policy_and_namespace_are_written_where_they_are_asked_for(world: 
     world.give(1, gateway="infra/public", hostname="models.test", namespace="team-a", **{"network-policy": True})
     found = world.objects()
     assert {one["metadata"]["namespace"] for one in found.values()} == {"team-a"}
-    (rule,) = found["HTTPRoute m"]["spec"]["rules"]
-    assert [(one["name"], one["weight"]) for one in rule["backendRefs"]] == [(f"m-{release(1).id}", 100)]
+    for rule in found["HTTPRoute m"]["spec"]["rules"]:
+        assert [(one["name"], one["weight"]) for one in rule["backendRefs"]] == [(f"m-{release(1).id}", 100)]
     assert found["NetworkPolicy m"]["spec"]["policyTypes"] == ["Ingress", "Egress"]
 
 

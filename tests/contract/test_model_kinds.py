@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from mlops_actions.environments import EnvironmentFailed
 from mlops_actions.errors import BadInput
 from mlops_actions.evaluation import golden
 from mlops_actions.evaluation.golden_rows import read_golden
+from mlops_actions.models.checks import check_loadable
 from mlops_actions.models.kinds import kind_of
 
 PACKAGES = "scikit-learn\npandas\nxgboost-cpu\nlightgbm\ncatboost\nonnxruntime\nskl2onnx\nskops\nmlflow-skinny\n"
@@ -131,3 +133,63 @@ def test_a_missing_library_is_named_with_the_remedy(saved: tuple[Path, Path], tm
     assert done.returncode == 1
     assert "No module named 'lightgbm'" in done.stderr
     assert "Add lightgbm to the `requirements` that the model is loaded with" in done.stderr
+
+
+TORCH = """
+import csv, torch
+from safetensors.torch import save_file
+
+torch.manual_seed(0)
+net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1), torch.nn.Flatten(0))
+x = torch.randn(9, 3)
+torch.jit.trace(net, x).save("program.pt")
+save_file(net.state_dict(), "weights.safetensors")
+for name in ("program.pt", "weights.safetensors"):
+    with open(f"{name}.csv", "w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["a", "b", "c", "score"])
+        rows.writerows([*row, score] for row, score in zip(x.tolist(), net(x).tolist()))
+"""
+OWN_NET = """
+import numpy, torch
+from safetensors.torch import load_file
+
+class Net:
+    def load(self, path):
+        parts = torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1), torch.nn.Flatten(0)
+        self.net = torch.nn.Sequential(*parts)
+        self.net.load_state_dict(load_file(path))
+
+    def predict(self, rows):
+        x = rows.to_numpy() if hasattr(rows, "to_numpy") else numpy.asarray([list(row.values()) for row in rows])
+        with torch.inference_mode():
+            return self.net(torch.from_numpy(x.astype("float32"))).numpy()
+"""
+
+
+@pytest.fixture(scope="module")
+def nets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A Python that has torch, and the folder with what it saved."""
+    folder = tmp_path_factory.mktemp("nets")
+    (folder / "own_net.py").write_text(OWN_NET)
+    for python in (os.environ.get("TORCH_PYTHON", ""), sys.executable, "/usr/bin/python3"):
+        if (
+            python
+            and not subprocess.run([python, "-c", TORCH], cwd=folder, check=False, capture_output=True).returncode
+        ):
+            return Path(python), folder
+    pytest.skip("no torch: set TORCH_PYTHON to a Python that has torch, numpy and safetensors")
+
+
+@pytest.mark.parametrize(("name", "predict"), [("program.pt", ""), ("weights.safetensors", "own_net.py:Net")])
+def test_a_net_of_torch_predicts_what_it_did_when_it_was_saved(
+    nets: tuple[Path, Path], name: str, predict: str
+) -> None:
+    assert kind_of(nets[1] / name) == {"program.pt": "torchscript"}.get(name, "safetensors")
+    found = golden.test(request(nets, name, predict))
+    assert found.agreement.mismatches == [] and found.rows == 9
+
+
+def test_weights_alone_are_refused_with_what_they_need(nets: tuple[Path, Path]) -> None:
+    with pytest.raises(BadInput, match="predict: module:name"):
+        check_loadable(nets[1] / "weights.safetensors", "", nets[1])

@@ -156,6 +156,25 @@ def test_changes_and_goings_back_lose_no_request(world: World) -> None:
     assert asking.failed == [] and set(asking.answers) == {one.id, two.id}
 
 
+def test_changes_lose_no_request_by_grpc(world: World) -> None:
+    one, two = world.release(1), world.release(2)
+    port = free_port()
+
+    def deploy(release: Release) -> None:
+        engine = world.engine(grpc_port=port)
+        engine.start(release)
+        engine.shift(release, 100)
+        engine.finish(release)
+
+    deploy(one)
+    command = [str(world.python), str(ROOT / "tests" / "grpc_user.py"), f"127.0.0.1:{port}", "m", ""]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as user:
+        for release in (two, one) * int(os.environ.get("CHANGES", "3")):
+            deploy(release)
+        found = json.loads(user.communicate()[0])
+    assert found["failed"] == [] and set(found["answers"]) == {one.id, two.id}
+
+
 def test_a_share_is_what_it_says_and_goes_back(world: World) -> None:
     one, two = world.release(1), world.release(2)
     world.deploy(one)
@@ -204,8 +223,9 @@ def test_copies_of_requests_are_compared(world: World) -> None:
     engine.start(two)
     engine.shift(two, 0, mirror=True)
     assert {world.ask() for _ in range(5)} == {(one.id, 3.0)}
-    assert wait_until(lambda: engine.compared("m")["differing"] == 5, 30)
-    assert engine.compared("m")["examples"][0] == {"output": "predict", "row": 0, "stable": 3.0, "candidate": 4.0}
+    found = engine.compared("m")
+    assert (found.requests, found.differing, found.failed) == (5, 5, 0)
+    assert found.examples[0] == {"output": "predict", "row": 0, "stable": 3.0, "candidate": 4.0}
 
 
 def test_a_candidate_that_is_killed_loses_no_request(world: World) -> None:
@@ -275,6 +295,7 @@ def test_a_server_that_was_killed_is_started_again_by_the_next_rollout(world: Wo
     assert found
     os.kill(found.process.pid, signal.SIGKILL)
     assert wait_until(lambda: not found.process.alive, 10)
+    (world.folder / "own.py").write_text(OWN.replace("+ self.offset", "- self.offset"))
     engine = world.engine()
     assert engine.serving("m") is None
     with pytest.raises(NotServed, match="version 2 cannot be loaded: AttributeError"):
@@ -294,12 +315,13 @@ def test_the_address_of_what_serves_stays(world: World) -> None:
     world.engine().abandon("m")
 
 
-def test_a_port_of_somebody_else_is_refused(world: World) -> None:
+@pytest.mark.parametrize("which", ["port", "grpc_port"])
+def test_a_port_of_somebody_else_is_refused(world: World, which: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(BadInput, match="is used by another process"):
-            world.engine(port=taken.getsockname()[1]).start(world.release(1))
+            world.engine(**{which: taken.getsockname()[1]}).start(world.release(1))
     assert world.engine().serving("m") is None
 
 

@@ -13,13 +13,16 @@ import pytest
 from memory_engine import GOLDEN, Behaviour, Killed, MemoryEngine, release
 from mlops_actions.errors import BadInput, Cancelled, RemoteFailed
 from mlops_actions.evaluation.golden import Tolerance
+from mlops_actions.models.checks import copy_code
 from mlops_actions.models.predicting import Model
 from mlops_actions.serving.drill import WRONG_SECONDS, Drilled, drill, make_wrong
 from mlops_actions.serving.engine import Capabilities, HandedOver, Release
 from mlops_actions.serving.history import GOOD, KEPT, Deployment, History, Step, places
+from mlops_actions.serving.latency import Limit, at_least
 from mlops_actions.serving.protocol import Client
 from mlops_actions.serving.releases import pinned
-from mlops_actions.serving.rollout import Outcome, Questions, Rollout, Rules, _at_least
+from mlops_actions.serving.rollout import Outcome, Questions, Rollout, Rules
+from mlops_actions.serving.server.traffic import Comparison
 from mlops_actions.stores.store import Store
 
 
@@ -190,6 +193,34 @@ def test_in_the_shadow_both_are_asked_the_same_rows(first: World) -> None:
     assert "shift 0 mirror" in first.engine.calls
 
 
+FAILED: list[dict[str, Any]] = [{"row": 0, "stable": 1.0, "candidate": 2.0}, {"status": 500, "instead": 200}]
+
+
+class ComparingEngine(MemoryEngine):
+    """It also tells what copies of users' requests have shown."""
+
+    shown = Comparison()
+
+    def compared(self, name: str) -> Comparison:
+        return self.shown
+
+
+@pytest.mark.parametrize(("failed", "how"), [(0, "deployed"), (1, "failed")])
+def test_what_copies_of_users_requests_show_is_kept_and_a_failed_one_goes_back(
+    world: World, failed: int, how: str
+) -> None:
+    world.engine = world.store.engine = engine = ComparingEngine()
+    world.roll(release(1))
+    engine.shown = Comparison(requests=9, equal=6, differing=3 - failed, failed=failed, examples=FAILED)
+    done = world.roll(release(2), shadow=2)
+    shadow = next(step for step in done.steps if step.name == "shadow")
+    assert (done.how, world.served()) == (how, 1 if failed else 2)
+    if failed:
+        assert "it failed on 1 of 9 copied requests: status 500 instead of 200" in done.reason
+    else:
+        assert shadow.measured == {"rows": 2, "differ": 0, "largest": 0, "copies": 9, "copies_differ": 3}
+
+
 def test_without_golden_rows_the_digest_and_who_answers_decide(first: World) -> None:
     done = first.roll(release(2), golden=None)
     assert done.how == "deployed" and done.answered.rows == 0
@@ -324,10 +355,10 @@ def test_what_has_passed_is_not_done_again(first: World) -> None:
 
 
 def test_the_chance_of_so_many_answers_is_the_binomial_tail() -> None:
-    assert _at_least(0, 10, 0.5) == pytest.approx(1.0)
-    assert _at_least(10, 10, 0.5) == pytest.approx(2**-10)
-    assert _at_least(2, 3, 0.1) == pytest.approx(3 * 0.01 * 0.9 + 0.001)
-    assert _at_least(20, 20, 0.1) == pytest.approx(1e-20)
+    assert at_least(0, 10, 0.5) == pytest.approx(1.0)
+    assert at_least(10, 10, 0.5) == pytest.approx(2**-10)
+    assert at_least(2, 3, 0.1) == pytest.approx(3 * 0.01 * 0.9 + 0.001)
+    assert at_least(20, 20, 0.1) == pytest.approx(1e-20)
 
 
 @pytest.mark.parametrize(("undecided", "how"), [(False, "failed"), (True, "deployed")])
@@ -338,6 +369,52 @@ def test_what_cannot_be_told_passes_only_when_that_is_said(first: World, undecid
     done = first.roll(release(2), undecided=undecided)
     assert done.how == how
     assert undecided or "it cannot be told whether it is too slow" in done.reason
+
+
+@pytest.mark.parametrize("before", [None, 1])
+@pytest.mark.parametrize(
+    ("limit", "undecided", "reason"),
+    [
+        (Limit(0.003), False, ""),
+        (Limit(0.001), True, "it is too slow: 95th percentile 2 ms; 120 of 120 took longer than the limit of 1 ms"),
+        (Limit(0.003, 99), False, ""),
+        (Limit(0.0025, 95), True, ""),
+        (Limit(0.0025, 95), False, "it cannot be told whether it is too slow: 95th percentile 2.05 ms; 48 of 960"),
+    ],
+)
+def test_a_limit_has_three_verdicts_also_for_the_first_release(
+    world: World, before: int | None, limit: Limit, undecided: bool, reason: str
+) -> None:
+    if before:
+        world.roll(release(before))
+    tail = limit.seconds == 0.0025  # an answer of twenty takes longer: just what a 95th percentile allows
+    world.engine.behaviours[2] = Behaviour(seconds=lambda i: 0.003 if tail and i % 20 == 0 else 0.002)
+    done = world.roll(release(2), limit=limit, undecided=undecided)
+    assert (done.how == "failed") == bool(reason) and reason in done.reason
+    step = next(one for one in world.history.read().history[0].steps if one.name == "latency")
+    assert step.passed is not bool(reason)
+    if not reason:
+        assert step.measured["limit_ms"] == 1000 * limit.seconds
+        assert step.measured["answers"] == (
+            120 if limit.percentile == 95 and not undecided else step.measured["answers"]
+        )
+
+
+def test_a_limit_cannot_be_told_without_golden_rows(world: World) -> None:
+    done = world.roll(release(1), golden=None, limit=Limit(1.0))
+    assert done.how == "failed" and "cannot be told whether it is too slow: there are no golden rows" in done.reason
+    assert world.roll(release(1), golden=None, limit=Limit(1.0), undecided=True).how == "deployed"
+
+
+def test_a_limit_holds_in_every_step(first: World) -> None:
+    first.engine.behaviours[2] = Behaviour(seconds=lambda _: 0.002 if first.engine.percent < 50 else 0.2)
+    done = first.roll(release(2), limit=Limit(0.1), slowdown=1000.0)
+    assert done.how == "failed" and "it is too slow at 50 % of the requests: 95th percentile 190 ms" in done.reason
+
+
+def test_too_little_time_to_measure_is_no_pass(first: World) -> None:
+    done = first.roll(release(2), measure=0.0)
+    assert done.how == "failed" and "it cannot be told whether it is too slow" in done.reason
 
 
 def test_two_writers_of_a_history_lose_nothing(world: World) -> None:
@@ -403,6 +480,17 @@ def test_a_wrong_release_is_the_same_model_answering_wrong_and_right_again_in_ti
     later = time.monotonic() + WRONG_SECONDS
     monkeypatch.setattr(time, "monotonic", lambda: later)
     assert model.scores([{"x": 3}]) == [6]
+
+
+@pytest.mark.parametrize("predict", ["own.py:Double", "own:Double", "deep/own.py:Double", "deep.own:Double"])
+def test_a_wrong_release_takes_the_code_along_that_loads_its_model(tmp_path: Path, predict: str) -> None:
+    file = tmp_path / "code" / ("deep/own.py" if "deep" in predict else "own.py")
+    file.parent.mkdir(parents=True)
+    file.write_text(DOUBLE)
+    wrong = make_wrong(release(1, predict=predict, root=tmp_path / "code"), tmp_path / "drill")
+    copy_code(wrong.predict, wrong.root, tmp_path / "served")
+    found = {one.relative_to(tmp_path / "served") for one in (tmp_path / "served").rglob("*.py")}
+    assert found == {Path("mlops_drill.py"), file.relative_to(tmp_path / "code")}
 
 
 def drilled(world: World, wrong: Release, **rules: Any) -> Drilled:

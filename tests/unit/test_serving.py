@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from mlops_actions.models.tensors import rows_of
 from mlops_actions.serving.engine import Release, folder_of
 from mlops_actions.serving.local import State
 from mlops_actions.serving.process import free_port, is_free, running
-from mlops_actions.serving.protocol import body, score
+from mlops_actions.serving.protocol import Client, Refused, Reply, body, score
 from mlops_actions.serving.served import read_release, write_release
 from mlops_actions.waiting import wait_until
 from workspaces import workspace
@@ -103,7 +104,39 @@ def test_some_rows_of_a_request() -> None:
 
 @pytest.mark.parametrize(("answer", "expected"), [([0.3, 0.7], 0.7), (2.5, 2.5), ("late", "late")])
 def test_score_of_an_answer(answer: object, expected: object) -> None:
-    assert score(answer) == expected
+    assert score(answer, "predict_proba" if isinstance(answer, list) else "predict") == expected
+
+
+@pytest.mark.parametrize(("answer", "output"), [([1.0, 1.0], "predict"), ([0.1, 0.2, 0.7], "predict_proba"), ([], "x")])
+def test_several_values_for_a_row_are_not_a_score(answer: object, output: str) -> None:
+    with pytest.raises(Refused, match=r"values? for each row, and a golden score is one"):
+        score(answer, output)
+
+
+@dataclass
+class Sends:
+    """A server that sends one response to all."""
+
+    response: object
+    url: str = "http://m"
+
+    def send(self, path: str, data: bytes | None, timeout: float) -> Reply:
+        return Reply(200, {}, json.dumps(self.response).encode())
+
+
+@pytest.mark.parametrize(
+    ("response", "reason"),
+    [
+        ([], "has no outputs"),
+        ({"outputs": []}, "has no outputs"),
+        ({"outputs": [{"name": "predict"}]}, "has no data, or no shape"),
+        ({"outputs": [{"name": "predict", "shape": [], "data": [1.0]}]}, "has no data, or no shape"),
+        ({"outputs": [{"name": "predict", "shape": [2], "data": [1.0]}]}, r"predict has the shape \[2\] and 1 value"),
+    ],
+)
+def test_a_response_that_is_not_the_protocols_is_refused(response: object, reason: str) -> None:
+    with pytest.raises(Refused, match=reason):
+        Client("m", Sends(response)).infer([], "predict")
 
 
 def test_what_pandas_writes_as_an_index_is_not_a_feature(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 
 from mlops_actions.kubernetes.objects import AUTOSCALER, DEPLOYMENT, DISRUPTION_BUDGET, SERVICE
 from mlops_actions.serving.cluster import manifests
-from mlops_actions.serving.cluster.gateway import http_route
+from mlops_actions.serving.cluster.gateway import Through, http_route
 from mlops_actions.serving.cluster.manifests import Settings
 from mlops_actions.serving.cluster.names import name_of, pod_labels, service_of
 from mlops_actions.serving.engine import Release
+from mlops_actions.serving.protocol import Refused
 
 IMAGE = "registry.example.com/models@sha256:1"
 
@@ -96,8 +98,29 @@ def test_a_route_has_a_weight_for_each_release() -> None:
     assert body["spec"]["parentRefs"] == [
         {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "models", "namespace": "infra"}
     ]
-    (rule,) = body["spec"]["rules"]
-    assert [(ref["name"], ref["weight"]) for ref in rule["backendRefs"]] == [("m-v1-a", 90), ("m-v2-b", 10)]
-    assert rule["filters"][0]["requestMirror"]["backendRef"]["name"] == "m-v2-b"
-    assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": "/v2/models/m"}}]
-    assert "hostnames" not in http_route("models", "", "m", {"v1-a": 100})[1]["spec"]
+    rules = body["spec"]["rules"]
+    assert [rule["matches"][0]["path"]["value"] for rule in rules] == [
+        "/v2/models/m",
+        "/inference.GRPCInferenceService",
+    ]
+    for rule, port in zip(rules, (manifests.PORT, manifests.GRPC), strict=True):
+        refs = [(ref["name"], ref["port"], ref["weight"]) for ref in rule["backendRefs"]]
+        assert refs == [("m-v1-a", port, 90), ("m-v2-b", port, 10)]
+        mirrored = rule["filters"][0]["requestMirror"]["backendRef"]
+        assert (mirrored["name"], mirrored["port"]) == ("m-v2-b", port)
+
+
+def test_without_a_hostname_a_route_takes_no_grpc_since_that_names_no_model() -> None:
+    _, body = http_route("models", "", "m", {"v1-a": 100})
+    assert "hostnames" not in body["spec"] and len(body["spec"]["rules"]) == 1
+
+
+def test_a_host_name_that_cannot_be_resolved_says_why_it_is_all_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*given: object, **more: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", lost)
+    way = Through("http", "m.example.com", 80, "m.example.com", " (the Gateway may not be read)")
+    reason = r"http://m\.example\.com: its host name cannot be resolved here \(the Gateway may not be read\)"
+    with pytest.raises(Refused, match=reason):
+        way.send("/v2", None, 1.0)

@@ -1,13 +1,13 @@
 """Let a version serve, step by step, as it proves itself by its own answers; go back by itself when it does not.
 
 The version is brought up beside the one that serves. What it has loaded must have the digest of its manifest, its
-golden rows must be right, a wrong request must be refused, and it must not be slower than the one that serves
-(`max-slowdown`): both are asked in turn until that is clear. Then it gets a share of the requests (`steps`) where the
-engine can split them, and all of them in the end. A step passes on right answers that the version itself gave at the
-model's own address, never on time alone. A fault at any point goes back to the version that served, which answered all
-the while, and is told with what the server or its pods say. Only then does `alias` move; `requires` and `policy` are
-judged before anything starts, as promote-model does. A job that is killed and run again goes on where it was, or goes
-back first if it brings another version. One rollout of a model to a place runs at a time.
+golden rows must be right, a wrong request must be refused, and it must not be slower than the one that serves (`max-
+slowdown`) or than a limit (`max-latency-ms`): both are asked in turn until that is clear. Then it gets a share of the
+requests (`steps`) where the engine can split them, and all of them in the end. A step passes on right answers that the
+version itself gave at the model's own address, never on time alone. A fault at any point goes back to the version that
+served, which answered all the while, and is told with what the server or its pods say. Only then does `alias` move;
+`requires` and `policy` are judged before anything starts, as promote-model does. A job that is killed and run again
+goes on where it was, or goes back first if it brings another version. One rollout of a model to a place runs at a time.
 
 Every deployment is kept in the store (`mlops history`). `rollback` lets the last good version serve again by the same
 checks, with the packages that it had; its alias goes back, too. `drill` lets a version that is made wrong on purpose
@@ -76,15 +76,22 @@ class DeployModelInputs(PromotionInputs, GoldenInputs):
         description="How many times as long as those of the version that serves its answers may take: their median and"
         " their 95th percentile.",
     )
-    measure: float = Field(60.0, gt=0, description="Seconds at most for the comparison with the version that serves.")
+    max_latency_ms: float | None = Field(
+        None,
+        gt=0,
+        description="Limit of a percentile of the times of its answers for one row, in milliseconds, as this action"
+        " measures them. By default there is none.",
+    )
+    latency_percentile: Literal["95", "99"] = Field("95", description="Which percentile `max-latency-ms` is for.")
+    measure: float = Field(60.0, gt=0, description="Seconds at most for measuring these times.")
     undecided_latency: Literal["fail", "pass"] = Field(
-        "fail", description="What it is when that comparison cannot tell whether the version is too slow."
+        "fail", description="What it is when the times cannot tell whether the version is too slow."
     )
     shadow: int = Field(
         0,
         ge=0,
         description="Before the first step copies of all requests are sent to the version, and this many rows are asked"
-        " of both and compared. For engines that can mirror requests.",
+        " of both and compared; the engine `local` compares the copies, too. For engines that can mirror requests.",
     )
     wait: float = Field(600.0, ge=0, description="Seconds to wait for another rollout of the model to the same place.")
     rollback: bool = Field(False, description="Let the last good version serve again instead, or `version`.")
@@ -148,6 +155,7 @@ def _place(kind: Kind, inputs: DeployModelInputs, step: Step, name: str) -> Plac
     from ..registry.registry import Registry
     from ..serving.deploying import Place
     from ..serving.history import Deployment, now
+    from ..serving.latency import Limit
     from ..serving.releases import Releases
     from ..serving.rollout import Rules
 
@@ -157,6 +165,7 @@ def _place(kind: Kind, inputs: DeployModelInputs, step: Step, name: str) -> Plac
         answers=inputs.answers,
         error_rate=inputs.max_error_rate,
         slowdown=inputs.max_slowdown,
+        limit=Limit(inputs.max_latency_ms / 1000, int(inputs.latency_percentile)) if inputs.max_latency_ms else None,
         measure=inputs.measure,
         undecided=inputs.undecided_latency == "pass",
         shadow=inputs.shadow,

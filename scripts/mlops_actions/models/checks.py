@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from ..code_files import code_files, digest
@@ -50,6 +51,15 @@ def code_of(predict: str, root: Path) -> list[Path]:
     if not code:
         return []
     return code_files([code["where"]] if code["where"].endswith(".py") else ["-m", code["where"]], root)
+
+
+def copy_code(predict: str, root: Path, folder: Path) -> None:
+    """Copy the code that `predict` names, see `code_of`, into a folder, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in code_of(predict, root):
+        target = folder / file.relative_to(root.resolve())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
 
 
 def code_digest(predict: str, root: Path) -> str:

@@ -13,10 +13,12 @@ import shutil
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from keyword import iskeyword
 from pathlib import Path
 
 from ..errors import RemoteFailed
-from ..models.checks import code_digest, code_of
+from ..models.checks import code_digest, copy_code
+from ..models.predicting import CODE
 from ..text import many
 from ..waiting import Clock, wait_until
 from .engine import NotServed, Release, Serving
@@ -34,6 +36,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from mlops_actions.models.predicting import Model
+
+if False:
+    {needs}  # never run: it tells which files go with this one
 
 
 def load(path):
@@ -66,15 +71,19 @@ def make_wrong(release: Release, folder: Path) -> Release:
         folder: for the code, and for a copy of the consumer's that loads the model.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    for file in code_of(release.predict, release.root):
-        target = folder / file.relative_to(release.root.resolve())
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, target)
-    text = _CODE.format(seconds=WRONG_SECONDS, predict=release.predict)
+    copy_code(release.predict, release.root, folder)
+    text = _CODE.format(seconds=WRONG_SECONDS, predict=release.predict, needs=_needs(release.predict))
     (folder / f"{_MODULE}.py").write_text(text, encoding="utf-8")
     predict = f"{_MODULE}:load"
     return replace(release, predict=predict, root=folder, code=code_digest(predict, folder))
+
+
+def _needs(predict: str) -> str:
+    """An import of the consumer's code that `predict` names, if it can be written as one."""
+    code = CODE.fullmatch(predict)
+    parts = Path(code["where"].removesuffix(".py").replace(".", "/")).parts if code else ()
+    named = parts and all(part.isidentifier() and not iskeyword(part) for part in parts)
+    return f"import {'.'.join(parts)}" if named else "pass"
 
 
 @dataclass

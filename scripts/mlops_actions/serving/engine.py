@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from ..workspace import Workspace
     from .protocol import Client
+    from .server.traffic import Comparison
 
 
 def folder_of(workspace: Workspace, name: str) -> Path:
@@ -171,3 +172,11 @@ class Declarative(Protocol):
         Raises:
             BadInput: the release cannot be served there.
         """
+
+
+@runtime_checkable
+class Comparing(Protocol):
+    """An engine that compares what a candidate gives for copies of requests with what their users were given."""
+
+    def compared(self, name: str) -> Comparison:
+        """What copies have shown so far."""

@@ -1,18 +1,23 @@
-"""Is a release slower than the one that serves? A comparison of answers' times with three verdicts.
+"""Is a release slower than the one that serves, or than a limit? Judgements of answers' times with three verdicts.
 
-Both are asked in turn, a pair of requests at a time, each first in every other pair, so that what the machine does
-meanwhile meets both. Of the two ratios, candidate's to stable's median and 95th percentile, intervals come from a
+Both releases are asked in turn, a pair of requests at a time, each first in every other pair, so that what the machine
+does meanwhile meets both. Of the two ratios, candidate's to stable's median and 95th percentile, intervals come from a
 bootstrap of pairs (B. Efron and R. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13). There are looks
 after more and more pairs until the answer is clear; the risk of 5 % is divided among them (Bonferroni). Of two limits
 that must both be kept each is tested with the whole risk (R. L. Berger, "Multiparameter Hypothesis Testing and
 Acceptance Sampling", Technometrics 24, 1982).
+
+Of a limit for a percentile it is counted how many answers took longer. If the percentile is within the limit, they are
+at most that share of all, so the count is judged by the binomial distribution, whatever the times are distributed like
+(W. J. Conover, "Practical Nonparametric Statistics", 1999, section 3.2).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,18 +46,21 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Compared:
-    """What a comparison came to. Times are seconds; `pairs` were measured."""
+    """What a comparison came to. Times are seconds; `pairs` were measured; no ratio may be above `most`."""
 
+    rule: ClassVar[str] = "max-slowdown"
     verdict: Verdict
     median: Ratio
     p95: Ratio
     pairs: int
     stable: tuple[float, float]
     candidate: tuple[float, float]
+    most: float
 
     def __str__(self) -> str:
         old, new = (f"{1000 * one[0]:.3g} ms" for one in (self.stable, self.candidate))
-        return f"median {old} → {new}, ratio {self.median}; 95th percentile, ratio {self.p95}; {self.pairs} pairs"
+        ratios = f"ratio {self.median}; 95th percentile, ratio {self.p95}"
+        return f"median {old} → {new}, {ratios}; {self.pairs} pairs; the limit is {self.most:g}"
 
     def measured(self) -> dict[str, float]:
         """Its numbers, for a record."""
@@ -68,6 +76,62 @@ class Compared:
             "p95_ratio_high": self.p95.high,
         }
         return {"pairs": self.pairs, **{name: round(value, 3) for name, value in values.items()}}
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How long answers may take: this percentile of them at most so many seconds."""
+
+    seconds: float
+    percentile: int = 95
+
+
+@dataclass(frozen=True)
+class Limited:
+    """What a limit came to: `value` is the percentile in seconds, `over` of the `answers` took longer."""
+
+    rule: ClassVar[str] = "max-latency-ms"
+    verdict: Verdict
+    value: float
+    over: int
+    answers: int
+    limit: Limit
+
+    def __str__(self) -> str:
+        found = f"{self.limit.percentile}th percentile {1000 * self.value:.3g} ms"
+        return f"{found}; {self.over} of {self.answers} took longer than the limit of {1000 * self.limit.seconds:g} ms"
+
+    def measured(self) -> dict[str, float]:
+        """Its numbers, for a record."""
+        found = {f"p{self.limit.percentile}_ms": round(1000 * self.value, 3), "limit_ms": 1000 * self.limit.seconds}
+        return {"answers": self.answers, "over": self.over, **found}
+
+
+def within(times: Sequence[float], limit: Limit) -> Limited:
+    """Judge times by a limit.
+
+    Args:
+        times: seconds of answers.
+        limit: that they are to keep to.
+
+    Returns: `ok` when few enough take longer for the percentile to be within the limit for certain, `too slow` when
+        too many do, else `cannot tell`: at fewer than 99 answers of a 95th and 505 of a 99th percentile at least.
+    """
+    count, over, share = len(times), sum(one > limit.seconds for one in times), 1 - limit.percentile / 100
+    slow, fine = at_least(over, count, share) < _RISK / 2, 1 - at_least(over + 1, count, share) < _RISK / 2
+    verdict: Verdict = "too slow" if slow else "ok" if fine else "cannot tell"
+    value = float(np.quantile(np.asarray(times, float), limit.percentile / 100)) if count else 0.0
+    return Limited(verdict, value, over, count, limit)
+
+
+def at_least(successes: int, trials: int, share: float) -> float:
+    """The chance of so many successes or more (binomial); summed from logarithms, as the terms are tiny."""
+    terms = (
+        math.lgamma(trials + 1) - math.lgamma(k + 1) - math.lgamma(trials - k + 1)
+        + k * math.log(share) + (trials - k) * math.log1p(-share)
+        for k in range(successes, trials + 1)
+    )  # fmt: skip
+    return math.fsum(math.exp(term) for term in terms)
 
 
 def compare(stable: Sequence[float], candidate: Sequence[float], most: float) -> Compared:
@@ -86,7 +150,7 @@ def compare(stable: Sequence[float], candidate: Sequence[float], most: float) ->
     fine = all(one.high <= most for one in ratios) and len(old) >= _ENOUGH
     verdict: Verdict = "too slow" if slow else "ok" if fine else "cannot tell"
     times = [(float(np.quantile(one, 0.5)), float(np.quantile(one, 0.95))) for one in (old, new)]
-    return Compared(verdict, ratios[0], ratios[1], len(old), times[0], times[1])
+    return Compared(verdict, ratios[0], ratios[1], len(old), times[0], times[1], most)
 
 
 def slower(stable: Sequence[float], candidate: Sequence[float], most: float) -> bool:

@@ -7,8 +7,8 @@ before it ends when its connections have, which frees its memory; to go back to 
 which takes as long as its model needs to be loaded.
 
 `<home>/serving/<name>-<hash of the store>/`: `state.json` (what serves where, what is tried, what served before),
-`releases/<id>/` (folders of servers), `versions/<n>/` (files of models). What is said in `state.json` is written before
-it is done, and done again when it is found undone.
+`releases/<id>/` (folders of servers, with the consumer's code as it was then), `versions/<n>/` (files of models). What
+is said in `state.json` is written before it is done, and done again when it is found undone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import BadInput, RemoteFailed
-from ..models.checks import remedy
+from ..models.checks import copy_code, remedy
 from ..waiting import wait_until
 from . import control, process
 from .control import Unheard
@@ -35,14 +35,17 @@ from .engine import Capabilities, NotServed, Release, Serving
 from .process import Running, end, free_port, is_free, running
 from .protocol import Client, Direct, Refused, Reply
 from .served import write_release, write_whole
+from .server.traffic import Comparison
 
 _PORTS = range(21000, 31000)
 _STATE = "state.json"
 _FAILURE = "failure.json"  # as `server.model` calls it, which is not imported here: it needs the server's packages
 _START = "start.json"  # with which Python a release's server is started
+_CODE = "code"  # the consumer's, as it was when the release was made
 _LOG = "server.log"
 _LOG_LINES = 40
 _LOG_BYTES = 5_000_000
+_COMPARED = 10.0  # seconds that copies of requests which are under way are waited for
 _DYING = 2.0  # seconds that a process which does not respond may take to be gone
 
 
@@ -155,7 +158,8 @@ class LocalServing:
         if found is None or (self._state_of(name, release.id) or {}).get("leaving"):
             if found:
                 end(found)
-            write_release(folder, release, str(release.model), str(release.root))
+            copy_code(release.predict, release.root, folder / _CODE)
+            write_release(folder, release, str(release.model), _CODE)
             write_whole(folder / _START, {"python": str(release.python)})
             self._say(f"Starting a server for version {release.version}")
         self._up(name, release.id, f"version {release.version}")
@@ -231,11 +235,19 @@ class LocalServing:
         state = self._read(name)
         return self._log(self._of(name, state.candidate or state.release)) if state else ""
 
-    def compared(self, name: str) -> dict[str, Any]:
-        """What copies of requests have shown so far; see `server.traffic.Comparison`. Empty when nothing serves."""
-        state = self._read(name)
-        found = self._state_of(name, state.release) if state else None
-        return dict(found["comparison"]) if found else {}
+    def compared(self, name: str) -> Comparison:
+        """See `Comparing`. Those that are under way are waited for."""
+        found = Comparison()
+
+        def settled() -> bool:
+            nonlocal found
+            state = self._read(name)
+            told = self._state_of(name, state.release) if state else None
+            found = Comparison(**told["comparison"]) if told else Comparison()
+            return found.requests == found.equal + found.differing + found.failed
+
+        wait_until(settled, _COMPARED)
+        return found
 
     # What is kept, and where.
 
@@ -280,6 +292,9 @@ class LocalServing:
             port = free_port(host)
             self._say(f"Another process uses the usual port; using {port}")
         grpc_port = asked.grpc_port or (state.grpc_port if state else 0)
+        if grpc_port and not is_free(host, grpc_port):
+            fix = "Choose another `grpc-port`, or 0 for none"
+            raise BadInput(f"The port {grpc_port} of {host} is used by another process", fix=fix)
         return (state or State(host=host, port=port)).model_copy(
             update={"host": host, "port": port, "grpc_port": grpc_port}
         )
@@ -325,8 +340,6 @@ class LocalServing:
                     "hand",
                     to=str(self._of(name, state.release)),
                     other=self._other(name, state.release, 100),
-                    host=state.host,
-                    grpc_port=state.grpc_port,
                 )
                 return
             except Unheard:

@@ -6,6 +6,7 @@ https://github.com/kserve/open-inference-protocol
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import urllib3
 
 from ..evaluation.golden import Tolerance, agreement
 from ..models.tensors import rows_of
+from ..text import many
 from ..waiting import Clock
 
 if TYPE_CHECKING:
@@ -90,8 +92,23 @@ class Direct:
                 method, self.url + path, body=data, headers=self._headers, timeout=timeout, redirect=False
             )
         except urllib3.exceptions.HTTPError as error:
-            raise Refused(0, f"Cannot reach {self.url}: {error}") from None
+            raise no_response(self.url, error, timeout) from None
         return Reply(got.status, {name.lower(): value for name, value in got.headers.items()}, got.data)
+
+
+def no_response(url: str, error: Exception, timeout: float) -> Refused:
+    """What is said where a request got none.
+
+    Args:
+        url: of the server.
+        error: of urllib3.
+        timeout: seconds that it had.
+    """
+    if isinstance(error, urllib3.exceptions.ReadTimeoutError):
+        return Refused(0, f"{url} did not respond within {timeout:g} s")
+    if isinstance(error, urllib3.exceptions.NameResolutionError):
+        return Refused(0, f"Cannot reach {url}: its host name cannot be resolved here")
+    return Refused(0, f"Cannot reach {url}: {error}")
 
 
 @dataclass(frozen=True)
@@ -156,12 +173,9 @@ class Client:
         reply = self._call(f"/v2/models/{self.model}/infer", body(inputs, output))
         seconds = self._clock.now() - began
         response = _json(reply)
-        outputs = response.get("outputs") if isinstance(response, dict) else None
-        if not outputs:
+        if not isinstance(response, dict) or not response.get("outputs"):
             raise Refused(200, "The response has no outputs")
-        data, shape = outputs[0]["data"], outputs[0]["shape"]
-        width = shape[1] if len(shape) > 1 else 1
-        values = [data[i : i + width] if width > 1 else data[i] for i in range(0, len(data), max(width, 1))]
+        values = _values(response["outputs"][0])
         told = {name: reply.headers.get(f"mlops-{name}", "") for name in ("release", "digest")}
         return Answer(values, version=str(response.get("model_version") or ""), seconds=seconds, **told)
 
@@ -194,7 +208,7 @@ class Client:
             Refused: the server does not respond, or a score is further off than the tolerance.
         """
         output = self.output()
-        scores = [score(row) for row in self.infer(golden.inputs, output).values]
+        scores = [score(row, output) for row in self.infer(golden.inputs, output).values]
         worst = agree(golden.scores, scores, tolerance)
         return Answered(len(scores), worst, self._latency(golden, output), output)
 
@@ -235,9 +249,33 @@ def body(inputs: Sequence[Mapping[str, Any]], output: str) -> dict[str, Any]:
     return {"inputs": list(inputs), "outputs": [{"name": output}]}
 
 
-def score(value: Any) -> Any:
-    """The score of a row: the second class's probability of two, or what the model predicts."""
-    return value[-1] if isinstance(value, list) and value else value
+def score(value: Any, output: str) -> Any:
+    """The score of a row: the second class's probability of two, or the one value that the model predicts.
+
+    Raises:
+        Refused: there are several values.
+    """
+    if not isinstance(value, list):
+        return value
+    if output == "predict_proba" and len(value) == 2:
+        return value[1]
+    raise Refused(200, f"{output} has {many(len(value), 'value')} for each row, and a golden score is one")
+
+
+def _values(output: Mapping[str, Any]) -> list[Any]:
+    """A value, or a list of values, for each row of an output.
+
+    Raises:
+        Refused: it is not what its shape says.
+    """
+    try:
+        data, (rows, *inner) = list(output["data"]), output["shape"]
+        width = math.prod(inner)
+        if len(data) != rows * width:
+            raise Refused(200, f"{output['name']} has the shape {output['shape']} and {many(len(data), 'value')}")
+    except (KeyError, TypeError, ValueError):
+        raise Refused(200, "The response's output has no data, or no shape") from None
+    return [data[i : i + width] for i in range(0, len(data), width)] if inner and width != 1 else data
 
 
 def _json(reply: Reply) -> Any:

@@ -9,7 +9,6 @@ was killed is gone on with, or gone back from, by the next one.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,8 +22,9 @@ from ..models.tensors import rows_of
 from ..text import many
 from ..waiting import Clock
 from . import latency
-from .engine import HandedOver, NotServed, Release, Serving, ServingEngine
+from .engine import Comparing, HandedOver, NotServed, Release, Serving, ServingEngine
 from .history import Deployment, Ending, History, Step
+from .latency import Compared, Limit, Limited
 from .protocol import Answer, Answered, Client, Refused, score
 
 T = TypeVar("T")
@@ -34,6 +34,7 @@ WHOLE = 100
 _NO_INPUT = "mlops-no-such-input"
 _UNLIKELY = 1e-6  # a share that is in force gives such counts once in a million rollouts
 _HOP = 0.01  # seconds that the way to a candidate may be longer than the one to what serves
+_UNDECIDED = "Raise `measure` for more requests, or let it pass with `undecided-latency: pass`"
 _PAUSE = 0.5  # seconds between requests when far more were sent than should be needed
 
 
@@ -50,8 +51,9 @@ class Rules:
         answers: right answers of its own with which it passes a step.
         error_rate: share of requests of a step that may fail.
         slowdown: how many times as long as the one that serves it may take.
-        measure: seconds at most for the comparison of times.
-        undecided: whether it passes when the comparison cannot tell.
+        limit: how long it may take; None for as long as it likes.
+        measure: seconds at most for measuring times.
+        undecided: whether it passes when the times cannot tell.
         shadow: rows that are compared while it is sent copies of all requests; 0 for none.
         patience: seconds for one step.
         drill: it is wrong on purpose, gets requests without golden rows and comparison, and never becomes what serves.
@@ -61,6 +63,7 @@ class Rules:
     answers: int = 20
     error_rate: float = 0.0
     slowdown: float = 2.0
+    limit: Limit | None = None
     measure: float = 60.0
     undecided: bool = False
     shadow: int = 0
@@ -139,9 +142,12 @@ class Questions:
             return client.introduce(), ""
         row = next(self._next) % len(self.golden.scores)
         answer = client.infer(rows_of(self.golden.inputs, row, row + 1), self.output)
-        expected, got = self.golden.scores[row], [score(value) for value in answer.values]
-        if len(got) != 1:
-            return answer, f"golden row {row + 1} got {many(len(got), 'answer')}"
+        if len(answer.values) != 1:
+            return answer, f"golden row {row + 1} got {many(len(answer.values), 'prediction')}"
+        try:
+            expected, got = self.golden.scores[row], [score(answer.values[0], self.output)]
+        except Refused as several:  # perhaps by the version that serves, which has other outputs
+            return answer, str(several)
         wrong = agreement([expected], got, self.tolerance).mismatches
         return answer, f"golden row {row + 1} should be {_short(expected)} and is {_short(got[0])}" if wrong else ""
 
@@ -274,11 +280,11 @@ class Rollout:
         if not self.rules.drill:
             self._do("golden rows", lambda: self._check_golden(alone, release))
             self._do("schema", lambda: self._check_schema(alone))
-            if stable and stable.release:
-                served = stable.release
-                self._do("latency", lambda: self._compare(alone, release.name, served), once=True)
-                if self.rules.shadow:
-                    self._do("shadow", lambda: self._shadow(alone, release), once=True)
+            served = stable.release if stable else None
+            if served or self.rules.limit:
+                self._do("latency", lambda: self._measure(alone, release.name, served), once=True)
+            if served and self.rules.shadow:
+                self._do("shadow", lambda: self._shadow(alone, release), once=True)
         if stable:
             self._usual = self._baseline(release)
         for percent in shares if stable else (WHOLE,):
@@ -352,50 +358,63 @@ class Rollout:
             raise NotServed(f"a request with an unknown input got {got}", fix="It must be refused with 4xx") from None
         raise NotServed(f"it answers a request with the unknown input {_NO_INPUT!r}", fix="It must refuse it")
 
-    def _compare(self, alone: Client, name: str, served: str) -> tuple[str, dict[str, float]]:
-        """Times of both in turn, until it is clear or the time is over.
+    def _measure(self, alone: Client, name: str, served: str | None) -> tuple[str, dict[str, float]]:
+        """Its times, in turn with those of what serves, until it is clear or the time is over.
 
         Raises:
             NotServed: the candidate is too slow, or it cannot be told and that is not a pass.
         """
         if self.questions.golden is None:
-            return "not compared: there are no golden rows", {}
+            if self.rules.limit and not self.rules.undecided:
+                raise NotServed("it cannot be told whether it is too slow: there are no golden rows", fix=_UNDECIDED)
+            return "not measured: there are no golden rows", {}
         theirs = replace(self._stable or self.questions)
         old: list[float] = []
         new: list[float] = []
+        other, lacking = None, ""
         try:
-            other = self.engine.ask(name, served)
-            theirs.output = other.output()
-            theirs.ask(other)
+            if served:
+                other = self.engine.ask(name, served)
+                theirs.output = other.output()
+                theirs.ask(other)
         except (Refused, NotServed) as fault:
-            return f"not compared: the version that serves does not predict ({fault})", {}
+            other, lacking = None, str(fault)
         self._asked(alone)
-        until, found = self._clock.now() + self.rules.measure, None
+        until, found = self._clock.now() + self.rules.measure, list[Compared | Limited]()
         for pairs in latency.LOOKS:
-            while len(old) < pairs and self._clock.now() < until:
-                for candidate in (True, False) if len(old) % 2 else (False, True):
+            while len(new) < pairs and (not new or self._clock.now() < until) and (other or self.rules.limit):
+                for candidate in (True, False) if len(new) % 2 else (False, True):
                     if candidate:
                         new.append(self._asked(alone).seconds)
                         continue
                     try:
-                        old.append(theirs.ask(other)[0].seconds)
+                        old += [theirs.ask(other)[0].seconds] if other else []
                     except (Refused, NotServed) as fault:
-                        return f"not compared: the version that serves does not predict ({fault})", {}
+                        other, lacking = None, str(fault)
                 self._hold()
-            shortest = min(len(old), len(new))
-            found = latency.compare(old[:shortest], new[:shortest], self.rules.slowdown)
-            if found.verdict != "cannot tell" or self._clock.now() >= until:
+            found = self._judged(old if other else [], new)
+            if all(one.verdict == "ok" for one in found) or any(one.verdict == "too slow" for one in found):
                 break
-        assert found is not None
-        limit = f"the limit is {self.rules.slowdown:g}"
-        if found.verdict == "too slow":
-            raise NotServed(f"it is too slow: {found}; {limit}", fix="Make it faster, or raise `max-slowdown`")
-        if found.verdict == "cannot tell" and not self.rules.undecided:
-            raise NotServed(
-                f"it cannot be told whether it is too slow: {found}; {limit}",
-                fix="Raise `measure` for more requests, or let it pass with `undecided-latency: pass`",
-            )
-        return f"{found.verdict}: {found}; {limit}", found.measured()
+            if self._clock.now() >= until:
+                break
+        for one in found:
+            if one.verdict == "too slow":
+                raise NotServed(f"it is too slow: {one}", fix=f"Make it faster, or raise `{one.rule}`")
+        for one in found:
+            if one.verdict == "cannot tell" and not self.rules.undecided:
+                raise NotServed(f"it cannot be told whether it is too slow: {one}", fix=_UNDECIDED)
+        said = [f"{one.verdict}: {one}" for one in found]
+        said += [f"not compared: the version that serves does not predict ({lacking})"] if lacking else []
+        return "; ".join(said), {name: value for one in found for name, value in one.measured().items()}
+
+    def _judged(self, old: Sequence[float], new: Sequence[float]) -> list[Compared | Limited]:
+        """By what there is to judge by: the times of what serves, and the limit."""
+        pairs, found = min(len(old), len(new)), list[Compared | Limited]()
+        if pairs:
+            found.append(latency.compare(old[:pairs], new[:pairs], self.rules.slowdown))
+        if self.rules.limit and new:
+            found.append(latency.within(new, self.rules.limit))
+        return found
 
     def _shadow(self, alone: Client, release: Release) -> tuple[str, dict[str, float]]:
         """While copies of all requests go to the candidate: the same rows asked of both, answers side by side.
@@ -407,17 +426,26 @@ class Rollout:
         golden, tolerance = self.questions.golden, self.questions.tolerance
         if golden is None:
             return "there are no golden rows to compare", {}
-        public, differ, worst = self.engine.ask(release.name), 0, 0.0
+        public, output, differ, worst = self.engine.ask(release.name), self.questions.output, 0, 0.0
         for i in range(self.rules.shadow):
             rows = rows_of(golden.inputs, i % len(golden.scores), i % len(golden.scores) + 1)
-            now = self._asking(public.infer, rows, self.questions.output)
-            then = self._asking(alone.infer, rows, self.questions.output)
-            both = agreement([score(v) for v in now.values], [score(v) for v in then.values], tolerance)
+            now = self._asking(public.infer, rows, output)
+            then = self._asking(alone.infer, rows, output)
+            scores = [[self._asking(score, one, output) for one in answer.values] for answer in (now, then)]
+            both = agreement(scores[0], scores[1], tolerance)
             differ += bool(both.mismatches)
             worst = max(worst, both.worst)
             self._hold()
+        text = f"{differ} of {self.rules.shadow} rows get another answer than now, by at most {worst:.4g}"
         found = {"rows": float(self.rules.shadow), "differ": float(differ), "largest": worst}
-        return f"{differ} of {self.rules.shadow} rows get another answer than now, by at most {worst:.4g}", found
+        if not isinstance(self.engine, Comparing):
+            return text, found
+        live = self.engine.compared(release.name)
+        copies = many(live.requests, "copied request")
+        if live.failed > self.rules.error_rate * live.requests:
+            raise NotServed(f"it failed on {live.failed} of {copies}{live.why}")
+        said = f"{text}; so do {live.differing} of {copies}"
+        return said, {**found, "copies": float(live.requests), "copies_differ": float(live.differing)}
 
     def _baseline(self, release: Release) -> list[float]:
         """Seconds of answers at the model's own address as it is now, by what serves."""
@@ -471,12 +499,16 @@ class Rollout:
                 raise WrongAnswer(f"at {percent} % of the requests it answers wrong: {wrong}")
             own.append(answer.seconds)
             in_row += 1
-        if percent < WHOLE and _at_least(len(own), requests, percent / WHOLE) < _UNLIKELY:
+        if percent < WHOLE and latency.at_least(len(own), requests, percent / WHOLE) < _UNLIKELY:
             raise NotServed(
                 f"the share is not in force: at {percent} % it gave {len(own)} of {many(requests, 'answer')}",
                 fix="See what sends the requests there, or set `steps: 100`",
             )
-        if latency.slower(self._usual, [seconds - _HOP for seconds in own], rules.slowdown):
+        there = [seconds - _HOP for seconds in own]
+        judged = latency.within(there, rules.limit) if rules.limit and not rules.drill else None
+        if judged and judged.verdict == "too slow":
+            raise NotServed(f"it is too slow at {percent} % of the requests: {judged}")
+        if latency.slower(self._usual, there, rules.slowdown):
             times = f"{1000 * _median(self._usual):.3g} ms → {1000 * _median(own):.3g} ms"
             raise NotServed(f"it is too slow at {percent} % of the requests: median {times}")
         measured = {"requests": requests, "answers": len(own), "errors": errors, "median_ms": 1000 * _median(own)}
@@ -567,16 +599,6 @@ def _starved(release: Release, percent: int, own: int, requests: int, rules: Rul
         f" the requests ({many(requests, 'request')})"
     )
     return f"{text}; the last error: {why}" if why else text
-
-
-def _at_least(successes: int, trials: int, share: float) -> float:
-    """The chance of so many successes or more (binomial); summed from logarithms, as the terms are tiny."""
-    terms = (
-        math.lgamma(trials + 1) - math.lgamma(k + 1) - math.lgamma(trials - k + 1)
-        + k * math.log(share) + (trials - k) * math.log1p(-share)
-        for k in range(successes, trials + 1)
-    )  # fmt: skip
-    return math.fsum(math.exp(term) for term in terms)
 
 
 def _median(values: Sequence[float]) -> float:

@@ -17,14 +17,15 @@ from ...http.faults import HttpError
 from ...kubernetes.failures import Refused as ClusterRefused
 from ...kubernetes.objects import GATEWAY, GATEWAY_CLASS, HTTP_ROUTE, Cluster, Object
 from ..engine import NotServed
-from ..protocol import Refused, Reply
-from .manifests import PORT, Made
+from ..protocol import Refused, Reply, no_response
+from .manifests import GRPC, PORT, Made
 from .names import MANAGED, MANAGER, labels, service_of
 
 _TRIES = 5
 _RELEASE = r"v\d+-[0-9a-f]{8}"
 _PAUSE = 0.25
 _WANTED = ("Accepted", "ResolvedRefs")
+_GRPC_PATH = "/inference.GRPCInferenceService"
 _MIRROR = "HTTPRouteRequestMirror"
 INSTALL = "Install the Gateway API (https://gateway-api.sigs.k8s.io/guides) with a controller"
 
@@ -102,7 +103,9 @@ class Route:
         scheme = str(listener.get("protocol") or "http").lower()
         port = int(listener.get("port") or (443 if scheme == "https" else 80))
         address = addresses[0] if addresses else self._hostname
-        return Through(scheme, address, port, self._hostname or address or self._gateway)
+        unread = f" (the Gateway {self._gateway} may not be read with these rights, so its address is not known)"
+        hostname = self._hostname or address or self._gateway
+        return Through(scheme, address, port, hostname, "" if gateway else unread)
 
     def mirrors(self) -> bool:
         """Whether the Gateway's controller may mirror requests: not if it lists what it can do without that.
@@ -147,19 +150,20 @@ class Route:
     def _merged(
         self, rules: Sequence[Object], own: Sequence[Object], shares: Mapping[str, int], mirror: str
     ) -> list[Object]:
-        """The rules with our references changed; of a route in which we have none left, our rule is added."""
-        merged, done = deepcopy(list(rules)), False
+        """The rules with our references changed; those of ours that are not there are added."""
+        merged, ports = deepcopy(list(rules)), set[int]()
         for rule in merged:
             refs = rule.get("backendRefs") or []
-            if not any(self._own(ref) for ref in refs):
+            port = next((int(ref["port"]) for ref in refs if self._own(ref)), 0)
+            if not port:
                 continue
-            done = True
-            rule["backendRefs"] = [*_refs(self._service, shares), *(ref for ref in refs if not self._own(ref))]
+            ports.add(port)
+            rule["backendRefs"] = [*_refs(self._service, port, shares), *(ref for ref in refs if not self._own(ref))]
             filters = [one for one in rule.get("filters") or [] if not self._mirrors_own(one)]
-            rule["filters"] = [*filters, *([_mirror(self._service, mirror)] if mirror else [])]
+            rule["filters"] = [*filters, *([_mirror(self._service, port, mirror)] if mirror else [])]
             if not rule["filters"]:
                 del rule["filters"]
-        return merged if done else [*merged, *own]
+        return [*merged, *(rule for rule in own if rule["backendRefs"][0]["port"] not in ports)]
 
     def _mirrors_own(self, one: Mapping[str, Any]) -> bool:
         return one.get("type") == "RequestMirror" and self._own(one["requestMirror"]["backendRef"])
@@ -206,9 +210,11 @@ class Through:
         scheme: http or https.
         address, port: of the Gateway; the address is "" while it has none.
         hostname: that is asked for.
+        hint: is added to what is said when it cannot be reached.
     """
 
-    def __init__(self, scheme: str, address: str, port: int, hostname: str) -> None:
+    def __init__(self, scheme: str, address: str, port: int, hostname: str, hint: str = "") -> None:
+        self._hint = hint
         shown = "" if port == (443 if scheme == "https" else 80) else f":{port}"
         self.address = f"{address}:{port}"
         self.url, self._headers = f"{scheme}://{hostname}{shown}", {"Host": f"{hostname}{shown}"}
@@ -227,12 +233,15 @@ class Through:
                 "GET" if data is None else "POST", path, body=data, headers=headers, timeout=timeout, redirect=False
             )
         except urllib3.exceptions.HTTPError as error:
-            raise Refused(0, f"Cannot reach {self.url}: {error}") from None
+            raise Refused(0, f"{no_response(self.url, error, timeout)}{self._hint}") from None
         return Reply(got.status, {name.lower(): value for name, value in got.headers.items()}, got.data)
 
 
 def http_route(gateway: str, hostname: str, model: str, shares: Mapping[str, int], mirror: str = "") -> Made:
     """The route of a model as we make it.
+
+    With a hostname it takes gRPC, too; the path of such a request does not name the model. That is a rule of the
+    HTTPRoute, since a listener takes no GRPCRoute for a hostname that an HTTPRoute has.
 
     Args:
         gateway: `name` or `namespace/name`.
@@ -243,29 +252,33 @@ def http_route(gateway: str, hostname: str, model: str, shares: Mapping[str, int
     """
     (namespace, _, name), service = gateway.rpartition("/"), service_of(model)
     parent = {"group": GATEWAY.group, "kind": GATEWAY.kind, "name": name}
-    rule = {
-        "matches": [{"path": {"type": "PathPrefix", "value": f"/v2/models/{model}"}}],
-        "backendRefs": _refs(service, shares),
-        **({"filters": [_mirror(service, mirror)]} if mirror else {}),
-    }
+    paths = {PORT: f"/v2/models/{model}", **({GRPC: _GRPC_PATH} if hostname else {})}
+    rules = [
+        {
+            "matches": [{"path": {"type": "PathPrefix", "value": path}}],
+            "backendRefs": _refs(service, port, shares),
+            **({"filters": [_mirror(service, port, mirror)]} if mirror else {}),
+        }
+        for port, path in paths.items()
+    ]
     spec: Object = {
         "parentRefs": [{**parent, **({"namespace": namespace} if namespace else {})}],
         **({"hostnames": [hostname]} if hostname else {}),
-        "rules": [rule],
+        "rules": rules,
     }
     return HTTP_ROUTE, {"metadata": {"name": service, "labels": labels(model)}, "spec": spec}
 
 
-def _refs(service: str, shares: Mapping[str, int]) -> list[Object]:
-    return [{**_backend(service, release), "weight": share} for release, share in shares.items()]
+def _refs(service: str, port: int, shares: Mapping[str, int]) -> list[Object]:
+    return [{**_backend(service, port, release), "weight": share} for release, share in shares.items()]
 
 
-def _backend(service: str, release: str) -> Object:
-    return {"group": "", "kind": "Service", "name": f"{service}-{release}", "port": PORT}
+def _backend(service: str, port: int, release: str) -> Object:
+    return {"group": "", "kind": "Service", "name": f"{service}-{release}", "port": port}
 
 
-def _mirror(service: str, release: str) -> Object:
-    return {"type": "RequestMirror", "requestMirror": {"backendRef": _backend(service, release)}}
+def _mirror(service: str, port: int, release: str) -> Object:
+    return {"type": "RequestMirror", "requestMirror": {"backendRef": _backend(service, port, release)}}
 
 
 def knows_routes(cluster: Cluster) -> bool:

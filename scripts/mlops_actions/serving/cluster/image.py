@@ -24,6 +24,7 @@ from ...images.layers import Image, packed, push, read_image, with_layer
 from ...images.login import Credentials, stored_credentials
 from ...images.names import ImageName, is_local, parse_name
 from ...images.registry import Registry
+from ...models.checks import copy_code
 from ...text import without_login
 from ...workspace import Workspace
 from ..engine import Release
@@ -285,15 +286,11 @@ def _registry(
 
 def _write_model(folder: Path, release: Release) -> None:
     """The server, the consumer's code that the model is asked by, the model and what the server must know of it."""
-    for files, root, where in (
-        (_server_files(), _SOURCES, "server"),
-        (_consumer_files(release), release.root.resolve(), "code"),
-    ):
-        (folder / where).mkdir(parents=True)
-        for file in files:
-            target = folder / where / file.relative_to(root)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
+    for file in _server_files():
+        target = folder / "server" / file.relative_to(_SOURCES)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+    copy_code(release.predict, release.root, folder / "code")
     model = f"model/{release.model.name}"
     (folder / "model").mkdir()
     if release.model.is_dir():
@@ -305,13 +302,3 @@ def _write_model(folder: Path, release: Release) -> None:
 
 def _server_files() -> list[Path]:
     return code_files(["-m", SERVER, f"{SERVER.replace('.', '/')}/__main__.py"], _SOURCES)
-
-
-def _consumer_files(release: Release) -> list[Path]:
-    from ...models.predicting import CODE
-
-    code = CODE.fullmatch(release.predict)
-    if not code:
-        return []
-    words = [code["where"]] if code["where"].endswith(".py") else ["-m", code["where"]]
-    return code_files(words, release.root)

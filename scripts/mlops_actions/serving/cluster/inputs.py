@@ -48,4 +48,6 @@ class ServingClusterInputs(ClusterInputs):
         description="The Gateway (`name` or `namespace/name`) whose HTTPRoute splits requests between versions. Without"
         " one they move from one version to the other all at once.",
     )
-    hostname: str = Field("", description="Of the HTTPRoute. By default all of the Gateway's.")
+    hostname: str = Field(
+        "", description="Of the HTTPRoute, which then takes gRPC, too. By default all of the Gateway's, without gRPC."
+    )

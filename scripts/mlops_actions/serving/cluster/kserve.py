@@ -3,8 +3,10 @@
 Each release has an InferenceService of its own, which never changes, and is asked by Services of ours that choose its
 pods by our labels. One that is changed in place cannot be rolled out: `canaryTrafficPercent` is ignored in Standard
 mode, `spec.canary` is refused for containers, and for models KServe 0.20 admits it, reports its share, and sends it
-nothing. Nor is the status believed: Ready and UpToDate stay true while new pods crash, and `observedGeneration` is
-another object's. What counts is the Deployment and its pods, and after them the answers.
+nothing. Where KServe's default is Knative, the annotation chooses Standard mode, as it does for every InferenceService
+that is new; Knative's own share is not used, since it is that of the latest revision which is ready, and so the old
+one's while the new one is not. Nor is the status believed: Ready and UpToDate stay true while new pods crash, and
+`observedGeneration` is another object's. What counts is the Deployment and its pods, and after them the answers.
 
 https://kserve.github.io/website/docs/reference/crd-api
 """

@@ -31,7 +31,8 @@ class LocalServingInputs(Inputs):
         0,
         ge=0,
         le=65535,
-        description="The port for gRPC; 0 for none. gRPC goes over to a version as a whole. For the engine `local`.",
+        description="The port for gRPC; 0 for none. gRPC goes over to a version as a whole, within five seconds after"
+        " the other requests. For the engine `local`.",
     )
     timeout: float = Field(120.0, gt=0, description="Seconds until the model must be ready.")
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -95,7 +97,7 @@ class ServedModel:
         """
         try:
             outputs = self._ask(request)
-        except tensors.WrongRequest:
+        except (tensors.WrongRequest, Failed):
             raise
         except Exception as error:
             LOG.exception("The model failed on a request")
@@ -110,7 +112,8 @@ class ServedModel:
         self._inputs = tensors.signature(release.example)
         if self._inputs:
             rows = tensors.table(release.example)
-            outputs = [tensors.output(name, self._model.ask(name, rows)) for name in self._model.methods]
+            values = {name: self._model.ask(name, rows) for name in self._model.methods}
+            outputs = [_output(name, got, release.example) for name, got in values.items()]
             self._outputs = tensors.signature(outputs)
         named = {"release": release.id, "version": str(release.version), "digest": digest}
         self.headers = {f"mlops-{name}": value for name, value in named.items()}
@@ -122,6 +125,21 @@ class ServedModel:
             raise tensors.WrongRequest(f"the model has no output {unknown[0]!r}, only {', '.join(self._model.methods)}")
         rows = tensors.table(request["inputs"], self._inputs)
         try:
-            return [tensors.output(name, self._model.ask(name, rows)) for name in names]
+            values = {name: self._model.ask(name, rows) for name in names}
         except _REFUSALS as error:
             raise tensors.WrongRequest(f"the model cannot take these rows. {type(error).__name__}: {error}") from error
+        return [_output(name, got, request["inputs"]) for name, got in values.items()]
+
+
+def _output(name: str, values: Any, inputs: Sequence[tensors.Tensor]) -> dict[str, Any]:
+    """A model's values as a tensor, which has a row for each row that it was given.
+
+    Raises:
+        Failed: it has not.
+    """
+    made, rows = tensors.output(name, values), inputs[0]["shape"][0]
+    if made["shape"][0] != rows:
+        raise Failed(500, f"The model gave {made['shape'][0]} predictions for {rows} rows")
+    if len(made["data"]) != math.prod(made["shape"]):
+        raise Failed(500, f"The model gave rows of different lengths for {name}")
+    return made

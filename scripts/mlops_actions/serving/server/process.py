@@ -2,8 +2,9 @@
 
 On one machine it is told through its folder's socket (`serving.control`): `state` asks what it does; `route` sets what
 another release is sent (`traffic`); `listen` lets it take an address; `hand` lets it give its address to another
-release's server, whose `take` receives the listening socket itself, so that no connection is refused or lost between
-them. Then it lets the other one answer what still comes on its own connections, and ends when these have.
+release's server, whose `take` receives the listening sockets themselves, so that no connection is refused or lost
+between them. Then it lets the other one answer what still comes on its own connections, and ends when these have; by
+gRPC it answers itself until the clients connect anew, which they do every few seconds (`pipes`).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from ...processes.identity import Identity
 from .. import control
 from ..served import read_release, write_whole
 from .model import ServedModel
+from .pipes import Pipes
 from .rest import Rest, application
 from .traffic import Other, Traffic
 
@@ -40,6 +42,7 @@ PROCESS = "process.json"
 _KEPT = 75  # seconds that a connection may be idle: longer than proxies keep theirs
 _GRACE = 10  # seconds for requests that are under way when the server is asked to end
 _SOON = 1  # seconds for connections, where whoever asks it to end waits for that
+_AGE = 5  # seconds after which a client of gRPC connects anew, and so comes to who serves by then
 _LEAVING = _KEPT + _GRACE  # seconds after which a server that gave its address away ends, whatever is still open
 
 
@@ -106,6 +109,8 @@ class Server:
         self._http = _Http(self._config, self._asked_to_end)
         self._public: tuple[socket.socket, asyncio.Server] | None = None
         self._rpc: Any = None
+        self._pipes: Pipes | None = None
+        self._until = 0.0
 
     async def run(self, listener: socket.socket, host: str, grpc_port: int) -> int:
         """Listen, load the model, and serve until told to end; the exit code."""
@@ -131,6 +136,9 @@ class Server:
 
         To close one that its client is about to use would lose a request.
         """
+        if self._traffic.leaving and self._pipes and self._pipes.open:
+            self._until = time.monotonic() + _AGE + _SOON
+            return
         if self._traffic.leaving or not self._model.ready:
             self._end()
             return
@@ -146,7 +154,7 @@ class Server:
         }  # fmt: skip
         if do not in work:
             raise ValueError(f"This server cannot {do!r}")
-        given = {"file": files[0]} if files else {}
+        given = {"files": files} if files else {}
         return asyncio.run_coroutine_threadsafe(work[do](**said, **given), self._loop).result()
 
     async def _state(self) -> dict[str, Any]:
@@ -167,47 +175,61 @@ class Server:
 
     async def _listen(self, host: str, port: int, grpc_port: int = 0) -> dict[str, Any]:
         if self._public is None:
-            await self._accept(_bound(host, port), host, grpc_port)
+            listener = _bound(host, port)
+            try:
+                rpc = _bound(host, grpc_port) if grpc_port else None
+            except OSError as error:
+                listener.close()
+                raise ValueError(f"The port {grpc_port} of {host} cannot be listened on: {error}") from None
+            await self._accept(listener, rpc)
         return {}
 
-    async def _take(self, file: int, host: str, grpc_port: int = 0) -> dict[str, Any]:
+    async def _take(self, files: list[int]) -> dict[str, Any]:
+        listeners = [socket.socket(fileno=file) for file in files]
         if self._public is None:
-            await self._accept(socket.socket(fileno=file), host, grpc_port)
+            await self._accept(*listeners)
         else:
-            os.close(file)
+            for one in listeners:
+                one.close()
         return {}
 
-    async def _hand(self, to: str, other: dict[str, Any], host: str, grpc_port: int = 0) -> dict[str, Any]:
+    async def _hand(self, to: str, other: dict[str, Any]) -> dict[str, Any]:
         if self._public is None:
             raise ValueError("This server has no address to give away")
         listener, server = self._public
         self._traffic.route(Other(**other))
-        take = partial(control.tell, Path(to), "take", files=[listener.fileno()], host=host, grpc_port=grpc_port)
-        await asyncio.to_thread(take)
+        files = [listener.fileno(), *([self._pipes.listener.fileno()] if self._pipes else [])]
+        await asyncio.to_thread(partial(control.tell, Path(to), "take", files=files))
         self._traffic.leaving = True
         self._public = None
         self._http.servers.remove(server)
         server.close()
         listener.close()
+        if self._pipes:
+            self._pipes.close()
         self._leaving = asyncio.ensure_future(self._leave(_LEAVING))
         return {}
 
     async def _leave(self, patience: float) -> None:
         """End when the last connection has, or after some seconds."""
-        until = time.monotonic() + patience
-        if self._rpc:
+        self._until = time.monotonic() + patience
+        if self._rpc and not self._pipes:
             await self._rpc.stop(_GRACE)
-        while self._http.server_state.connections and time.monotonic() < until:
+        while self._connected() and time.monotonic() < self._until:
             await asyncio.sleep(0.1)
         self._end()
 
-    async def _accept(self, listener: socket.socket, host: str, grpc_port: int) -> None:
+    def _connected(self) -> bool:
+        return bool(self._http.server_state.connections or (self._pipes and self._pipes.open))
+
+    async def _accept(self, listener: socket.socket, rpc: socket.socket | None = None) -> None:
         listener.setblocking(False)
         server = await self._loop.create_server(self._protocol, sock=listener, backlog=self._config.backlog)
         self._http.servers.append(server)
         self._public = listener, server
-        if grpc_port:
-            await self._serve_grpc(host, grpc_port)
+        if rpc:
+            self._pipes = Pipes(await self._serve_grpc("127.0.0.1", 0, _AGE), rpc)
+            await self._pipes.start()
 
     def _protocol(self) -> asyncio.Protocol:
         made: asyncio.Protocol = self._config.http_protocol_class(
@@ -215,11 +237,12 @@ class Server:
         )
         return made
 
-    async def _serve_grpc(self, host: str, port: int) -> None:
+    async def _serve_grpc(self, host: str, port: int, age: float = 0) -> int:
         from .rpc import Rpc
 
-        self._rpc = Rpc(self._model, self._worker)
-        await self._rpc.listen(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        self._rpc = Rpc(self._model, self._worker, age)
+        found: int = await self._rpc.listen(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        return found
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -29,12 +29,14 @@ class Rpc:
     Args:
         model: that is served.
         worker: where the model is asked; see `Rest`.
+        age: seconds after which a client must connect anew; 0 for no limit.
     """
 
-    def __init__(self, model: ServedModel, worker: Executor) -> None:
+    def __init__(self, model: ServedModel, worker: Executor, age: float = 0) -> None:
         self._model, self._worker = model, worker
-        sizes = [(f"grpc.max_{way}_message_length", _BYTES) for way in ("send", "receive")]
-        self._server = grpc.aio.server(options=sizes)
+        options = [(f"grpc.max_{way}_message_length", _BYTES) for way in ("send", "receive")]
+        options += [("grpc.max_connection_age_ms", int(1000 * age))] if age else []
+        self._server = grpc.aio.server(options=options)
         asked = {
             "ServerLive": lambda _: {"live": True},
             "ServerReady": lambda _: {"ready": self._model.ready},
@@ -53,14 +55,15 @@ class Rpc:
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(proto.SERVICE, handlers),))
 
-    async def listen(self, address: str) -> None:
-        """Serve at `host:port`.
+    async def listen(self, address: str) -> int:
+        """Serve at `host:port`; the port.
 
         Raises:
             RuntimeError: it cannot be listened there.
         """
-        self._server.add_insecure_port(address)
+        port: int = self._server.add_insecure_port(address)
         await self._server.start()
+        return port
 
     async def stop(self, grace: float) -> None:
         """Take no more requests, and finish those that are there within so many seconds."""

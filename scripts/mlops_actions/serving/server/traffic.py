@@ -49,6 +49,16 @@ class Comparison:
     skipped: int = 0
     examples: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def why(self) -> str:
+        """How one of those failed, to be added to a sentence; "" when no example shows it."""
+        for one in self.examples:
+            if "error" in one:
+                return f": {one['error']}"
+            if "status" in one:
+                return f": status {one['status']} instead of {one['instead']}"
+        return ""
+
 
 @dataclass
 class Other:
