@@ -59,7 +59,7 @@ def test_failure_is_said_once_where_it_is_and_reported(tmp_path: Path) -> None:
     record = consumer.records()[0]["run-pipeline"]
     assert record["verdict"] == "failed" and "on purpose" in str(record["problem"])
     report = next(consumer.store.glob("reports/*/report.md")).read_text()
-    assert "run-pipeline failed" in report and "on purpose" in report
+    assert "The model could not be trained" in report.splitlines()[1] and "on purpose" in report
     assert "mlops_actions" not in errors[0], "the traceback is the component's, and none of ours"
 
 
@@ -163,7 +163,7 @@ def test_a_deployment_that_fails_is_reported(tmp_path: Path) -> None:
     code, log = consumer.run()
     assert code == 1, log
     report = next(consumer.store.glob("reports/*/report.md")).read_text()
-    assert "deploy-model did not pass" in report.splitlines()[1]
+    assert "The version does not serve" in report.splitlines()[1]
 
 
 def test_a_forks_pull_request_without_keys_runs_what_it_can(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import pytest
 
 from live_markup import Live, as_html
 from mlops_actions.errors import BadInput
+from mlops_actions.github.console import SUMMARY_LIMIT
 from mlops_actions.records import Problem, Record
 from mlops_actions.reports import sections
-from mlops_actions.reports.report import MARKER, gather, markdown, marker, page
+from mlops_actions.reports.changes import Change, Facts, changes, facts_of, read
+from mlops_actions.reports.report import LIMIT, MARKER, Report, gather, markdown, marker, page
 from mlops_actions.reports.sections import section
 from mlops_actions.runtime.chain import NAMES
 from mlops_actions.text import duration, number
@@ -48,7 +51,7 @@ def test_jobs_without_outputs_are_null_under_act() -> None:
 def test_headline_names_the_first_action_that_failed() -> None:
     report = gather("", [DONE, BAD], NAMES)
     assert report.verdict == "bad-input"
-    assert report.headline == "validate-data was given bad input: No <file> | here"
+    assert report.headline == "The data could not be checked: No <file> | here"
 
 
 def test_job_that_died_without_a_record_is_not_passed_over() -> None:
@@ -68,6 +71,146 @@ def test_markdown_has_marker_problem_and_time() -> None:
     assert "No &lt;file&gt; \\| here" in text
     assert "1 min 15 s" in text
     assert "~~~~~~text\nline ~~~~~ 1\n" in text  # a fence inside the log cannot end the log's fence
+
+
+TRAINED = DONE.model_copy(
+    update={
+        "outputs": {
+            "metrics": {"auc": 0.91, "log_loss": 0.3, "rows": 10.0},
+            "parameters": {"depth": 4, "kind": "tree"},
+            "data-fingerprint": f"sha256:{'a' * 64}",
+            "pipeline-digest": f"sha256:{'b' * 64}",
+        }
+    }
+)
+JUDGED = DONE.model_copy(
+    update={
+        "action": "evaluate-model",
+        "reason": "auc 0.91, 1 of 1 gates passed",
+        "outputs": {"primary-metric": "auc", "champion-version": 3},
+        "details": {
+            "comparisons": [{"metric": "auc", "challenger": 0.91, "champion": 0.9, "verdict": "better"}],
+            "champion": {"alias": "champion", "version": 3},
+        },
+    }
+)
+
+
+def before(**changed: Any) -> Facts:
+    """Facts that are those of `TRAINED`, but for what is given."""
+    return replace(facts_of([TRAINED], "passed", "version 3, the champion"), **changed)
+
+
+def test_what_changed_is_named_and_nothing_else() -> None:
+    known = before(
+        metrics={"auc": 0.9000, "log_loss": 0.2, "rows": 10.0000001, "gone": 1.0},
+        parameters={"depth": 3, "kind": "tree"},
+        made_of={"data": f"sha256:{'c' * 64}", "pipeline": f"sha256:{'b' * 64}", "features": "sha256:f"},
+    )
+    assert changes(facts_of([TRAINED], "passed"), known) == [
+        Change("metric", "auc", "0.9", "0.91", True),
+        Change("metric", "gone", "1", ""),
+        Change("metric", "log_loss", "0.2", "0.3", False),
+        Change("data", "data", "c" * 12, "a" * 12),
+        Change("parameter", "depth", "3", "4"),
+    ]
+
+
+def test_what_is_not_known_is_no_change() -> None:
+    assert changes(facts_of([TRAINED], "passed"), Facts()) == []
+    assert changes(facts_of([BAD], "failed"), before()) == []
+
+
+def test_facts_are_read_as_they_were_kept() -> None:
+    facts = before(run="7", verdict="passed")
+    assert read(json.loads(json.dumps(facts.as_json())), facts.name) == facts
+    assert read([], "x") is None
+    assert read({"metrics": [1], "parameters": "a", "made_of": 3}, "x") == Facts("x")
+
+
+def test_a_product_owner_reads_first_which_model_is_better() -> None:
+    report = gather("", [TRAINED, JUDGED], NAMES)
+    assert report.headline == "The model is better than version 3: auc 0.91, was 0.9"
+    champion = before(metrics={"auc": 0.9}, parameters={"depth": 3, "kind": "tree"})
+    text = markdown(replace(report, before=[champion], places=["production"]))
+    assert "| ▲ better auc | 0.9 | 0.91 |" in text and "| parameter depth | 3 | 4 |" in text
+    assert "| log\\_loss | – | 0.3 |" in text.replace("metric ", "")
+    drawn = text[text.index("```mermaid") :].split("```")[1]
+    assert '"parameters<br/>depth"]:::changed' in drawn and "production<br/>serves the version before" in drawn
+    assert text.index("Changed against version 3") < text.index("```mermaid") < text.index("<summary>What ran")
+
+
+def test_nothing_changed_is_one_line() -> None:
+    report = replace(
+        gather("", [TRAINED, JUDGED], NAMES), before=[before(), before(verdict="passed", name="the last run")]
+    )
+    text = markdown(report)
+    assert text.startswith(MARKER) and len(text.strip().splitlines()) == 2
+    assert "Nothing changed against version 3, the champion and the last run: The model is better" in text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"before": [before(verdict="rejected")]},
+        {"before": []},
+        {"before": [before(metrics={"auc": 0.5})]},
+        {"jobs": {"train": "failure"}},
+        {"records": [TRAINED, JUDGED.model_copy(update={"verdict": "unchecked"})]},
+    ],
+)
+def test_whatever_is_new_is_told_in_full(change: dict[str, Any]) -> None:
+    report = replace(gather("", [TRAINED, JUDGED], NAMES), before=[before()])
+    assert report.quiet
+    assert not replace(report, **change).quiet
+    assert "<summary>What ran" in markdown(replace(report, **change))
+
+
+def test_a_failed_chain_shows_what_failed_before_all_else() -> None:
+    rejected = JUDGED.model_copy(update={"verdict": "rejected", "reason": "1 of 1 gates failed: auc 0.4"})
+    text = markdown(replace(gather("", [TRAINED, rejected], NAMES), before=[before(metrics={"auc": 0.9})]))
+    lines = [line for line in text.splitlines() if line]
+    assert lines[1] == "## ❌ The model is not good enough: 1 of 1 gates failed: auc 0.4"
+    assert lines[2] == "### ❌ evaluate-model"
+    assert text.count("### ❌ evaluate-model") == 1
+
+
+def crowded() -> Report:
+    """What 500 gates (half of them failed) and 2,000 trials leave, with names as long as such names may get."""
+    gate = {"kind": "slice", "value": 0.4, "limit": ">= 0.5", "note": "x" * 200, "verdict": ""}
+    gates = [{**gate, "metric": f"carrier={i} {'m' * 60}", "passed": i % 2 == 0} for i in range(500)]
+    trial = {"name": "trial", "value": 0.5, "parameters": {"a": 1}, "seconds": 1.0, "message": "y" * 300}
+    counts = {"all": 2000, "succeeded": 2000, "failed": 0, "early-stopped": 0, "killed": 0}
+    tuned = DONE.model_copy(
+        update={
+            "action": "tune-hyperparams",
+            "outputs": {"trials-uri": "file:///t.csv"},
+            "details": {
+                "best": {"value": 1.0, "parameters": {"a": 1}, "name": "t1", "metrics": {}},
+                "counts": counts, "trials": [trial] * 2000, "space": {"a": "int 1 – 9"}, "end": "MaxTrialsReached",
+            },
+        }
+    )  # fmt: skip
+    judged = JUDGED.model_copy(update={"verdict": "rejected", "details": {"gates": gates}})
+    legs = [DONE.model_copy(update={"action": "test-model", "details": {"variant": f"v{i}"}}) for i in range(300)]
+    return gather("", [tuned, judged, *legs], NAMES)
+
+
+def test_comment_and_summary_keep_githubs_limits_and_say_what_is_left_out() -> None:
+    report = crowded()
+    text = markdown(report)
+    assert len(text) <= LIMIT and "carrier=1 " in text and "| … | 470 more |" in text
+    assert text.count("<details") == text.count("</details>") and text.count("```") % 2 == 0
+    for record in report.records[:2]:
+        assert len(section(record).encode()) <= SUMMARY_LIMIT
+    assert len(page(report, lambda uri: b"").encode()) < 2 * 1024 * 1024
+
+
+@pytest.mark.parametrize("limit", [1_000, 4_000, 12_000, 30_000])
+def test_a_report_of_any_length_is_whole_markdown(limit: int) -> None:
+    text = markdown(crowded(), limit=limit)
+    assert text.startswith(MARKER) and len(text) <= max(limit, 2_200) and "The model is not good enough" in text
+    assert text.count("<details") == text.count("</details>")
 
 
 def test_page_embeds_pictures_and_leaves_out_those_that_are_gone() -> None:
@@ -140,7 +283,7 @@ def test_drift_is_in_the_headline_also_where_it_fails_nothing() -> None:
         update={"action": "monitor-model", "reason": "m should be trained again", "details": moved}
     )
     report = gather("", [deployed, monitor], NAMES)
-    assert report.headline == "monitor-model: m should be trained again; Version 2 is served"
+    assert report.headline == "The data has drifted: m should be trained again; Version 2 is served"
     still = {"columns": [{"column": "a", "drifted": False, "psi": 0.0}], "rows": 1}
     quiet = gather("", [deployed, monitor.model_copy(update={"details": still})], NAMES)
     assert quiet.headline == "Version 2 is served"

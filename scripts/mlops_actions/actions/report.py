@@ -1,13 +1,19 @@
 """Report a run of the chain: job summary, one sticky comment on the pull request, an HTML page.
 
 It reads the results of the jobs from `toJSON(needs)` and the records of the actions from the jobs' outputs and the
-store. The page holds its pictures and needs nothing else; it is kept in the store, with the Markdown, under
+store. Its first line is the verdict and why. Then comes what failed; what changed (metrics, data, features, pipeline,
+image, parameters) against the champion that the model was judged against and against the last run of the branch; and
+what that affects. The rest is folded. Where all passed and nothing changed, it is one line.
+
+The page holds its pictures and needs nothing else; it is kept in the store, with the Markdown, under
 `reports/<run>/`. The comment is written when there is a token and the event is a pull request, and the same comment
 is updated the next time; each project of a repository (`working-directory`) has its own.
 """
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, SecretStr
@@ -19,6 +25,7 @@ from ..runtime.chain import NAMES
 from ..runtime.result import Result
 
 if TYPE_CHECKING:
+    from ..reports.report import Report
     from ..runtime.step import Step
 
 
@@ -49,12 +56,10 @@ def run(inputs: ReportInputs, step: Step) -> Result[ReportOutputs]:
     from ..reports.report import gather, markdown, marker, page
 
     store = step.workspace.store
-    report = gather(inputs.needs, step.records(), NAMES)
+    report = _compared(gather(inputs.needs, step.records(), NAMES), inputs, step)
     mark = marker(inputs.working_directory.as_posix())
-    text, html = (
-        markdown(report, mark=mark),
-        page(report, lambda uri: store.get(uri.removeprefix(store.url + "/"))),
-    )
+    text = markdown(report, mark=mark)
+    html = page(report, lambda uri: store.get(uri.removeprefix(store.url + "/")))
     folder = f"reports/{step.run}"
     file = step.workspace.home / folder / "report.html"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -77,6 +82,42 @@ def run(inputs: ReportInputs, step: Step) -> Result[ReportOutputs]:
         comment_url=url,
     )
     return Result(outputs, {"markdown": text}, reason=report.headline)
+
+
+def _compared(report: Report, inputs: ReportInputs, step: Step) -> Report:
+    """The report with what it is compared with: the champion that was judged against, and the last run of the branch.
+
+    This run is the next one's last.
+    """
+    from ..errors import BadInput
+    from ..registry.registry import Registry
+    from ..reports.changes import facts_of_version, read
+
+    store, before, places = step.workspace.store, [], []
+    judged = next((record for record in reversed(report.records) if record.action == "evaluate-model"), None)
+    champion = judged.details.get("champion") if judged else None
+    model = str(judged.inputs.get("model") or "") if judged else ""
+    if judged and isinstance(champion, dict) and isinstance(champion.get("version"), int) and model:
+        try:
+            manifest = Registry(store).manifest(model, champion["version"])
+            before.append(facts_of_version(manifest, f"version {manifest.version}, the {champion.get('alias')}"))
+            folder = f"models/{model}/deployments/"
+            places = sorted(entry.path[len(folder) :].removesuffix(".json") for entry in store.list(folder))
+        except BadInput:  # it was removed meanwhile
+            pass
+    branch = f"{inputs.working_directory.as_posix()}\n{step.context.branch}"
+    path = step.workspace.kept(f"reports/last/{hashlib.sha256(branch.encode()).hexdigest()[:16]}.json")
+    try:
+        kept = store.get_json(path)
+    except (FileNotFoundError, ValueError):
+        kept = None
+    if isinstance(kept, dict) and kept.get("run") == step.run:  # this report is made again
+        kept = kept.get("before")
+    last = read(kept, "the last run of this branch")
+    if report.facts.known:
+        now = replace(report.facts, run=step.run).as_json()
+        store.put_json(path, {**now, "before": {**last.as_json(), "before": None} if last else None})
+    return replace(report, before=[*before, *([last] if last else [])], places=places)
 
 
 ACTION = Action(
