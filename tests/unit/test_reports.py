@@ -16,7 +16,9 @@ from mlops_actions.errors import BadInput
 from mlops_actions.github.console import SUMMARY_LIMIT
 from mlops_actions.records import Problem, Record
 from mlops_actions.reports import sections
+from mlops_actions.reports.annotations import annotate
 from mlops_actions.reports.changes import Change, Facts, changes, facts_of, read
+from mlops_actions.reports.charts import Line, charts, timeline
 from mlops_actions.reports.report import LIMIT, MARKER, Report, gather, markdown, marker, page
 from mlops_actions.reports.sections import section
 from mlops_actions.runtime.chain import NAMES
@@ -136,7 +138,8 @@ def test_a_product_owner_reads_first_which_model_is_better() -> None:
     assert "| ▲ better auc | 0.9 | 0.91 |" in text and "| parameter depth | 3 | 4 |" in text
     assert "| log\\_loss | – | 0.3 |" in text.replace("metric ", "")
     drawn = text[text.index("```mermaid") :].split("```")[1]
-    assert '"parameters<br/>depth"]:::changed' in drawn and "production<br/>serves the version before" in drawn
+    assert '"parameters<br/>depth"]:::changed' in drawn and "production<br/>serves now" in drawn
+    assert {"n1 --> n4", "n2 --> n4", "n3 --> n4", "n4 --> n5"} <= {line.strip() for line in drawn.splitlines()}
     assert text.index("Changed against version 3") < text.index("```mermaid") < text.index("<summary>What ran")
 
 
@@ -394,7 +397,8 @@ def test_report_and_page_of_a_hostile_record_are_harmless(problem: Problem | Non
     report = gather(json.dumps({HOSTILE: {"result": "failure"}}), [record, other], NAMES)
     assert Live(as_html(markdown(report, "javascript:alert(1)"))).found == []
     made = page(report, lambda uri: b"")
-    assert Live(made).found == ["style"]  # its own
+    assert set(Live(made).found) <= {"style", "svg"}  # its own
+    assert made.count("<svg") == made.count('role="img" aria-label')
     assert "default-src 'none'" in made
 
 
@@ -417,3 +421,105 @@ def test_only_web_addresses_are_links() -> None:
     assert link("https://a.b", "the [run]") == "[the \\[run\\]](https://a.b)"
     assert link("javascript:alert(1)", "x") == "x"
     assert link("file:///t.csv", "CSV") == "CSV"
+
+
+def test_what_failed_is_annotated_at_its_place() -> None:
+    gates = [
+        {"kind": "threshold", "metric": "auc", "value": 0.4, "limit": ">= 0.5", "passed": False, "note": ""},
+        {"kind": "champion", "metric": "auc", "value": 0.9, "limit": "0.8", "passed": True, "verdict": "cannot tell"},
+        {"kind": "threshold", "metric": "f1", "value": 0.9, "limit": ">= 0.5", "passed": True},
+    ]
+    judged = JUDGED.model_copy(update={"details": {"gates": gates}, "verdict": "rejected"})
+    checked = DONE.model_copy(
+        update={
+            "action": "validate-data",
+            "details": {"checks": [{"column": "a", "check": "min", "failed": 3, "place": "c.yaml:7:2", "why": "low"}]},
+        }
+    )
+    problem = Problem(exit_code=1, what="It\x1b[2J broke", why="division", place="pipeline.py:12")
+    broken = BAD.model_copy(update={"problem": problem})
+    found = annotate([checked, broken, judged], "mlops.yaml")
+    assert [(one.file, one.line, one.level) for one in found] == [
+        ("c.yaml", 7, "failure"),
+        ("pipeline.py", 12, "failure"),
+        ("mlops.yaml", 1, "failure"),
+        ("mlops.yaml", 1, "warning"),
+    ]
+    assert found[1].title == "It\\x1b[2J broke" and found[1].message == "division"
+
+
+@pytest.mark.parametrize("place", ["/etc/passwd:3", "../x.py:3", "s3://b/x.py", ""])
+def test_a_place_that_is_not_in_the_repository_is_the_configurations(place: str) -> None:
+    broken = BAD.model_copy(update={"problem": Problem(exit_code=1, what="x", place=place)})
+    assert [(one.file, one.line) for one in annotate([broken], "mlops.yaml")] == [("mlops.yaml", 1)]
+
+
+CURVES = {
+    "roc": [[0, 0], [0.2, 0.7], [1, 1]],
+    "pr": [[0.1, 1], [1, 0.4]],
+    "calibration": [[0.1, 0.2], [0.8, 0.9]],
+    "predicted": [[1.0, 2.0], [5.0, 4.0]],
+    "confusion": {"classes": [HOSTILE, "b"], "counts": [[8, 2], [1, 9]]},
+}
+DRAWN = [
+    ("evaluate-model", {"curves": CURVES}, 5),
+    ("evaluate-model", {"slices": [{"column": HOSTILE, "value": HOSTILE, "rows": 9, "metrics": {"auc": 0.7}}]}, 1),
+    ("tune-hyperparams", {"objective": HOSTILE, "history": [[1, 0.5], [2, 0.4]], "importances": {HOSTILE: 0.4}}, 2),
+    ("validate-data", {"drift": [{"column": HOSTILE, "psi": 0.4, "drifted": True}]}, 1),
+    ("monitor-model", {"columns": [{"column": HOSTILE, "psi": 0.0, "drifted": False}]}, 1),
+]
+
+
+@pytest.mark.parametrize(("action", "details", "count"), DRAWN)
+def test_page_draws_what_a_record_has_and_its_names_are_only_text(
+    action: str, details: dict[str, Any], count: int
+) -> None:
+    outputs = {"primary-metric": "auc", "metrics": {"auc": 0.7}}
+    record = DONE.model_copy(update={"action": action, "details": details, "outputs": outputs})
+    assert len(charts(record)) == count
+    made = page(gather("", [record], NAMES), lambda uri: b"")
+    assert made.count("<figcaption>") == count
+    assert set(Live(made).found) <= {"style", "svg"}
+    assert "nan" not in made.replace("nance", "") and "://" not in made.split("</style>")[1].replace("http:", "")
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, 3, "x", [], [1], [[1]], [["a", "b"]], {"a": [1]}, [[1, float("nan")]], {"classes": 1}]
+)
+def test_what_cannot_be_drawn_is_left_out(wrong: Any) -> None:
+    details = dict.fromkeys(("curves", "history", "importances", "drift", "columns", "slices"), wrong)
+    curves = dict.fromkeys(CURVES, wrong)
+    for action in ("evaluate-model", "monitor-model", "tune-hyperparams"):
+        for given in (details, {"curves": curves}):
+            record = DONE.model_copy(update={"action": action, "details": given})
+            assert charts(record) == []
+
+
+def test_tuning_history_shows_the_best_so_far_in_its_own_direction() -> None:
+    for direction, heights in (("minimize", "falls"), ("maximize", "rises")):
+        details = {"history": [[1, 0.5], [2, 0.7], [3, 0.3]], "type": direction}
+        (chart,) = charts(DONE.model_copy(update={"details": details}))
+        assert isinstance(chart, Line)
+        ys = [float(point.split(",")[1]) for point in chart.line.split()]
+        assert ys == sorted(ys, reverse=heights == "rises")  # y is downward
+        assert len(chart.dots) == 3
+
+
+def test_timeline_tells_work_from_waiting_and_from_what_was_reused() -> None:
+    def at(start: str, seconds: float, **more: Any) -> Record:
+        return DONE.model_copy(update={"started": f"2026-01-01T00:00:{start}+00:00", "seconds": seconds, **more})
+
+    first, second, third = timeline([at("00", 10), at("20", 10, reused=True), at("30", 10, verdict="failed")])
+    assert (first.wait, first.begin, first.length, first.state) == (0, 0, 25, "good")
+    assert (second.wait, second.begin, second.length, second.state) == (25, 50, 25, "reused")
+    assert (third.wait, third.begin, third.state) == (75, 75, "bad")
+    assert second.words == "reused, waited 10 s" and third.words == "10 s"
+    assert timeline([DONE.model_copy(update={"started": "yesterday"})]) == []
+
+
+def test_page_has_what_changed_lineage_and_timeline() -> None:
+    report = replace(gather("", [TRAINED, JUDGED], NAMES), before=[before(metrics={"auc": 0.9})], places=["production"])
+    made = page(report, lambda uri: b"")
+    assert "Changed against version 3, the champion" in made and "▲ better</span> auc" in made
+    assert "<h2>Lineage</h2>" in made and ">production</text>" in made and "<h2>Timeline</h2>" in made
+    assert "<script" not in made and "prefers-color-scheme: dark" in made

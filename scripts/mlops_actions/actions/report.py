@@ -1,4 +1,4 @@
-"""Report a run of the chain: job summary, one sticky comment on the pull request, an HTML page.
+"""Report a run of the chain: job summary, one comment on the pull request, a check, an HTML page.
 
 It reads the results of the jobs from `toJSON(needs)` and the records of the actions from the jobs' outputs and the
 store. Its first line is the verdict and why. Then comes what failed; what changed (metrics, data, features, pipeline,
@@ -6,8 +6,9 @@ image, parameters) against the champion that the model was judged against and ag
 what that affects. The rest is folded. Where all passed and nothing changed, it is one line.
 
 The page holds its pictures and needs nothing else; it is kept in the store, with the Markdown, under
-`reports/<run>/`. The comment is written when there is a token and the event is a pull request, and the same comment
-is updated the next time; each project of a repository (`working-directory`) has its own.
+`reports/<run>/`. The comment is written when there is a token and the event is a pull request. The same comment is
+updated the next time; only when the verdict flips there is a new one, and the old one is minimised. Each project of a
+repository (`working-directory`) has its own.
 """
 
 from __future__ import annotations
@@ -36,7 +37,15 @@ class ReportInputs(Inputs):
     comment: Literal["auto", "never"] = Field(
         "auto", description="`auto`: comment on the pull request when the event is one and there is a token."
     )
-    token: SecretStr = Field(SecretStr(""), description="GitHub token with `pull-requests: write`, for the comment.")
+    check: Literal["auto", "never"] = Field(
+        "auto",
+        description="`auto`: make a check of the commit, with what failed at its place, when there is a token and"
+        " this is a workflow.",
+    )
+    token: SecretStr = Field(
+        SecretStr(""),
+        description="GitHub token with `pull-requests: write` for the comment and `checks: write` for the check.",
+    )
 
 
 class ReportOutputs(Outputs):
@@ -48,11 +57,11 @@ class ReportOutputs(Outputs):
     page_uri: str = Field(description="The report as one HTML page, in the store.")
     page_file: str = Field(description="The page as a file on this machine.")
     comment_url: str = Field(description="The comment on the pull request.")
+    check_url: str = Field(description="The check of the commit.")
 
 
 def run(inputs: ReportInputs, step: Step) -> Result[ReportOutputs]:
     """Gather, write the Markdown and the page, comment."""
-    from ..github.api import upsert_comment
     from ..reports.report import gather, markdown, marker, page
 
     store = step.workspace.store
@@ -66,22 +75,50 @@ def run(inputs: ReportInputs, step: Step) -> Result[ReportOutputs]:
     for name, content in (("report.md", text), ("report.html", html)):
         store.put(step.workspace.kept(f"{folder}/{name}"), content.encode())
         (file.parent / name).write_text(content, encoding="utf-8")
-    url, token = "", inputs.token.get_secret_value()
-    number = step.context.pull_request
-    if inputs.comment == "auto" and token and number:
-        try:
-            url = upsert_comment(step.context.api, token, step.context.repository, number, mark, text)
-        except MlopsError as error:  # the report exists all the same, in the summary
-            step.console.warning(str(error))
+    comment_url, check_url = _published(report, text, mark, inputs, step)
     outputs = ReportOutputs(
         verdict=report.verdict,
         headline=report.headline,
         markdown_uri=store.uri(step.workspace.kept(f"{folder}/report.md")),
         page_uri=store.uri(step.workspace.kept(f"{folder}/report.html")),
         page_file=str(file),
-        comment_url=url,
+        comment_url=comment_url,
+        check_url=check_url,
     )
     return Result(outputs, {"markdown": text}, reason=report.headline)
+
+
+def _published(report: Report, text: str, mark: str, inputs: ReportInputs, step: Step) -> tuple[str, str]:
+    """Write the comment and the check; their URLs, each "" where there is none.
+
+    When GitHub refuses one, a warning says why: the report exists all the same, in the summary.
+    """
+    from ..github.api import Check, Comment, write_check, write_comment
+    from ..reports.annotations import annotate
+
+    context, token = step.context, inputs.token.get_secret_value()
+    urls = ["", ""]
+    if inputs.comment == "auto" and token and context.pull_request:
+        comment = Comment(mark, text, report.good, context.run)
+        try:
+            urls[0] = write_comment(context.api, token, context.repository, context.pull_request, comment)
+        except MlopsError as error:
+            step.console.warning(str(error))
+    if inputs.check == "auto" and token and context.on_runner and context.commit:
+        folder = inputs.working_directory.as_posix().strip("./")
+        where = f"{folder}/" if folder else ""
+        found = annotate(report.records, str(inputs.config))
+        placed = [replace(one, file=f"{where}{one.file}") for one in found]
+        name = f"mlops ({folder})" if folder else "mlops"
+        check = Check(name, _CONCLUSIONS.get(report.verdict, "failure"), report.headline, text, context.url, placed)
+        try:
+            urls[1] = write_check(context.api, token, context.repository, context.commit, check)
+        except MlopsError as error:
+            step.console.warning(str(error))
+    return urls[0], urls[1]
+
+
+_CONCLUSIONS = {"passed": "success", "unchecked": "neutral", "cancelled": "cancelled"}
 
 
 def _compared(report: Report, inputs: ReportInputs, step: Step) -> Report:

@@ -44,5 +44,5 @@ def lineage(facts: Facts, differences: Sequence[tuple[Facts, Sequence[Change]]],
     if not sources:
         return []
     model = Node("model", "", any(node.changed for node in sources), tuple(node.name for node in sources))
-    served = [Node(place, "serves the version before", model.changed, ("model",)) for place in places]
+    served = [Node(place, "serves now", model.changed, ("model",)) for place in places]
     return [*sources, model, *served]

@@ -17,12 +17,13 @@ from ..records import Record
 from ..text import many, number
 from ..untrusted import sentence
 from .changes import Change, Facts, changes, facts_of
+from .charts import charts, graph, timeline
 from .lineage import lineage
 from .sections import render, section, sign
 
 MARKER = "<!-- mlops-actions report -->"
-LIMIT = 65_536
-"""Characters of a comment: https://docs.github.com/rest/issues/comments, `body is too long (maximum is 65536)`."""
+LIMIT = 65_000
+"""Characters of a comment. GitHub takes 65,536, and a check's summary has one less; the rest is for marks."""
 ROWS = 30
 """Rows of a table in a comment; the summary and the page have more."""
 _MERMAID = re.compile(r"^```mermaid\n.*?^```\n", re.MULTILINE | re.DOTALL)
@@ -251,11 +252,13 @@ def page(report: Report, fetch: Callable[[str], bytes]) -> str:
             pictures.append({"title": picture["title"], "data": data})
         if record.action not in _UNSHOWN:
             text = _MERMAID.sub("", section(record))  # GitHub draws it; here it would be source text
-            sections.append((record, _clean(_plain(renderer.render(text))), pictures))
+            sections.append((record, _clean(_plain(renderer.render(text))), charts(record), pictures))
     headline = _clean(renderer.renderInline(sentence(report.headline)))
+    shown = [] if report.title else [record for record in report.records if record.action not in _UNSHOWN]
     return render(
-        "_page.html.j2", report=report, sections=sections, sign=_plain(sign(report.verdict)), headline=headline
-    )
+        "_page.html.j2", report=report, sections=sections, sign=_plain(sign(report.verdict)), headline=headline,
+        lineage=graph(lineage(report.facts, report.differences, report.places)), spans=timeline(shown),
+    )  # fmt: skip
 
 
 def _clean(text: str) -> str:
