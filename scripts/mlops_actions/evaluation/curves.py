@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import formulas
 from .predictions import Predictions
@@ -61,7 +62,7 @@ def _counts(label: formulas.Array, score: formulas.Array) -> tuple[formulas.Arra
     return hits, ends + 1 - hits
 
 
-def _confusion(label: formulas.Array, predicted: formulas.Array, names: tuple[str, ...]) -> dict[str, Any]:
+def _confusion(label: NDArray[Any], predicted: NDArray[Any], names: tuple[str, ...]) -> dict[str, Any]:
     """How many rows of each class were predicted as each; rows are the true classes, those with most rows."""
     sizes = np.bincount(label, minlength=len(names))
     kept = np.sort(np.argsort(-sizes, kind="stable")[:CLASSES])

@@ -104,7 +104,8 @@ def _tuning(record: Record) -> Iterator[Chart]:
     details = record.details
     if history := details.get("history"):
         better = min if details.get("type") == "minimize" else max
-        best, values = [], [(float(trial), float(value)) for trial, value in history]
+        values = [(float(trial), float(value)) for trial, value in history]
+        best: list[tuple[float, float]] = []
         for trial, value in values:
             best.append((trial, better(value, best[-1][1]) if best else value))
         title = f"Tuning: {details.get('objective')}, best so far"
