@@ -29,6 +29,8 @@ _SELECT = """
 const [from, to, ...paths] = process.argv.slice(1);
 const all = require(from);
 all.paths = Object.fromEntries(paths.map((path) => [path, all.paths[path]]));
+// an example in which teams lack what the description's own schema requires
+for (const one of all.components.examples["pull-request-simple-items"].value) one.requested_teams = [];
 require("fs").writeFileSync(to, JSON.stringify(all));
 """
 
@@ -38,7 +40,8 @@ class GitHub:
     """The API's address; the requests that were made; `prefer` asks Prism for an answer to what is written,
     such as `code=403`; `user` is whom the token belongs to, "" when GraphQL does not say; `comments` are those of the
     pull request, in pages of 30 at most, None for the description's example; `faults` are given in the place of the
-    next answers to a method: its code, headers, and whether the request is done all the same."""
+    next answers to a method: its code, headers, and whether the request is done all the same. `changed` has what
+    is put into the description's example of a path, and `files` what an artifact's path leads to, elsewhere."""
 
     url: str
     requests: list[tuple[str, str, str]] = field(default_factory=list)
@@ -48,6 +51,9 @@ class GitHub:
     minimized: list[str] = field(default_factory=list)
     may_minimize: bool = True
     written: int = 100
+    changed: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    blobs: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     faults: list[tuple[str, int, dict[str, str], bool]] = field(default_factory=list)
 
     def write(self, body: str, user: str = "") -> dict[str, Any]:
@@ -135,8 +141,20 @@ def _proxy(prism: str) -> Iterator[GitHub]:
             if path in ("/graphql", "/api/graphql"):
                 self.send(200, json.dumps(self.graphql(json.loads(body))).encode())
                 return
+            if path.startswith("/blob/"):  # where artifacts are: another server, which takes no token
+                found.blobs.append((path, dict(self.headers.items())))
+                self.send(200, found.files[path.removeprefix("/blob")])
+                return
             found.requests.append((self.command, path, body.decode()))
+            plain = path.partition("?")[0]
+            if plain in found.files:
+                self.send(302, b"", {"Location": f"{found.url}/blob{plain}"})
+                return
             code, text = self.prism(path, body)
+            if plain in found.changed and code < 300:
+                text = (
+                    json.dumps(merged(json.loads(text), found.changed[plain])).replace("URL/", f"{found.url}/").encode()
+                )
             text = text.replace(b"https://api.github.com", self.base.encode())
             more = {}
             if found.comments is not None and "/comments" in path and code < 300:
@@ -224,6 +242,15 @@ def _proxy(prism: str) -> Iterator[GitHub]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def merged(example: Any, changed: Any) -> Any:
+    """The example with what is changed in it; a list is as long as the changed one, each item like its first."""
+    if isinstance(example, dict) and isinstance(changed, dict):
+        return {**example, **{name: merged(example.get(name), value) for name, value in changed.items()}}
+    if isinstance(example, list) and isinstance(changed, list) and example:
+        return [merged(example[0], one) for one in changed]
+    return changed
 
 
 def bodies(found: GitHub, method: str) -> list[dict[str, Any]]:

@@ -9,12 +9,27 @@ The page holds its pictures and needs nothing else; it is kept in the store, wit
 `reports/<run>/`. The comment is written when there is a token and the event is a pull request. The same comment is
 updated the next time; only when the verdict flips there is a new one, and the old one is minimised. Each project of a
 repository (`working-directory`) has its own.
+
+A pull request from a fork has no token that may write. There the action leaves its report as a file (`shared-file`),
+and a run on `workflow_run` writes it (`fork-run`, in the workflow `report-fork.yml`): it believes nothing of that file
+but sentences and numbers of a strict schema, and asks GitHub which workflow, commit and pull request the run was of.
+This workflow of yours calls it, where yours that runs the chain is named `mlops`:
+
+```yaml
+on: {workflow_run: {workflows: [mlops], types: [completed]}}
+permissions: {}
+jobs:
+  report:
+    uses: mlops-actions/mlops-actions/.github/workflows/report-fork.yml@v1
+    permissions: {contents: read, actions: read, pull-requests: write, checks: write}
+```
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, SecretStr
@@ -26,6 +41,8 @@ from ..runtime.chain import NAMES
 from ..runtime.result import Result
 
 if TYPE_CHECKING:
+    from ..console import Console
+    from ..context import Context
     from ..reports.report import Report
     from ..runtime.step import Step
 
@@ -41,6 +58,15 @@ class ReportInputs(Inputs):
         "auto",
         description="`auto`: make a check of the commit, with what failed at its place, when there is a token and"
         " this is a workflow.",
+    )
+    fork_run: int = Field(
+        0,
+        ge=0,
+        description="Number of a pull request's run that had no rights, such as a fork's: its report is read from the"
+        " artifact that it left, and written. For a workflow on `workflow_run`.",
+    )
+    fork_workflow: str = Field(
+        ".github/workflows/mlops.yml", description="The workflow that `fork-run` must be a run of: your file's path."
     )
     token: SecretStr = Field(
         SecretStr(""),
@@ -58,12 +84,19 @@ class ReportOutputs(Outputs):
     page_file: str = Field(description="The page as a file on this machine.")
     comment_url: str = Field(description="The comment on the pull request.")
     check_url: str = Field(description="The check of the commit.")
+    shared_file: str = Field(
+        "",
+        description="Where the run has no rights: the file to upload as the artifact `mlops-report`, for `fork-run`.",
+    )
 
 
 def run(inputs: ReportInputs, step: Step) -> Result[ReportOutputs]:
     """Gather, write the Markdown and the page, comment."""
     from ..reports.report import gather, markdown, marker, page
+    from ..reports.shared import FILE, write_shared
 
+    if inputs.fork_run:
+        return _of_fork(inputs, step)
     store = step.workspace.store
     report = _compared(gather(inputs.needs, step.records(), NAMES), inputs, step)
     mark = marker(inputs.working_directory.as_posix())
@@ -75,7 +108,11 @@ def run(inputs: ReportInputs, step: Step) -> Result[ReportOutputs]:
     for name, content in (("report.md", text), ("report.html", html)):
         store.put(step.workspace.kept(f"{folder}/{name}"), content.encode())
         (file.parent / name).write_text(content, encoding="utf-8")
-    comment_url, check_url = _published(report, text, mark, inputs, step)
+    shared = ""
+    if step.context.outside:
+        shared = str(file.parent / FILE)
+        Path(shared).write_bytes(write_shared(report))
+    comment_url, check_url = ("", "") if shared else _published(report, text, mark, inputs, step.context, step.console)
     outputs = ReportOutputs(
         verdict=report.verdict,
         headline=report.headline,
@@ -84,11 +121,34 @@ def run(inputs: ReportInputs, step: Step) -> Result[ReportOutputs]:
         page_file=str(file),
         comment_url=comment_url,
         check_url=check_url,
+        shared_file=shared,
     )
     return Result(outputs, {"markdown": text}, reason=report.headline)
 
 
-def _published(report: Report, text: str, mark: str, inputs: ReportInputs, step: Step) -> tuple[str, str]:
+def _of_fork(inputs: ReportInputs, step: Step) -> Result[ReportOutputs]:
+    """Write the comment and the check of a run that had no right to."""
+    from ..github.forks import report_of
+    from ..reports.report import markdown, marker
+
+    context, token = step.context, inputs.token.get_secret_value()
+    found = report_of(
+        context.api, token, context.repository, inputs.fork_run, inputs.fork_workflow, step.workspace.environ
+    )
+    report, mark = found.report, marker(inputs.working_directory.as_posix())
+    text = markdown(report, mark=mark)
+    theirs = replace(context, pull_request=found.number, commit=found.commit, run=found.run, url=found.url)
+    comment_url, check_url = _published(report, text, mark, inputs, theirs, step.console)
+    outputs = ReportOutputs(
+        verdict=report.verdict, headline=report.headline, markdown_uri="", page_uri="", page_file="",
+        comment_url=comment_url, check_url=check_url, shared_file="",
+    )  # fmt: skip
+    return Result(outputs, {"markdown": text}, reason=f"The report of pull request {found.number} is written")
+
+
+def _published(
+    report: Report, text: str, mark: str, inputs: ReportInputs, context: Context, console: Console
+) -> tuple[str, str]:
     """Write the comment and the check; their URLs, each "" where there is none.
 
     When GitHub refuses one, a warning says why: the report exists all the same, in the summary.
@@ -96,14 +156,14 @@ def _published(report: Report, text: str, mark: str, inputs: ReportInputs, step:
     from ..github.api import Check, Comment, write_check, write_comment
     from ..reports.annotations import annotate
 
-    context, token = step.context, inputs.token.get_secret_value()
+    token = inputs.token.get_secret_value()
     urls = ["", ""]
     if inputs.comment == "auto" and token and context.pull_request:
         comment = Comment(mark, text, report.good, context.run)
         try:
             urls[0] = write_comment(context.api, token, context.repository, context.pull_request, comment)
         except MlopsError as error:
-            step.console.warning(str(error))
+            console.warning(str(error))
     if inputs.check == "auto" and token and context.on_runner and context.commit:
         folder = inputs.working_directory.as_posix().strip("./")
         where = f"{folder}/" if folder else ""
@@ -114,7 +174,7 @@ def _published(report: Report, text: str, mark: str, inputs: ReportInputs, step:
         try:
             urls[1] = write_check(context.api, token, context.repository, context.commit, check)
         except MlopsError as error:
-            step.console.warning(str(error))
+            console.warning(str(error))
     return urls[0], urls[1]
 
 

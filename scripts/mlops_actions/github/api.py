@@ -83,7 +83,7 @@ def write_comment(api: str, token: str, repository: str, number: int, comment: C
     Raises:
         RemoteFailed: GitHub refuses or cannot be reached.
     """
-    with _client(api, token, f"Cannot write the comment on pull request {number}", "pull-requests: write") as client:
+    with connected(api, token, f"Cannot write the comment on pull request {number}", "pull-requests: write") as client:
         issue = client.get_repo(repository).get_issue(number)
 
         def ours() -> list[IssueComment]:
@@ -121,7 +121,7 @@ def write_check(api: str, token: str, repository: str, commit: str, check: Check
     Raises:
         RemoteFailed: GitHub refuses or cannot be reached.
     """
-    with _client(api, token, f"Cannot write the check of commit {commit[:12]}", "checks: write") as client:
+    with connected(api, token, f"Cannot write the check of commit {commit[:12]}", "checks: write") as client:
         output: dict[str, Any] = {"title": check.title[:255], "summary": check.summary[:CHECK_LIMIT]}
         batches = [check.annotations[at : at + ANNOTATIONS] for at in range(0, len(check.annotations), ANNOTATIONS)]
         first, *others = [[_annotation(one) for one in batch] for batch in batches or [[]]]
@@ -197,7 +197,7 @@ class _Retry(GithubRetry):
 
 
 @contextmanager
-def _client(api: str, token: str, what: str, right: str) -> Iterator[Github]:
+def connected(api: str, token: str, what: str, right: str) -> Iterator[Github]:
     """A client whose failures are told: `what` could not be done, for which the token needs a `right`.
 
     Reads and writes are sent again when GitHub has a fault (502 and the like) or limits them for a while. A comment
