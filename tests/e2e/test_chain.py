@@ -12,6 +12,7 @@ from pathlib import Path
 
 from act import make_consumer, plain
 from conftest import ROOT, Run
+from mlops_actions.reports.shared import read_shared
 
 STEPS = {"run-pipeline", "evaluate-model", "test-model@training", "register-model"}
 
@@ -180,6 +181,8 @@ def test_a_forks_pull_request_without_keys_runs_what_it_can(tmp_path: Path) -> N
     assert "no keys: its job would not find the model" in log
     (records,) = replace(consumer, store=consumer.home / "store").records("pulls/7")
     assert set(records) == {"validate-data", "run-pipeline", "evaluate-model"}
+    shared = read_shared((tmp_path / "artifacts" / "mlops-report" / "report.json").read_bytes(), {})
+    assert [record.action for record in shared.records][-1] == "evaluate-model"
 
 
 def test_init_of_an_empty_repository_writes_a_chain_that_runs_at_once(mlops: Run, tmp_path: Path) -> None:
