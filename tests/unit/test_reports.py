@@ -505,6 +505,15 @@ def test_tuning_history_shows_the_best_so_far_in_its_own_direction() -> None:
         assert len(chart.dots) == 3
 
 
+def test_a_curve_of_any_length_is_drawn_whole() -> None:
+    history = [[i, i % 97 + i / 5000] for i in range(5000)]
+    details = {"history": history, "curves": {"roc": [[i, i] for i in range(9000)]}}
+    drawn = charts(DONE.model_copy(update={"details": details}))
+    made = page(gather("", [DONE.model_copy(update={"details": details})], NAMES), lambda uri: b"")
+    for chart in drawn:
+        assert isinstance(chart, Line) and f'points="{chart.line}"' in made
+
+
 def test_timeline_tells_work_from_waiting_and_from_what_was_reused() -> None:
     def at(start: str, seconds: float, **more: Any) -> Record:
         return DONE.model_copy(update={"started": f"2026-01-01T00:00:{start}+00:00", "seconds": seconds, **more})

@@ -105,13 +105,15 @@ def _tuning(record: Record) -> Iterator[Chart]:
     if history := details.get("history"):
         better = min if details.get("type") == "minimize" else max
         values = [(float(trial), float(value)) for trial, value in history]
-        best: list[tuple[float, float]] = []
-        for trial, value in values:
-            best.append((trial, better(value, best[-1][1]) if best else value))
+        best = [values[0]]
+        for trial, value in values[1:]:  # a step where it became better
+            last = best[-1][1]
+            if better(value, last) != last:
+                best += [(trial, last), (trial, value)]
+        best.append((values[-1][0], best[-1][1]))
         title = f"Tuning: {details.get('objective')}, best so far"
-        kept = range(0, len(values), max(1, len(values) // _DOTS))
         objective = str(details.get("objective"))
-        yield _line(title, "trial", objective, best, cloud=[values[at] for at in kept])
+        yield _line(title, "trial", objective, best, cloud=_thinned(values))
     if importances := details.get("importances"):
         yield _bars("Importance of parameters", [(name, float(value), False) for name, value in importances.items()])
 
@@ -136,7 +138,7 @@ def _line(
     line: bool = True, dots: bool = False, unit: bool = False, diagonal: bool = False,
 ) -> Line:  # fmt: skip
     """A plot; its axes are from 0 to 1, or as far as the points go (the same for both with a diagonal)."""
-    pairs = [(float(a), float(b)) for a, b in points]
+    pairs = _thinned([(float(a), float(b)) for a, b in points])
     every = [*pairs, *((float(a), float(b)) for a, b in cloud)]
     if not all(math.isfinite(value) for pair in every for value in pair):
         raise ValueError(title)
@@ -145,7 +147,7 @@ def _line(
         xs = ys = [0.0, 1.0]
     elif diagonal:
         xs = ys = [*xs, *ys]
-    (left, right), (low, high) = (_ends(values) for values in (xs, ys))
+    (left, right), (low, high) = _ends(xs), _ends(ys, room=0.0 if unit or diagonal else 0.08)
 
     def at(a: float, b: float) -> tuple[float, float]:
         width = WIDTH - _LEFT - 8
@@ -160,15 +162,28 @@ def _line(
         " ".join(f"{a},{b}" for a, b in (at(*pair) for pair in pairs)) if line else "",
         [at(a, b) for a, b in (every[len(pairs) :] if cloud else pairs if dots else [])],
         " ".join(f"{a},{b}" for a, b in corners),
-        [(at(value, low)[0], f"{value:.3g}") for value in (left, (left + right) / 2, right)],
-        [(at(left, value)[1], f"{value:.3g}") for value in (low, (low + high) / 2, high)],
+        [(at(value, low)[0], _tick(value)) for value in (left, (left + right) / 2, right)],
+        [(at(left, value)[1], _tick(value)) for value in (low, (low + high) / 2, high)],
         f"{title}: {y} from {number(pairs[0][1])} to {number(pairs[-1][1])}",
     )  # fmt: skip
 
 
-def _ends(values: Sequence[float]) -> tuple[float, float]:
+def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """At most so many of the points as a picture can show, the last one among them."""
+    step = -(-len(points) // _DOTS) or 1
+    return [*points[:-1:step], *points[-1:]]
+
+
+def _ends(values: Sequence[float], room: float = 0.0) -> tuple[float, float]:
+    """The ends of an axis, with so much of it as room on either side."""
     low, high = min(values), max(values)
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    if high <= low:
+        return low - 0.5, high + 0.5
+    return low - room * (high - low), high + room * (high - low)
+
+
+def _tick(value: float) -> str:
+    return number(value) if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _bars(title: str, rows: Sequence[tuple[str, float, bool]]) -> Bars:
