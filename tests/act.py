@@ -20,6 +20,25 @@ from conftest import ROOT
 OWNER = "mlops-actions/mlops-actions"
 
 
+_UPLOAD = """
+name: upload-artifact
+inputs: {{name: {{required: true}}, path: {{required: true}}, if-no-files-found: {{}}, retention-days: {{}}}}
+runs:
+  using: composite
+  steps:
+    - shell: bash
+      run: mkdir -p "{folder}/$NAME" && cp "$FILE" "{folder}/$NAME"
+      env: {{NAME: "${{{{ inputs.name }}}}", FILE: "${{{{ inputs.path }}}}"}}
+"""
+"""In the place of GitHub's action, which act would fetch: the file is kept in a folder."""
+
+
+def _upload_artifact() -> str:
+    """The action with its commit, as the workflow names it."""
+    text = (ROOT / ".github" / "workflows" / "mlops.yml").read_text()
+    return next(line.split("uses: ")[1].split(" #")[0] for line in text.splitlines() if "upload-artifact@" in line)
+
+
 @dataclass(frozen=True)
 class Consumer:
     """A consumer's repository in a test's folder, and where its store and home are.
@@ -43,12 +62,16 @@ class Consumer:
         if event == "pull_request":
             head = {"ref": "change", "repo": {"full_name": "fork/consumer" if self.fork else "example/consumer"}}
             payload["pull_request"] = {"number": 7, "head": head, "base": {"ref": "main"}}
+        uploading = self.folder.parent / "upload-artifact"
+        uploading.mkdir(exist_ok=True)
+        (uploading / "action.yml").write_text(_UPLOAD.format(folder=self.folder.parent / "artifacts"))
         file = self.folder.parent / f"{event}.json"
         file.write_text(json.dumps(payload))
         return [
             act, event, "--workflows", workflow, "--eventpath", str(file), "--defaultbranch", "main",
             "--platform", "ubuntu-latest=-self-hosted", "--no-cache-server",
             "--local-repository", f"{OWNER}@v1={self.actions}", "--local-repository", f"{OWNER}@act={self.actions}",
+            "--local-repository", f"{_upload_artifact()}={uploading}",
             "--var", f"MLOPS_STORE={self.store_url or self.store.as_uri()}",
             "--action-cache-path", str(self.folder.parent / "act"),
         ]  # fmt: skip

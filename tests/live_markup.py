@@ -22,7 +22,8 @@ class Live(HTMLParser):
         if tag in ("img", "script", "svg", "b", "iframe", "style") or any(name.startswith("on") for name, _ in attrs):
             self.found.append(tag)
         self.found += [f"{name}={value}" for name, value in attrs if name in ("href", "src") and "evil" in str(value)]
-        self.found += [f"{name}={value}" for name, value in attrs if str(value).startswith("javascript:")]
+        steering = [(name, value) for name, value in attrs if name not in ("alt", "aria-label", "title")]  # text
+        self.found += [f"{name}={value}" for name, value in steering if str(value).startswith("javascript:")]
 
     def handle_endtag(self, tag: str) -> None:
         self._code -= tag in ("code", "pre")

@@ -55,7 +55,7 @@ def outputs(text: str) -> dict[str, Any]:
     return found
 
 
-def test_the_runs_model_is_judged_by_thresholds_and_has_a_picture(tmp_path: Path, mlops: Run) -> None:
+def test_the_runs_model_is_judged_by_thresholds_and_has_curves(tmp_path: Path, mlops: Run) -> None:
     store = Store((tmp_path / "store").as_uri())
     path = predictions(tmp_path / "predictions.parquet", 0.5)
     path.rename(tmp_path / "predictions")  # as artifacts are named: without a suffix
@@ -78,8 +78,8 @@ def test_the_runs_model_is_judged_by_thresholds_and_has_a_picture(tmp_path: Path
     assert (found["verdict"], found["gates-passed"], found["gates-failed"]) == ("passed", 3, 0)
     assert found["record"]["subject"] == {"model": DIGEST}
     assert found["champion-version"] is None
-    picture = found["record"]["details"]["pictures"][0]["uri"]
-    assert store.get(picture.removeprefix(store.url + "/")).startswith(b"\x89PNG")
+    curves = found["record"]["details"]["curves"]
+    assert set(curves) >= {"roc", "pr"} and curves["roc"][-1] == [1, 1]
     assert outputs(mlops(*call).stdout)["record"]["reused"] is True
     refused = mlops(*call, "--thresholds", "auc>=0.99")
     assert refused.returncode == 1

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from act import make_consumer, plain
 from conftest import ROOT, Run
+from mlops_actions.reports.shared import read_shared
 
 STEPS = {"run-pipeline", "evaluate-model", "test-model@training", "register-model"}
 
@@ -59,7 +60,7 @@ def test_failure_is_said_once_where_it_is_and_reported(tmp_path: Path) -> None:
     record = consumer.records()[0]["run-pipeline"]
     assert record["verdict"] == "failed" and "on purpose" in str(record["problem"])
     report = next(consumer.store.glob("reports/*/report.md")).read_text()
-    assert "run-pipeline failed" in report and "on purpose" in report
+    assert "The model could not be trained" in report.splitlines()[1] and "on purpose" in report
     assert "mlops_actions" not in errors[0], "the traceback is the component's, and none of ours"
 
 
@@ -163,7 +164,7 @@ def test_a_deployment_that_fails_is_reported(tmp_path: Path) -> None:
     code, log = consumer.run()
     assert code == 1, log
     report = next(consumer.store.glob("reports/*/report.md")).read_text()
-    assert "deploy-model did not pass" in report.splitlines()[1]
+    assert "The version does not serve" in report.splitlines()[1]
 
 
 def test_a_forks_pull_request_without_keys_runs_what_it_can(tmp_path: Path) -> None:
@@ -180,6 +181,8 @@ def test_a_forks_pull_request_without_keys_runs_what_it_can(tmp_path: Path) -> N
     assert "no keys: its job would not find the model" in log
     (records,) = replace(consumer, store=consumer.home / "store").records("pulls/7")
     assert set(records) == {"validate-data", "run-pipeline", "evaluate-model"}
+    shared = read_shared((tmp_path / "artifacts" / "mlops-report" / "report.json").read_bytes(), {})
+    assert [record.action for record in shared.records][-1] == "evaluate-model"
 
 
 def test_init_of_an_empty_repository_writes_a_chain_that_runs_at_once(mlops: Run, tmp_path: Path) -> None:

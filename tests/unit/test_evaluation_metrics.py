@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from mlops_actions.actions import evaluate_model
 from mlops_actions.errors import BadInput
 from mlops_actions.evaluation import baselines, metrics
+from mlops_actions.evaluation.curves import calibration, curves, precision_recall, roc
 from mlops_actions.evaluation.metric import METRICS, find, is_higher_better, named
-from mlops_actions.evaluation.pictures import calibration, roc
 from mlops_actions.evaluation.predictions import Predictions
 
 LABEL = np.array([0, 1, 1, 0, 1, 0, 0, 1, 0, 1], dtype=float)
@@ -205,6 +205,31 @@ def test_calibration_of_a_calibrated_score_is_the_diagonal() -> None:
     score = random.random(100_000)
     means, shares = calibration((random.random(100_000) < score).astype(float), score)
     assert np.abs(means - shares).max() < 0.02
+
+
+def test_precision_and_recall_are_those_of_scikit_learn() -> None:
+    from sklearn.metrics import precision_recall_curve
+
+    recall, precision = precision_recall(LABEL, SCORE)
+    expected = precision_recall_curve(LABEL, SCORE)
+    assert precision[::-1] == pytest.approx(expected[0][:-1]) and recall[::-1] == pytest.approx(expected[1][:-1])
+
+
+def test_curves_suit_the_task_and_stay_small() -> None:
+    random = np.random.default_rng(4)
+    score = random.random(10_000)
+    label = (random.random(10_000) < score).astype(float)
+    binary = curves(Predictions("binary", label, score, positive="late"))
+    assert set(binary) == {"roc", "pr", "calibration", "confusion"}
+    assert binary["roc"][0] == [0, 0] and binary["roc"][-1] == [1, 1] and len(binary["roc"]) == 100
+    assert binary["confusion"]["classes"] == ["negative", "late"]
+    assert np.sum(binary["confusion"]["counts"]) == 10_000
+    assert curves(Predictions("binary", np.ones(3), np.ones(3))) == {}
+    many = np.arange(400) % 20
+    several = curves(Predictions("multiclass", many, prediction=many, classes=tuple(map(str, range(20)))))
+    assert np.array(several["confusion"]["counts"]).shape == (12, 12)
+    assert np.trace(several["confusion"]["counts"]) == 240
+    assert curves(Predictions("regression", score, score))["predicted"][0] == [float(f"{score[0]:.4g}")] * 2
 
 
 @pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if "binary" in metric.tasks])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,10 @@ from mlops_actions.records import Record
 from mlops_actions.registry.manifest import Alias, Manifest
 from mlops_actions.registry.policy import read_policy
 from mlops_actions.registry.registry import Registry, alias_path, manifest_path
+from mlops_actions.reports.annotations import annotate
+from mlops_actions.reports.changes import facts_of
 from mlops_actions.reports.report import gather, markdown, page
+from mlops_actions.reports.shared import read_shared
 from mlops_actions.runtime import chain
 from mlops_actions.runtime.chain import NAMES
 from mlops_actions.runtime.config import read_project, resolve
@@ -47,13 +51,48 @@ PARAMETERS = [
 ]
 RECORDS = [
     Record(
-        action="run-pipeline", started="2026-01-01T00:00:00+00:00", seconds=1.5, run="r", reason="x",
-        inputs={"parameters": {"n": 1}}, outputs={"metrics": {"auc": 0.5}, "artifacts": [{"uri": "s3://b/k"}]},
+        action="run-pipeline",
+        started="2026-01-01T00:00:00+00:00",
+        seconds=1.5,
+        run="r",
+        reason="x",
+        inputs={"parameters": {"n": 1}},
+        outputs={"metrics": {"auc": 0.5}, "artifacts": [{"uri": "s3://b/k"}]},
         details={"tasks": [{"name": "a", "state": "succeeded", "seconds": 1.0}], "edges": [["a", "b"]]},
     ).model_dump_json(),
     Record(
         action="validate-data", started="", seconds=0, verdict="rejected", details={"columns": [{"column": "a"}]}
     ).model_dump_json(),
+    Record(
+        action="evaluate-model",
+        started="2026-01-01T00:00:02+00:00",
+        seconds=1.0,
+        outputs={"primary-metric": "auc", "metrics": {"auc": 0.7}, "champion-version": 1},
+        details={
+            "curves": {"roc": [[0, 0], [1, 1]], "confusion": {"classes": ["a", "b"], "counts": [[1, 2], [3, 4]]}},
+            "gates": [{"kind": "k", "metric": "auc", "value": 0.7, "limit": ">= 0.5", "passed": True, "verdict": ""}],
+            "comparisons": [{"metric": "auc", "challenger": 0.7, "champion": 0.6, "verdict": "better"}],
+            "slices": [{"column": "a", "value": "b", "rows": 3, "metrics": {"auc": 0.7}}],
+            "champion": {"alias": "champion", "version": 1},
+        },
+    ).model_dump_json(),
+    Record(
+        action="tune-hyperparams",
+        started="2026-01-01T00:00:01+00:00",
+        seconds=1.0,
+        details={"objective": "auc", "type": "maximize", "history": [[1, 0.5], [2, 0.6]], "importances": {"a": 0.5}},
+    ).model_dump_json(),
+    Record(
+        action="monitor-model",
+        started="2026-01-01T00:00:03+00:00",
+        seconds=1.0,
+        details={"columns": [{"column": "a", "psi": 0.3, "drifted": True}]},
+    ).model_dump_json(),
+]
+SHARED = [
+    '{"jobs":{"train":"success"},"records":[{"action":"evaluate-model","verdict":"failed","reason":"r","reused":true,'
+    '"started":"2026-01-01T00:00:00+00:00","seconds":3.0,"variant":"v","problem":{"exit_code":1,"what":"w","why":"y"},'
+    '"metrics":{"auc":0.5},"gates":[{"kind":"k","metric":"m","value":0.4,"limit":">= 0.5","passed":false}]}]}'
 ]  # fmt: skip
 _DIGEST = "sha256:" + "0" * 64
 _FILE = {"path": "a/model.txt", "digest": _DIGEST, "size": 3}
@@ -180,7 +219,19 @@ def test_records_of_another_shape_are_refused_or_shown(data: st.DataObject) -> N
         with pytest.raises(ValidationError):
             Record.model_validate_json(text)
         return
-    assert markdown(report) and page(report, lambda uri: b"")
+    report = replace(report, before=[facts_of(report.records, "passed", "the last run")], places=["production"])
+    assert markdown(report) and page(report, lambda uri: b"") and annotate(report.records, "mlops.yaml") is not None
+
+
+@fuzz
+@given(text=changed(SHARED))
+def test_reports_of_strangers(text: str) -> None:
+    try:
+        report = read_shared(text.encode(errors="surrogatepass"), {})
+    except BadInput as error:
+        assert "\n" not in error.what
+        return
+    assert markdown(report) and page(report, lambda uri: b"") and annotate(report.records, "mlops.yaml") is not None
 
 
 @fuzz

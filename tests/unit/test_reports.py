@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,13 @@ import pytest
 
 from live_markup import Live, as_html
 from mlops_actions.errors import BadInput
+from mlops_actions.github.console import SUMMARY_LIMIT
 from mlops_actions.records import Problem, Record
 from mlops_actions.reports import sections
-from mlops_actions.reports.report import MARKER, gather, markdown, marker, page
+from mlops_actions.reports.annotations import annotate
+from mlops_actions.reports.changes import Change, Facts, changes, facts_of, read
+from mlops_actions.reports.charts import Line, charts, timeline
+from mlops_actions.reports.report import LIMIT, MARKER, Report, gather, markdown, marker, page
 from mlops_actions.reports.sections import section
 from mlops_actions.runtime.chain import NAMES
 from mlops_actions.text import duration, number
@@ -48,7 +53,7 @@ def test_jobs_without_outputs_are_null_under_act() -> None:
 def test_headline_names_the_first_action_that_failed() -> None:
     report = gather("", [DONE, BAD], NAMES)
     assert report.verdict == "bad-input"
-    assert report.headline == "validate-data was given bad input: No <file> | here"
+    assert report.headline == "The data could not be checked: No <file> | here"
 
 
 def test_job_that_died_without_a_record_is_not_passed_over() -> None:
@@ -68,6 +73,147 @@ def test_markdown_has_marker_problem_and_time() -> None:
     assert "No &lt;file&gt; \\| here" in text
     assert "1 min 15 s" in text
     assert "~~~~~~text\nline ~~~~~ 1\n" in text  # a fence inside the log cannot end the log's fence
+
+
+TRAINED = DONE.model_copy(
+    update={
+        "outputs": {
+            "metrics": {"auc": 0.91, "log_loss": 0.3, "rows": 10.0},
+            "parameters": {"depth": 4, "kind": "tree"},
+            "data-fingerprint": f"sha256:{'a' * 64}",
+            "pipeline-digest": f"sha256:{'b' * 64}",
+        }
+    }
+)
+JUDGED = DONE.model_copy(
+    update={
+        "action": "evaluate-model",
+        "reason": "auc 0.91, 1 of 1 gates passed",
+        "outputs": {"primary-metric": "auc", "champion-version": 3},
+        "details": {
+            "comparisons": [{"metric": "auc", "challenger": 0.91, "champion": 0.9, "verdict": "better"}],
+            "champion": {"alias": "champion", "version": 3},
+        },
+    }
+)
+
+
+def before(**changed: Any) -> Facts:
+    """Facts that are those of `TRAINED`, but for what is given."""
+    return replace(facts_of([TRAINED], "passed", "version 3, the champion"), **changed)
+
+
+def test_what_changed_is_named_and_nothing_else() -> None:
+    known = before(
+        metrics={"auc": 0.9000, "log_loss": 0.2, "rows": 10.0000001, "gone": 1.0},
+        parameters={"depth": 3, "kind": "tree"},
+        made_of={"data": f"sha256:{'c' * 64}", "pipeline": f"sha256:{'b' * 64}", "features": "sha256:f"},
+    )
+    assert changes(facts_of([TRAINED], "passed"), known) == [
+        Change("metric", "auc", "0.9", "0.91", True),
+        Change("metric", "gone", "1", ""),
+        Change("metric", "log_loss", "0.2", "0.3", False),
+        Change("data", "data", "c" * 12, "a" * 12),
+        Change("parameter", "depth", "3", "4"),
+    ]
+
+
+def test_what_is_not_known_is_no_change() -> None:
+    assert changes(facts_of([TRAINED], "passed"), Facts()) == []
+    assert changes(facts_of([BAD], "failed"), before()) == []
+
+
+def test_facts_are_read_as_they_were_kept() -> None:
+    facts = before(run="7", verdict="passed")
+    assert read(json.loads(json.dumps(facts.as_json())), facts.name) == facts
+    assert read([], "x") is None
+    assert read({"metrics": [1], "parameters": "a", "made_of": 3}, "x") == Facts("x")
+
+
+def test_a_product_owner_reads_first_which_model_is_better() -> None:
+    report = gather("", [TRAINED, JUDGED], NAMES)
+    assert report.headline == "The model is better than version 3: auc 0.91, was 0.9"
+    champion = before(metrics={"auc": 0.9}, parameters={"depth": 3, "kind": "tree"})
+    text = markdown(replace(report, before=[champion], places=["production"]))
+    assert "| ▲ better auc | 0.9 | 0.91 |" in text and "| parameter depth | 3 | 4 |" in text
+    assert "| log\\_loss | – | 0.3 |" in text.replace("metric ", "")
+    drawn = text[text.index("```mermaid") :].split("```")[1]
+    assert '"parameters<br/>depth"]:::changed' in drawn and "production<br/>serves now" in drawn
+    assert {"n1 --> n4", "n2 --> n4", "n3 --> n4", "n4 --> n5"} <= {line.strip() for line in drawn.splitlines()}
+    assert text.index("Changed against version 3") < text.index("```mermaid") < text.index("<summary>What ran")
+
+
+def test_nothing_changed_is_one_line() -> None:
+    report = replace(
+        gather("", [TRAINED, JUDGED], NAMES), before=[before(), before(verdict="passed", name="the last run")]
+    )
+    text = markdown(report)
+    assert text.startswith(MARKER) and len(text.strip().splitlines()) == 2
+    assert "Nothing changed against version 3, the champion and the last run: The model is better" in text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"before": [before(verdict="rejected")]},
+        {"before": []},
+        {"before": [before(metrics={"auc": 0.5})]},
+        {"jobs": {"train": "failure"}},
+        {"records": [TRAINED, JUDGED.model_copy(update={"verdict": "unchecked"})]},
+    ],
+)
+def test_whatever_is_new_is_told_in_full(change: dict[str, Any]) -> None:
+    report = replace(gather("", [TRAINED, JUDGED], NAMES), before=[before()])
+    assert report.quiet
+    assert not replace(report, **change).quiet
+    assert "<summary>What ran" in markdown(replace(report, **change))
+
+
+def test_a_failed_chain_shows_what_failed_before_all_else() -> None:
+    rejected = JUDGED.model_copy(update={"verdict": "rejected", "reason": "1 of 1 gates failed: auc 0.4"})
+    text = markdown(replace(gather("", [TRAINED, rejected], NAMES), before=[before(metrics={"auc": 0.9})]))
+    lines = [line for line in text.splitlines() if line]
+    assert lines[1] == "## ❌ The model is not good enough: 1 of 1 gates failed: auc 0.4"
+    assert lines[2] == "### ❌ evaluate-model"
+    assert text.count("### ❌ evaluate-model") == 1
+
+
+def crowded() -> Report:
+    """What 500 gates (half of them failed) and 2,000 trials leave, with names as long as such names may get."""
+    gate = {"kind": "slice", "value": 0.4, "limit": ">= 0.5", "note": "x" * 200, "verdict": ""}
+    gates = [{**gate, "metric": f"carrier={i} {'m' * 60}", "passed": i % 2 == 0} for i in range(500)]
+    trial = {"name": "trial", "value": 0.5, "parameters": {"a": 1}, "seconds": 1.0, "message": "y" * 300}
+    counts = {"all": 2000, "succeeded": 2000, "failed": 0, "early-stopped": 0, "killed": 0}
+    tuned = DONE.model_copy(
+        update={
+            "action": "tune-hyperparams",
+            "outputs": {"trials-uri": "file:///t.csv"},
+            "details": {
+                "best": {"value": 1.0, "parameters": {"a": 1}, "name": "t1", "metrics": {}},
+                "counts": counts, "trials": [trial] * 2000, "space": {"a": "int 1 – 9"}, "end": "MaxTrialsReached",
+            },
+        }
+    )  # fmt: skip
+    judged = JUDGED.model_copy(update={"verdict": "rejected", "details": {"gates": gates}})
+    legs = [DONE.model_copy(update={"action": "test-model", "details": {"variant": f"v{i}"}}) for i in range(300)]
+    return gather("", [tuned, judged, *legs], NAMES)
+
+
+def test_comment_and_summary_keep_githubs_limits_and_say_what_is_left_out() -> None:
+    report = crowded()
+    text = markdown(report)
+    assert len(text) <= LIMIT and "carrier=1 " in text and "| … | 470 more |" in text
+    assert text.count("<details") == text.count("</details>") and text.count("```") % 2 == 0
+    for record in report.records[:2]:
+        assert len(section(record).encode()) <= SUMMARY_LIMIT
+    assert len(page(report, lambda uri: b"").encode()) < 2 * 1024 * 1024
+
+
+@pytest.mark.parametrize("limit", [1_000, 4_000, 12_000, 30_000])
+def test_a_report_of_any_length_is_whole_markdown(limit: int) -> None:
+    text = markdown(crowded(), limit=limit)
+    assert text.startswith(MARKER) and len(text) <= max(limit, 2_200) and "The model is not good enough" in text
+    assert text.count("<details") == text.count("</details>")
 
 
 def test_page_embeds_pictures_and_leaves_out_those_that_are_gone() -> None:
@@ -140,7 +286,7 @@ def test_drift_is_in_the_headline_also_where_it_fails_nothing() -> None:
         update={"action": "monitor-model", "reason": "m should be trained again", "details": moved}
     )
     report = gather("", [deployed, monitor], NAMES)
-    assert report.headline == "monitor-model: m should be trained again; Version 2 is served"
+    assert report.headline == "The data has drifted: m should be trained again; Version 2 is served"
     still = {"columns": [{"column": "a", "drifted": False, "psi": 0.0}], "rows": 1}
     quiet = gather("", [deployed, monitor.model_copy(update={"details": still})], NAMES)
     assert quiet.headline == "Version 2 is served"
@@ -251,7 +397,8 @@ def test_report_and_page_of_a_hostile_record_are_harmless(problem: Problem | Non
     report = gather(json.dumps({HOSTILE: {"result": "failure"}}), [record, other], NAMES)
     assert Live(as_html(markdown(report, "javascript:alert(1)"))).found == []
     made = page(report, lambda uri: b"")
-    assert Live(made).found == ["style"]  # its own
+    assert set(Live(made).found) <= {"style", "svg"}  # its own
+    assert made.count("<svg") == made.count('role="img" aria-label')
     assert "default-src 'none'" in made
 
 
@@ -274,3 +421,114 @@ def test_only_web_addresses_are_links() -> None:
     assert link("https://a.b", "the [run]") == "[the \\[run\\]](https://a.b)"
     assert link("javascript:alert(1)", "x") == "x"
     assert link("file:///t.csv", "CSV") == "CSV"
+
+
+def test_what_failed_is_annotated_at_its_place() -> None:
+    gates = [
+        {"kind": "threshold", "metric": "auc", "value": 0.4, "limit": ">= 0.5", "passed": False, "note": ""},
+        {"kind": "champion", "metric": "auc", "value": 0.9, "limit": "0.8", "passed": True, "verdict": "cannot tell"},
+        {"kind": "threshold", "metric": "f1", "value": 0.9, "limit": ">= 0.5", "passed": True},
+    ]
+    judged = JUDGED.model_copy(update={"details": {"gates": gates}, "verdict": "rejected"})
+    checked = DONE.model_copy(
+        update={
+            "action": "validate-data",
+            "details": {"checks": [{"column": "a", "check": "min", "failed": 3, "place": "c.yaml:7:2", "why": "low"}]},
+        }
+    )
+    problem = Problem(exit_code=1, what="It\x1b[2J broke", why="division", place="pipeline.py:12")
+    broken = BAD.model_copy(update={"problem": problem})
+    found = annotate([checked, broken, judged], "mlops.yaml")
+    assert [(one.file, one.line, one.level) for one in found] == [
+        ("c.yaml", 7, "failure"),
+        ("pipeline.py", 12, "failure"),
+        ("mlops.yaml", 1, "failure"),
+        ("mlops.yaml", 1, "warning"),
+    ]
+    assert found[1].title == "It\\x1b[2J broke" and found[1].message == "division"
+
+
+@pytest.mark.parametrize("place", ["/etc/passwd:3", "../x.py:3", "s3://b/x.py", ""])
+def test_a_place_that_is_not_in_the_repository_is_the_configurations(place: str) -> None:
+    broken = BAD.model_copy(update={"problem": Problem(exit_code=1, what="x", place=place)})
+    assert [(one.file, one.line) for one in annotate([broken], "mlops.yaml")] == [("mlops.yaml", 1)]
+
+
+CURVES = {
+    "roc": [[0, 0], [0.2, 0.7], [1, 1]],
+    "pr": [[0.1, 1], [1, 0.4]],
+    "calibration": [[0.1, 0.2], [0.8, 0.9]],
+    "predicted": [[1.0, 2.0], [5.0, 4.0]],
+    "confusion": {"classes": [HOSTILE, "b"], "counts": [[8, 2], [1, 9]]},
+}
+DRAWN = [
+    ("evaluate-model", {"curves": CURVES}, 5),
+    ("evaluate-model", {"slices": [{"column": HOSTILE, "value": HOSTILE, "rows": 9, "metrics": {"auc": 0.7}}]}, 1),
+    ("tune-hyperparams", {"objective": HOSTILE, "history": [[1, 0.5], [2, 0.4]], "importances": {HOSTILE: 0.4}}, 2),
+    ("validate-data", {"drift": [{"column": HOSTILE, "psi": 0.4, "drifted": True}]}, 1),
+    ("monitor-model", {"columns": [{"column": HOSTILE, "psi": 0.0, "drifted": False}]}, 1),
+]
+
+
+@pytest.mark.parametrize(("action", "details", "count"), DRAWN)
+def test_page_draws_what_a_record_has_and_its_names_are_only_text(
+    action: str, details: dict[str, Any], count: int
+) -> None:
+    outputs = {"primary-metric": "auc", "metrics": {"auc": 0.7}}
+    record = DONE.model_copy(update={"action": action, "details": details, "outputs": outputs})
+    assert len(charts(record)) == count
+    made = page(gather("", [record], NAMES), lambda uri: b"")
+    assert made.count("<figcaption>") == count
+    assert set(Live(made).found) <= {"style", "svg"}
+    assert "nan" not in made.replace("nance", "") and "://" not in made.split("</style>")[1].replace("http:", "")
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, 3, "x", [], [1], [[1]], [["a", "b"]], {"a": [1]}, [[1, float("nan")]], {"classes": 1}]
+)
+def test_what_cannot_be_drawn_is_left_out(wrong: Any) -> None:
+    details = dict.fromkeys(("curves", "history", "importances", "drift", "columns", "slices"), wrong)
+    curves = dict.fromkeys(CURVES, wrong)
+    for action in ("evaluate-model", "monitor-model", "tune-hyperparams"):
+        for given in (details, {"curves": curves}):
+            record = DONE.model_copy(update={"action": action, "details": given})
+            assert charts(record) == []
+
+
+def test_tuning_history_shows_the_best_so_far_in_its_own_direction() -> None:
+    for direction, heights in (("minimize", "falls"), ("maximize", "rises")):
+        details = {"history": [[1, 0.5], [2, 0.7], [3, 0.3]], "type": direction}
+        (chart,) = charts(DONE.model_copy(update={"details": details}))
+        assert isinstance(chart, Line)
+        ys = [float(point.split(",")[1]) for point in chart.line.split()]
+        assert ys == sorted(ys, reverse=heights == "rises")  # y is downward
+        assert len(chart.dots) == 3
+
+
+def test_a_curve_of_any_length_is_drawn_whole() -> None:
+    history = [[i, i % 97 + i / 5000] for i in range(5000)]
+    details = {"history": history, "curves": {"roc": [[i, i] for i in range(9000)]}}
+    drawn = charts(DONE.model_copy(update={"details": details}))
+    made = page(gather("", [DONE.model_copy(update={"details": details})], NAMES), lambda uri: b"")
+    for chart in drawn:
+        assert isinstance(chart, Line) and f'points="{chart.line}"' in made
+
+
+def test_timeline_tells_work_from_waiting_and_from_what_was_reused() -> None:
+    def at(start: str, seconds: float, **more: Any) -> Record:
+        return DONE.model_copy(update={"started": f"2026-01-01T00:00:{start}+00:00", "seconds": seconds, **more})
+
+    first, second, third = timeline([at("00", 10), at("20", 10, reused=True), at("30", 10, verdict="failed")])
+    assert (first.wait, first.begin, first.length, first.state) == (0, 0, 25, "good")
+    assert (second.wait, second.begin, second.length, second.state) == (25, 50, 25, "reused")
+    assert (third.wait, third.begin, third.state) == (75, 75, "bad")
+    assert second.words == "reused, waited 10 s" and third.words == "10 s"
+    assert timeline([DONE.model_copy(update={"started": "yesterday"})]) == []
+
+
+def test_page_has_what_changed_lineage_and_timeline() -> None:
+    report = replace(gather("", [TRAINED, JUDGED], NAMES), before=[before(metrics={"auc": 0.9})], places=["production"])
+    made = page(report, lambda uri: b"")
+    assert "Changed against version 3, the champion" in made and "▲ better</span> auc" in made
+    assert "<h2>Lineage</h2>" in made and ">production</text>" in made and "<h2>Timeline</h2>" in made
+    assert "<script" not in made and "prefers-color-scheme: dark" in made

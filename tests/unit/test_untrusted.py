@@ -16,6 +16,9 @@ from fuzzing import fuzz
 from live_markup import Live, as_html
 from mlops_actions.errors import BadInput
 from mlops_actions.github.console import ActionsConsole, TerminalConsole
+from mlops_actions.records import Record
+from mlops_actions.reports.changes import Facts
+from mlops_actions.reports.report import Report, markdown, page
 from mlops_actions.untrusted import (
     LONGEST_LINE,
     block,
@@ -128,3 +131,23 @@ def test_links_are_ours_and_go_to_the_web(text: str) -> None:
         hrefs = re.findall(r'href="([^"]*)"', made)
         assert all(re.match("https?://", href) for href in hrefs)
         assert set(re.findall(r"<(\w+)", made)) <= {"p", "a", "span", "code"}
+
+
+@fuzz
+@given(text=texts)
+def test_a_report_and_its_page_show_foreign_names_as_text(text: str) -> None:
+    drawn = {
+        "curves": {"roc": [[0, 0], [1, 1]], "confusion": {"classes": [text, "b"], "counts": [[1, 2], [3, 4]]}},
+        "slices": [{"column": text, "value": text, "rows": 3, "metrics": {text: 0.7}}],
+        "history": [[1, 0.5], [2, 0.6]], "objective": text, "importances": {text: 0.5}, "variant": text,
+        "drift": [{"column": text, "psi": 0.3, "drifted": True}],
+    }  # fmt: skip
+    made = {"metrics": {text: 0.7}, "parameters": {text: text}, "pipeline-digest": text, "primary-metric": text}
+    records = [
+        Record(action=name, started="2026-01-01T00:00:00+00:00", seconds=1.0, reason=text, outputs=made, details=drawn)
+        for name in ("run-pipeline", "evaluate-model")
+    ]
+    other = Facts(text, metrics={text: 0.1}, parameters={text: "x"}, made_of={"pipeline": "other"})
+    report = Report({}, records, before=[other], places=[text])
+    assert set(Live(page(report, lambda uri: b"")).found) <= {"style", "svg"}
+    assert Live(as_html(markdown(report))).found == []

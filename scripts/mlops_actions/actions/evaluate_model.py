@@ -34,10 +34,8 @@ verdict is `unchecked`: the step succeeds, and promote-model does not take it fo
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
@@ -230,7 +228,7 @@ def run(inputs: EvaluateModelInputs, step: Step) -> Result[EvaluateModelOutputs]
         own=own
         and [own.environment.name, [code_digest(one.function, step.workspace.root) for one in own.metrics.values()]],
     )
-    return step.once(key, EvaluateModelOutputs, lambda: _evaluate(inputs, given, own, key, step))
+    return step.once(key, EvaluateModelOutputs, lambda: _evaluate(inputs, given, own, step))
 
 
 def _own(inputs: EvaluateModelInputs, trained: Mapping[str, Any], step: Step) -> _Own | None:
@@ -256,9 +254,7 @@ def _own(inputs: EvaluateModelInputs, trained: Mapping[str, Any], step: Step) ->
     return _Own(made, step.workspace.environment("", inputs, packages))
 
 
-def _evaluate(
-    inputs: EvaluateModelInputs, given: _Given, own: _Own | None, key: str, step: Step
-) -> Result[EvaluateModelOutputs]:
+def _evaluate(inputs: EvaluateModelInputs, given: _Given, own: _Own | None, step: Step) -> Result[EvaluateModelOutputs]:
     # numpy, scipy and polars: not before it is known that they are needed
     from ..evaluation import baselines, custom, evaluate, predictions
 
@@ -297,12 +293,12 @@ def _evaluate(
             for g in found.gates]  # fmt: skip
     if rows:
         step.console.table(["gate", "metric", "value", "must be", "passed", ""], rows)
-    return _result(found, inputs, given, key, step)
+    return _result(found, inputs, given)
 
 
-def _result(
-    found: Evaluation, inputs: EvaluateModelInputs, given: _Given, key: str, step: Step
-) -> Result[EvaluateModelOutputs]:
+def _result(found: Evaluation, inputs: EvaluateModelInputs, given: _Given) -> Result[EvaluateModelOutputs]:
+    from ..evaluation.curves import curves
+
     champion = given.champion.version if given.champion else None
     failed, total = found.failed, len(found.gates)
     value = found.metrics[found.primary]
@@ -323,7 +319,7 @@ def _result(
         "notes": found.notes + found.unchecked,
         "rows": len(found.predictions.label) if found.predictions else 0,
         "champion": {"alias": inputs.champion, "version": champion},
-        "pictures": _pictures(found, step, key),
+        "curves": curves(found.predictions) if found.predictions else {},
     }
     return Result(
         EvaluateModelOutputs(
@@ -341,21 +337,6 @@ def _result(
         reason=reason,
         subject=given.subject,
     )
-
-
-def _pictures(found: Evaluation, step: Step, key: str) -> list[dict[str, str]]:
-    if found.predictions is None:
-        return []
-    from ..evaluation.pictures import draw
-
-    with tempfile.TemporaryDirectory() as scratch:
-        picture = draw(found.predictions, Path(scratch) / "evaluation.png")
-        if picture is None:
-            return []
-        uri = step.workspace.store.put_file(picture, step.workspace.kept(f"reports/{key}/evaluation.png"))
-    return [
-        {"title": f"The {found.predictions.task} predictions on {len(found.predictions.label):,} test rows", "uri": uri}
-    ]
 
 
 ACTION = Action(

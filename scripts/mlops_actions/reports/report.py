@@ -14,10 +14,18 @@ from pydantic import ValidationError
 
 from ..errors import BadInput
 from ..records import Record
+from ..text import many, number
 from ..untrusted import sentence
+from .changes import Change, Facts, changes, facts_of
+from .charts import charts, graph, timeline
+from .lineage import lineage
 from .sections import render, section, sign
 
 MARKER = "<!-- mlops-actions report -->"
+LIMIT = 65_000
+"""Characters of a comment. GitHub takes 65,536, and a check's summary has one less; the rest is for marks."""
+ROWS = 30
+"""Rows of a table in a comment; the summary and the page have more."""
 _MERMAID = re.compile(r"^```mermaid\n.*?^```\n", re.MULTILINE | re.DOTALL)
 # In the page, signs that every font has.
 _PLAIN = {
@@ -47,11 +55,15 @@ class Report:
         jobs: each job's result as GitHub says it (`success`, `failure`, `cancelled`, `skipped`).
         records: one an action (and variant), in the order of the chain.
         title: what stands above a page that is not of a run.
+        before: what the run is compared with, such as the champion and the last run of the branch.
+        places: where a version of the model serves now.
     """
 
     jobs: Mapping[str, str]
     records: Sequence[Record]
     title: str = ""
+    before: Sequence[Facts] = ()
+    places: Sequence[str] = ()
 
     @property
     def failed(self) -> list[Record]:
@@ -59,29 +71,52 @@ class Report:
         return [record for record in self.records if record.verdict in _FAILED]
 
     @property
+    def lost(self) -> list[str]:
+        """The jobs that ended badly; when no action failed they left no record of why."""
+        return [name for name, result in self.jobs.items() if result in ("failure", "cancelled")]
+
+    @property
     def verdict(self) -> str:
         """`passed`, or what is worst. Of jobs that all went well `unchecked` is the worst."""
         worst = next((verdict for verdict in reversed(_FAILED) if any(r.verdict == verdict for r in self.failed)), "")
-        broken = any(result in ("failure", "cancelled") for result in self.jobs.values())
         unchecked = any(record.verdict == "unchecked" for record in self.records)
-        return worst or ("failed" if broken else "unchecked" if unchecked else "passed")
+        return worst or ("failed" if self.lost else "unchecked" if unchecked else "passed")
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing failed. A verdict flips when this does."""
+        return self.verdict in ("passed", "unchecked")
 
     @property
     def headline(self) -> str:
-        """One sentence: what came of it."""
+        """One sentence for whoever owns the product: what came of it, and why."""
         if self.failed:
             first = self.failed[0]
-            return f"{first.action} {_VERBS[first.verdict]}: {first.problem.what if first.problem else first.reason}"
-        lost = [name for name, result in self.jobs.items() if result in ("failure", "cancelled")]
-        if lost:
-            return f"The job {lost[0]} ended with {self.jobs[lost[0]]} and left no record: see its log"
+            return f"{_failure(first)}: {first.problem.what if first.problem else first.reason}"
+        if self.lost:
+            return f"The job {self.lost[0]} ended with {self.jobs[self.lost[0]]} and left no record: see its log"
         if unchecked := [record for record in self.records if record.verdict == "unchecked"]:
-            return f"{unchecked[0].action}: {unchecked[0].reason}"
-        last = [
-            r for r in self.records if r.action in ("deploy-model", "promote-model", "register-model", "evaluate-model")
-        ]
-        drifted = [f"{record.action}: {record.reason}" for record in self.records if _drifted(record)]
-        return "; ".join([*drifted, last[-1].reason if last else f"{len(self.records)} actions passed"])
+            return f"Not everything was checked: {unchecked[0].action}: {unchecked[0].reason}"
+        last = [record for record in self.records if record.action in _DECIDING]
+        drifted = [f"The data has drifted: {record.reason}" for record in self.records if _drifted(record)]
+        return "; ".join([*drifted, _success(last[-1]) if last else f"{many(len(self.records), 'action')} passed"])
+
+    @property
+    def facts(self) -> Facts:
+        """What the run's model is made of and what it came to."""
+        return facts_of(self.records, self.verdict)
+
+    @property
+    def differences(self) -> list[tuple[Facts, list[Change]]]:
+        """What changed against each of those that the run is compared with."""
+        return [(one, changes(self.facts, one)) for one in self.before if one.known and self.facts.known]
+
+    @property
+    def quiet(self) -> bool:
+        """Whether there is nothing to tell: all went well, as before, and nothing changed."""
+        same = all(not found and (not one.verdict or one.verdict == self.verdict) for one, found in self.differences)
+        drifted = any(_drifted(record) for record in self.records)
+        return self.verdict == "passed" and bool(self.differences) and same and not drifted
 
     @property
     def not_run(self) -> list[tuple[str, str]]:
@@ -91,12 +126,43 @@ class Report:
         return [(step["name"], step["why"]) for step in steps if not step["runs"]]
 
 
-_VERBS = {
-    "rejected": "did not pass",
-    "bad-input": "was given bad input",
-    "failed": "failed",
-    "cancelled": "was cancelled",
+_DECIDING = ("deploy-model", "promote-model", "register-model", "evaluate-model")
+"""What a run that went well has done: its last one of these."""
+_FAILURES = {
+    "plan": ("The chain cannot run", "The chain could not be planned"),
+    "validate-data": ("The data is not as agreed", "The data could not be checked"),
+    "materialize-features": ("The features are not as they must be", "The features could not be brought up to date"),
+    "build-image": ("The image is not as it must be", "The image could not be built"),
+    "tune-hyperparams": ("The tuning did not succeed", "The model could not be tuned"),
+    "run-pipeline": ("The training failed", "The model could not be trained"),
+    "evaluate-model": ("The model is not good enough", "The model could not be judged"),
+    "test-model": ("The model does not work everywhere", "The model could not be tested"),
+    "register-model": ("The model was not registered", "The model could not be registered"),
+    "promote-model": ("The version was not promoted", "The version could not be promoted"),
+    "deploy-model": ("The version does not serve", "The version could not be deployed"),
+    "monitor-model": ("The data has drifted", "The model could not be monitored"),
 }
+"""What it means that an action did not pass, and that it could not be done."""
+
+
+def _failure(record: Record) -> str:
+    refused, broken = _FAILURES.get(record.action, (f"{record.action} did not pass", f"{record.action} failed"))
+    if record.verdict == "cancelled":
+        return f"{record.action} was cancelled"
+    return refused if record.verdict == "rejected" else broken
+
+
+def _success(record: Record) -> str:
+    """What a run has done; of a model that was judged against a champion, which is the better one."""
+    compared = record.details.get("comparisons") if record.action == "evaluate-model" else None
+    primary = record.outputs.get("primary-metric")
+    for one in compared if isinstance(compared, list) else ():
+        if isinstance(one, dict) and one.get("metric") == primary:
+            values = f"{primary} {number(one.get('challenger'))}, was {number(one.get('champion'))}"
+            words = {"better": "better than", "worse": "worse than, by no more than is allowed,"}
+            than = words.get(str(one.get("verdict")), "no worse than, as far as the rows can tell,")
+            return f"The model is {than} version {record.outputs.get('champion-version')}: {values}"
+    return f"The model is good enough: {record.reason}" if record.action == "evaluate-model" else record.reason
 
 
 def gather(needs: str, stored: Sequence[Record], order: Sequence[str]) -> Report:
@@ -136,10 +202,36 @@ def marker(folder: str) -> str:
     return MARKER.replace(" -->", f" {name} -->") if name else MARKER
 
 
-def markdown(report: Report, page_url: str = "", mark: str = MARKER) -> str:
-    """The report in GitHub's Markdown, with the mark that its comment is found by."""
-    sections = [(record, section(record)) for record in report.records if record.action not in _UNSHOWN]
-    return render("_report.md.j2", report=report, sections=sections, page_url=page_url, marker=mark)
+def markdown(report: Report, page_url: str = "", mark: str = MARKER, limit: int = LIMIT) -> str:
+    """The report in GitHub's Markdown, with the mark that its comment is found by.
+
+    What is over the limit of characters is left out, the longest sections first: of each its heading stays.
+    """
+    shown = [record for record in report.records if record.action not in _UNSHOWN]
+    texts = [section(record, ROWS) for record in shown]
+
+    def whole(rows: int) -> str:
+        parts = list(zip(shown, texts))
+        if report.quiet:
+            return render("_quiet.md.j2", report=report, page_url=page_url, marker=mark)
+        told = [part for part in parts if part[0].verdict in _FAILED]
+        folded = [part for part in parts if part[0].verdict not in _FAILED]
+        drawn = lineage(report.facts, report.differences, report.places)
+        return render(
+            "_report.md.j2", report=report, told=told, folded=folded, lineage=drawn, rows=rows, page_url=page_url,
+            marker=mark,
+        )  # fmt: skip
+
+    text = whole(ROWS)
+    for longest in sorted(range(len(texts)), key=lambda index: -len(texts[index])):
+        if len(text) <= limit:
+            return text
+        texts[longest] = render("_left_out.md.j2", record=shown[longest])
+        text = whole(ROWS)
+    if len(text) > limit:
+        del shown[ROWS:], texts[ROWS:]
+        text = whole(5)
+    return text if len(text) <= limit else f"{mark}\n## {sign(report.verdict)} {sentence(report.headline[:2000])}\n"
 
 
 def page(report: Report, fetch: Callable[[str], bytes]) -> str:
@@ -160,11 +252,13 @@ def page(report: Report, fetch: Callable[[str], bytes]) -> str:
             pictures.append({"title": picture["title"], "data": data})
         if record.action not in _UNSHOWN:
             text = _MERMAID.sub("", section(record))  # GitHub draws it; here it would be source text
-            sections.append((record, _clean(_plain(renderer.render(text))), pictures))
+            sections.append((record, _clean(_plain(renderer.render(text))), charts(record), pictures))
     headline = _clean(renderer.renderInline(sentence(report.headline)))
+    shown = [] if report.title else [record for record in report.records if record.action not in _UNSHOWN]
     return render(
-        "_page.html.j2", report=report, sections=sections, sign=_plain(sign(report.verdict)), headline=headline
-    )
+        "_page.html.j2", report=report, sections=sections, sign=_plain(sign(report.verdict)), headline=headline,
+        lineage=graph(lineage(report.facts, report.differences, report.places)), spans=timeline(shown),
+    )  # fmt: skip
 
 
 def _clean(text: str) -> str:

@@ -33,8 +33,10 @@ _SIGNS = {
 _FAULTS = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
-def section(record: Record) -> str:
+def section(record: Record, rows: int = 1000) -> str:
     """Markdown for one record: a heading with its verdict, then what its action has to show.
+
+    A table has at most so many rows, those that matter first; a line says how many more there are.
 
     A record may come from another release, or from a pull request, and hold something else than its template shows:
     then there is only the heading.
@@ -42,13 +44,13 @@ def section(record: Record) -> str:
     own = f"{record.action}.md.j2"
     known = re.fullmatch(r"[a-z-]+", record.action) and (_TEMPLATES / own).exists()
     try:
-        return render(own if record.problem is None and known else "_problem.md.j2", **_values(record))
+        return render(own if record.problem is None and known else "_problem.md.j2", **_values(record, rows))
     except _FAULTS:
-        return render("_problem.md.j2", **_values(record.model_copy(update={"details": {}, "outputs": {}})))
+        return render("_problem.md.j2", **_values(record.model_copy(update={"details": {}, "outputs": {}}), rows))
 
 
-def _values(record: Record) -> dict[str, Any]:
-    return {"record": record, "outputs": record.outputs, "details": record.details}
+def _values(record: Record, rows: int) -> dict[str, Any]:
+    return {"record": record, "outputs": record.outputs, "details": record.details, "most": rows}
 
 
 def render(template: str, **values: Any) -> str:
@@ -71,7 +73,7 @@ def _environment() -> Environment:
         "anchor": anchor, "block": block, "cell": cell, "code": code, "duration": _duration, "html": html,
         "label": label, "link": link, "number": _number, "prose": prose, "sentence": sentence,
     }  # fmt: skip
-    environment.globals |= {"sign": sign, "state": state}
+    environment.globals |= {"sign": sign, "state": state, "most": 1000}
     return environment
 
 

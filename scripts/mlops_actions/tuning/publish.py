@@ -98,6 +98,7 @@ def details(experiment: Experiment, outcome: Outcome, picture: str) -> dict[str,
             "early-stopped": len(stopped),
             "killed": len(outcome.trials) - len(succeeded) - len(failed) - len(stopped),
         },
+        "history": [[trial.number + 1, trial.value] for trial in outcome.trials if trial.value is not None],
         "trials": [_row(trial) for trial in (*ranked, *failed, *valueless)][:_SHOWN],
         "pictures": [{"title": f"Experiment {experiment.name}", "uri": picture}],
     }

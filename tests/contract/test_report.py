@@ -1,0 +1,68 @@
+"""What the report compares a run with: the last run of the branch, and the champion in the registry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from conftest import Run
+from mlops_actions.records import Record
+from mlops_actions.registry.manifest import File, Lineage, Manifest
+from mlops_actions.registry.registry import Registry
+from mlops_actions.stores.store import Store
+
+DIGEST = f"sha256:{'0' * 64}"
+
+
+def trained(store: Store, run: str, auc: float, champion: int | None = None) -> None:
+    """What run-pipeline and evaluate-model leave of a run."""
+    given = {"metrics": {"auc": auc}, "parameters": {"depth": 3}, "pipeline-digest": DIGEST}
+    kept = {"started": "2026-01-01T00:00:00+00:00", "seconds": 1.0, "run": run}
+    compared = [{"metric": "auc", "challenger": auc, "champion": 0.8, "verdict": "better"}] if champion else []
+    details = {"champion": {"alias": "champion", "version": champion}, "comparisons": compared}
+    judged = {"primary-metric": "auc", "champion-version": champion}
+    for record in (
+        Record(action="run-pipeline", outputs=given, **kept),
+        Record(action="evaluate-model", inputs={"model": "m"}, outputs=judged, details=details, **kept),
+    ):
+        store.put_json(f"runs/{run}/{record.action}.json", record.model_dump(mode="json"))
+
+
+def test_a_report_is_compared_with_the_last_run_of_the_branch_also_when_it_is_made_again(
+    tmp_path: Path, mlops: Run
+) -> None:
+    store = Store((tmp_path / "store").as_uri())
+
+    def report(run: str) -> str:
+        done = mlops("report", "--run", run, "--store", store.url)
+        assert done.returncode == 0, done.stderr
+        return store.get(f"reports/{run}/report.md").decode()
+
+    trained(store, "1", 0.8)
+    assert "the last run" not in report("1")
+    trained(store, "2", 0.9)
+    first = report("2")
+    assert "**Changed against the last run of this branch**" in first and "| ▲ better auc | 0.8 | 0.9 |" in first
+    assert report("2") == first
+    trained(store, "3", 0.9)
+    assert "Nothing changed against the last run of this branch" in report("3")
+    assert len(report("3").strip().splitlines()) == 2
+
+
+def test_a_report_is_compared_with_the_champion_and_says_where_it_serves(tmp_path: Path, mlops: Run) -> None:
+    store = Store((tmp_path / "store").as_uri())
+    Registry(store).register(
+        lambda version: Manifest(
+            name="m", version=version, created="2026-01-01T00:00:00+00:00", digest=DIGEST, identity="i",
+            files=[File(path="model", digest=DIGEST, size=1)], metrics={"auc": 0.8},
+            lineage=Lineage(parameters={"depth": 2}),
+        )
+    )  # fmt: skip
+    store.put_json("models/m/deployments/production.json", {})
+    trained(store, "1", 0.9, champion=1)
+    done = mlops("report", "--run", "1", "--store", store.url)
+    assert done.returncode == 0, done.stderr
+    text = store.get("reports/1/report.md").decode()
+    assert text.splitlines()[1] == "## ✅ The model is better than version 1: auc 0.9, was 0.8"
+    assert "**Changed against version 1, the champion**" in text
+    assert "| ▲ better auc | 0.8 | 0.9 |" in text and "| parameter depth | 2 | 3 |" in text
+    assert "production<br/>serves now" in text

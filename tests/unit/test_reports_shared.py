@@ -1,0 +1,105 @@
+"""The report that a run without rights leaves: what is believed of it, and what is not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from live_markup import Live, as_html
+from mlops_actions.errors import BadInput
+from mlops_actions.records import Problem, Record
+from mlops_actions.reports.report import Report, markdown, page
+from mlops_actions.reports.shared import LIMIT, read_shared, write_shared
+
+GATE = {
+    "kind": "threshold",
+    "metric": "auc",
+    "value": 0.4,
+    "limit": ">= 0.5",
+    "passed": False,
+    "note": "",
+    "bound": 0.5,
+}
+EVIL = (
+    "<img src=x onerror=alert(1)> @octocat https://evil.example #12 [x](javascript:alert(1)) \x1b[2J\u202e `a` |\n# h"
+)
+RECORDS = [
+    Record(action="run-pipeline", started="2026-01-01T00:00:00.123+00:00", seconds=3.0, reason="Trained",
+           outputs={"metrics": {"auc": 0.4, "bad": float("nan")}, "model-uri": "s3://b/m"},
+           source={"url": "https://evil.example"}),
+    Record(action="evaluate-model", verdict="rejected", started="2026-01-01T00:00:09+00:00", seconds=1.0, reason="No",
+           details={"gates": [GATE], "variant": "x"}),
+    Record(action="test-model", verdict="failed", started="2026-01-01T00:00:10+00:00", seconds=1.0,
+           problem=Problem(exit_code=3, what="w" * 9000, log="l" * 90_000)),
+]  # fmt: skip
+SOURCE = {"repository": "o/r", "commit": "c0ffee", "url": "https://github.com/o/r/actions/runs/1"}
+
+
+def test_what_is_shown_of_a_report_comes_through_and_nothing_else() -> None:
+    found = read_shared(write_shared(Report({"train": "success"}, RECORDS)), SOURCE)
+    assert found.jobs == {"train": "success"}
+    assert [(r.action, r.verdict, r.reason) for r in found.records] == [
+        ("run-pipeline", "passed", "Trained"), ("evaluate-model", "rejected", "No"), ("test-model", "failed", ""),
+    ]  # fmt: skip
+    assert found.records[0].outputs == {"metrics": {"auc": 0.4}}
+    assert found.records[1].details["gates"][0]["value"] == 0.4 and found.records[1].details["variant"] == "x"
+    assert all(record.source == SOURCE for record in found.records)
+    assert found.headline == "The model is not good enough: No"
+
+
+def test_a_record_that_does_not_fit_is_left_out_and_the_rest_is_handed_on() -> None:
+    odd = RECORDS[0].model_copy(update={"action": "Odd Action"})
+    found = read_shared(write_shared(Report({}, [odd, RECORDS[1]])), {})
+    assert [record.action for record in found.records] == ["evaluate-model"]
+
+
+def test_a_report_of_any_size_is_handed_on_within_the_limit() -> None:
+    gates = [{**GATE, "metric": "m" * 2000, "note": "n" * 2000} for _ in range(900)]
+    many = [RECORDS[1].model_copy(update={"details": {"gates": gates, "variant": str(i)}}) for i in range(300)]
+    data = write_shared(Report({f"job{i}": "success" for i in range(500)}, [*many, *RECORDS]))
+    assert len(data) <= LIMIT and read_shared(data, {}).records
+
+
+def valid(**changed: Any) -> dict[str, Any]:
+    record = {"action": "run-pipeline", "verdict": "passed", "started": "2026-01-01T00:00:00+00:00", "seconds": 1.0}
+    return {"records": [{**record, **changed}]}
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        b"", b"[]", b"{", b"\xff\xfe", b"[" * 100_000, b"1" * 5000,
+        {"pull_request": 1}, {"number": 7}, {"jobs": {"a": "won"}}, {"schema_version": 2}, {"marker": "<!-- x -->"},
+        valid(action="../../evil"), valid(action="run-pipeline\n"), valid(verdict="great"), valid(source={"url": "x"}),
+        valid(seconds=-1.0), valid(seconds="1"), valid(seconds=1e300), valid(reason="x" * 3000), valid(reason=["x"]),
+        valid(started="<b>"), valid(details={"markdown": "<script>"}), valid(metrics={"a": "<b>"}),
+        valid(metrics={str(i): 1.0 for i in range(300)}), valid(gates=[{**GATE, "evidence": "http://x"}]),
+        valid(problem={"exit_code": 1, "what": "x", "html": "<b>"}),
+        {"records": [valid()["records"][0]] * 300},
+    ],
+    ids=lambda poison: str(poison)[:40],
+)  # fmt: skip
+def test_a_poisoned_file_is_refused_in_one_clear_error(poison: bytes | dict[str, Any]) -> None:
+    data = poison if isinstance(poison, bytes) else json.dumps(poison).encode()
+    with pytest.raises(BadInput, match="is not of the schema") as refused:
+        read_shared(data, SOURCE)
+    assert len(str(refused.value)) < 1000
+
+
+def test_a_file_over_the_limit_is_not_read() -> None:
+    with pytest.raises(BadInput, match="too long"):
+        read_shared(b" " * (LIMIT + 1), {})
+
+
+def test_hostile_text_of_the_right_shape_is_only_text() -> None:
+    gate = {"kind": EVIL[:100], "metric": EVIL, "limit": EVIL, "passed": False, "note": EVIL}
+    problem = {"exit_code": 1, "what": EVIL, "why": EVIL, "fix": EVIL, "place": EVIL, "log": EVIL}
+    given = valid(reason=EVIL, variant=EVIL[:100], gates=[gate], metrics={EVIL[:100]: 1.0}, action="evaluate-model")
+    failed = valid(verdict="failed", problem=problem, action="evil-action")
+    whole = {"records": given["records"] + failed["records"], "jobs": {EVIL[:90]: "failure"}}
+    found = read_shared(json.dumps(whole).encode(), SOURCE)
+    assert Live(as_html(markdown(found))).found == []
+    assert set(Live(page(replace(found, title=""), lambda uri: b"")).found) <= {"style", "svg"}
