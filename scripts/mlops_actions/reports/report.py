@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from ..errors import BadInput
 from ..records import Record
 from ..untrusted import sentence
+from .environments import environments
 from .sections import render, section, sign
 
 MARKER = "<!-- mlops-actions report -->"
@@ -138,7 +139,7 @@ def marker(folder: str) -> str:
 
 def markdown(report: Report, page_url: str = "", mark: str = MARKER) -> str:
     """The report in GitHub's Markdown, with the mark that its comment is found by."""
-    sections = [(record, section(record)) for record in report.records if record.action not in _UNSHOWN]
+    sections = [(record, _section(report, record)) for record in report.records if record.action not in _UNSHOWN]
     return render("_report.md.j2", report=report, sections=sections, page_url=page_url, marker=mark)
 
 
@@ -159,12 +160,18 @@ def page(report: Report, fetch: Callable[[str], bytes]) -> str:
                 continue
             pictures.append({"title": picture["title"], "data": data})
         if record.action not in _UNSHOWN:
-            text = _MERMAID.sub("", section(record))  # GitHub draws it; here it would be source text
+            text = _MERMAID.sub("", _section(report, record))  # GitHub draws it; here it would be source text
             sections.append((record, _clean(_plain(renderer.render(text))), pictures))
     headline = _clean(renderer.renderInline(sentence(report.headline)))
     return render(
         "_page.html.j2", report=report, sections=sections, sign=_plain(sign(report.verdict)), headline=headline
     )
+
+
+def _section(report: Report, record: Record) -> str:
+    """What a record says; before the first environment's test of the model stands the table of all of them."""
+    first = next((one for one in report.records if one.action == "test-model"), None)
+    return f"{environments(report.records) if record is first else ''}{section(record)}"
 
 
 def _clean(text: str) -> str:
