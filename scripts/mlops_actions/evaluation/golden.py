@@ -292,9 +292,12 @@ def _no_gpu(why: str) -> BadInput:
 
 def _explain(result: dict[str, Any], request: GoldenRequest) -> MlopsError:
     error, facts = result["error"], result["facts"]
-    stage, why = error["stage"], f"{error['type']}: {error['message']}".split("\n")[0].rstrip(": ")
+    stage, why = error["stage"], f"{error['type']}: {error['message']}".split("\n")[0].rstrip(": .")
     if error["type"] == "NoGpu":
         return _no_gpu(error["message"])
+    if error["lacking"]:
+        lacking, fix = ", ".join(error["lacking"]), "Give the golden predictions that were written with this model"
+        return BadInput("The golden rows are not of this model", why=f"They lack its features {lacking}", fix=fix)
     if error["type"] == "NotLoadable":
         return BadInput(f"The model {request.model.name} cannot be loaded", why=error["message"], fix="Set `predict`")
     fix = ""
@@ -307,5 +310,6 @@ def _explain(result: dict[str, Any], request: GoldenRequest) -> MlopsError:
     if then:
         why += f"; the model was saved with {', '.join(then)}"
     what = _HOW.get(stage, f"The model {request.model.name} does not load in this environment")
-    fix = fix or "Pin the version it was trained with, or train it with this one"
+    rows = "" if stage == "load" else "Check that the golden rows have this model's features, or pin"
+    fix = fix or f"{rows or 'Pin'} the version it was trained with, or train it with this one"
     return DoesNotWork(what, facts, why=why, fix=fix, log=error["traceback"])

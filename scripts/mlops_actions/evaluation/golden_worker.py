@@ -39,11 +39,14 @@ def main(request_file: str, result_file: str) -> None:
 
     request = json.loads(Path(request_file).read_text(encoding="utf-8"))
     result: dict[str, Any] = {"facts": facts(), "memory_mb": {"start": peak_memory()}}
-    stage = "gpu"
+    stage, rows = "gpu", None
+
+    def listed(scores: Any) -> list[Any]:
+        found: list[Any] = tensors.output("score", scores)["data"]
+        return found
 
     def scores(rows: Any) -> list[Any]:
-        found: list[Any] = tensors.output("score", model.scores(rows))["data"]
-        return found
+        return listed(model.scores(rows))
 
     try:
         if request["gpu"] and not result["facts"]["gpus"]:
@@ -69,7 +72,7 @@ def main(request_file: str, result_file: str) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             stage = "latency"
-            result.update(timed(scores, rows, request["repeats"], request["seconds"]))
+            result.update(timed(model.scores, listed, rows, request["repeats"], request["seconds"]))
             stage = "threads"
             result["threaded"] = in_threads(scores, rows, request["threads"])
         result["memory_mb"]["peak"] = peak_memory()
@@ -79,6 +82,7 @@ def main(request_file: str, result_file: str) -> None:
             "type": type(error).__name__,
             "message": str(error)[:2000],
             "missing": predicting.missing_package(error),
+            "lacking": model.lacking(rows)[:10] if stage == "predict" and rows is not None else [],
             "traceback": traceback.format_exc()[-4000:],
         }
         result["trained_with"] = trained_with(Path(request["model"]))
@@ -92,7 +96,9 @@ def _part(rows: Any, i: int) -> Any:
     return rows.iloc[i : i + 1] if hasattr(rows, "iloc") else rows[i : i + 1]
 
 
-def timed(predict: Callable[[Any], list[Any]], rows: Any, repeats: int, seconds: float) -> dict[str, Any]:
+def timed(
+    predict: Callable[[Any], Any], listed: Callable[[Any], list[Any]], rows: Any, repeats: int, seconds: float
+) -> dict[str, Any]:
     """Single rows and all rows at once, when all is warm.
 
     Returns:
@@ -109,7 +115,7 @@ def timed(predict: Callable[[Any], list[Any]], rows: Any, repeats: int, seconds:
         found = predict(parts[number % len(parts)])
         now = time.perf_counter()
         if number < len(parts):
-            single += found
+            single += listed(found)
         if number >= WARM_UP:
             times.append((now - began) * 1000)
         if now > ends and times:
