@@ -8,8 +8,11 @@ from typing import Any
 
 import polars as pl
 import pytest
+import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from mlops_actions.actions import test_model
+from mlops_actions.actions.test_model import TestModelInputs
 from mlops_actions.errors import BadInput
 from mlops_actions.evaluation import side_by_side
 from mlops_actions.evaluation.expectations import Expectation, Expectations, change, judge
@@ -175,3 +178,10 @@ def test_the_last_test_of_an_environment_counts_and_one_alone_has_no_table() -> 
     assert side_by_side.shown([record("a", []), record("a", [])]) is None
     shown = side_by_side.shown([record("a", []), record("b", []), record("a", [], verdict="rejected")])
     assert shown and [row[:3] for row in shown[1]] == [["b", "3.11.7", "yes"], ["a", "3.11.7", "NO"]]
+
+
+def test_the_example_of_the_documentation_is_read_as_it_stands() -> None:
+    example = (test_model.__doc__ or "").split("```yaml\n")[1].split("```")[0]
+    made = TestModelInputs.model_validate(yaml.safe_load(example)["test-model"])
+    assert made.matrix["lowest"].python == "3.10" and made.matrix["gpu"].gpu and made.matrix["image"].image == "built"
+    assert made.expectations["later-is-worse"].expect == "increasing"
