@@ -34,6 +34,12 @@ class EnvironmentFailed(Exception):
     exit_code = 3
 
 
+class UselessLock(EnvironmentFailed):
+    """The requirements leave nothing to choose, or everything."""
+
+    exit_code = 2
+
+
 class CacheFailed(EnvironmentFailed):
     """There is no folder to make it in."""
 
@@ -96,6 +102,71 @@ def ensure(
         raise CacheFailed(f"Cannot write to {folder}: {error}. Free some space, or set MLOPS_CACHE.") from error
     say(f"Prepared {name} in {time.monotonic() - began:.1f} s")
     return Environment(folder, name)
+
+
+RESOLUTIONS = {"locked": "highest", "lowest": "lowest-direct", "newest": "highest"}
+"""Sets of versions that requirements allow, and uv's resolution of each."""
+
+
+def locked(
+    requirements: Sequence[Path], packages: Sequence[str], dependencies: str, cache: Path, *, python: str = ""
+) -> Path:
+    """A lock of what requirements ask for, each version pinned by the hashes of its files.
+
+    Args:
+        requirements: requirements files or a pyproject.toml.
+        packages: requirement specifiers beside them.
+        dependencies: `locked`: versions that are pinned stay, others are the newest that are allowed; a file that has
+            hashes is taken as it is. `lowest`: of what is named itself the lowest versions that are allowed. `newest`:
+            the newest ones.
+        cache: the folder of the caches.
+        python: a version or a path; by default the Python that runs this.
+
+    Raises:
+        UselessLock: every version is pinned, or one has no lower bound, so that there is nothing to choose from.
+        EnvironmentFailed: the packages do not go together, or the index cannot be reached.
+    """
+    texts = [_requirements_text(path) for path in requirements]
+    lines = [line.strip() for text in [*texts, *packages] for line in text.splitlines()]
+    named = [line for line in lines if line and not line.startswith(("#", "-"))]
+    over = ", ".join(path.name for path in requirements) or " ".join(packages)
+    if (
+        dependencies == "locked"
+        and len(requirements) == 1
+        and not packages
+        and any("--hash=" in line for line in lines)
+    ):
+        return requirements[0]
+    toml = any(path.suffix == ".toml" for path in requirements)
+    if (
+        dependencies != "locked"
+        and not toml
+        and all(re.search(r"===?[^*]+$", line.partition(";")[0]) for line in named)
+    ):
+        raise UselessLock(
+            f"{over} pins every package, so that `{dependencies}` has nothing to choose from."
+            " Name the file that has the ranges as `requirements`, such as requirements.in or pyproject.toml."
+        )
+    uv = find_uv(cache)
+    folder = cache / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part:
+        given = Path(part) / "packages.in"
+        given.write_text("\n".join(packages) + "\n", encoding="utf-8")
+        sources = [str(path) for path in requirements] + ([str(given)] if packages else [])
+        choose = ["--resolution", RESOLUTIONS[dependencies], "--generate-hashes", "--no-header", "--no-annotate"]
+        output = ["--python", python or sys.executable, "--output-file", str(Path(part) / "lock.txt")]
+        done = _run([uv, "pip", "compile", *choose, *output, *sources])
+        if unbound := re.findall(r"direct dependency `([^`]+)` is unpinned", done.stderr):
+            raise UselessLock(
+                f"{', '.join(unbound)} in {over} has no lower bound, so that `lowest` would be its very first version."
+                f" Write the oldest version that is to work, such as `{unbound[0]}>=1.0`."
+            )
+        _check(done, f"Resolving the {dependencies} versions of {over}")
+        text = (Path(part) / "lock.txt").read_text(encoding="utf-8")
+        lock = folder / f"{dependencies}-{_digest(text.encode())}.txt"
+        (Path(part) / "lock.txt").replace(lock)
+    return lock
 
 
 def made_before(name: str, cache: Path) -> Environment | None:
@@ -179,10 +250,13 @@ def _make(
 
 
 def _install(command: list[str], what: str) -> None:
-    done = _run(command)
+    _check(_run(command), f"Installing {what}")
+
+
+def _check(done: subprocess.CompletedProcess[str], what: str) -> None:
     if done.returncode:
         lines = [re.sub(r"^[\s×│╰├─▶]+", "", line) for line in done.stderr.splitlines() if line.strip()]
-        text = re.sub(r"://[^/@\s]+@", "://***@", f"Installing {what} failed: {' '.join(lines)[:600]}")
+        text = re.sub(r"://[^/@\s]+@", "://***@", f"{what} failed: {' '.join(lines)[:600]}")
         raise EnvironmentFailed(f"{text}. Check the requirements, or the network if it says so.")
 
 

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from .context import PULL_REQUEST, Context
 from .engines import engines
-from .errors import BadInput, Place
+from .errors import BadInput
+from .evaluation.matrix import Leg, github_matrix
 
 Choice = Literal["auto", "always", "never"]
 
@@ -31,7 +32,7 @@ class PlanRequest:
         deploy_to: environments to deploy to, in order.
         aliases: that move when a version serves, by environment; `champion` where there is none.
         ending: says why what is deployed ends by itself, such as with the job; "" when it stays.
-        test_environments: see `tests`; and where they stand, if that is in a file.
+        matrix: the environments that test-model tests in.
         model: its name in the registry, or "".
         alone: whether the jobs have no store in common, nor any keys.
     """
@@ -49,8 +50,7 @@ class PlanRequest:
     deploy_to: Sequence[str] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     ending: Callable[[], str] = lambda: ""
-    test_environments: Mapping[str, Any] = field(default_factory=dict)
-    test_environments_at: Place | None = None
+    matrix: Mapping[str, Leg] = field(default_factory=dict)
     model: str = ""
     alone: bool = False
 
@@ -69,7 +69,7 @@ class Plan:
 
     run: str
     steps: Mapping[str, Step]
-    tests: Sequence[Mapping[str, str]]
+    tests: Sequence[Mapping[str, Any]]
     deployments: Sequence[Mapping[str, str]]
 
 
@@ -85,7 +85,7 @@ def make_plan(request: PlanRequest) -> Plan:
     nothing. Tuning is for everything but pull requests, unless it is asked for.
 
     Raises:
-        BadInput: there is nothing to run, or a test environment or deployment is not known.
+        BadInput: there is nothing to run, or a deployment is not known.
     """
     pull = request.context.pull
     steps = {
@@ -107,7 +107,7 @@ def make_plan(request: PlanRequest) -> Plan:
     steps["monitor-model"] = _monitor(request, steps["deploy-model"])
     if not any(step.runs for step in steps.values()) and not request.alone:
         raise BadInput("Nothing to run", fix="Name a pipeline with the input `pipeline`, or run `mlops init`")
-    return Plan(_run_name(request.context), steps, _tests(request), _deployments(request))
+    return Plan(_run_name(request.context), steps, github_matrix(request.matrix), _deployments(request))
 
 
 def _when(found: object, yes: str, no: str) -> Step:
@@ -193,30 +193,6 @@ def _monitor(request: PlanRequest, deploy: Step) -> Step:
     if not deploy.runs:
         return Step(False, deploy.why)
     return _when("monitor-model" in request.sections, "monitor-model is configured", "monitor-model is not configured")
-
-
-def _tests(request: PlanRequest) -> list[dict[str, str]]:
-    """The matrix of test-model: one entry an environment, all keys in each."""
-    given = request.test_environments or {"training": {}}
-    keys = ("runs-on", "python", "requirements")
-    made = []
-    for name, values in given.items():
-        values = {} if values is None else values
-        if not isinstance(values, Mapping):
-            raise BadInput(
-                f"The test environment {name!r} must be a mapping, not {values!r}",
-                fix=f"It may have: {', '.join(keys)}",
-                place=request.test_environments_at,
-            )
-        unknown = sorted(set(values) - set(keys))
-        if unknown:
-            raise BadInput(
-                f"The test environment {name!r} has the unknown key {unknown[0]!r}",
-                fix=f"Known: {', '.join(keys)}",
-                place=request.test_environments_at,
-            )
-        made.append({"name": name, **{key: str(values.get(key) or "") for key in keys}})
-    return made
 
 
 def _deployments(request: PlanRequest) -> list[dict[str, str]]:

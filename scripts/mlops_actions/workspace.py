@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import environments
 from .console import Console
-from .environments import Environment, EnvironmentFailed
+from .environments import Environment, EnvironmentFailed, UselessLock
 from .errors import BadInput, RemoteFailed
 from .inputs import CodeInputs
 from .stores.store import Store, StoreOptions
@@ -67,11 +67,20 @@ class Workspace:
         """A URI as it is; a path as an absolute one."""
         return text if "://" in text else str(self.path(text))
 
-    def environment(self, group: str, inputs: CodeInputs | None = None, packages: Sequence[str] = ()) -> Environment:
+    def environment(
+        self, group: str, inputs: CodeInputs | None = None, packages: Sequence[str] = (), dependencies: str = ""
+    ) -> Environment:
         """The Python environment of a lock, with the consumer's requirements and more packages laid over it.
 
+        Args:
+            group: the lock, or "" for none.
+            inputs: name the requirements and the Python.
+            packages: requirement specifiers beside them.
+            dependencies: which versions are taken of those that they allow, see `environments.locked`; "" to leave
+                that to the installation.
+
         Raises:
-            BadInput: the requirements file does not exist or conflicts with the lock.
+            BadInput: the requirements file does not exist, conflicts with the lock, or leaves nothing to choose.
             RemoteFailed: the packages cannot be installed.
         """
         files = [self.path(inputs.requirements)] if inputs and inputs.requirements else []
@@ -80,9 +89,14 @@ class Workspace:
                 raise BadInput(f"The requirements file {file} does not exist", fix="Correct `requirements`")
         python = (inputs.python if inputs else "") or self.environ.get("MLOPS_PYTHON", "")
         try:
+            if dependencies and (files or packages):
+                files = [environments.locked(files, packages, dependencies, self.cache, python=python)]
+                packages = ()
             return environments.ensure(
                 group, self.cache, requirements=files, packages=packages, python=python, say=self.console.say
             )
+        except UselessLock as error:
+            raise BadInput("Cannot choose the versions of packages", why=str(error)) from error
         except EnvironmentFailed as error:
             raise RemoteFailed("Cannot prepare the Python environment", why=str(error)) from error
 

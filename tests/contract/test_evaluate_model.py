@@ -175,3 +175,63 @@ def test_a_metric_of_ones_own_that_does_not_work_is_told(
     done = mlops(*call, "--predictions", path, "--custom-metrics", metric)
     assert done.returncode == code, done.stderr
     assert words in " ".join(done.stderr.split())
+
+
+TRAINED = """
+import json, math, random
+
+def load(path):
+    factor = json.loads(path.read_text())["factor"]
+    return lambda rows: [factor * float(row["x"]) for row in rows]
+
+def losses(rows):
+    return [1.0, 0.5, 0.1 if rows is None else 0.001]
+
+def unsteady(rows):
+    return [1.0, 0.5 * random.random(), math.nan if rows else 0.1]
+
+def broken(rows):
+    raise ValueError("no data")
+"""
+
+
+def test_size_memory_latency_and_training_are_gates(tmp_path: Path, mlops: Run) -> None:
+    store = Store((tmp_path / "store").as_uri())
+    (tmp_path / "own.py").write_text(TRAINED)
+    (tmp_path / "model.json").write_text('{"factor": 2}')
+    (tmp_path / "golden.csv").write_text("x,score\n1,2\n2,4\n")
+    uris = {"model-uri": store.put_file(tmp_path / "model.json", "artifacts/k/train/model.json")}
+    uris |= {"golden-uri": store.put_file(tmp_path / "golden.csv", "artifacts/k/train/golden.csv")}
+    record = Record(
+        action="run-pipeline", run="r", started="2013-01-01T00:00:00+00:00", seconds=1, subject={"model": DIGEST},
+        outputs={"metrics": {"auc": 0.7}, **uris},
+    )  # fmt: skip
+    store.put_json("runs/r/run-pipeline.json", record.model_dump(mode="json"))
+    call = ("evaluate-model", "--run", "r", "--store", store.url, "--json", "--predict", "own.py:load")
+    limits = "model_mb <= 1\nmemory_mb <= 1e4\nlatency_p95_ms <= 1e4\ncold_ms <= 1e-3"
+    done = mlops(*call, "--thresholds", limits, "--training", "own.py:losses")
+    assert done.returncode == 1, done.stderr
+    gates = {one["metric"]: one for one in outputs(done.stdout)["record"]["details"]["gates"]}
+    assert [name for name, one in gates.items() if not one["passed"]] == ["cold_ms"]
+    assert gates["model_mb"]["value"] < 0.001 < gates["memory_mb"]["value"] and gates["cold_ms"]["value"] > 0
+    assert round(gates["training_loss_ratio"]["value"], 6) == 0.1
+    assert outputs(done.stdout)["metrics"]["training_repeat_difference"] == 0
+    unsteady = mlops(*call, "--training", "own.py:unsteady")
+    assert unsteady.returncode == 1 and "2 of 3 gates failed" in unsteady.stderr
+    assert "training_overfit_ratio is missing, and must be <= 0.1: the loss of step 3 is nan" in unsteady.stderr
+    for function, code, words in (
+        ("own.py:broken", 1, "The training by own.py:broken failed. ValueError: no data"),
+        ("own.py:absent", 2, "Correct `training`"),
+        ("gone:train", 2, "gone"),
+    ):
+        wrong = mlops(*call, "--training", function)
+        assert wrong.returncode == code and words in wrong.stderr, wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [("model_mb <= 1", "run-pipeline gave no model in this run"), ("memory_mb <= 1", "gave no model")],
+)
+def test_what_cannot_be_measured_is_bad_input(tmp_path: Path, mlops: Run, limit: str, words: str) -> None:
+    done = mlops("evaluate-model", "--metrics", "auc=0.7", "--thresholds", limit)
+    assert done.returncode == 2 and words in done.stderr, done.stderr

@@ -111,6 +111,9 @@ def test_the_version_that_a_scikit_learn_model_was_saved_with_is_told(folder: Pa
         ("def load(path): return lambda rows: [1.0]", golden.DoesNotWork, "1 predictions for 3 golden rows"),
         ("import os\ndef load(path): os._exit(9)", RemoteFailed, "exit code 9"),
         ("import sys\ndef load(path): sys.exit('no licence')", golden.DoesNotWork, "no licence"),
+        ("def load(path): return lambda rows: [[1.0, 2.0]] * len(rows)", golden.DoesNotWork, "6 predictions for 3"),
+        ("def load(path): return lambda rows: None", golden.DoesNotWork, "cannot predict .* TypeError"),
+        ("def load(path): return lambda rows: [rows[0]['y']]", golden.DoesNotWork, "cannot predict .* KeyError: 'y'"),
     ],
 )  # fmt: skip
 def test_what_goes_wrong_is_said(folder: Path, code: str, kind: type[Exception], words: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,14 @@ def test_types_that_skops_does_not_trust_are_refused_by_name(saved: tuple[Path, 
     asked = request(saved, "linear.skops")
     with pytest.raises(BadInput, match=r"types that skops does not trust: own\.Own"):
         golden.test(golden.GoldenRequest(**{**vars(asked), "model": folder / "own.skops"}))
+
+
+def test_golden_rows_of_another_model_are_bad_input(saved: tuple[Path, Path]) -> None:
+    _, folder = saved
+    (folder / "other.csv").write_text("a,x,score\n1.0,2.0,0.5\n")
+    asked = replace(request(saved, "sklearn.joblib"), golden=read_golden(folder / "other.csv"))
+    with pytest.raises(BadInput, match=r"golden rows are not of this model\. They lack its features b, c"):
+        golden.test(asked)
 
 
 def test_a_missing_library_is_named_with_the_remedy(saved: tuple[Path, Path], tmp_path: Path, mlops: Run) -> None:

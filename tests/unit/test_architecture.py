@@ -24,7 +24,15 @@ from workspaces import workspace
 PACKAGE = ROOT / "scripts" / "mlops_actions"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # Files that run by themselves, in an environment where the package is not.
-WORKERS = {"environments.py", "worker", "worker.py", "golden_worker.py", "metric_worker.py", "guard.py"}
+WORKERS = {
+    "environments.py",
+    "worker",
+    "worker.py",
+    "golden_worker.py",
+    "metric_worker.py",
+    "training_worker.py",
+    "guard.py",
+}
 CAPABILITIES = {
     "catalog", "data", "doctor", "evaluation", "features", "images", "models", "monitoring", "pipelines", "planning",
     "registry", "reports", "scoring", "serving", "tuning",

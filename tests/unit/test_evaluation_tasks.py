@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mlops_actions.evaluation.baselines import History
 from mlops_actions.evaluation.champion import Champion
 from mlops_actions.evaluation.evaluate import Evaluation, EvaluationRequest, evaluate
 from mlops_actions.evaluation.predictions import Columns
+from mlops_actions.evaluation.training import sanity
 from mlops_actions.records import Record
 from mlops_actions.reports.sections import section
 
@@ -295,3 +297,51 @@ def test_a_baseline_of_a_metric_that_is_only_recorded_is_not_passed() -> None:
     assert [gate.sentence() for gate in found.failed] == [
         "rmse is missing, and must be better than linear: rmse is not computed from predictions here"
     ]
+
+
+def test_a_slice_that_is_worse_than_the_champions_fails_although_the_whole_is_not(tmp_path: Path) -> None:
+    random = np.random.default_rng(5)
+    truth, night = random.normal(size=4000), np.arange(4000) % 4 == 0
+    label = (truth > 0).astype(int)
+    columns = {"label": label, "time": np.where(night, "night", "day")}
+    noise = random.normal(size=4000)
+    old = {"score": 1 / (1 + np.exp(-truth - 0.5 * noise)), **columns}
+    new = {"score": 1 / (1 + np.exp(-truth - np.where(night, 1.5, 0.1) * noise)), **columns}
+    champion = Champion(3, {}, file(tmp_path, old, "old"))
+    asked = {"slices": ["time"], "max_regression": {"*": 0.05}, "baselines": []}
+    made = EvaluationRequest(file(tmp_path, new, "new"), {}, champion=champion, **asked)
+    assert not evaluate(made).failed
+    found = evaluate(replace(made, slice_regression={"*": 0.01}))
+    assert [gate.metric for gate in found.failed] == ["time=night auc"]
+    assert "corrected for 2 looked at" in found.failed[0].note
+    other = replace(champion, predictions=file(tmp_path, {name: value[:100] for name, value in old.items()}, "other"))
+    unsure = evaluate(replace(made, champion=replace(other, metrics={"auc": 0.5}), slice_regression={"*": 0.01}))
+    assert not unsure.checked and "slices cannot be compared with version 3" in unsure.unchecked[0]
+
+
+@pytest.mark.parametrize(
+    ("first", "again", "few", "failed"),
+    [
+        ([1.0, 0.5], [1.0, 0.5], [1.0, 0.01], {}),
+        ([1.0, 1.5], [1.0, 1.5], [1.0, 0.01], {"training_loss_ratio": 1.5}),
+        ([1.0, 0.5], [1.0, 0.6], [1.0, 0.01], {"training_repeat_difference": 0.1}),
+        ([1.0, 0.5], [1.0, 0.5], [1.0, 0.5], {"training_overfit_ratio": 0.5}),
+        ([1.0, np.nan], [1.0, 0.5], [1.0, 0.01], {"training_loss_ratio": None, "training_repeat_difference": None}),
+        ([1.0, 0.5], [1.0], [1.0, np.inf], {"training_overfit_ratio": None, "training_repeat_difference": None}),
+        ([-1.0, -2.0], [-1.0, -2.0], [1.0, 0.0], {"training_loss_ratio": None, "training_repeat_difference": None}),
+    ],
+)  # fmt: skip
+def test_a_training_must_be_sane(first: Any, again: Any, few: Any, failed: dict[str, float | None]) -> None:
+    found = evaluate(EvaluationRequest(None, {"auc": 0.7}, sanity=sanity([first, again, few]), baselines=[]))
+    shown = {gate.metric: gate.value if gate.value is None else round(gate.value, 9) for gate in found.failed}
+    assert shown == failed
+    assert all(gate.kind == "training" for gate in found.gates) and len(found.gates) == 3
+
+
+def test_limits_of_a_training_are_the_users_and_a_pipeline_may_measure_itself() -> None:
+    curves = sanity([[1.0, 0.5], [1.0, 0.6], [1.0, 0.5]])
+    limits = {"training_repeat_difference": "<= 0.2", "training_overfit_ratio": "<= 0.5"}
+    assert not evaluate(EvaluationRequest(None, {"auc": 0.7}, thresholds=limits, sanity=curves, baselines=[])).failed
+    logged = {"training_loss_ratio": 1.5}
+    found = evaluate(EvaluationRequest(None, logged, thresholds={"training_loss_ratio": "< 1"}, baselines=[]))
+    assert [gate.metric for gate in found.failed] == ["training_loss_ratio"]

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from mlops_actions.context import Context
-from mlops_actions.errors import BadInput, Place
+from mlops_actions.errors import BadInput
+from mlops_actions.evaluation.matrix import Legs
 from mlops_actions.planning import PlanRequest, Step, environment_of, make_plan
 from mlops_actions.project import Project
 from mlops_actions.runtime import config
@@ -157,11 +159,25 @@ def test_what_is_named_runs_and_nothing_to_run_is_bad_input(tmp_path: Path) -> N
         make_plan(PlanRequest(PUSH, tmp_path, {}))
 
 
-def test_matrix_has_all_keys_and_refuses_unknown_ones(tmp_path: Path) -> None:
-    plan = make_plan(request(tmp_path, test_environments={"new": {"python": 3.12}, "same": None}))
-    assert plan.tests[0] == {"name": "new", "runs-on": "", "python": "3.12", "requirements": ""}
-    with pytest.raises(BadInput, match=r"unknown key 'os'\. Known: runs-on, python, requirements"):
-        make_plan(request(tmp_path, test_environments={"new": {"os": "x"}}))
+def test_each_environment_of_the_matrix_is_a_job_on_its_runner(tmp_path: Path) -> None:
+    matrix = TypeAdapter(Legs).validate_python(
+        {
+            "new": {"python": "3.12", "dependencies": "newest"},
+            "same": None,
+            "mac": {"runs-on": "macos-15"},
+            "gpu": {"runs-on": ["self-hosted", "gpu"], "gpu": True},
+            "big": {"runs-on": {"group": "large", "labels": ["linux", "x64"]}},
+            "grouped": {"runs-on": {"group": "large"}},
+        }
+    )
+    assert make_plan(request(tmp_path, matrix=matrix)).tests == [
+        {"name": "new", "runs-on": ""},
+        {"name": "same", "runs-on": ""},
+        {"name": "mac", "runs-on": "macos-15"},
+        {"name": "gpu", "runs-on": ["self-hosted", "gpu"]},
+        {"name": "big", "runs-on": {"group": "large", "labels": ["linux", "x64"]}},
+        {"name": "grouped", "runs-on": {"group": "large"}},
+    ]
 
 
 def test_deployments_are_in_order_and_known(tmp_path: Path) -> None:
@@ -182,7 +198,7 @@ def test_each_environment_has_its_alias_and_an_end_is_told_beforehand(tmp_path: 
 
 def test_without_environments_there_is_one_test_and_one_deployment(tmp_path: Path) -> None:
     plan = make_plan(request(tmp_path))
-    assert plan.tests == [{"name": "training", "runs-on": "", "python": "", "requirements": ""}]
+    assert plan.tests == [{"name": "training", "runs-on": ""}]
     assert plan.deployments == [{"name": "default", "environment": "", "alias": "champion"}]
     in_staging = make_plan(request(tmp_path, environment="staging"))
     assert in_staging.deployments == [{"name": "staging", "environment": "staging", "alias": "champion"}]
@@ -193,16 +209,6 @@ def test_two_runs_never_share_a_name(tmp_path: Path) -> None:
     assert one != other
     assert re.fullmatch(r"\d{8}-\d{6}-7-1-[0-9a-f]{6}", one)
     assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{6}", make_plan(request(tmp_path, replace(PUSH, run=""))).run)
-
-
-@pytest.mark.parametrize("values", [1, "py3.12", ["a"], True])
-def test_a_test_environment_that_is_not_a_mapping_is_bad_input(tmp_path: Path, values: object) -> None:
-    at = Place("mlops.yaml", 2, 3)
-    asked = replace(request(tmp_path), pipeline="pipeline.py", test_environments={"a": values}, test_environments_at=at)
-    must = r"The test environment 'a' must be a mapping.*It may have: runs-on, python, req"
-    with pytest.raises(BadInput, match=must) as caught:
-        make_plan(asked)
-    assert caught.value.place == at
 
 
 def test_a_pull_request_without_keys_says_of_each_part_why_it_does_not_run(tmp_path: Path) -> None:

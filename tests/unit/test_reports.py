@@ -532,3 +532,23 @@ def test_page_has_what_changed_lineage_and_timeline() -> None:
     assert "Changed against version 3, the champion" in made and "▲ better</span> auc" in made
     assert "<h2>Lineage</h2>" in made and ">production</text>" in made and "<h2>Timeline</h2>" in made
     assert "<script" not in made and "prefers-color-scheme: dark" in made
+
+
+def test_the_environments_of_a_model_are_one_table_that_says_where_they_part() -> None:
+    def leg(name: str, numpy: str, worst: list[dict[str, Any]]) -> Record:
+        facts = {"python": "3.11.7", "system": "Linux 6", "machine": "x86_64", "packages": {"numpy": numpy, "x": "1"}}
+        details = {"variant": name, "facts": facts, "checks": [], "apart": worst, "load_seconds": 1.0, "worst": None}
+        outputs = {"verdict": "passed", "rows": 3, "mismatches": len(worst), "cold-ms": 1234.5, "throughput": 5.0}
+        outputs |= {"latency-p50-ms": 1.5, "latency-p95-ms": 2.5, "peak-memory-mb": 166.2}
+        rest = {"details": {**details, "mismatches": [], "warnings": []}, "outputs": outputs}
+        return Record(action="test-model", started="2026-01-01T00:00:00+00:00", seconds=1.0, **rest)
+
+    far = [{"row": 2, "expected": 0.5, "is": 0.75, "difference": 0.25}]
+    report = gather("", [leg("old|est", "1.26", far), leg("newest", "2.1", [])], NAMES)
+    text = markdown(report)
+    assert text.count("**The model in 2 environments**") == 1
+    assert re.search(r"\| old\\\|est \| 3.11.7 \| Linux 6 x86\\_64 \| 1 \| 0.25 \| 2 \| 1,234 ms \| 1.5 ms", text)
+    assert re.search(r"\| 2 \| 0.5 \| 0.75 \| \\= \|\n", text)
+    assert re.search(r"\| numpy \| 1.26 \| 2.1 \|\n", text) and "| x |" not in text
+    assert "The model in 2 environments" in page(report, lambda uri: b"")
+    assert "environments**" not in markdown(gather("", [leg("one", "2.1", [])], NAMES))

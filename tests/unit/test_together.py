@@ -13,7 +13,7 @@ from mlops_actions.runtime.together import AFTER, LAST, before, parts_of
 PLAN: dict[str, Any] = {
     **dict.fromkeys(AFTER, True),
     "environment": "",
-    "test-matrix": {"include": [{"name": "training"}, {"name": "old", "python": "3.10", "requirements": "r.txt"}]},
+    "test-matrix": {"include": [{"name": "training", "runs-on": ""}, {"name": "old", "runs-on": ""}]},
     "deploy-matrix": {"include": [{"name": "staging", "environment": "staging"}, {"name": "p", "environment": "p"}]},
 }
 
@@ -46,7 +46,7 @@ def test_several_environments_are_parts_of_their_own() -> None:
     parts = {part.name: part for part in parts_of(PLAN, {"model": "m", "parameters": "a=1"})}
     assert parts["run-pipeline"].options["parameters"] == "a=1"
     assert "parameters" not in parts["test-model (old)"].options
-    assert parts["test-model (old)"].options == {"python": "3.10", "requirements": "r.txt", "variant": "old"}
+    assert parts["test-model (old)"].options == {"variant": "old"}
     assert parts["deploy-model (staging)"].environment == "staging"
     assert parts["deploy-model (staging)"].options["model"] == "m"
 

@@ -14,6 +14,16 @@ that the pipeline logged.
 - `ranking`: `ndcg`, `ndcg@10`, `map`, `mrr`.
 - `scores`: the mean of each column of numbers.
 
+Of the model itself, where `thresholds` name them: `model_mb`, its size; `memory_mb`, the most memory of a process that
+loads it and predicts the golden rows; `cold_ms`, the time until a new process has predicted its first row;
+`latency_p50_ms` and `latency_p95_ms` of single rows after that.
+
+Of its training, with `training`: `training_loss_ratio`, the last loss as a share of the first (below 1);
+`training_overfit_ratio`, the same of a training on `training-rows` rows (at most 0.1: it can learn them by heart);
+`training_repeat_difference`, how far a second training of all rows is from the first, as a share of the first loss (at
+most 1e-6). A loss that is not a number fails. `thresholds` may set other limits. A pipeline may log the same metrics
+itself; they are judged where `thresholds` name them.
+
 The number after `@` is yours. `custom-metrics` are your own.
 
 The champion is the version that the alias names. On the same test rows (in one order, or found by `id-column`) each
@@ -34,16 +44,18 @@ verdict is `unchecked`: the step succeeds, and promote-model does not take it fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
 from ..errors import BadInput
 from ..evaluation.gates import Allowances, Limits, Slices
-from ..evaluation.metric import Task, named
-from ..inputs import CodeInputs, ModelInputs, Outputs
+from ..evaluation.metric import FOOTPRINT, Task, named
+from ..inputs import CodeInputs, ModelInputs, Outputs, PredictInputs
 from ..runtime.action import Action
 from ..runtime.result import Result
 from ..values import Lines, Mappings, Numbers, parse_lines
@@ -57,7 +69,7 @@ if TYPE_CHECKING:
     from ..runtime.step import Step
 
 
-class EvaluateModelInputs(ModelInputs, CodeInputs):
+class EvaluateModelInputs(ModelInputs, PredictInputs):
     """What `evaluate-model` takes."""
 
     predictions: str = Field(
@@ -145,6 +157,26 @@ class EvaluateModelInputs(ModelInputs, CodeInputs):
     min_slice_rows: int = Field(
         100, ge=1, description="Slices and groups with fewer rows are not judged; one that is named itself fails."
     )
+    slice_max_regression: Allowances = Field(
+        {},
+        description="How much worse than the champion the primary metric may be in any slice: a number, or one a"
+        " metric. Each slice is compared on its rows, corrected for how many are looked at.",
+    )
+    golden: str = Field(
+        "",
+        description="URI or path of the golden predictions, whose rows are predicted where `thresholds` name a latency"
+        " or the memory. By default run-pipeline's in this run.",
+    )
+    training: str = Field(
+        "",
+        description="Code that trains, `module:name` or `file.py:name`, to see whether the training is sane: a function"
+        " of the number of rows to train on (None for all) that returns the loss after each step. It runs with"
+        " `requirements` and `python`, by default with the packages of the component that made the model.",
+        pattern=r"^((?:[A-Za-z_][\w.]*|.+\.py):[A-Za-z_]\w*)?$",
+        examples=["train.py:losses"],
+    )
+    training_rows: int = Field(20, ge=1, description="How many rows a training must be able to learn by heart.")
+    training_timeout: float = Field(600.0, gt=0, description="Seconds for the three trainings.")
     custom_metrics: Mappings = Field(
         {},
         description="Metrics of your own by name, each with `function`, `module:name` or `file.py:name`: a function of"
@@ -189,10 +221,20 @@ class _Given:
 
 @dataclass(frozen=True)
 class _Own:
-    """Metrics of the consumer's own, and the environment that they run in."""
+    """What runs in the consumer's environment: metrics of its own, its training, and its model to be measured.
 
-    metrics: Mapping[str, CustomMetric]
+    Attributes:
+        environment: the environment.
+        metrics: by name.
+        footprint: those of `FOOTPRINT` that are asked for.
+        model, golden: URIs of what is measured, or "".
+    """
+
     environment: Environment
+    metrics: Mapping[str, CustomMetric]
+    footprint: Sequence[str]
+    model: str
+    golden: str
 
 
 def run(inputs: EvaluateModelInputs, step: Step) -> Result[EvaluateModelOutputs]:
@@ -216,8 +258,9 @@ def run(inputs: EvaluateModelInputs, step: Step) -> Result[EvaluateModelOutputs]
     champion = given.champion
     # every input but those that say where things are
     own = _own(inputs, outputs, step)
-    where = {*ModelInputs.model_fields, *CodeInputs.model_fields, "predictions", "metrics", "history"}
+    where = {*ModelInputs.model_fields, *CodeInputs.model_fields, "predictions", "metrics", "history", "golden"}
     asked = inputs.model_dump(mode="json", exclude=where)
+    code = [*(one.function for one in own.metrics.values()), inputs.training, inputs.predict] if own else []
     key = step.key(
         predictions=digests([given.source]) if given.source else [],
         history=digests([given.history]) if given.history else [],
@@ -226,15 +269,33 @@ def run(inputs: EvaluateModelInputs, step: Step) -> Result[EvaluateModelOutputs]
         asked=asked,
         subject=given.subject,
         own=own
-        and [own.environment.name, [code_digest(one.function, step.workspace.root) for one in own.metrics.values()]],
+        and [own.environment.name, own.model, own.golden, [code_digest(one, step.workspace.root) for one in code]],
     )
     return step.once(key, EvaluateModelOutputs, lambda: _evaluate(inputs, given, own, step))
 
 
 def _own(inputs: EvaluateModelInputs, trained: Mapping[str, Any], step: Step) -> _Own | None:
-    """The consumer's own metrics, with the environment that they run in; None when there are none."""
-    if not inputs.custom_metrics:
+    """What is asked of the consumer's environment; None when nothing is.
+
+    Raises:
+        BadInput: a metric is not described, or there is no model, or no golden rows, to measure with.
+    """
+    named_ = {**inputs.thresholds, **inputs.max_regression}
+    asked = [name for name in FOOTPRINT if name in named_]
+    if not (inputs.custom_metrics or inputs.training or asked):
         return None
+    model, golden = str(trained.get("model-uri") or ""), inputs.golden or str(trained.get("golden-uri") or "")
+    if asked and not model:
+        raise BadInput(f"{asked[0]} cannot be measured: run-pipeline gave no model in this run", fix="Run it before")
+    if asked and asked != ["model_mb"] and not golden:
+        fix = "Let the pipeline have an artifact `golden`, or give `golden`"
+        raise BadInput(f"{asked[-1]} cannot be measured: there are no golden rows to predict", fix=fix)
+    packages = [] if inputs.requirements else trained.get("packages") or []
+    environment = step.workspace.environment("", inputs, packages)
+    return _Own(environment, _metrics(inputs), asked, model, golden)
+
+
+def _metrics(inputs: EvaluateModelInputs) -> dict[str, CustomMetric]:
     from ..evaluation.custom import CustomMetric
 
     made: dict[str, CustomMetric] = {}
@@ -250,19 +311,62 @@ def _own(inputs: EvaluateModelInputs, trained: Mapping[str, Any], step: Step) ->
             ) from None
         if named(name):
             raise BadInput(f"The custom metric {name} has the name of one that is known", fix="Give it another name")
-    packages = [] if inputs.requirements else trained.get("packages") or []
-    return _Own(made, step.workspace.environment("", inputs, packages))
+    return made
+
+
+def _measured(own: _Own, inputs: EvaluateModelInputs, step: Step) -> dict[str, float]:
+    """What the model takes: sizes in MB (10⁶ bytes), times in ms.
+
+    Raises:
+        Rejected: the model does not load or predict.
+    """
+    from ..evaluation import golden
+    from ..evaluation.golden_rows import read_golden
+    from ..models.checks import check_loadable
+    from ..stores.store import fetch
+
+    workspace, found = step.workspace, dict[str, float]()
+    with tempfile.TemporaryDirectory(prefix="mlops-model-") as scratch:
+        model = fetch(workspace.uri(own.model), Path(scratch) / Path(own.model).name, workspace.store_options)
+        files = [model] if model.is_file() else [file for file in model.rglob("*") if file.is_file()]
+        found["model_mb"] = sum(file.stat().st_size for file in files) / 1e6
+        if own.golden and set(own.footprint) - {"model_mb"}:
+            check_loadable(model, inputs.predict, workspace.root)
+            at = Path(scratch) / "golden" / Path(own.golden).name
+            request = golden.GoldenRequest(
+                python=own.environment.python,
+                model=model,
+                golden=read_golden(fetch(workspace.uri(own.golden), at, workspace.store_options), "score"),
+                predict=inputs.predict,
+                root=workspace.root,
+                environ=workspace.child_environ(),
+                tolerance=golden.Tolerance(),
+                repeats=200,
+                timeout=600.0,
+                threads=0,
+            )
+            tested = golden.test(request)
+            found |= {"memory_mb": tested.memory_mb, "cold_ms": tested.cold_ms}
+            found |= {"latency_p50_ms": tested.p50, "latency_p95_ms": tested.p95}
+    return {name: round(found[name], 4) for name in own.footprint}
 
 
 def _evaluate(inputs: EvaluateModelInputs, given: _Given, own: _Own | None, step: Step) -> Result[EvaluateModelOutputs]:
     # numpy, scipy and polars: not before it is known that they are needed
-    from ..evaluation import baselines, custom, evaluate, predictions
+    from ..evaluation import baselines, custom, evaluate, predictions, training
 
+    consumer = sanity = None
+    if own:
+        workspace = step.workspace
+        consumer = custom.Consumer(own.environment.python, workspace.root, workspace.child_environ())
+        if inputs.training:
+            within = replace(consumer, timeout=inputs.training_timeout)
+            sanity = training.train(inputs.training, inputs.training_rows, within)
     columns = {field.name: getattr(inputs, f"{field.name}_column") for field in fields(predictions.Columns)}
     found = evaluate.evaluate(
         evaluate.EvaluationRequest(
             given.source,
-            given.recorded,
+            dict(given.recorded) | (_measured(own, inputs, step) if own and own.footprint else {}),
             predictions.Columns(**columns),
             inputs.task,
             inputs.primary_metric,
@@ -278,9 +382,9 @@ def _evaluate(inputs: EvaluateModelInputs, given: _Given, own: _Own | None, step
             inputs.fairness,
             inputs.if_cannot_tell == "pass",
             own.metrics if own else {},
-            custom.Consumer(own.environment.python, step.workspace.root, step.workspace.child_environ())
-            if own
-            else None,
+            consumer,
+            inputs.slice_max_regression,
+            sanity,
         )
     )
     if given.champion is None:

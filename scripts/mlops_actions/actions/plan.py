@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from ..inputs import ModelInputs, Outputs
 from ..planning import Choice
 from ..runtime.action import Action
 from ..runtime.config import lacks_store, place_of, sections
 from ..runtime.result import Result
-from ..values import Lines, Mappings, parse_lines
+from ..values import Lines, parse_lines
 
 if TYPE_CHECKING:
     from ..project import Project
@@ -40,10 +40,6 @@ class PlanInputs(ModelInputs):
     deploy_to: Lines = Field(
         default=[], description="Environments of the configuration to deploy to, one after the other."
     )
-    test_environments: Mappings = Field(
-        default={},
-        description="Environments that test-model runs in: a name, then `runs-on`, `python` and `requirements`.",
-    )
 
 
 class PlanOutputs(Outputs):
@@ -60,13 +56,16 @@ class PlanOutputs(Outputs):
     register_model: bool = Field(description="Whether register-model runs.")
     deploy_model: bool = Field(description="Whether deploy-model runs.")
     monitor_model: bool = Field(description="Whether monitor-model runs.")
-    test_matrix: dict[str, Any] = Field(description="Matrix of test-model's job.")
+    test_matrix: dict[str, Any] = Field(
+        description="Matrix of test-model's job: the name and the runner of each environment."
+    )
     deploy_matrix: dict[str, Any] = Field(description="Matrix of the deployments.")
 
 
 def run(inputs: PlanInputs, step: Step) -> Result[PlanOutputs]:
     """Decide, and say why."""
     from ..errors import BadInput
+    from ..evaluation.matrix import Legs
     from ..planning import PlanRequest, environment_of, make_plan
 
     alone = lacks_store(step.context, inputs.store, step.workspace.environ)
@@ -101,8 +100,7 @@ def run(inputs: PlanInputs, step: Step) -> Result[PlanOutputs]:
             deploy_to=inputs.deploy_to,
             aliases=aliases,
             ending=lambda: next(filter(None, (_ending(step, name) for name in there)), ""),
-            test_environments=inputs.test_environments,
-            test_environments_at=place_of(step.project, "plan", "test-environments", environment),
+            matrix=TypeAdapter(Legs).validate_python(parts.get("test-model", {}).get("matrix") or {}),
             model=inputs.model,
             alone=alone,
         )

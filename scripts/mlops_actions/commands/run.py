@@ -8,7 +8,7 @@ import sys
 import time
 import webbrowser
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import click
 
 from ..console import Console
 from ..errors import BadInput, MlopsError
+from ..evaluation.matrix import elsewhere
 from ..github.console import TerminalConsole
 from ..github.context import read_context
 from ..runtime import chain, config
@@ -83,6 +84,7 @@ def _chain(asked: _Asked, given: Mapping[str, Any], console: Console) -> int:
     plan = chain.load("plan")
     step, inputs = prepare(plan, values, read_context(environ, _folder(values)), console, environ)
     planned = plan.run(inputs, step).outputs.model_dump(mode="json", by_alias=True)
+    planned["test-matrix"] = {"include": list(_here(planned["test-matrix"]["include"], console))}
     options = {name: str(value) for name, value in values.items() if name not in ("environment", "working_directory")}
     parts = _chosen(parts_of(planned, options | {"parameters": "\n".join(asked.parameters)}), asked.begin, asked.only)
     if asked.dry:
@@ -105,6 +107,15 @@ def _chain(asked: _Asked, given: Mapping[str, Any], console: Console) -> int:
     if asked.dry:
         console.table(["", "action", "because"], [(_word(part), part.name, _about(part)) for part in parts])
     return _ended(parts, logs, time.monotonic() - began, asked.show, console)
+
+
+def _here(legs: Sequence[Mapping[str, Any]], console: Console) -> Iterator[Mapping[str, Any]]:
+    """The environments of the test matrix that can be tested on this machine."""
+    for leg in legs:
+        if why := elsewhere(leg["runs-on"]):
+            console.notice(f"test-model ({leg['name']}) is left out: {why}")
+        else:
+            yield leg
 
 
 def _folder(values: Mapping[str, Any]) -> Path:

@@ -114,6 +114,7 @@ def paired(
     allowed: float = 0.0,
     draws: int = DRAWS,
     seed: int = SEED,
+    chance: float = CHANCE,
 ) -> Comparison | None:
     """Compare a metric of two models' predictions of the same rows; None when one lacks what it is computed of.
 
@@ -122,6 +123,7 @@ def paired(
         challenger, champion: the predictions; blocks and weights are those of the challenger.
         allowed: how much worse the challenger may be.
         draws, seed: of a bootstrap.
+        chance: with which the interval misses the truth; smaller where several comparisons are made.
     """
     sides = challenger.statistic(metric), champion.statistic(metric)
     if sides[0] is None or sides[1] is None:
@@ -131,15 +133,15 @@ def paired(
     sign = 1.0 if metric.higher_is_better else -1.0
     new, old = units.value(sides[0], rows), units.value(sides[1], rows)
     found = Comparison(metric.name, new, old, sign * (new - old), allowed, rows=rows, units=units.count)
-    method, interval = _interval(metric, challenger, champion)
+    method, interval = _interval(metric, challenger, champion, chance)
     if not method:
         method = "bootstrap of rows" if blocks is None else "bootstrap of blocks"
         of_new, of_old = units.statistic(sides[0]), units.statistic(sides[1])
         differences = bootstrap(lambda weights: of_new(weights) - of_old(weights), units.count, rows, draws, seed)
-        interval = around(new - old, standard_error(differences, units.count), units.count)
+        interval = around(new - old, standard_error(differences, units.count), units.count, chance)
     if interval is not None and not metric.higher_is_better:
         interval = -interval[1], -interval[0]
-    return _told(found, method, interval, blocks is not None)
+    return _told(found, method, interval, blocks is not None, chance)
 
 
 def drawn(
@@ -160,7 +162,9 @@ def drawn(
     return _told(found, method, around(sign * (new - old), error, units), units != rows)
 
 
-def _told(found: Comparison, method: str, interval: tuple[float, float] | None, blocked: bool) -> Comparison:
+def _told(
+    found: Comparison, method: str, interval: tuple[float, float] | None, blocked: bool, chance: float = CHANCE
+) -> Comparison:
     """A comparison with the interval of its gain, and with how many rows would be enough where that is not known."""
     if interval is None:
         known = "the interval is not defined on these rows"
@@ -170,49 +174,53 @@ def _told(found: Comparison, method: str, interval: tuple[float, float] | None, 
     found = replace(found, method=method, low=low, high=high)
     size = found.allowed or abs(found.gain)
     if found.verdict == "cannot tell" and not found.surely_acceptable and size:
-        return replace(found, rows_needed=enough(found.rows, high - low, size))
+        return replace(found, rows_needed=enough(found.rows, high - low, size, chance))
     return found
 
 
-def _interval(metric: Metric, challenger: Predictions, champion: Predictions) -> tuple[str, tuple[float, float] | None]:
+def _interval(
+    metric: Metric, challenger: Predictions, champion: Predictions, chance: float
+) -> tuple[str, tuple[float, float] | None]:
     """The interval of the difference by a method of the metric's own; "" where rows need a bootstrap."""
     if challenger.blocks is not None or challenger.weight is not None or challenger.label.ndim == 2:
         return "", None
     new, old = challenger.values_of(metric), champion.values_of(metric)
     assert new is not None and old is not None
     if metric.name == "accuracy":
-        return "McNemar", _mcnemar(challenger.label, new, old)
+        return "McNemar", _mcnemar(challenger.label, new, old, chance)
     if metric.name == "auc":
-        return "DeLong", _delong(challenger.label, new, old)
+        return "DeLong", _delong(challenger.label, new, old, chance)
     return "", None
 
 
-def enough(rows: int, width: float, size: float) -> int:
+def enough(rows: int, width: float, size: float, chance: float = CHANCE) -> int:
     """How many rows tell a difference of a size with `POWER`, if the interval of so many rows has a width.
 
     n = ((z₀.₉₇₅ + z₀.₈) σ / size)², the sample size of a test of non-inferiority on pairs (S.-C. Chow, J. Shao and
     H. Wang, "Sample Size Calculations in Clinical Research", 2nd edition 2008, section 3.1), where σ / √rows is the
     standard error. With blocks, rows stand for as many more blocks of the same size.
     """
-    z = stats.norm.ppf(1 - CHANCE / 2)
+    z = stats.norm.ppf(1 - chance / 2)
     error = width / (2 * z)
     return math.ceil(float(rows * ((z + stats.norm.ppf(POWER)) * error / size) ** 2))
 
 
-def _delong(label: Array, challenger: Array, champion: Array) -> tuple[float, float] | None:
+def _delong(label: Array, challenger: Array, champion: Array, chance: float) -> tuple[float, float] | None:
     """The interval of the difference of two areas, by the placements of each row among those of the other class."""
     (new_p, new_n), (old_p, old_n) = placements(label, challenger), placements(label, champion)
-    return of_placements(new_p - old_p, new_n - old_n)
+    return of_placements(new_p - old_p, new_n - old_n, chance)
 
 
-def _mcnemar(label: NDArray[Any], challenger: NDArray[Any], champion: NDArray[Any]) -> tuple[float, float]:
+def _mcnemar(
+    label: NDArray[Any], challenger: NDArray[Any], champion: NDArray[Any], chance: float
+) -> tuple[float, float]:
     """The interval of the difference of two accuracies: all differences that the score test does not reject.
 
     At a difference of 0 the test is McNemar's, without a correction for continuity.
     """
     right, was_right = label == challenger, label == champion
     won, lost, n = int(np.sum(right & ~was_right)), int(np.sum(~right & was_right)), len(label)
-    z = float(stats.norm.ppf(1 - CHANCE / 2))
+    z = float(stats.norm.ppf(1 - chance / 2))
 
     def score(difference: float) -> float:
         a, c = 2 * n, -lost * difference * (1 - difference)

@@ -34,6 +34,7 @@ from .metric import PRIMARY, Metric, Task, is_higher_better, unknown
 from .predictions import Columns, Predictions, read_predictions, with_classes
 from .resampling import CHANCE, SHOWN, Units, around, bootstrap, interval, standard_error
 from .slices import Slice, find_slices
+from .training import Sanity, training_gates
 
 _TOLERANCE = 1e-3  # a metric that pipeline and predictions give may differ by rounding
 
@@ -56,6 +57,8 @@ class EvaluationRequest:
         groups, fairness: columns of groups, and limits of `fairness.METRICS` between them.
         unsure: whether a gate passes that chance decides and the rows cannot tell.
         custom: metrics of the consumer's own; `consumer` is where they run.
+        slice_regression: how much worse than the champion a metric may be in a slice; `*` is the primary one.
+        sanity: of the training; None when it was not looked at.
     """
 
     predictions: DataSource | None
@@ -76,6 +79,8 @@ class EvaluationRequest:
     unsure: bool = True
     custom: Mapping[str, CustomMetric] = field(default_factory=dict)
     consumer: Consumer | None = None
+    slice_regression: Mapping[str, float] = field(default_factory=dict)
+    sanity: Sanity | None = None
 
     @property
     def directions(self) -> dict[str, bool]:
@@ -179,7 +184,10 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
             return measured[name].interval
         return interval(known[name], read) if read and name in known else None
 
-    gates = threshold_gates(request.thresholds, values, task, interval_of)
+    limits = dict(request.thresholds)
+    sane = training_gates(request.sanity, limits) if request.sanity else []
+    values |= request.sanity.values if request.sanity else {}
+    gates = [*threshold_gates(limits, values, task, interval_of), *sane]
     base = baselines.constant(read) if read else None
     if read and primary in known:
         gates += _baseline_gates(request, read, known[primary], base, naive)
@@ -191,6 +199,7 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     slices: list[dict[str, Any]] = []
     if read and request.slices:
         gates += _slices(request, read, known, slices)
+        gates += _champion_of_slices(request, pair, known, primary, comparisons, unchecked)
     elif request.slice_thresholds:
         gates += [
             missing("slice", name, text, "no `slices` are named") for name, text in request.slice_thresholds.items()
@@ -336,6 +345,40 @@ def _slices(
         if column not in judged_:
             for name, text in limits:
                 yield missing("slice", f"{column} {name}", text, f"no slice of it has {request.min_rows} rows")
+
+
+def _champion_of_slices(
+    request: EvaluationRequest,
+    pair: tuple[Predictions, Predictions] | None,
+    known: Mapping[str, Metric],
+    primary: str,
+    comparisons: list[Comparison],
+    unchecked: list[str],
+) -> Iterator[Gate]:
+    """The gates of each slice against the champion on the same rows, with Bonferroni's correction."""
+    champion = request.champion
+    if champion is None or not request.slice_regression:
+        return
+    if pair is None:
+        unchecked.append(f"The slices cannot be compared with version {champion.version}: the rows are not the same")
+        return
+    allowed = {primary if name == "*" else name: value for name, value in request.slice_regression.items()}
+    parts = [part for part in find_slices(pair[0].frame, request.slices) if len(part.rows) >= request.min_rows]
+    for name, most in allowed.items():
+        if name not in known:
+            raise unknown(name, known)
+        metric = replace(known[name], higher_is_better=request.higher(name))
+        for part in parts:
+            sides = [side.take(part.rows) for side in pair]
+            looked_at = len(parts) * len(allowed)
+            found = compare.paired(metric, sides[0], sides[1], allowed=most, chance=CHANCE / looked_at)
+            title = f"{part.name} {name}"
+            if found is None or not math.isfinite(found.gain):
+                yield missing("champion", title, "no worse than the champion", UNDEFINED)
+                continue
+            comparisons.append(replace(found, metric=title))
+            gate = _champion_gate(found, request)
+            yield replace(gate, metric=title, note=f"{gate.note}; corrected for {looked_at} looked at")
 
 
 def _slice_gate(

@@ -19,7 +19,7 @@ _LINE = re.compile(rf"\s*({_NAME})\s*[:=]?\s*(>=|<=|>|<|==)\s*(\S+)\s*")
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "==": operator.eq,
 }  # fmt: skip
-Kind = Literal["threshold", "baseline", "champion", "slice", "fairness"]
+Kind = Literal["threshold", "baseline", "champion", "slice", "fairness", "training"]
 Interval = tuple[float, float]
 UNDEFINED = "it is not defined on these rows, or the predictions lack its column"
 

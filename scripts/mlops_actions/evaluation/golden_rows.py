@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +44,12 @@ class Golden:
     Attributes:
         inputs: the rows, as tensors of the Open Inference Protocol, a column each.
         scores: the expected score of each row: a number, or a class by name.
+        features: the rows as a table.
     """
 
     inputs: list[dict[str, Any]]
     scores: list[float] | list[str]
+    features: pl.DataFrame = field(default_factory=pl.DataFrame, compare=False, repr=False)
 
 
 def read_golden(path: Path, score: str = "score", most: int | None = None) -> Golden:
@@ -77,8 +79,8 @@ def read_golden(path: Path, score: str = "score", most: int | None = None) -> Go
         raise BadInput(f"The golden file {path.name} has {'rows without a score' if frame.height else 'no rows'}")
     if not texts:
         scores = scores.fill_null(math.nan)
-    columns = [frame[name] for name in frame.columns if name != score and not INDEX.fullmatch(name)]
-    return Golden([tensor(column) for column in columns], scores.to_list())
+    features = frame.select(name for name in frame.columns if name != score and not INDEX.fullmatch(name))
+    return Golden([tensor(column) for column in features.get_columns()], scores.to_list(), features)
 
 
 def _read(path: Path) -> pl.DataFrame:

@@ -74,9 +74,14 @@ _COMPUTED = (
     Metric("map", True, "score", ("ranking",)),
     Metric("mrr", True, "score", ("ranking",)),
 )
+FOOTPRINT = ("model_mb", "memory_mb", "cold_ms", "latency_p50_ms", "latency_p95_ms")
+"""What a model takes: its size, the most memory of a process that predicts with it, and times; see `golden.Tested`."""
+TRAINING = ("training_loss_ratio", "training_overfit_ratio", "training_repeat_difference")
+"""Whether a training is sane, see `training`."""
 _RECORDED = (
     *(Metric(name, True) for name in ("mcc", "kappa", "iou", "bleu", "rouge", "exact_match")),
     *(Metric(name, False) for name in ("loss", "error", "rmsle", "perplexity", "latency")),
+    *(Metric(name, False) for name in (*FOOTPRINT, *TRAINING)),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (*_COMPUTED, *_RECORDED)}
 """Every metric whose direction is known, those that are computed here first."""

@@ -72,6 +72,11 @@ class Model:
                 raise ValueError(f"predict_proba gives {width(values)} values a row, and a golden score is one")
         return self.ask(self._method or "predict", rows)
 
+    def lacking(self, rows: Any) -> list[str]:
+        """The features that the model was trained with, as far as it knows them, which a table does not have."""
+        names = set(map(str, rows.columns)) if hasattr(rows, "columns") else None
+        return [] if names is None else [name for name in self._asked.features or () if name not in names]
+
     def _columns(self, rows: Any) -> Any:
         """The model's own columns in its order, if the table has them all."""
         names = self._asked.features

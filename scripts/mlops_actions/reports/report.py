@@ -18,6 +18,7 @@ from ..text import many, number
 from ..untrusted import sentence
 from .changes import Change, Facts, changes, facts_of
 from .charts import charts, graph, timeline
+from .environments import environments
 from .lineage import lineage
 from .sections import render, section, sign
 
@@ -208,7 +209,7 @@ def markdown(report: Report, page_url: str = "", mark: str = MARKER, limit: int 
     What is over the limit of characters is left out, the longest sections first: of each its heading stays.
     """
     shown = [record for record in report.records if record.action not in _UNSHOWN]
-    texts = [section(record, ROWS) for record in shown]
+    texts = [_section(report, record, ROWS) for record in shown]
 
     def whole(rows: int) -> str:
         parts = list(zip(shown, texts))
@@ -251,7 +252,7 @@ def page(report: Report, fetch: Callable[[str], bytes]) -> str:
                 continue
             pictures.append({"title": picture["title"], "data": data})
         if record.action not in _UNSHOWN:
-            text = _MERMAID.sub("", section(record))  # GitHub draws it; here it would be source text
+            text = _MERMAID.sub("", _section(report, record))  # GitHub draws it; here it would be source text
             sections.append((record, _clean(_plain(renderer.render(text))), charts(record), pictures))
     headline = _clean(renderer.renderInline(sentence(report.headline)))
     shown = [] if report.title else [record for record in report.records if record.action not in _UNSHOWN]
@@ -259,6 +260,12 @@ def page(report: Report, fetch: Callable[[str], bytes]) -> str:
         "_page.html.j2", report=report, sections=sections, sign=_plain(sign(report.verdict)), headline=headline,
         lineage=graph(lineage(report.facts, report.differences, report.places)), spans=timeline(shown),
     )  # fmt: skip
+
+
+def _section(report: Report, record: Record, rows: int = 0) -> str:
+    """What a record says; before the first environment's test of the model stands the table of all of them."""
+    first = next((one for one in report.records if one.action == "test-model"), None)
+    return f"{environments(report.records) if record is first else ''}{section(record, rows)}"
 
 
 def _clean(text: str) -> str:

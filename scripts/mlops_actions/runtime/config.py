@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -320,9 +320,15 @@ def _mistake(problem: Any, project: Project) -> BadInput:
 
 def _known(path: Path_) -> list[str]:
     """The names that may stand where the path's last part stands."""
-    if path[0] == "environments":
-        path = path[2:] if len(path) > 2 else path
-    if len(path) > 1 and path[0] in chain.NAMES:
-        action = chain.load(str(path[0]))
-        return sorted(kebab(name) for name in action.inputs.model_fields if name not in _CALL_ONLY)
-    return sorted(kebab(name) for name in _model().model_fields)
+    model: Any = _model()
+    for part in path[:-1]:
+        found = next((info.annotation for name, info in model.model_fields.items() if kebab(name) == part), model)
+        model = _model_in(found) or model
+    return sorted(kebab(name) for name in model.model_fields)
+
+
+def _model_in(annotation: Any) -> Any:
+    """The model that an annotation is, or has as an alternative or as a mapping's values; None if there is none."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)

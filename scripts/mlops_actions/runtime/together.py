@@ -90,9 +90,7 @@ def parts_of(plan: Mapping[str, Any], given: Mapping[str, str]) -> list[Part]:
         legs = several.get(action, {"include": [{}]})["include"]
         for one in legs:
             variant = one.get("name", "") if len(legs) > 1 else ""
-            own = {name: str(one[name]) for name in ("python", "requirements") if one.get(name)}
-            if action == "test-model":
-                own["variant"] = one["name"]
+            own = {"variant": one["name"]} if action == "test-model" else {}
             known = chain.load(action).inputs.model_fields
             options = {kebab(name): value for name, value in given.items() if name in known} | own
             parts.append(Part(action, variant, options, one.get("environment", plan["environment"])))

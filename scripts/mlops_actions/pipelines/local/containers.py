@@ -9,18 +9,17 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...errors import RemoteFailed
+from ...processes import contained
 from .graph import Call
 from .plan import TaskPlan
 from .processes import in_thread, run_process
 from .values import ValueFault, as_text, fill
 
-_GUARD = Path(__file__).parent.parent / "worker" / "contained.py"
 _PATIENCE = 20.0  # seconds for a docker command that only asks
 _STORE = ("MLOPS_STORE", "AWS_")
 """What the variables begin with that a task reaches the store with."""
@@ -89,7 +88,7 @@ class Containers:
         if command:
             run += ["--entrypoint", command[0]]
         run += [image, *command[1:], *arguments]
-        guarded = [sys.executable, "-I", str(_GUARD), docker, name, *run]
+        guarded = contained.guarded(docker, name, run)
         variables = {**environ_of_run, **environ}
         await in_thread(_docker, environ_of_run, "rm", "--force", name)
         code = await run_process(guarded, self._plan.root, variables, folder / ".log.txt", line, self._plan.hide)

@@ -10,6 +10,18 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
+
+
+def guarded(docker: str, name: str, run: Sequence[str]) -> list[str]:
+    """The command of a process that runs a container, whose standard input must be a pipe of who starts it.
+
+    Args:
+        docker: the docker command.
+        name: of the container.
+        run: the `docker run` that starts it.
+    """
+    return [sys.executable, "-I", __file__, docker, name, *run]
 
 
 def main() -> int:
