@@ -262,7 +262,7 @@ def page(report: Report, fetch: Callable[[str], bytes]) -> str:
     )  # fmt: skip
 
 
-def _section(report: Report, record: Record, rows: int = 0) -> str:
+def _section(report: Report, record: Record, rows: int = 1000) -> str:
     """What a record says; before the first environment's test of the model stands the table of all of them."""
     first = next((one for one in report.records if one.action == "test-model"), None)
     return f"{environments(report.records) if record is first else ''}{section(record, rows)}"
