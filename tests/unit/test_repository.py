@@ -32,6 +32,11 @@ def test_every_input_and_output_says_what_it_is(name: str) -> None:
     assert action.name == name
 
 
+@pytest.mark.parametrize("name", chain.NAMES)
+def test_no_input_of_an_action_is_named_as_one_that_only_its_action_yml_has(name: str) -> None:
+    assert "github_cache" not in chain.load(name).inputs.model_fields
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_no_expression_is_inside_a_script(path: Path) -> None:
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -40,7 +45,7 @@ def test_no_expression_is_inside_a_script(path: Path) -> None:
     assert [step["run"] for step in steps if "${{" in step.get("run", "")] == []
 
 
-OWN = {"runs-on", "github-environment"}
+OWN = {"runs-on", "github-environment", "github-cache"}
 """Inputs of workflows that are GitHub's matter, and no action's."""
 
 
