@@ -74,6 +74,18 @@ def test_inputs_of_workflows_are_those_that_their_actions_declare(path: Path) ->
             assert len(about.get("description", "")) > 5, f"{trigger}: {name}"
 
 
+@pytest.mark.parametrize("name", ["mlops", "deploy", "monitor"])
+def test_a_caller_that_grants_only_contents_read_may_call_a_workflow(name: str) -> None:
+    """GitHub refuses a call whose jobs ask for more than is granted; who asks for nothing has what is granted."""
+    document = yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text(encoding="utf-8"))
+    asked = {job: about.get("permissions", {}) for job, about in document["jobs"].items()}
+    assert [job for job, rights in asked.items() if not rights.items() <= {"contents": "read"}.items()] == []
+    inheriting = {job for job, about in document["jobs"].items() if "permissions" not in about}
+    assert inheriting == ({"image", "report"} if name == "mlops" else set())
+    if inheriting:
+        assert "permissions" not in document, "the top level would take from them what the caller grants"
+
+
 def test_the_readmes_command_for_act_is_the_one_that_the_tests_run(tmp_path: Path) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     lines = re.search(r"^\$ (act push (?:.*\\\n)*.*)", text, re.MULTILINE)

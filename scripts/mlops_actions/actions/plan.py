@@ -44,6 +44,15 @@ class PlanInputs(ModelInputs):
         default={},
         description="Environments that test-model runs in: a name, then `runs-on`, `python` and `requirements`.",
     )
+    runs_on: str = Field(
+        "ubuntu-latest",
+        description="The runner of the jobs: a label, or as JSON a list of labels or `{group, labels}`.",
+    )
+    runners: Mappings = Field(
+        default={},
+        description="Runners of single jobs (`data`, `image`, `train`, `test`, `register`, `deploy`, `monitor`):"
+        " a label, a list of labels, or `group` and `labels`.",
+    )
 
 
 class PlanOutputs(Outputs):
@@ -62,6 +71,7 @@ class PlanOutputs(Outputs):
     monitor_model: bool = Field(description="Whether monitor-model runs.")
     test_matrix: dict[str, Any] = Field(description="Matrix of test-model's job.")
     deploy_matrix: dict[str, Any] = Field(description="Matrix of the deployments.")
+    runners: dict[str, Any] = Field(description="The value of `runs-on` of each job.")
 
 
 def run(inputs: PlanInputs, step: Step) -> Result[PlanOutputs]:
@@ -103,6 +113,9 @@ def run(inputs: PlanInputs, step: Step) -> Result[PlanOutputs]:
             ending=lambda: next(filter(None, (_ending(step, name) for name in there)), ""),
             test_environments=inputs.test_environments,
             test_environments_at=place_of(step.project, "plan", "test-environments", environment),
+            runs_on=inputs.runs_on,
+            runners=inputs.runners,
+            runners_at=place_of(step.project, "plan", "runners", environment),
             model=inputs.model,
             alone=alone,
         )
@@ -123,6 +136,7 @@ def run(inputs: PlanInputs, step: Step) -> Result[PlanOutputs]:
         environment=environment,
         test_matrix={"include": plan.tests},
         deploy_matrix={"include": plan.deployments},
+        runners=dict(plan.runners),
         **{name: value for name, value in runs.items() if name in PlanOutputs.model_fields},
     )
     chosen = [name for name, part in plan.steps.items() if part.runs]
