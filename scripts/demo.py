@@ -179,6 +179,12 @@ def copy_consumer(example: str) -> Path:
     return target
 
 
+def cache_commit(actions: Path) -> str:
+    """The commit of actions/cache that the actions name."""
+    text = (actions / "actions" / "plan" / "action.yml").read_text(encoding="utf-8")
+    return text.partition("actions/cache/restore@")[2].split()[0]
+
+
 def run_act(consumer: Path, actions: Path, options: argparse.Namespace) -> int:
     """Run the consumer's workflow in act's host mode, showing our actions' own lines."""
     shutil.rmtree(STATE / "act", ignore_errors=True)  # act leaves the workspaces of jobs that failed
@@ -197,6 +203,7 @@ def run_act(consumer: Path, actions: Path, options: argparse.Namespace) -> int:
     command = [str(BIN / "act"), options.event, "--workflows", ".github/workflows/mlops.yml"]
     command += ["--platform", "ubuntu-latest=-self-hosted", "--eventpath", str(event_file), "--no-cache-server"]
     command += ["--local-repository", f"{OWNER}@v1={actions}", "--local-repository", f"{OWNER}@act={actions}"]
+    command += ["--local-repository", f"actions/cache@{cache_commit(actions)}={actions / 'scripts' / 'act' / 'cache'}"]
     command += ["--secret-file", str(secrets), "--concurrent-jobs", "2", "--defaultbranch", "main"]
     command += ["--var", f"MLOPS_STORE={os.environ['MLOPS_STORE']}"]
     command += ["--var", f"MLOPS_STORE_ENDPOINT={os.environ['MLOPS_STORE_ENDPOINT']}"]

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from conftest import ROOT
+from mlops_actions.generated import ACTIONS_CACHE
 
 OWNER = "mlops-actions/mlops-actions"
 
@@ -44,6 +45,7 @@ class Consumer:
     """A consumer's repository in a test's folder, and where its store and home are.
 
     `store_url` stands in the variable MLOPS_STORE instead of the store's folder; `fork` makes pull requests a fork's.
+    With `cache`, a checkout of actions/cache, act has its cache server.
     """
 
     folder: Path
@@ -52,6 +54,7 @@ class Consumer:
     home: Path
     store_url: str = ""
     fork: bool = False
+    cache: Path | None = None
 
     def command(self, event: str, workflow: str = ".github/workflows/mlops.yml", **inputs: str) -> list[str]:
         """act's command line."""
@@ -69,12 +72,21 @@ class Consumer:
         file.write_text(json.dumps(payload))
         return [
             act, event, "--workflows", workflow, "--eventpath", str(file), "--defaultbranch", "main",
-            "--platform", "ubuntu-latest=-self-hosted", "--no-cache-server",
+            "--platform", "ubuntu-latest=-self-hosted", *self._cache(),
             "--local-repository", f"{OWNER}@v1={self.actions}", "--local-repository", f"{OWNER}@act={self.actions}",
             "--local-repository", f"{_upload_artifact()}={uploading}",
             "--var", f"MLOPS_STORE={self.store_url or self.store.as_uri()}",
             "--action-cache-path", str(self.folder.parent / "act"),
         ]  # fmt: skip
+
+    def _cache(self) -> list[str]:
+        """The cache server in this test's folder, or a stand-in for the action that would ask it."""
+        action = f"actions/cache@{ACTIONS_CACHE.split()[0]}"
+        if not self.cache:
+            return ["--no-cache-server", "--local-repository", f"{action}={self.actions / 'scripts' / 'act' / 'cache'}"]
+        folder = self.folder.parent / "cache-server"
+        server = ["--cache-server-path", str(folder), "--cache-server-addr", "127.0.0.1"]
+        return [*server, "--local-repository", f"{action}={self.cache}"]
 
     def environ(self) -> dict[str, str]:
         """Variables for act."""

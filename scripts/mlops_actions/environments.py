@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,6 +173,30 @@ def made_before(name: str, cache: Path) -> Environment | None:
     """The environment of a name, if this machine has it."""
     folder = cache / "environments" / Path(name).name
     return Environment(folder, folder.name) if name and _python_of(folder).exists() else None
+
+
+CACHED_EVENTS = ("merge_group", "pull_request", "push", "repository_dispatch", "schedule", "workflow_dispatch")
+"""Events whose code belongs to the branch in whose scope GitHub keeps their caches. `pull_request_target`,
+`issue_comment` and `workflow_run` have the default branch's scope and may have checked out anybody's code."""
+
+
+def cache_entry(group: str, cache: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Where GitHub's cache keeps the environment of a group: `key` and `path` for actions/cache, or nothing.
+
+    Only a machine that is thrown away after its job needs it: a runner of GitHub's, or act when it has a cache server.
+    The interpreter comes last in `path`, so that an archive that was not unpacked to its end leaves no environment.
+    """
+    hosted = environ.get("RUNNER_ENVIRONMENT") == "github-hosted"
+    if not hosted and not (environ.get("ACT") == "true" and environ.get("ACTIONS_CACHE_URL")):
+        return {}
+    if environ.get("MLOPS_GITHUB_CACHE") == "false" or environ.get("GITHUB_EVENT_NAME") not in CACHED_EVENTS:
+        return {}
+    name = _name(group, (), (), environ.get("MLOPS_PYTHON", ""))
+    made_by = f"{platform.python_version()} {sys.base_prefix}".encode()
+    system = f"{platform.system()}-{platform.machine()}-py{platform.python_version()}-{_digest(made_by)[:8]}"
+    folder = (cache / "environments" / name).as_posix()
+    programs = _python_of(Path()).parent.name
+    return {"key": f"mlops-{name}-{system}", "path": f"{folder}/[!{programs[0]}]*\n{folder}/{programs}"}
 
 
 def lock_of(group: str) -> Path:
@@ -376,5 +400,15 @@ def python_of_group(group: str) -> Path:
     return made.python
 
 
-if __name__ == "__main__":  # environments.py GROUP, by `scripts/mlops`
-    print(python_of_group(sys.argv[1]))
+def main(arguments: Sequence[str]) -> None:
+    """By `scripts/mlops`: print the Python of a group, or with `--cache-key` write the outputs of `cache_entry`."""
+    if arguments[0] != "--cache-key":
+        print(python_of_group(arguments[0]))
+        return
+    with open(os.environ.get("GITHUB_OUTPUT", os.devnull), "a", encoding="utf-8") as output:  # noqa: PTH123
+        for name, value in cache_entry(arguments[1], cache_folder(), os.environ).items():
+            output.write(f"{name}<<end-of-{name}\n{value}\nend-of-{name}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

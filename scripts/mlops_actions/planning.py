@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any, Literal
 
 from .context import PULL_REQUEST, Context
 from .engines import engines
-from .errors import BadInput
+from .errors import BadInput, Place
 from .evaluation.matrix import Leg, github_matrix
 
 Choice = Literal["auto", "always", "never"]
@@ -33,6 +34,8 @@ class PlanRequest:
         aliases: that move when a version serves, by environment; `champion` where there is none.
         ending: says why what is deployed ends by itself, such as with the job; "" when it stays.
         matrix: the environments that test-model tests in.
+        runs_on: the runner of every job: a label, or JSON.
+        runners: of single jobs, by their names; and where they stand, if that is in a file.
         model: its name in the registry, or "".
         alone: whether the jobs have no store in common, nor any keys.
     """
@@ -51,6 +54,9 @@ class PlanRequest:
     aliases: Mapping[str, str] = field(default_factory=dict)
     ending: Callable[[], str] = lambda: ""
     matrix: Mapping[str, Leg] = field(default_factory=dict)
+    runs_on: str = ""
+    runners: Mapping[str, Any] = field(default_factory=dict)
+    runners_at: Place | None = None
     model: str = ""
     alone: bool = False
 
@@ -71,6 +77,7 @@ class Plan:
     steps: Mapping[str, Step]
     tests: Sequence[Mapping[str, Any]]
     deployments: Sequence[Mapping[str, str]]
+    runners: Mapping[str, Any]
 
 
 def environment_of(context: Context, asked: str, environments: Sequence[str]) -> str:
@@ -107,7 +114,9 @@ def make_plan(request: PlanRequest) -> Plan:
     steps["monitor-model"] = _monitor(request, steps["deploy-model"])
     if not any(step.runs for step in steps.values()) and not request.alone:
         raise BadInput("Nothing to run", fix="Name a pipeline with the input `pipeline`, or run `mlops init`")
-    return Plan(_run_name(request.context), steps, github_matrix(request.matrix), _deployments(request))
+    runners = _runners(request)
+    tests = [{**leg, "runs-on": leg["runs-on"] or runners["test"]} for leg in github_matrix(request.matrix)]
+    return Plan(_run_name(request.context), steps, tests, _deployments(request), runners)
 
 
 def _when(found: object, yes: str, no: str) -> Step:
@@ -193,6 +202,44 @@ def _monitor(request: PlanRequest, deploy: Step) -> Step:
     if not deploy.runs:
         return Step(False, deploy.why)
     return _when("monitor-model" in request.sections, "monitor-model is configured", "monitor-model is not configured")
+
+
+JOBS = ("data", "image", "train", "test", "register", "deploy", "monitor")
+"""Jobs of the workflow that may have a runner of their own; `plan` and `report` have what the input `runs-on` says."""
+
+
+def _runners(request: PlanRequest) -> dict[str, Any]:
+    """What `runs-on` of each job is: a label, a list of labels, or a mapping of `group` and `labels`."""
+    unknown = next((name for name in request.runners if name not in JOBS), "")
+    if unknown:
+        raise BadInput(
+            f"`runners` names {unknown!r}, which is not a job", fix=f"Jobs: {', '.join(JOBS)}", place=request.runners_at
+        )
+    for_all = _runner(request.runs_on or "ubuntu-latest", "runs-on", None)
+    own = {name: _runner(value, f"runners.{name}", request.runners_at) for name, value in request.runners.items()}
+    return {name: own.get(name, for_all) for name in JOBS}
+
+
+def _runner(value: Any, name: str, place: Place | None) -> Any:
+    """A value of `runs-on`, as text or already read.
+
+    Source: https://docs.github.com/actions/reference/workflows-and-actions/workflow-syntax#jobsjob_idruns-on
+    """
+    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise BadInput(f"`{name}` is not JSON: {error}", fix='For example ["self-hosted", "gpu"]') from error
+
+    parts = value if isinstance(value, Mapping) else {"labels": value}
+    labels = [one for part in parts.values() for one in (part if isinstance(part, list) else [part])]
+    if not labels or set(parts) - {"group", "labels"} or not all(one and isinstance(one, str) for one in labels):
+        raise BadInput(
+            f"`{name}` must be a label, a list of labels, or a mapping of `group` and `labels`, not {value!r}",
+            fix='For example `ubuntu-latest`, `["self-hosted", "gpu"]` or `{"group": "large"}`',
+            place=place,
+        )
+    return value
 
 
 def _deployments(request: PlanRequest) -> list[dict[str, str]]:

@@ -122,7 +122,9 @@ def test_no_network_says_what_to_do(mlops: Run, tmp_path: Path) -> None:
 def test_old_python_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 9, 1, "final", 0))
     monkeypatch.setattr(sys, "argv", ["environments.py", "core"])
-    assert environments.main() == 2
+    with pytest.raises(SystemExit) as ended:
+        environments.python_of_group("core")
+    assert ended.value.code == 2
     assert "Python 3.10 or newer is needed, and python3 is 3.9.1" in capsys.readouterr().err
 
 

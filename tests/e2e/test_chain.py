@@ -46,6 +46,18 @@ def test_pull_request_trains_and_registers_nothing(tmp_path: Path) -> None:
     assert not (consumer.store / "models").exists()
 
 
+def test_a_caller_with_contents_read_alone_trains_and_reports(tmp_path: Path) -> None:
+    consumer = make_consumer(tmp_path, "minimal")
+    workflow = consumer.folder / ".github" / "workflows" / "mlops.yml"
+    lines = workflow.read_text().splitlines(keepends=True)
+    workflow.write_text("".join(line for line in lines if ": write" not in line))
+    consumer.commit()
+    code, log = consumer.run()
+    assert code == 0, log
+    assert set(consumer.records()[0]) == STEPS
+    assert list(consumer.store.glob("reports/*/report.md"))
+
+
 def test_failure_is_said_once_where_it_is_and_reported(tmp_path: Path) -> None:
     source = (ROOT / "examples" / "minimal" / "pipeline.py").read_text()
     marker = "import pandas"

@@ -171,8 +171,8 @@ def test_each_environment_of_the_matrix_is_a_job_on_its_runner(tmp_path: Path) -
         }
     )
     assert make_plan(request(tmp_path, matrix=matrix)).tests == [
-        {"name": "new", "runs-on": ""},
-        {"name": "same", "runs-on": ""},
+        {"name": "new", "runs-on": "ubuntu-latest"},
+        {"name": "same", "runs-on": "ubuntu-latest"},
         {"name": "mac", "runs-on": "macos-15"},
         {"name": "gpu", "runs-on": ["self-hosted", "gpu"]},
         {"name": "big", "runs-on": {"group": "large", "labels": ["linux", "x64"]}},
@@ -198,7 +198,7 @@ def test_each_environment_has_its_alias_and_an_end_is_told_beforehand(tmp_path: 
 
 def test_without_environments_there_is_one_test_and_one_deployment(tmp_path: Path) -> None:
     plan = make_plan(request(tmp_path))
-    assert plan.tests == [{"name": "training", "runs-on": ""}]
+    assert plan.tests == [{"name": "training", "runs-on": "ubuntu-latest"}]
     assert plan.deployments == [{"name": "default", "environment": "", "alias": "champion"}]
     in_staging = make_plan(request(tmp_path, environment="staging"))
     assert in_staging.deployments == [{"name": "staging", "environment": "staging", "alias": "champion"}]
@@ -225,3 +225,30 @@ def test_a_pull_request_without_keys_says_of_each_part_why_it_does_not_run(tmp_p
     assert running(plan) == set(), "nothing to run is no mistake of the pull request's"
     assert plan.steps["validate-data"].why == "no keys for the data store:a.csv"
     assert plan.steps["run-pipeline"].why == "no keys for the engine kfp"
+
+
+def test_each_job_has_the_runner_that_is_named_for_it_or_the_one_of_all(tmp_path: Path) -> None:
+    own: dict[str, object] = {"train": {"group": "gpu"}, "test": "arm"}
+    plan = make_plan(request(tmp_path, runs_on='["self-hosted", "small"]', runners=own))
+    assert plan.runners["train"] == {"group": "gpu"}
+    assert plan.runners["register"] == ["self-hosted", "small"]
+    assert plan.tests[0]["runs-on"] == "arm"
+    assert set(make_plan(request(tmp_path)).runners.values()) == {"ubuntu-latest"}
+    matrix = {"gpu": {"runs-on": ["self-hosted", "gpu"]}}
+    assert make_plan(request(tmp_path, test_environments=matrix)).tests[0]["runs-on"] == ["self-hosted", "gpu"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"runs_on": '["self-hosted"'}, "`runs-on` is not JSON"),
+        ({"runners": {"train": {"label": "gpu"}}}, "`runners.train` must be a label, a list of labels"),
+        ({"runners": {"train": []}}, "`runners.train` must be a label"),
+        ({"runners": {"trian": "gpu"}}, "`runners` names 'trian', which is not a job"),
+    ],
+)
+def test_a_runner_that_github_would_not_take_is_refused(
+    tmp_path: Path, values: dict[str, object], message: str
+) -> None:
+    with pytest.raises(BadInput, match=re.escape(message)):
+        make_plan(request(tmp_path, **values))

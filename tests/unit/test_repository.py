@@ -32,6 +32,11 @@ def test_every_input_and_output_says_what_it_is(name: str) -> None:
     assert action.name == name
 
 
+@pytest.mark.parametrize("name", chain.NAMES)
+def test_no_input_of_an_action_is_named_as_one_that_only_its_action_yml_has(name: str) -> None:
+    assert "github_cache" not in chain.load(name).inputs.model_fields
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_no_expression_is_inside_a_script(path: Path) -> None:
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -40,7 +45,7 @@ def test_no_expression_is_inside_a_script(path: Path) -> None:
     assert [step["run"] for step in steps if "${{" in step.get("run", "")] == []
 
 
-OWN = {"runs-on", "github-environment"}
+OWN = {"runs-on", "github-environment", "github-cache"}
 """Inputs of workflows that are GitHub's matter, and no action's."""
 
 
@@ -67,6 +72,18 @@ def test_inputs_of_workflows_are_those_that_their_actions_declare(path: Path) ->
             if choices and about.get("default"):
                 assert about["default"] in choices, f"{trigger}: {name}"
             assert len(about.get("description", "")) > 5, f"{trigger}: {name}"
+
+
+@pytest.mark.parametrize("name", ["mlops", "deploy", "monitor"])
+def test_a_caller_that_grants_only_contents_read_may_call_a_workflow(name: str) -> None:
+    """GitHub refuses a call whose jobs ask for more than is granted; who asks for nothing has what is granted."""
+    document = yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text(encoding="utf-8"))
+    asked = {job: about.get("permissions", {}) for job, about in document["jobs"].items()}
+    assert [job for job, rights in asked.items() if not rights.items() <= {"contents": "read"}.items()] == []
+    inheriting = {job for job, about in document["jobs"].items() if "permissions" not in about}
+    assert inheriting == ({"image", "report"} if name == "mlops" else set())
+    if inheriting:
+        assert "permissions" not in document, "the top level would take from them what the caller grants"
 
 
 def test_the_readmes_command_for_act_is_the_one_that_the_tests_run(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from ..planning import Choice
 from ..runtime.action import Action
 from ..runtime.config import lacks_store, place_of, sections
 from ..runtime.result import Result
-from ..values import Lines, parse_lines
+from ..values import Lines, Mappings, parse_lines
 
 if TYPE_CHECKING:
     from ..project import Project
@@ -39,6 +39,15 @@ class PlanInputs(ModelInputs):
     deploy: Choice = Field("auto", description="Whether to deploy. `auto`: when `deploy-model` is configured.")
     deploy_to: Lines = Field(
         default=[], description="Environments of the configuration to deploy to, one after the other."
+    )
+    runs_on: str = Field(
+        "ubuntu-latest",
+        description="The runner of the jobs: a label, or as JSON a list of labels or `{group, labels}`.",
+    )
+    runners: Mappings = Field(
+        default={},
+        description="Runners of single jobs (`data`, `image`, `train`, `test`, `register`, `deploy`, `monitor`):"
+        " a label, a list of labels, or `group` and `labels`.",
     )
 
 
@@ -60,6 +69,7 @@ class PlanOutputs(Outputs):
         description="Matrix of test-model's job: the name and the runner of each environment."
     )
     deploy_matrix: dict[str, Any] = Field(description="Matrix of the deployments.")
+    runners: dict[str, Any] = Field(description="The value of `runs-on` of each job.")
 
 
 def run(inputs: PlanInputs, step: Step) -> Result[PlanOutputs]:
@@ -101,6 +111,9 @@ def run(inputs: PlanInputs, step: Step) -> Result[PlanOutputs]:
             aliases=aliases,
             ending=lambda: next(filter(None, (_ending(step, name) for name in there)), ""),
             matrix=TypeAdapter(Legs).validate_python(parts.get("test-model", {}).get("matrix") or {}),
+            runs_on=inputs.runs_on,
+            runners=inputs.runners,
+            runners_at=place_of(step.project, "plan", "runners", environment),
             model=inputs.model,
             alone=alone,
         )
@@ -121,6 +134,7 @@ def run(inputs: PlanInputs, step: Step) -> Result[PlanOutputs]:
         environment=environment,
         test_matrix={"include": plan.tests},
         deploy_matrix={"include": plan.deployments},
+        runners=dict(plan.runners),
         **{name: value for name, value in runs.items() if name in PlanOutputs.model_fields},
     )
     chosen = [name for name, part in plan.steps.items() if part.runs]

@@ -41,7 +41,7 @@ permissions: {{}}
 jobs:
   mlops:
     uses: {owner}/.github/workflows/mlops.yml@v1
-    permissions: {{contents: read, packages: write, pull-requests: write, checks: write}}
+    permissions: {{contents: read, pull-requests: write, checks: write}}
     with:
 {folder}      parameters: ${{{{ inputs.parameters }}}}
       tune: ${{{{ inputs.tune || 'auto' }}}}
