@@ -310,6 +310,7 @@ class Store:
             raise _Changed(self.uri(path)) from error
         except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
             keys = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and the rights that the key has"
+            keys = "the rights of the role or profile" if self._options.lent else keys
             raise RemoteFailed(
                 f"Cannot use {self._where()}: access denied",
                 why=_reason(error),
