@@ -166,7 +166,8 @@ def release(version: str, folder: Path, remote: str, repository: Repository, *, 
         found = repository.create_git_release(version, version, text, draft=True)
     if found.draft:
         upload(found, files)
-        found = found.update_release(version, text, draft=False)
+        latest = max({*tags, version}, key=numbers) == version
+        found = found.update_release(version, text, draft=False, make_latest="true" if latest else "false")
         print(f"{version}: published, {found.html_url}")
         if not found.raw_data.get("immutable"):
             print("It can be changed: turn on immutable releases in the repository's settings.", file=sys.stderr)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -188,6 +189,36 @@ def _start_minio() -> S3 | None:
     found = S3("MinIO", f"http://127.0.0.1:{port}", _ACCESS, _SECRET)
     _wait_for_writes(found, folder / "log")
     return found
+
+
+@contextmanager
+def minio_trusting(issuer: str, client: str) -> Iterator[tuple[S3, str]]:
+    """A MinIO that gives keys to who shows it a token of an OpenID Connect issuer for a client; and its role's ARN."""
+    server = shutil.which("minio") or shutil.which("minio", path=str(Path.home() / "go" / "bin"))
+    if server is None:
+        pytest.skip("no MinIO: put `minio` on the path")
+    with tempfile.TemporaryDirectory(prefix="mlops-tests-minio-") as name:
+        folder, port = Path(name), free_port()
+        environ = {
+            **os.environ,
+            "MINIO_ROOT_USER": _ACCESS,
+            "MINIO_ROOT_PASSWORD": _SECRET,
+            "MINIO_UPDATE": "off",
+            "MINIO_IDENTITY_OPENID_CONFIG_URL": f"{issuer}/.well-known/openid-configuration",
+            "MINIO_IDENTITY_OPENID_CLIENT_ID": client,
+            "MINIO_IDENTITY_OPENID_ROLE_POLICY": "readwrite",
+        }
+        command = [server, "server", "--address", f"127.0.0.1:{port}", str(folder / "data")]
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environ)
+        try:
+            found = S3("MinIO", f"http://127.0.0.1:{port}", _ACCESS, _SECRET)
+            _wait_for_writes(found, folder / "log")
+            role = re.search(r"IAM Roles: (arn:\S+)", (folder / "log").read_text())
+            assert role, (folder / "log").read_text()
+            yield found, role[1]
+        finally:
+            end(process)
 
 
 def _scratch(name: str) -> Path:

@@ -221,7 +221,7 @@ def find_uv(cache: Path) -> str:
     cache.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=".part-", dir=cache))
     options = ["--quiet", "--no-deps", "--require-hashes", "--disable-pip-version-check", "--only-binary=:all:"]
-    command = [sys.executable, "-m", "pip", "install", *options, "--target", str(part), "-r", str(lock)]
+    command = [sys.executable, "-m", "pip", "install", *options, *_source(), "--target", str(part), "-r", str(lock)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode and "No module named pip" in done.stderr:
@@ -255,7 +255,7 @@ def _make(
             " Install that Python, or set `python` to one that this machine has."
         )
     interpreter = str(_python_of(folder))
-    install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", interpreter]
+    install = [uv, "pip", "install", "--quiet", "--compile-bytecode", *_source(), "--python", interpreter]
     if group:
         _install([*install, "--require-hashes", "-r", str(lock_of(group))], f"the lock {group}")
     if requirements or packages:
@@ -271,6 +271,21 @@ def _make(
             )
     frozen = _run([uv, "pip", "freeze", "--quiet", "--python", interpreter])
     (folder / "installed.txt").write_text(frozen.stdout)
+
+
+def _source() -> list[str]:
+    """Options of uv and pip that take all packages from a bundle (see `scripts/bundle`), where MLOPS_BUNDLE names one.
+
+    Raises:
+        CacheFailed: there is no such folder.
+    """
+    bundle = os.environ.get("MLOPS_BUNDLE")
+    if not bundle:
+        return []
+    packages = Path(bundle, "packages").resolve()
+    if not packages.is_dir():
+        raise CacheFailed(f"MLOPS_BUNDLE names {bundle}, which has no folder `packages`. Make it with scripts/bundle.")
+    return ["--no-index", "--find-links", str(packages)]
 
 
 def _install(command: list[str], what: str) -> None:

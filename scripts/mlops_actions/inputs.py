@@ -52,6 +52,16 @@ class Inputs(BaseModel):
     )
     store_endpoint: str = Field("", description="URL of an S3 server that is not AWS, such as MinIO or SeaweedFS.")
     store_region: str = Field("us-east-1", description="Region of the S3 bucket.")
+    store_role: str = Field(
+        "",
+        description="ARN of a role that may use the S3 store. The job takes it by its own identity, so that no key is"
+        " kept anywhere: by GitHub's OIDC token, with `permissions: id-token: write`, or by the token in the file that"
+        " `AWS_WEB_IDENTITY_TOKEN_FILE` names; at AWS, or at `store-endpoint`.",
+    )
+    store_audience: str = Field(
+        "sts.amazonaws.com",
+        description="The audience of GitHub's OIDC token when `store-role` is taken; with MinIO its client id.",
+    )
     run: str = Field(
         "",
         description="Name of the run of the chain that this is a part of. Actions of one run find each other's results"

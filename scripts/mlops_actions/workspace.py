@@ -108,7 +108,18 @@ class Workspace:
         """
         left_out = {*HIDDEN, "PYTHONPATH"}
         kept = {k: v for k, v in self.environ.items() if not k.startswith(RUNNER) and k not in left_out}
-        return {**kept, "MLOPS_STORE": self.store_url, "MLOPS_HOME": str(self.home), **self._store_address(), **extra}
+        return {
+            **kept,
+            "MLOPS_STORE": self.store_url,
+            "MLOPS_HOME": str(self.home),
+            **self._store_address(),
+            **self._keys(),
+            **extra,
+        }
+
+    def _keys(self) -> dict[str, str]:
+        """Keys for this machine's processes where ours are lent."""
+        return self.store_options.variables() if self.store_url.startswith("s3:") else {}
 
     def store_variables(self) -> dict[str, str]:
         """Variables that say where the store is to a process on another machine; none for a folder of this one."""

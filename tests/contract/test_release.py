@@ -281,6 +281,7 @@ def test_an_older_version_does_not_take_the_major_tag(rehearsal: Rehearsal) -> N
     code, said = rehearsal.run()
     assert code == 0 and f"{MAJOR}: stays at {newer}" in said
     assert rehearsal.tags()[MAJOR] == head
+    assert rehearsal.releases.release and rehearsal.releases.release["make_latest"] == "false"
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,8 @@ def _runs(inputs: TuneHyperparamsInputs, order: Order, step: Step) -> object:
         given = {"pipeline": inputs.pipeline, "pipeline_name": inputs.pipeline_name, "image": order.image}
         environ = step.workspace.environ
         resolved = resolve(load("run-pipeline"), given, environ, step.project, inputs.environment).inputs
-        return resolved.model_dump(mode="json", exclude={"run", "store_endpoint", "config", "working_directory"})
+        access = {"store_endpoint", "store_role", "store_audience"}
+        return resolved.model_dump(mode="json", exclude={"run", "config", "working_directory", *access})
     return order.image
 
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from typing import Any
+
+JOB_ADDRESS, JOB_SECRET = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
+"""Variables of a job that may ask GitHub for a token; see `job_token`."""
+
+
+def may_ask(environ: Mapping[str, str]) -> bool:
+    """Whether this is a job with `permissions: id-token: write`."""
+    return bool(environ.get(JOB_ADDRESS) and environ.get(JOB_SECRET))
 
 
 def claims_of(token: str) -> dict[str, Any]:

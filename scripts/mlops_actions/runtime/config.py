@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -22,9 +22,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from ..context import Context
 from ..errors import BadInput, Mistakes, Place
 from ..http.proxies import proxy_for
+from ..http.tokens import may_ask
 from ..inputs import SHARED, Inputs, Outputs, is_secret, kebab
 from ..misfits import misfit
 from ..project import Path_, Project
+from ..stores import identity
+from ..stores.identity import Lent
 from ..stores.store import StoreOptions
 from ..suggest import did_you_mean
 from ..yaml_io import read_yaml
@@ -163,8 +166,18 @@ def place_of(project: Project, action: str, name: str, environment: str) -> Plac
     return next((project.place(p) for p in _paths(action, name, environment) if p in project.places), None)
 
 
-def store_options(inputs: Inputs, environ: Mapping[str, str]) -> StoreOptions:
-    """How to reach the store: the inputs, and the credentials in the variables that every S3 client reads."""
+def store_options(
+    inputs: Inputs, environ: Mapping[str, str], mask: Callable[[str], None] = lambda _: None
+) -> StoreOptions:
+    """How to reach the store: the inputs, and the credentials in the variables that every S3 client reads.
+
+    A role comes before keys where there is an identity to take it by; a profile where there are no keys.
+
+    Args:
+        inputs: of the action.
+        environ: variables.
+        mask: told of secrets that come later.
+    """
     names = {
         "AWS_ACCESS_KEY_ID": "aws_access_key_id",
         "AWS_SECRET_ACCESS_KEY": "aws_secret_access_key",
@@ -178,7 +191,27 @@ def store_options(inputs: Inputs, environ: Mapping[str, str]) -> StoreOptions:
         region=inputs.store_region,
         proxy=proxy_for(endpoint or f"https://{host}", environ),
         credentials={theirs: environ[ours] for ours, theirs in names.items() if environ.get(ours)},
+        lent=_lent(inputs, endpoint, environ, mask),
     )
+
+
+def _lent(inputs: Inputs, endpoint: str, environ: Mapping[str, str], mask: Callable[[str], None]) -> Lent | None:
+    """Keys that live for a while, if there is something that they can be asked for with.
+
+    A role that the input names is taken wherever there is a token; on a runner without keys its lack is told, and in a
+    terminal the role is left to the workflow. Variables have the same order as in every AWS SDK.
+    """
+    if not inputs.store.startswith("s3:"):
+        return None
+    keys, file = environ.get("AWS_ACCESS_KEY_ID"), environ.get(identity.TOKEN_FILE)
+    role = inputs.store_role if file or may_ask(environ) or (environ.get("GITHUB_ACTIONS") and not keys) else ""
+    if not role and file and not keys:
+        role = environ.get(identity.ROLE, "")
+    if role:
+        issuer = environ.get("AWS_ENDPOINT_URL_STS") or endpoint or f"https://sts.{inputs.store_region}.amazonaws.com"
+        return Lent(identity.Role(role, inputs.store_audience, f"{issuer.rstrip('/')}/", environ, mask).keys, mask)
+    profile = environ.get(identity.PROFILE)
+    return Lent(lambda: identity.of_profile(profile, environ), mask) if profile and not keys else None
 
 
 _STORE_KEYS = {

@@ -157,7 +157,7 @@ def prepare(
         environ=environ,
         console=console,
         store_url=_store_url("" if config.lacks_store(context, inputs.store, environ) else inputs.store, root, home),
-        store_options=config.store_options(inputs, environ),
+        store_options=config.store_options(inputs, environ, console.mask),
         scope=f"pulls/{context.pull_request}/" if context.pull else "",
     )
     dry = environ.get("MLOPS_DRY_RUN") == "true"

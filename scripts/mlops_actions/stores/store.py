@@ -37,6 +37,7 @@ from ..errors import BadInput, MlopsError, RemoteFailed
 from ..text import without_login
 from ..values import check_store
 from .digests import CHUNK, file_digest
+from .identity import Lent
 
 LONGEST = timedelta(hours=6)
 """For one request as a whole, which obstore wants a limit for."""
@@ -62,6 +63,7 @@ class StoreOptions:
         credentials: obstore's own option names (`aws_access_key_id`, …) with their values.
         timeout: seconds to wait for an answer, or for the next bytes of one. Large objects may take longer.
         proxy: what the variables of this process name, which obstore takes by itself: for messages.
+        lent: keys that live for a while, in the place of `credentials`; asked for when a store is opened.
     """
 
     endpoint: str = ""
@@ -69,6 +71,11 @@ class StoreOptions:
     credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
     timeout: float = 30.0
     proxy: str = ""
+    lent: Lent | None = None
+
+    def variables(self) -> dict[str, str]:
+        """Variables with keys for code that uses the store itself, where they are lent to us; they end when ours do."""
+        return self.lent.keys().variables() if self.lent else {}
 
 
 READERS = 32
@@ -318,8 +325,11 @@ class Store:
                 config["aws_endpoint"] = options.endpoint
                 config["aws_virtual_hosted_style_request"] = "false"
                 client["allow_http"] = options.endpoint.startswith("http://")
-        retry: Any = {"max_retries": 4, "retry_timeout": RETRYING}
-        return from_url(self.url, config=cast(Any, config), client_options=cast(Any, client), retry_config=retry)
+        more: dict[str, Any] = {"retry_config": {"max_retries": 4, "retry_timeout": RETRYING}}
+        if options.lent and self._scheme == "s3":
+            options.lent.keys()  # a failure of theirs is told as what it is
+            more["credential_provider"] = options.lent
+        return from_url(self.url, config=cast(Any, config), client_options=cast(Any, client), **more)
 
     @contextmanager
     def _explain(self, path: str) -> Iterator[None]:
@@ -336,6 +346,7 @@ class Store:
             raise _Changed(self.uri(path)) from error
         except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
             keys = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and the rights that the key has"
+            keys = "the rights of the role or profile" if self._options.lent else keys
             raise RemoteFailed(
                 f"Cannot use {self._where()}: access denied",
                 why=_reason(error),
@@ -343,7 +354,11 @@ class Store:
             ) from error
         except MlopsError:
             raise
-        except (OSError, obstore.exceptions.BaseError) as error:
+        except Exception as error:
+            if self._options.lent and self._options.lent.failure:  # which obstore shows as text of its own
+                raise self._options.lent.failure from error
+            if not isinstance(error, OSError | obstore.exceptions.BaseError):
+                raise
             raise self._failure(error) from error
 
     def _where(self) -> str:

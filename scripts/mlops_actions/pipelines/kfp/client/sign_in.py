@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from ....errors import BadInput, RemoteFailed
 from ....http.client import HttpClient, Response
+from ....http.job_token import job_token
 from ....http.tls import read_file
-from ....http.tokens import claims_of
+from ....http.tokens import JOB_SECRET, claims_of
 from ....waiting import Clock
 from . import login_form, oauth
 from .connection import ApiError
@@ -210,27 +211,11 @@ def _kubernetes(context: AuthContext) -> Credential:
 
 
 def _github(context: AuthContext) -> Credential:
-    """GitHub's OIDC token of this job; exchanged at the issuer when one is set.
-
-    https://docs.github.com/actions/reference/security/oidc
-    """
-    address = context.environ.get("ACTIONS_ID_TOKEN_REQUEST_URL", "")
-    secret = context.environ.get("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "")
-    if not address or not secret:
-        raise BadInput(
-            "`kfp-sign-in: github` needs an OIDC token of GitHub, and this job may not ask for one",
-            fix="Give the job `permissions: id-token: write`; jobs of pull requests from forks never get one",
-        )
-    context.hide(secret)
-    response = context.client.send(
-        "GET",
-        address,
-        query={"audience": context.inputs.kfp_audience} if context.inputs.kfp_audience else {},
-        headers={"Authorization": f"Bearer {secret}", "Accept": "application/json"},
+    """GitHub's OIDC token of this job; exchanged at the issuer when one is set."""
+    context.hide(context.environ.get(JOB_SECRET, ""))
+    token = job_token(
+        context.client, context.environ, context.inputs.kfp_audience, wanted_by="kfp-sign-in: github", error=ApiError
     )
-    token = oauth.granted(response, "GitHub", "an OIDC token of this job").get("value")
-    if not isinstance(token, str) or not token:
-        raise ApiError("GitHub gave no OIDC token", why="Its response has no `value`", fix="Check GitHub's status")
     if not context.inputs.kfp_issuer:
         return bearer(token, context)
     context.hide(token)
