@@ -234,8 +234,8 @@ def test_each_job_has_the_runner_that_is_named_for_it_or_the_one_of_all(tmp_path
     assert plan.runners["register"] == ["self-hosted", "small"]
     assert plan.tests[0]["runs-on"] == "arm"
     assert set(make_plan(request(tmp_path)).runners.values()) == {"ubuntu-latest"}
-    matrix = {"gpu": {"runs-on": ["self-hosted", "gpu"]}}
-    assert make_plan(request(tmp_path, test_environments=matrix)).tests[0]["runs-on"] == ["self-hosted", "gpu"]
+    matrix = TypeAdapter(Legs).validate_python({"gpu": {"runs-on": ["self-hosted", "gpu"]}})
+    assert make_plan(request(tmp_path, matrix=matrix, runners=own)).tests[0]["runs-on"] == ["self-hosted", "gpu"]
 
 
 @pytest.mark.parametrize(

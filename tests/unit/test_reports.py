@@ -380,7 +380,15 @@ def test_no_template_lets_markup_links_or_mentions_through(name: str) -> None:
     record = Record(action=name.split(".")[0], started="2026-01-01T00:00:00+00:00", seconds=1.0, reason=HOSTILE)
     evil = Evil(HOSTILE)
     text = sections.render(
-        name, record=record, outputs=evil, details=evil, manifest=evil, lineage=evil, front="a: 1", description=""
+        name,
+        record=record,
+        outputs=evil,
+        details=evil,
+        manifest=evil,
+        lineage=evil,
+        score=evil,
+        front="a: 1",
+        description="",
     )
     assert Live(as_html(text)).found == []
 

@@ -45,7 +45,7 @@ def test_no_expression_is_inside_a_script(path: Path) -> None:
     assert [step["run"] for step in steps if "${{" in step.get("run", "")] == []
 
 
-OWN = {"runs-on", "github-environment", "github-cache"}
+OWN = {"runs-on", "github-environment", "workflow", "github-cache"}
 """Inputs of workflows that are GitHub's matter, and no action's."""
 
 
