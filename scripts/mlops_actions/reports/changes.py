@@ -1,8 +1,7 @@
-"""What a run's model is made of and what it came to, and how that differs from another one's."""
+"""How what a run's model is made of and came to differs from another one's, as the report tells it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from ..evaluation.metric import find
 from ..records import Record
 from ..registry.manifest import Manifest
 from ..text import number
+from .described import describe, numbers, shown
 
 Kind = Literal["metric", "parameter", "data", "features", "pipeline", "image"]
 
@@ -64,28 +64,15 @@ class Change:
 
 def facts_of(records: Sequence[Record], verdict: str, name: str = "") -> Facts:
     """What the records of a run say."""
-
-    def output(action: str, key: str) -> Any:
-        return next((r.outputs[key] for r in reversed(records) if r.action == action and r.outputs.get(key)), None)
-
-    metrics: dict[str, float] = {}
-    for action in ("run-pipeline", "evaluate-model"):
-        metrics |= _numbers(output(action, "metrics"))
+    of = describe(records)
     made = {
-        "data": output("run-pipeline", "data-fingerprint") or output("validate-data", "fingerprint"),
-        "features": output("run-pipeline", "features-digest") or output("materialize-features", "features-digest"),
-        "pipeline": output("run-pipeline", "pipeline-digest"),
-        "image": output("build-image", "digest"),
+        "data": of["data"].get("fingerprint"),
+        "features": of["features"].get("digest"),
+        "pipeline": of["code"].get("pipeline"),
+        "image": of["image"].get("digest"),
     }
-    parameters = output("run-pipeline", "parameters")
-    return Facts(
-        name,
-        records[0].run if records else "",
-        verdict,
-        metrics,
-        parameters if isinstance(parameters, dict) else {},
-        {kind: digest for kind, digest in made.items() if isinstance(digest, str)},
-    )
+    known = {kind: digest for kind, digest in made.items() if isinstance(digest, str)}
+    return Facts(name, records[0].run if records else "", verdict, of["metrics"], of["parameters"], known)
 
 
 def facts_of_version(manifest: Manifest, name: str) -> Facts:
@@ -110,7 +97,7 @@ def read(value: object, name: str) -> Facts | None:
         name,
         str(value.get("run") or ""),
         str(value.get("verdict") or ""),
-        _numbers(value.get("metrics")),
+        numbers(value.get("metrics")),
         parameters if isinstance(parameters, dict) else {},
         {str(kind): str(digest) for kind, digest in made_of.items()} if isinstance(made_of, dict) else {},
     )
@@ -126,13 +113,13 @@ def _metrics(now: Facts, before: Facts) -> Iterator[Change]:
         return
     for name in sorted({*now.metrics, *before.metrics}):
         values = before.metrics.get(name), now.metrics.get(name)
-        shown = ["" if value is None else number(value) for value in values]
-        if shown[0] != shown[1]:
+        told = ["" if value is None else number(value) for value in values]
+        if told[0] != told[1]:
             metric, (old, new) = find(name), values
             better = None
             if metric and old is not None and new is not None:
                 better = (new > old) == metric.higher_is_better
-            yield Change("metric", name, shown[0], shown[1], better)
+            yield Change("metric", name, told[0], told[1], better)
 
 
 def _digests(now: Facts, before: Facts) -> Iterator[Change]:
@@ -147,19 +134,10 @@ def _parameters(now: Facts, before: Facts) -> Iterator[Change]:
     if not now.parameters or not before.parameters:
         return
     for name in sorted({*now.parameters, *before.parameters}):
-        shown = [_shown(facts.parameters[name]) if name in facts.parameters else "" for facts in (before, now)]
-        if shown[0] != shown[1]:
-            yield Change("parameter", name, shown[0], shown[1])
-
-
-def _numbers(value: object) -> dict[str, float]:
-    pairs = value.items() if isinstance(value, dict) else ()
-    return {str(name): v for name, v in pairs if isinstance(v, int | float) and not isinstance(v, bool)}
+        old, new = (shown(facts.parameters[name]) if name in facts.parameters else "" for facts in (before, now))
+        if old != new:
+            yield Change("parameter", name, old, new)
 
 
 def _short(digest: str) -> str:
     return digest.removeprefix("sha256:")[:12]
-
-
-def _shown(value: object) -> str:
-    return value if isinstance(value, str) else number(value) if isinstance(value, float) else json.dumps(value)
