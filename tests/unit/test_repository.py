@@ -84,7 +84,7 @@ def test_a_caller_that_grants_only_contents_read_may_call_a_workflow(name: str) 
     assert inheriting == (set(document["jobs"]) - {"share"} if name == "mlops" else set())
     if inheriting:
         assert "permissions" not in document, "the top level would take from them what the caller grants"
-        assert set(document[True]) == {"workflow_call"}, "another trigger would give them the repository's default token"
+        assert set(document[True]) == {"workflow_call"}, "another would give them the default token"
 
 
 def test_the_readmes_command_for_act_is_the_one_that_the_tests_run(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ an image that is not pushed, training and evaluation with `engine: local`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import Field, TypeAdapter
@@ -23,8 +24,11 @@ from ..runtime.result import Result
 from ..values import Lines, Mappings, parse_lines
 
 if TYPE_CHECKING:
+    from ..context import Context
+    from ..planning import Step as Part
     from ..project import Project
     from ..runtime.step import Step
+    from ..workspace import Workspace
 
 
 class PlanInputs(ModelInputs):
@@ -126,6 +130,8 @@ def run(inputs: PlanInputs, step: Step) -> Result[PlanOutputs]:
             "GitHub gives no secrets to this pull request, so the store cannot be used: what needs only the repository"
             " runs, each job for itself"
         )
+    for text in _not_given(inputs, step.workspace, step.context, plan.steps, parts):
+        step.console.warning(text)
     rows = [("runs" if part.runs else "-", name, part.why) for name, part in plan.steps.items()]
     step.console.table(["", "action", "because"], rows)
     runs = {name.replace("-", "_"): part.runs for name, part in plan.steps.items()}
@@ -140,6 +146,58 @@ def run(inputs: PlanInputs, step: Step) -> Result[PlanOutputs]:
     chosen = [name for name, part in plan.steps.items() if part.runs]
     details = {"steps": [{"name": name, "runs": part.runs, "why": part.why} for name, part in plan.steps.items()]}
     return Result(outputs, details, reason=f"{len(chosen)} of {len(plan.steps)} actions run")
+
+
+_SECRETS = "MLOPS_EMPTY_SECRETS"
+"""Names a variable with the secrets that came through empty, by their names."""
+
+
+def _not_given(
+    inputs: PlanInputs, workspace: Workspace, context: Context, steps: Mapping[str, Part],
+    parts: Mapping[str, Mapping[str, Any]],
+) -> Iterator[str]:  # fmt: skip
+    """What the caller of the workflow does not give, and what will fail for want of it."""
+    from ..github.caller import read_caller
+
+    caller = read_caller(workspace.environ)
+    if caller is None or context.outside:
+        return
+    image = str(parts.get("build-image", {}).get("image", ""))
+    wanted = [
+        (steps["build-image"].runs and image.startswith("ghcr.io/"), "packages", "build-image cannot push to ghcr.io"),
+        (context.pull, "pull-requests", "the report cannot comment on the pull request"),
+        (context.pull, "checks", "the report cannot show a check with its annotations"),
+        (bool(inputs.store_role), "id-token", "the role of the store cannot be taken"),
+    ]
+    for needed, scope, lost in wanted:
+        if needed and caller.lacks(scope, "write"):
+            fix = "add it to `permissions` of the job that calls mlops.yml"
+            yield f"{caller.file} does not grant `{scope}: write`, so {lost}: {fix}"
+    empty = caller.secrets & set(workspace.environ.get(_SECRETS, "").split())
+    for name in sorted(empty & set(_used(inputs, steps, parts))):
+        yield (
+            f"{caller.file} passes the secret {name}, and it is empty: there is none of that name, or it belongs to a"
+            " GitHub environment, which the calling job does not use. Keep it among the repository's secrets, or pass"
+            " `secrets: inherit`"
+        )
+
+
+def _used(inputs: PlanInputs, steps: Mapping[str, Part], parts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """The secrets that what runs has a use for."""
+    from ..engines import engines
+    from ..inputs import is_secret
+    from ..runtime import chain
+
+    if inputs.store.startswith("s3://") and not inputs.store_role:
+        yield from ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    if steps["build-image"].runs:
+        yield from ("REGISTRY_USERNAME", "REGISTRY_PASSWORD")
+    for name in ("tune-hyperparams", "run-pipeline", "deploy-model"):
+        engine = engines(chain.load(name).engines).get(parts.get(name, {}).get("engine") or "local")
+        if steps[name].runs and engine:
+            yield from (
+                field.upper() for field, info in engine.inputs.model_fields.items() if is_secret(info.annotation)
+            )
 
 
 def _ending(step: Step, environment: str) -> str:
