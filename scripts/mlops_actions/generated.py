@@ -160,7 +160,8 @@ def _outputs(action: Action[Any, Any]) -> list[tuple[str, str]]:
 
 
 def _description(info: FieldInfo) -> str:
-    return " ".join((info.description or "").split())
+    gone = f" Deprecated: {info.deprecated}." if info.deprecated else ""
+    return " ".join((info.description or "").split()) + gone
 
 
 def _row(name: str, info: FieldInfo) -> list[str]:

@@ -27,6 +27,7 @@ from mlops_actions.stores.store import Store
 class SumInputs(Inputs):
     a: int = Field(0, description="One.")
     password: SecretStr = Field(SecretStr(""), description="Secret.")
+    b: int = Field(0, description="Another.", deprecated="Use `a`; it goes in 9.9")
 
 
 class SumOutputs(Outputs):
@@ -97,6 +98,13 @@ def test_no_reuse_does_the_work_again(run: Any) -> None:
     run(a=1)
     run(a=1, reuse=False)
     assert calls == [1, 1]
+
+
+def test_an_input_that_will_go_is_told_where_it_is_used(run: Any, tmp_path: Path) -> None:
+    code, text = run(a=1)
+    assert code == 0 and "deprecated" not in text
+    code, text = run(a=2, b=1)
+    assert code == 0 and "`b` (input) is deprecated: Use `a`; it goes in 9.9" in text
 
 
 def test_work_whose_result_is_gone_is_done_again(run: Any) -> None:

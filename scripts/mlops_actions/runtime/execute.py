@@ -141,6 +141,8 @@ def prepare(
     inputs: Inputs = resolved.inputs
     for name, origin in resolved.origins.items():
         console.debug(f"{kebab(name)} = {getattr(inputs, name)!r} ({origin})")
+        if origin != "default" and (instead := action.inputs.model_fields[name].deprecated):
+            console.warning(f"`{kebab(name)}` ({origin}) is deprecated: {instead}")
     try:
         home, cache = config.home(environ), environments.cache_folder()
     except RuntimeError:
