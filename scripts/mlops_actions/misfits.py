@@ -24,11 +24,11 @@ def misfit(where: str, problem: Mapping[str, Any], origin: str = "") -> str:
     """What is wrong with a value: "`metrics.auc.min` must be a number, not 'high'".
 
     Args:
-        where: what the value is called where it stands.
+        where: what the value is called where it stands; "" of the whole.
         problem: one of `ValidationError.errors()`.
         origin: where it came from, after its name.
     """
-    name = f"`{where}`{origin}"
+    name = f"`{where}`{origin}" if where else f"it{origin}"
     kind, text = str(problem["type"]), str(problem["msg"])
     if kind == "missing":
         return f"{name} is missing"

@@ -102,7 +102,7 @@ def collect(store: Store) -> list[Model]:
         try:
             one = read_stored(store, Evidence if evidence else _KINDS[kind], data[match[0]], match[0])
         except RemoteFailed as error:
-            model.problems.append(f"{match[0]} cannot be read: {(error.why or error.what).removeprefix('`` ')}")
+            model.problems.append(f"{match[0]} cannot be read: {error.why or error.what}")
             continue
         if isinstance(one, Evidence):
             later.setdefault((name, part), []).append(one)
