@@ -28,7 +28,7 @@ def test_what_differs_is_told_by_columns_rows_and_distributions(files: Path, mlo
     assert done.returncode == 1, done.stderr
     assert "| column old | there | removed |" in done.stdout and "| column new | not there | added |" in done.stdout
     assert "≠ 10 rows removed, 990 changed; 1 column added, 1 removed; 2 columns drifted" in done.stdout
-    assert "10 keys were removed, 0 added" in done.stdout
+    assert "Keys removed: 10, added: 0" in done.stdout
     assert "`10`: `10.0` → `40.0`" in done.stdout
     assert "example.org" not in done.stdout
     page = (files / "diff.html").read_text()
