@@ -84,7 +84,7 @@ def _measure(cluster: Cluster, folder: Path, trials: int, parallel: int) -> None
         f"{trials} trials, {parallel} at a time, in {progress.told - began:.1f} s: {cluster.requests} requests;"
         f" the end was noticed after {progress.told - seen['end']:.2f} s, and the result was there after"
         f" {done - seen['end']:.2f} s; {len(text.getvalue().splitlines())} lines;"
-        f" memory {before} MB before, {progress.memory} MB at the end of the watch, {_memory()} MB with the picture"
+        f" memory {before} MB before, {progress.memory} MB at the end of the watch, {_memory()} MB at the end"
     )
 
 

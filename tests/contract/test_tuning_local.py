@@ -425,7 +425,7 @@ def test_report_says_what_was_stopped_and_by_which_limit(tmp_path: Path) -> None
     )
     killed = Trial(2, "random-0003", {"lr": 0.3, "momentum": 0.5}, "Killed")
     outcome = Outcome("TimeLimit", (done, stopped, killed), done, 0.6, None, {}, {}, 0)
-    shown = details(given.experiment, outcome, "file:///picture.png")
+    shown = details(given.experiment, outcome)
     record = Record(
         action="tune-hyperparams",
         started="2026-01-02",

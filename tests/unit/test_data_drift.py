@@ -14,10 +14,10 @@ from scipy.spatial import distance
 from drift_columns import one, series
 from mlops_actions.data.distances import holm, homogeneity, jensen_shannon, kolmogorov_smirnov, psi
 from mlops_actions.data.drift import Drift, compare, compare_columns, judge
-from mlops_actions.data.pictures import draw_drift
 from mlops_actions.data.rules import DriftLimits
 from mlops_actions.data.sources import DataSource
 from mlops_actions.data.tables import Table, open_table
+from mlops_actions.data.validate import distributions
 from mlops_actions.errors import BadInput
 
 RANDOM = np.random.default_rng(1)
@@ -87,11 +87,15 @@ def test_a_table_is_compared_worst_first_and_says_what_it_leaves_out(tmp_path: P
         compare(before, now, ["gone"])
 
 
-def test_a_picture_is_drawn(tmp_path: Path) -> None:
+def test_what_is_shown_of_a_column_are_the_bins_that_moved_most() -> None:
     many = compare_columns("k", series([f"v{i}" for i in range(40)] * 5), series([f"w{i}" for i in range(40)] * 5))
     found = Drift([compare_columns("x", series(RANDOM.normal(size=100)), series(RANDOM.normal(size=100))), many], {})
-    data = draw_drift(found.columns, tmp_path / "drift.png").read_bytes()
-    assert data.startswith(b"\x89PNG") and len(data) > 5_000
+    shown = distributions(found, "before", "now")
+    assert shown["names"] == ["before", "now"] and [one["column"] for one in shown["columns"]] == ["x", "k"]
+    assert all(len(one["bins"]) <= 12 for one in shown["columns"])
+    kept = [abs(old - new) for _, old, new in shown["columns"][1]["bins"]]
+    moves = sorted((abs(a - b) for a, b in zip(many.reference, many.current)), reverse=True)
+    assert sorted(kept, reverse=True) == pytest.approx(moves[: len(kept)], abs=2e-4)
 
 
 def test_distances_of_known_shares() -> None:

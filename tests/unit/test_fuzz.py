@@ -220,7 +220,7 @@ def test_records_of_another_shape_are_refused_or_shown(data: st.DataObject) -> N
             Record.model_validate_json(text)
         return
     report = replace(report, before=[facts_of(report.records, "passed", "the last run")], places=["production"])
-    assert markdown(report) and page(report, lambda uri: b"") and annotate(report.records, "mlops.yaml") is not None
+    assert markdown(report) and page(report) and annotate(report.records, "mlops.yaml") is not None
 
 
 @fuzz
@@ -231,7 +231,7 @@ def test_reports_of_strangers(text: str) -> None:
     except BadInput as error:
         assert "\n" not in error.what
         return
-    assert markdown(report) and page(report, lambda uri: b"") and annotate(report.records, "mlops.yaml") is not None
+    assert markdown(report) and page(report) and annotate(report.records, "mlops.yaml") is not None
 
 
 @fuzz

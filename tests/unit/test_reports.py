@@ -206,7 +206,7 @@ def test_comment_and_summary_keep_githubs_limits_and_say_what_is_left_out() -> N
     assert text.count("<details") == text.count("</details>") and text.count("```") % 2 == 0
     for record in report.records[:2]:
         assert len(section(record).encode()) <= SUMMARY_LIMIT
-    assert len(page(report, lambda uri: b"").encode()) < 2 * 1024 * 1024
+    assert len(page(report).encode()) < 2 * 1024 * 1024
 
 
 @pytest.mark.parametrize("limit", [1_000, 4_000, 12_000, 30_000])
@@ -216,22 +216,9 @@ def test_a_report_of_any_length_is_whole_markdown(limit: int) -> None:
     assert text.count("<details") == text.count("</details>")
 
 
-def test_page_embeds_pictures_and_leaves_out_those_that_are_gone() -> None:
-    pictures = [{"title": "ROC <b>", "uri": "s3://b/roc.png"}, {"title": "gone", "uri": "s3://b/no.png"}]
-    record = DONE.model_copy(update={"details": {"pictures": pictures}, "action": "doctor", "verdict": "failed"})
-
-    def fetch(uri: str) -> bytes:
-        if "no.png" in uri:
-            raise FileNotFoundError
-        return b"\x89PNG"
-
-    text = page(gather("", [record], NAMES), fetch)
-    assert "data:image/png;base64,iVBORw==" in text and "ROC &lt;b&gt;" in text and "gone" not in text
-
-
 def test_page_does_not_run_foreign_script() -> None:
     evil = BAD.model_copy(update={"problem": Problem(exit_code=2, what="<script>alert(1)</script>")})
-    assert "<script>alert" not in page(gather("", [evil], NAMES), lambda uri: b"")
+    assert "<script>alert" not in page(gather("", [evil], NAMES))
 
 
 @pytest.mark.parametrize("text", ["a|b", "*a*", "`a`", "<b>", "#1", "[x](y)", "a\nb", "@octocat"])
@@ -274,7 +261,7 @@ def test_what_was_skipped_is_not_green() -> None:
     )
     report = gather("", [skipped, DONE], NAMES)
     assert "| ➖ | build-image | Skipped: x |" in markdown(report)
-    html = page(report, lambda uri: b"")
+    html = page(report)
     assert '<li class="off"><a href="#s1">build-image<small>skipped' in html
     assert '<li class="yes"><a href="#s2">run-pipeline' in html
 
@@ -315,7 +302,7 @@ def test_the_page_shows_no_markdown_as_it_is_written() -> None:
         }
     )
     ran = DONE.model_copy(update={"details": {"pipeline": "a_b", "variant": "py_3"}, "outputs": {"artifacts": []}})
-    html = page(gather("", [failed, tuned, ran], NAMES), lambda uri: b"")
+    html = page(gather("", [failed, tuned, ran], NAMES))
     assert "artifacts of a_b</summary>" in html
     assert "<summary>run-pipeline (py_3)</summary>" in markdown(gather("", [ran], NAMES))
     text = re.sub(r"<(code|pre|style)\b.*?</\1>", "", html, flags=re.DOTALL)
@@ -404,7 +391,7 @@ def test_report_and_page_of_a_hostile_record_are_harmless(problem: Problem | Non
     other = record.model_copy(update={"action": HOSTILE})
     report = gather(json.dumps({HOSTILE: {"result": "failure"}}), [record, other], NAMES)
     assert Live(as_html(markdown(report, "javascript:alert(1)"))).found == []
-    made = page(report, lambda uri: b"")
+    made = page(report)
     assert set(Live(made).found) <= {"style", "svg"}  # its own
     assert made.count("<svg") == made.count('role="img" aria-label')
     assert "default-src 'none'" in made
@@ -474,6 +461,18 @@ DRAWN = [
     ("evaluate-model", {"slices": [{"column": HOSTILE, "value": HOSTILE, "rows": 9, "metrics": {"auc": 0.7}}]}, 1),
     ("tune-hyperparams", {"objective": HOSTILE, "history": [[1, 0.5], [2, 0.4]], "importances": {HOSTILE: 0.4}}, 2),
     ("validate-data", {"drift": [{"column": HOSTILE, "psi": 0.4, "drifted": True}]}, 1),
+    (
+        "validate-data",
+        {
+            "distributions": {
+                "names": [HOSTILE, "now"],
+                "columns": [
+                    {"column": HOSTILE, "psi": 0.4, "drifted": True, "bins": [[HOSTILE, 0.5, 0.1], ["b", 0, 1]]}
+                ],
+            }
+        },
+        1,
+    ),
     ("monitor-model", {"columns": [{"column": HOSTILE, "psi": 0.0, "drifted": False}]}, 1),
 ]
 
@@ -485,7 +484,7 @@ def test_page_draws_what_a_record_has_and_its_names_are_only_text(
     outputs = {"primary-metric": "auc", "metrics": {"auc": 0.7}}
     record = DONE.model_copy(update={"action": action, "details": details, "outputs": outputs})
     assert len(charts(record)) == count
-    made = page(gather("", [record], NAMES), lambda uri: b"")
+    made = page(gather("", [record], NAMES))
     assert made.count("<figcaption>") == count
     assert set(Live(made).found) <= {"style", "svg"}
     assert "nan" not in made.replace("nance", "") and "://" not in made.split("</style>")[1].replace("http:", "")
@@ -495,7 +494,7 @@ def test_page_draws_what_a_record_has_and_its_names_are_only_text(
     "wrong", [None, 3, "x", [], [1], [[1]], [["a", "b"]], {"a": [1]}, [[1, float("nan")]], {"classes": 1}]
 )
 def test_what_cannot_be_drawn_is_left_out(wrong: Any) -> None:
-    details = dict.fromkeys(("curves", "history", "importances", "drift", "columns", "slices"), wrong)
+    details = dict.fromkeys(("curves", "history", "importances", "drift", "columns", "distributions", "slices"), wrong)
     curves = dict.fromkeys(CURVES, wrong)
     for action in ("evaluate-model", "monitor-model", "tune-hyperparams"):
         for given in (details, {"curves": curves}):
@@ -517,7 +516,7 @@ def test_a_curve_of_any_length_is_drawn_whole() -> None:
     history = [[i, i % 97 + i / 5000] for i in range(5000)]
     details = {"history": history, "curves": {"roc": [[i, i] for i in range(9000)]}}
     drawn = charts(DONE.model_copy(update={"details": details}))
-    made = page(gather("", [DONE.model_copy(update={"details": details})], NAMES), lambda uri: b"")
+    made = page(gather("", [DONE.model_copy(update={"details": details})], NAMES))
     for chart in drawn:
         assert isinstance(chart, Line) and f'points="{chart.line}"' in made
 
@@ -536,7 +535,7 @@ def test_timeline_tells_work_from_waiting_and_from_what_was_reused() -> None:
 
 def test_page_has_what_changed_lineage_and_timeline() -> None:
     report = replace(gather("", [TRAINED, JUDGED], NAMES), before=[before(metrics={"auc": 0.9})], places=["production"])
-    made = page(report, lambda uri: b"")
+    made = page(report)
     assert "Changed against version 3, the champion" in made and "▲ better</span> auc" in made
     assert "<h2>Lineage</h2>" in made and ">production</text>" in made and "<h2>Timeline</h2>" in made
     assert "<script" not in made and "prefers-color-scheme: dark" in made
@@ -558,5 +557,5 @@ def test_the_environments_of_a_model_are_one_table_that_says_where_they_part() -
     assert re.search(r"\| old\\\|est \| 3.11.7 \| Linux 6 x86\\_64 \| 1 \| 0.25 \| 2 \| 1,234 ms \| 1.5 ms", text)
     assert re.search(r"\| 2 \| 0.5 \| 0.75 \| \\= \|\n", text)
     assert re.search(r"\| numpy \| 1.26 \| 2.1 \|\n", text) and "| x |" not in text
-    assert "The model in 2 environments" in page(report, lambda uri: b"")
+    assert "The model in 2 environments" in page(report)
     assert "environments**" not in markdown(gather("", [leg("one", "2.1", [])], NAMES))

@@ -149,5 +149,5 @@ def test_a_report_and_its_page_show_foreign_names_as_text(text: str) -> None:
     ]
     other = Facts(text, metrics={text: 0.1}, parameters={text: "x"}, made_of={"pipeline": "other"})
     report = Report({}, records, before=[other], places=[text])
-    assert set(Live(page(report, lambda uri: b"")).found) <= {"style", "svg"}
+    assert set(Live(page(report)).found) <= {"style", "svg"}
     assert Live(as_html(markdown(report))).found == []

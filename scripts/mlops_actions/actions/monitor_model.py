@@ -9,9 +9,7 @@ data is.
 
 from __future__ import annotations
 
-import tempfile
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -99,9 +97,7 @@ def run(inputs: MonitorModelInputs, step: Step) -> Result[MonitorModelOutputs]:
         as_of=f"{as_of:%Y-%m-%dT%H}" if inputs.time_column or "as_of" in str(inputs.retrain) else "",
         asked=inputs.model_dump(mode="json", exclude=elsewhere),
     )
-    return step.once(
-        key, MonitorModelOutputs, lambda: _observe(inputs, manifest, sources, given, live, as_of, key, step)
-    )
+    return step.once(key, MonitorModelOutputs, lambda: _observe(inputs, manifest, sources, given, live, as_of, step))
 
 
 def _observe(
@@ -111,7 +107,6 @@ def _observe(
     given: list[DataSource],
     live: DataSource | None,
     as_of: datetime,
-    key: str,
     step: Step,
 ) -> Result[MonitorModelOutputs]:
     from ..data.rules import parse_duration
@@ -158,12 +153,14 @@ def _observe(
         ["column", "PSI", "p", "drifted"],
         [(c.column, f"{c.psi:.3f}", f"{c.p:.3g}", "yes" if c.drifted else "") for c in found.drift.columns[:12]],
     )
-    return _result(found, manifest, parameters, inputs, step, key)
+    return _result(found, manifest, parameters, inputs)
 
 
 def _result(
-    found: Observation, manifest: Manifest, parameters: dict[str, Any], inputs: MonitorModelInputs, step: Step, key: str
+    found: Observation, manifest: Manifest, parameters: dict[str, Any], inputs: MonitorModelInputs
 ) -> Result[MonitorModelOutputs]:
+    from ..data.validate import distributions
+
     moved = bool(found.reasons)
     who = f"{manifest.name} version {manifest.version}"
     if moved:
@@ -190,7 +187,7 @@ def _result(
         "age_hours": found.age_hours,
         "quality": vars(found.quality) if found.quality else None,
         "retrain_parameters": parameters,
-        "pictures": _pictures(found, step, key),
+        "distributions": distributions(found.drift, "training data", "now"),
     }
     return Result(
         outputs,
@@ -199,18 +196,6 @@ def _result(
         reason=reason,
         subject={"model": manifest.digest, "data": found.fingerprint},
     )
-
-
-def _pictures(found: Observation, step: Step, key: str) -> list[dict[str, str]]:
-    from ..data.validate import write_pictures
-
-    with tempfile.TemporaryDirectory() as scratch:
-        drawn = write_pictures(found.drift, Path(scratch), before="training data", now="now")
-        return [
-            {"title": f"Training data and now: {', '.join(columns)}",
-             "uri": step.workspace.store.put_file(file, step.workspace.kept(f"reports/{key}/{file.name}"))}
-            for file, columns in drawn
-        ]  # fmt: skip
 
 
 ACTION = Action(

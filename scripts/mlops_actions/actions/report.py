@@ -5,7 +5,7 @@ store. Its first line is the verdict and why. Then comes what failed; what chang
 image, parameters) against the champion that the model was judged against and against the last run of the branch; and
 what that affects. The rest is folded. Where all passed and nothing changed, it is one line.
 
-The page holds its pictures and needs nothing else; it is kept in the store, with the Markdown, under
+The page draws its charts itself and needs nothing else; it is kept in the store, with the Markdown, under
 `reports/<run>/`. The comment is written when there is a token and the event is a pull request. The same comment is
 updated the next time; only when the verdict flips there is a new one, and the old one is minimised. Each project of a
 repository (`working-directory`) has its own.
@@ -101,7 +101,7 @@ def run(inputs: ReportInputs, step: Step) -> Result[ReportOutputs]:
     report = _compared(gather(inputs.needs, step.records(), NAMES), inputs, step)
     mark = marker(inputs.working_directory.as_posix())
     text = markdown(report, mark=mark)
-    html = page(report, lambda uri: store.get(uri.removeprefix(store.url + "/")))
+    html = page(report)
     folder = f"reports/{step.run}"
     file = step.workspace.home / folder / "report.html"
     file.parent.mkdir(parents=True, exist_ok=True)

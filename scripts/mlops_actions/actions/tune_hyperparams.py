@@ -110,7 +110,6 @@ class TuneHyperparamsOutputs(Outputs):
     best_trial: str = Field(description="The name of the best trial.")
     metrics: dict[str, float] = Field(description="Its metrics, as JSON: the objective and the additional ones.")
     trials_uri: str = Field(description="All trials as CSV: state, metrics, parameters, seconds.")
-    picture_uri: str = Field(description="History, importance and parallel coordinates as PNG.")
     trials: int = Field(description="How many trials there were.")
     succeeded: int = Field(description="How many of them succeeded.")
     failed: int = Field(description="How many failed, or did not report their metric.")
@@ -188,8 +187,8 @@ def _run(
     with workspace.lock(f"the Experiment {experiment.name} ({request.key})"):
         outcome = engine.run(request, TuningProgress(step.console, experiment, request.max_trials))
         folder = workspace.kept(f"tuning/{key}")
-        table, picture = publish(workspace.store, folder, experiment, outcome, logs=inputs.keep_logs)
-    return _result(order, outcome, table, picture)
+        table = publish(workspace.store, folder, experiment, outcome, logs=inputs.keep_logs)
+    return _result(order, outcome, table)
 
 
 def _order(inputs: TuneHyperparamsInputs, step: Step) -> Order:
@@ -283,11 +282,11 @@ def _notice(order: Order, step: Step) -> None:
         step.console.notice("\n".join(ignored), order.document.place(("spec", "trialTemplate", "trialSpec")))
 
 
-def _result(order: Order, outcome: Outcome, table: str, picture: str) -> Result[TuneHyperparamsOutputs]:
+def _result(order: Order, outcome: Outcome, table: str) -> Result[TuneHyperparamsOutputs]:
     from ..tuning.publish import details, typed
 
     experiment = order.document.experiment
-    shown = {**details(experiment, outcome, picture), **({"image": order.image} if order.image else {})}
+    shown = {**details(experiment, outcome), **({"image": order.image} if order.image else {})}
     best, counts = outcome.best, shown["counts"]
     outputs = TuneHyperparamsOutputs(
         best_parameters=typed(experiment, best),
@@ -295,7 +294,6 @@ def _result(order: Order, outcome: Outcome, table: str, picture: str) -> Result[
         best_trial=best.name,
         metrics=dict(best.metrics),
         trials_uri=table,
-        picture_uri=picture,
         trials=counts["all"],
         succeeded=counts["succeeded"],
         failed=counts["failed"],

@@ -60,7 +60,6 @@ JSON lines take the contract's types as CSV does: JSON has no times, and does no
 
 from __future__ import annotations
 
-import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -158,7 +157,7 @@ def run(inputs: ValidateDataInputs, step: Step) -> Result[ValidateDataOutputs]:
         options=[inputs.personal_data, inputs.columns, inputs.max_psi, inputs.drift_gate, inputs.fingerprint_order],
     )
     return step.once(
-        key, ValidateDataOutputs, lambda: _validate(inputs, sources, reference, version, tables, path, as_of, key, step)
+        key, ValidateDataOutputs, lambda: _validate(inputs, sources, reference, version, tables, path, as_of, step)
     )
 
 
@@ -170,7 +169,6 @@ def _validate(
     tables: dict[str, list[DataSource]],
     contract: Path | None,
     as_of: datetime,
-    key: str,
     step: Step,
 ) -> Result[ValidateDataOutputs]:
     # polars and pandera take a second to import: not before it is known that they are needed
@@ -194,23 +192,8 @@ def _validate(
         any_order=inputs.fingerprint_order == "any",
     )
     found = validate.validate(request, step.console.say)
-    pictures = _pictures(found, step, key)
     _say(found, step)
-    return _result(found, inputs, pictures, state(step.workspace, inputs.data))
-
-
-def _pictures(found: Validation, step: Step, key: str) -> list[dict[str, str]]:
-    from ..data.validate import write_pictures
-
-    if found.drift is None:
-        return []
-    with tempfile.TemporaryDirectory() as scratch:
-        drawn = write_pictures(found.drift, Path(scratch), now="data")
-        return [
-            {"title": f"Reference and data: {', '.join(columns)}",
-             "uri": step.workspace.store.put_file(file, step.workspace.kept(f"reports/{key}/{file.name}"))}
-            for file, columns in drawn
-        ]  # fmt: skip
+    return _result(found, inputs, state(step.workspace, inputs.data))
 
 
 def _say(found: Validation, step: Step) -> None:
@@ -232,9 +215,9 @@ def _say(found: Validation, step: Step) -> None:
             step.console.table(["column", "check", "file", "row", "value"], examples, title="The first rows that fail")
 
 
-def _result(
-    found: Validation, inputs: ValidateDataInputs, pictures: list[dict[str, str]], state: str
-) -> Result[ValidateDataOutputs]:
+def _result(found: Validation, inputs: ValidateDataInputs, state: str) -> Result[ValidateDataOutputs]:
+    from ..data import validate
+
     failed, total = len(found.failed), len(found.checks)
     drifted = found.drift.drifted if found.drift and inputs.drift_gate else []
     rows = many(found.rows, "row")
@@ -259,11 +242,11 @@ def _result(
         "state": state,
         "checks": [_row(check) for check in sorted(found.checks, key=lambda c: not c.failed)],
         "columns": found.columns,
-        "pictures": pictures,
     }
     if found.drift:
         details["drift"] = [column.as_json() for column in found.drift.columns]
         details["skipped"] = found.drift.skipped
+        details["distributions"] = validate.distributions(found.drift, "reference", "data")
     return Result(
         ValidateDataOutputs(fingerprint=found.fingerprint, rows=found.rows, checks=total, failed=failed),
         details=details,

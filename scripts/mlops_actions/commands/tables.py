@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,7 +65,7 @@ def data_command() -> None:
 @click.option("--key", multiple=True, help="A column that names a row, so that rows are matched; may be repeated.")
 @click.option("--tolerance", default=0.0, help="Floats that differ by no more than this share are equal.")
 @click.option("--max-psi", default=0.2, show_default=True, help="A column over this has drifted.")
-@click.option("--page", type=click.Path(path_type=Path, dir_okay=False), help="Also write an HTML page with pictures.")
+@click.option("--page", type=click.Path(path_type=Path, dir_okay=False), help="Also write an HTML page with charts.")
 @click.option("--json", "as_json", is_flag=True, help="Write the difference as JSON.")
 def diff_command(
     one: str, two: str, key: tuple[str, ...], tolerance: float, max_psi: float, page: Path | None, as_json: bool
@@ -116,15 +115,13 @@ def _side(workspace: Workspace, named: str) -> Side:
 
 
 def _write_page(page: Path, record: Record, found: Diff) -> None:
-    from ..data.validate import write_pictures
+    from ..data.validate import distributions
     from ..reports import report
 
-    with tempfile.TemporaryDirectory() as scratch:
-        drawn = write_pictures(found.shown, Path(scratch), before=found.names[0], now=found.names[1])
-        pictures = [{"title": ", ".join(columns), "uri": str(file)} for file, columns in drawn]
-        shown = record.model_copy(update={"details": {**record.details, "pictures": pictures}})
-        text = report.page(report.Report({}, [shown], " → ".join(found.names)), lambda uri: Path(uri).read_bytes())
-    _write(page, text)
+    shown = record.model_copy(
+        update={"details": {**record.details, "distributions": distributions(found.shown, *found.names)}}
+    )
+    _write(page, report.page(report.Report({}, [shown], " → ".join(found.names))))
 
 
 def _write(path: Path, text: str) -> None:

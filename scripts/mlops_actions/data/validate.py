@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import polars as pl
@@ -27,7 +26,8 @@ from .tables import Batch, Table, UnreadableCells, open_table
 if TYPE_CHECKING:
     from . import drift
 
-_A_PICTURE = 6
+_MOST = 6  # columns that are shown when none has drifted
+_BINS = 12  # of a column, those that moved most
 _DRAWN = 60  # more columns than that nobody looks at, and the page has to hold them
 PersonalDataRule = Literal["fail", "warn", "off"]
 
@@ -275,17 +275,21 @@ def _fingerprint(table: Table, any_order: bool) -> Fingerprint | UnorderedFinger
     return UnorderedFingerprint(table.schema) if any_order else Fingerprint(table.schema)
 
 
-def write_pictures(found: drift.Drift, folder: Path, **names: str) -> list[tuple[Path, list[str]]]:
-    """Draw each column that has drifted, or if none has the ones that moved most: files, with the columns in each."""
-    drawn = []
-    shown = found.drifted[:_DRAWN] or found.columns[:_A_PICTURE]
-    for start in range(0, len(shown), _A_PICTURE):
-        from .pictures import draw_drift  # matplotlib is only imported when there is something to draw
+def distributions(found: drift.Drift, before: str, now: str) -> dict[str, Any]:
+    """Shares of rows by bin of each column that has drifted, or if none has of those that moved most, for a record.
 
-        some = shown[start : start + _A_PICTURE]
-        file = draw_drift(some, folder / f"drift-{start // _A_PICTURE + 1}.png", **names)
-        drawn.append((file, [column.column for column in some]))
-    return drawn
+    Args:
+        found: the columns that were compared.
+        before, now: what the two tables are called.
+    """
+    shown = found.drifted[:_DRAWN] or found.columns[:_MOST]
+    return {"names": [before, now], "columns": [_distribution(column) for column in shown]}
+
+
+def _distribution(column: drift.ColumnDrift) -> dict[str, Any]:
+    kept = sorted(range(len(column.bins)), key=lambda i: -abs(column.current[i] - column.reference[i]))[:_BINS]
+    bins = [[column.bins[i], round(column.reference[i], 4), round(column.current[i], 4)] for i in sorted(kept)]
+    return {"column": column.column, "psi": round(column.psi, 4), "drifted": column.drifted, "bins": bins}
 
 
 def _as_json(column: ColumnProfile, hidden: set[str]) -> dict[str, Any]:

@@ -48,6 +48,18 @@ class Bars:
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Shares of rows by bin in two tables: of each bin its name, both lengths in units, and both shares in words."""
+
+    title: str
+    names: tuple[str, str]
+    rows: Sequence[tuple[str, float, float, str]]
+    bad: bool
+    words: str
+    template = "pairs"
+
+
+@dataclass(frozen=True)
 class Matrix:
     """A confusion matrix: names, and rows of cells with their number and their share of the row."""
 
@@ -70,13 +82,13 @@ class Span:
     words: str
 
 
-Chart = Line | Bars | Matrix
+Chart = Line | Bars | Pairs | Matrix
 
 
 def charts(record: Record) -> list[Chart]:
     """The charts of a record."""
     found: list[Chart] = []
-    for make in (_curves, _tuning, _drift, _slices):
+    for make in (_curves, _tuning, _drift, _distributions, _slices):
         try:
             found += make(record)
         except (TypeError, ValueError, KeyError, AttributeError, LookupError, OverflowError):
@@ -123,6 +135,23 @@ def _drift(record: Record) -> Iterator[Chart]:
     if found:
         rows = [(str(one["column"]), float(one["psi"]), bool(one["drifted"])) for one in found]
         yield _bars("Drift (PSI)", rows)
+
+
+def _distributions(record: Record) -> Iterator[Chart]:
+    found = record.details.get("distributions") or {}
+    for one in found.get("columns") or []:
+        before, now = map(str, found["names"])
+        bins = [(str(name), float(old), float(new)) for name, old, new in one["bins"]]
+        if not all(math.isfinite(share) and share >= 0 for _, *shares in bins for share in shares):
+            raise ValueError(one["column"])
+        top = max((share for _, *shares in bins for share in shares), default=0.0) or 1.0
+        rows = [
+            (name, round(100 * old / top, 1), round(100 * new / top, 1), f"{100 * old:.3g} → {100 * new:.3g} %")
+            for name, old, new in bins
+        ]
+        title = f"{one['column']}, PSI {float(one['psi']):.3f}"
+        words = f"{title}: shares of rows, {before} and {now}"
+        yield Pairs(title, (before, now), rows, bool(one["drifted"]), words)
 
 
 def _slices(record: Record) -> Iterator[Chart]:

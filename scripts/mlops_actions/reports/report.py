@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -235,8 +234,8 @@ def markdown(report: Report, page_url: str = "", mark: str = MARKER, limit: int 
     return text if len(text) <= limit else f"{mark}\n## {sign(report.verdict)} {sentence(report.headline[:2000])}\n"
 
 
-def page(report: Report, fetch: Callable[[str], bytes]) -> str:
-    """The report as one HTML page that needs nothing else; `fetch` gives the bytes of a picture's URI.
+def page(report: Report) -> str:
+    """The report as one HTML page that needs nothing else.
 
     The sections' HTML is what is left of their Markdown without all that could load, run or steer something; a browser
     is told to refuse it as well.
@@ -244,16 +243,9 @@ def page(report: Report, fetch: Callable[[str], bytes]) -> str:
     renderer = MarkdownIt("commonmark", {"html": True}).enable("table")
     sections = []
     for record in report.records:
-        pictures = []
-        for picture in record.details.get("pictures", []):
-            try:
-                data = base64.b64encode(fetch(picture["uri"])).decode()
-            except FileNotFoundError:
-                continue
-            pictures.append({"title": picture["title"], "data": data})
         if record.action not in _UNSHOWN:
             text = _MERMAID.sub("", _section(report, record))  # GitHub draws it; here it would be source text
-            sections.append((record, _clean(_plain(renderer.render(text))), charts(record), pictures))
+            sections.append((record, _clean(_plain(renderer.render(text))), charts(record)))
     headline = _clean(renderer.renderInline(sentence(report.headline)))
     shown = [] if report.title else [record for record in report.records if record.action not in _UNSHOWN]
     return render(

@@ -1,4 +1,4 @@
-"""What an Experiment leaves in the store: a CSV of its trials, a picture, and the logs if they are kept."""
+"""What an Experiment leaves in the store: a CSV of its trials, and the logs if they are kept."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from ..stores.store import Store
 from . import space
 from .engine import Outcome, Trial
 from .experiment import Experiment, Parameter
-from .picture import draw
 from .space import Value
 
 _SHOWN = 50
 
 
-def publish(store: Store, folder: str, experiment: Experiment, outcome: Outcome, *, logs: bool) -> tuple[str, str]:
+def publish(store: Store, folder: str, experiment: Experiment, outcome: Outcome, *, logs: bool) -> str:
     """Upload what there is.
 
     Args:
@@ -29,17 +28,16 @@ def publish(store: Store, folder: str, experiment: Experiment, outcome: Outcome,
         logs: whether each trial's log is uploaded as `logs/<trial>.log`.
 
     Returns:
-        The URIs of the CSV and of the picture.
+        The URI of the CSV.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        picture, table = Path(scratch) / "picture.png", Path(scratch) / "trials.csv"
+        table = Path(scratch) / "trials.csv"
         table.write_text(as_csv(experiment, outcome), encoding="utf-8", newline="")
-        draw(experiment, outcome, picture)
         if logs:
             for trial in outcome.trials:
                 if trial.number in outcome.logs:
                     store.put_log(outcome.logs[trial.number], f"{folder}/logs/{trial.name}.log")
-        return store.put_file(table, f"{folder}/trials.csv"), store.put_file(picture, f"{folder}/picture.png")
+        return store.put_file(table, f"{folder}/trials.csv")
 
 
 def as_csv(experiment: Experiment, outcome: Outcome) -> str:
@@ -62,7 +60,7 @@ def typed(experiment: Experiment, trial: Trial) -> dict[str, Value]:
     return {p.name: space.typed(p, trial.parameters[p.name]) for p in experiment.spec.parameters}
 
 
-def details(experiment: Experiment, outcome: Outcome, picture: str) -> dict[str, Any]:
+def details(experiment: Experiment, outcome: Outcome) -> dict[str, Any]:
     """What the report shows: the best trials first, and at most some of them."""
     objective = experiment.spec.objective
     valued = [trial for trial in outcome.trials if trial.value is not None]
@@ -100,7 +98,6 @@ def details(experiment: Experiment, outcome: Outcome, picture: str) -> dict[str,
         },
         "history": [[trial.number + 1, trial.value] for trial in outcome.trials if trial.value is not None],
         "trials": [_row(trial) for trial in (*ranked, *failed, *valueless)][:_SHOWN],
-        "pictures": [{"title": f"Experiment {experiment.name}", "uri": picture}],
     }
 
 
