@@ -268,7 +268,7 @@ def test_limit_gives_the_best_so_far_where_that_is_asked(limit: str, tmp_path: P
     assert outcome.end == {"timeout": "TimeLimit", "stall_timeout": "Stalled"}[limit]
     assert [trial.state for trial in outcome.trials] == ["Succeeded", "Succeeded", "Killed"]
     assert outcome.best.name == "random-0001" and outcome.resumed == 2
-    assert details(slow.experiment, outcome, "")["counts"] == {
+    assert details(slow.experiment, outcome)["counts"] == {
         "all": 3, "succeeded": 2, "failed": 0, "early-stopped": 0, "killed": 1
     }  # fmt: skip
 
@@ -315,7 +315,7 @@ def test_trial_that_falls_behind_is_stopped_and_its_value_counts(tmp_path: Path)
         lines = (tmp_path / "state" / "logs" / f"{trial.name}.log").read_text().splitlines()
         assert 3 <= len(lines) < 40
     assert not any(trial.failed for trial in outcome.trials)
-    counts = details(given.experiment, outcome, "")["counts"]
+    counts = details(given.experiment, outcome)["counts"]
     assert counts["early-stopped"] == len(stopped) and counts["killed"] == 0
     watcher = Recorder()
     more = run(given, tmp_path, watcher, parallel=2, max_trials=10)
