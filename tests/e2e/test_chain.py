@@ -96,7 +96,7 @@ def test_secret_that_a_component_prints_is_hidden_and_the_token_is_not_there(tmp
 def test_dispatch_by_hand_takes_typed_inputs(tmp_path: Path) -> None:
     consumer = make_consumer(tmp_path, "minimal")
     workflow = consumer.folder / ".github" / "workflows" / "mlops.yml"
-    workflow.write_text((consumer.actions / ".github" / "workflows" / "mlops.yml").read_text())
+    workflow.write_text((consumer.actions / ".github" / "workflows" / "repo-example.yml").read_text())
     (consumer.folder / "mlops.yaml").write_text("model: by-hand\n")
     consumer.commit()
     code, log = consumer.run(
@@ -110,7 +110,7 @@ def test_dispatch_by_hand_takes_typed_inputs(tmp_path: Path) -> None:
 def test_choice_that_does_not_exist_is_bad_input(tmp_path: Path) -> None:
     consumer = make_consumer(tmp_path, "minimal")
     workflow = consumer.folder / ".github" / "workflows" / "mlops.yml"
-    workflow.write_text((consumer.actions / ".github" / "workflows" / "mlops.yml").read_text())
+    workflow.write_text((consumer.actions / ".github" / "workflows" / "repo-example.yml").read_text())
     consumer.commit()
     code, log = consumer.run("workflow_dispatch", **{"working-directory": ".", "tune": "sometimes"})
     assert code == 1
