@@ -9,6 +9,10 @@ PULL_REQUEST = "pull-request"
 """The environment of the configuration that applies to pull requests, when it has one."""
 
 
+_BY_US = {"push", "schedule", "workflow_dispatch", "repository_dispatch"}
+"""Events that are caused by those who may write to the repository."""
+
+
 @dataclass(frozen=True)
 class Context:
     """The code that is worked on, and the event that caused the work.
@@ -57,9 +61,14 @@ class Context:
         Where the default branch is not known, any branch may on a laptop (there is no remote), and none on a runner. A
         commit without a branch may not, nor a tag, whatever its name.
         """
-        if self.pull or self.tag or self.branch == "HEAD":
+        if self.pull or self.tag or self.branch == "HEAD" or self.by_anybody:
             return False
         return self.branch == self.default_branch if self.default_branch else not self.on_runner
+
+    @property
+    def by_anybody(self) -> bool:
+        """Whether the event may be caused by who may not write, such as a comment, or the end of another workflow."""
+        return self.on_runner and not self.pull and self.event not in _BY_US
 
     @property
     def outside(self) -> bool:

@@ -176,6 +176,8 @@ def _register(request: PlanRequest, trained: bool) -> Step:
     context = request.context
     if context.pull:
         return Step(False, "a pull request registers nothing")
+    if context.by_anybody:
+        return Step(False, f"anybody may cause the event {context.event}")
     return _when(context.trusted, f"{context.event} on the default branch", _untrusted(context))
 
 

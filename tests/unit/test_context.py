@@ -45,6 +45,16 @@ def test_a_tag_is_no_branch_that_is_trusted(tmp_path: Path) -> None:
     assert (found.tag, found.trusted) == ("v1", False)
 
 
+@pytest.mark.parametrize(
+    ("event", "trusted"),
+    [("push", True), ("schedule", True), ("workflow_dispatch", True), ("repository_dispatch", True),
+     ("issue_comment", False), ("workflow_run", False), ("issues", False), ("fork", False)],
+)  # fmt: skip
+def test_what_anybody_may_cause_is_not_trusted(tmp_path: Path, event: str, *, trusted: bool) -> None:
+    found = read(tmp_path, {"repository": {"default_branch": "main"}}, GITHUB_EVENT_NAME=event)
+    assert (found.trusted, found.by_anybody) == (trusted, not trusted)
+
+
 def test_a_runner_that_does_not_say_the_default_branch_changes_nothing(tmp_path: Path) -> None:
     for event in ("{}", "{", json.dumps({"repository": None})):
         assert not read(tmp_path, event).trusted
@@ -63,10 +73,10 @@ def test_a_pull_request_is_of_its_own_commit_and_never_trusted(
     assert found.pull and not found.trusted
 
 
-def test_a_pull_request_whose_repository_is_gone_is_no_fork_that_we_know(tmp_path: Path) -> None:
+def test_a_pull_request_whose_repository_is_gone_was_a_forks(tmp_path: Path) -> None:
     event = {"pull_request": {"number": 3, "head": {"sha": "own", "repo": None}}, "repository": None}
     found = read(tmp_path, event, GITHUB_EVENT_NAME="pull_request")
-    assert (found.commit, found.fork, found.default_branch) == ("own", False, "")
+    assert (found.commit, found.fork, found.default_branch) == ("own", True, "")
 
 
 @pytest.mark.parametrize("event", ["", "[1]", "{"])

@@ -15,7 +15,7 @@ from mlops_actions.data import drift
 from mlops_actions.data.contract import Contract, read_contract
 from mlops_actions.data.diff import Side, diff
 from mlops_actions.data.infer import Strictness, infer
-from mlops_actions.data.sources import DataSource, find
+from mlops_actions.data.sources import DataSource, digests, find
 from mlops_actions.data.tables import open_table
 from mlops_actions.data.validate import Validation, ValidationRequest, fingerprint, validate
 from mlops_actions.errors import BadInput, Place
@@ -99,6 +99,8 @@ def test_partitions_are_columns(tmp_path: Path) -> None:
     assert table.schema["year"] == pl.Int64 and table.differences == []
     assert table.frame.select("year").unique().sort("year").collect().to_series().to_list() == [2020, 2021]
     assert fingerprint(years[:1]) != fingerprint(years[1:])
+    renamed = DataSource(years[0].name.replace("2020", "2099"), years[0].path)
+    assert digests([renamed]) != digests(years[:1]), "the same bytes of another partition are another table"
     moved = tmp_path / "year=2021" / "p.parquet"
     moved.parent.mkdir()
     shutil.copy(years[0].path, moved)
@@ -157,6 +159,10 @@ def test_csv_that_cannot_be_read_is_told_with_line_byte_and_cause(name: str, lin
         (b'"id"|"t"\n1|"a,b"\n2|"c,d"\n', 1, "separated by pipes"),
         (b"a;b\n1;2\n3\n", 1, "separated by semicolons"),
         (b"a b  c\n1 2  3\n-4 5.5 NA\n", 1, "separated by spaces"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", 1, "a pointer of Git LFS"),
+        (b"\n<!DOCTYPE html>\n<html></html>\n", 1, "a page of HTML"),
+        (b"PAR1\x15\x04\xff\n", 1, "a Parquet file"),
+        (b"a,b\n1,x\0y\n", 2, "byte 7: it has a byte 0"),
         ("a,b\n1,2\n".encode("utf-16-le"), 1, "as in UTF-16"),
         (b"K\xf6ln,b\n1,2\n", 1, "byte 1: the byte 0xf6 is not UTF-8; it may be Windows-1252"),
         (b"a,b\r1,2\r3,4\r", 1, "its lines end in CR alone"),
@@ -175,6 +181,10 @@ def test_csv_that_cannot_be_read_is_told_with_line_byte_and_cause(name: str, lin
         "pipes and quotes",
         "semicolons and a short line",
         "spaces",
+        "Git LFS",
+        "HTML",
+        "Parquet",
+        "NUL",
         "UTF-16 without a mark",
         "Latin-1 in the header",
         "CR",

@@ -11,6 +11,7 @@ from mlops_actions.context import Context
 from mlops_actions.inputs import Outputs
 from mlops_actions.project import Project
 from mlops_actions.records import Problem, Record
+from mlops_actions.runtime.config import secrets_in
 from mlops_actions.runtime.result import Result
 from mlops_actions.runtime.step import Step
 from workspaces import workspace
@@ -64,3 +65,8 @@ def test_result_with_a_secret_is_not_kept_for_reuse(tmp_path: Path) -> None:
             assert step.once(f"key-{text}", Gives, lambda text=text: work(text)).outputs.text == text  # type: ignore[misc]
     assert runs == ["s3cret", "s3cret", "open"]
     assert not any(b"s3cret" in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+
+
+def test_the_secrets_in_a_kubeconfig_are_masked_one_by_one_and_its_words_are_not() -> None:
+    text = "apiVersion: v1\nkind: Config\nusers: [{name: a, user: {token: kubesecrettoken42}}]\n"
+    assert list(secrets_in({"MLOPS_KUBECONFIG": text})) == ["kubesecrettoken42"]

@@ -130,6 +130,8 @@ def test_pull_request_trains_and_registers_nothing(tmp_path: Path) -> None:
         ({"branch": "HEAD", "default_branch": ""}, "no branch is checked out"),
         ({"branch": "v1", "tag": "v1"}, "a tag is not a branch"),
         ({"default_branch": "", "on_runner": True}, "no default branch is known"),
+        ({"event": "issue_comment", "on_runner": True}, "anybody may cause the event issue_comment"),
+        ({"event": "workflow_run", "on_runner": True}, "anybody may cause the event workflow_run"),
     ],
 )
 def test_what_is_not_the_default_branch_registers_nothing(tmp_path: Path, changed: dict[str, Any], why: str) -> None:

@@ -119,7 +119,8 @@ def _request(inputs: BuildImageInputs, step: Step) -> ImageRequest:
             "To push, `image` must name a registry or an owner",
             fix="Give `image`, for example `ghcr.io/owner/name`, or `push: false`",
         )
-    tags = inputs.tags or names.default_tags(where.commit, where.branch, where.default_branch, where.pull_request)
+    default = "" if where.tag else where.default_branch
+    tags = inputs.tags or names.default_tags(where.commit, where.branch, default, where.pull_request)
     if push and where.pull_request is not None:
         tags = _own_tags(tags, step)
     known = inputs.registry_username and password
@@ -156,7 +157,8 @@ def _own_tags(tags: list[str], step: Step) -> list[str]:
     if not moving:
         return tags
     kept = [tag for tag in tags if tag not in moving]
-    kept = kept or names.default_tags(where.commit, where.branch, where.default_branch, where.pull_request)
+    default = "" if where.tag else where.default_branch
+    kept = kept or names.default_tags(where.commit, where.branch, default, where.pull_request)
     step.console.notice(f"A pull request does not push {', '.join(moving)}: the tags are {', '.join(kept)}")
     return kept
 

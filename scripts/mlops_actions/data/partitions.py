@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import date
-from pathlib import PurePath
-from urllib.parse import unquote
 
 import polars as pl
 
@@ -17,11 +15,7 @@ _NULL = "__HIVE_DEFAULT_PARTITION__"
 
 def columns_of(sources: Sequence[DataSource], types: Mapping[str, pl.DataType]) -> list[dict[str, pl.Expr]]:
     """The columns that files have by the folders they are in, for each file: whole numbers, dates, or text."""
-    found = []
-    for source in sources:
-        folders = PurePath(source.name.replace("\\", "/")).parts[:-1]
-        pairs = (part.partition("=") for part in folders if "=" in part.strip("="))
-        found.append({name: unquote(value) for name, _, value in pairs})
+    found = [source.partition for source in sources]
     kinds = {}
     for name in dict.fromkeys(name for values in found for name in values):
         texts = [values[name] for values in found if name in values and values[name] != _NULL]

@@ -7,7 +7,8 @@ import glob
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
+from urllib.parse import unquote
 
 from ..errors import BadInput
 from ..stores.digests import file_digest
@@ -22,6 +23,13 @@ class DataSource:
 
     name: str
     path: Path
+
+    @property
+    def partition(self) -> dict[str, str]:
+        """The columns that the file has by the folders that it is in (`year=2021/`), as Hive names them."""
+        folders = PurePath(self.name.replace("\\", "/")).parts[:-1]
+        pairs = (part.partition("=") for part in folders if "=" in part.strip("="))
+        return {name: unquote(value) for name, _, value in pairs}
 
 
 def find(where: Workspace, patterns: Sequence[str]) -> list[DataSource]:
@@ -122,5 +130,8 @@ def state(workspace: Workspace, patterns: Sequence[str]) -> str:
 
 
 def digests(sources: Sequence[DataSource]) -> list[str]:
-    """The digests of the files' bytes, in order: a cheap key for what is computed of them."""
-    return [file_digest(source.path) for source in sources]
+    """The digests of the files' bytes, in order, each with its partition: a cheap key for what is computed of them."""
+    return [
+        " ".join([file_digest(source.path), *(f"{name}={value}" for name, value in source.partition.items())])
+        for source in sources
+    ]

@@ -23,6 +23,15 @@ _MOST = 1 << 28
 _DELIMITERS = {";": "semicolons", "|": "pipes", "\t": "tabs"}
 _MARKS = ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF32_BE, "UTF-32"), (codecs.BOM_UTF16_LE, "UTF-16"),
           (codecs.BOM_UTF16_BE, "UTF-16"))  # fmt: skip
+_OTHERS = (
+    (b"version https://git-lfs.github.com/spec/", "a pointer of Git LFS and not the file",
+     "Fetch the file: `git lfs pull`, or `lfs: true` for actions/checkout"),
+    (b"<!doctype", "a page of HTML", "Download the data itself: this may be the page of an error"),
+    (b"<html", "a page of HTML", "Download the data itself: this may be the page of an error"),
+    (b"<?xml", "XML", "Write it as CSV or Parquet"),
+    (b"par1", "a Parquet file", "Name it .parquet"),
+)  # fmt: skip
+"""What is no table of text, by how it begins (in lower case)."""
 _UNPARSED = re.compile(
     r"could not parse `(?P<cell>.*)` as dtype `(?P<kind>\w+)` at column '(?P<column>.*)' \(", re.DOTALL
 )
@@ -55,8 +64,15 @@ def fault_at_start(path: Path) -> Fault | None:
     for mark, encoding in _MARKS:
         if start.startswith(mark):
             return Fault(f"it is {encoding} text", 1, 0, "Write it as UTF-8")
+    head = start.lstrip()[:64].lower()
+    for mark, what, fix in _OTHERS:
+        if head.startswith(mark):
+            return Fault(f"it is {what}", 1, 0, fix)
     if start[:4096].count(0) * 4 > len(start[:4096]):
         return Fault("every other byte is 0, as in UTF-16 text", 1, start.index(0), "Write it as UTF-8")
+    if b"\0" in start:
+        line = start[: start.index(b"\0")].count(b"\n") + 1
+        return Fault("it has a byte 0, which no text has", line, start.index(b"\0"), "Write it as text")
     if b"\r" in start.rstrip() and b"\n" not in start:
         return Fault("its lines end in CR alone, as on old Macintoshes", 1, start.index(b"\r"), "End lines with LF")
     if fault := _in_header(start):

@@ -24,7 +24,7 @@ def read_context(environ: Mapping[str, str], folder: Path) -> Context:
         return _from_git(folder)
     event = _event(environ.get("GITHUB_EVENT_PATH", ""))
     request = event.get("pull_request") or {}
-    head = (request.get("head") or {}).get("repo") or {}
+    head = (request.get("head") or {}).get("repo") or {"full_name": ""}  # a fork that is gone
     repository = environ.get("GITHUB_REPOSITORY", "")
     server = environ.get("GITHUB_SERVER_URL", "https://github.com")
     number = environ.get("GITHUB_RUN_ID", "")
@@ -42,7 +42,7 @@ def read_context(environ: Mapping[str, str], folder: Path) -> Context:
         event=name,
         pull_request=request.get("number"),
         actor=environ.get("GITHUB_ACTOR", ""),
-        fork=head.get("full_name", repository) != repository,
+        fork=bool(request) and head.get("full_name", repository) != repository,
         run=f"{number}-{environ.get('GITHUB_RUN_ATTEMPT', '1')}",
         url=f"{server}/{repository}/actions/runs/{number}",
         on_runner=True,

@@ -240,10 +240,15 @@ def lacks_store(context: Context, store: str, environ: Mapping[str, str]) -> boo
 
 
 def secrets_in(environ: Mapping[str, str]) -> Iterator[str]:
-    """The values of variables that are secret by their names; of 8 characters, as shorter ones may be words."""
+    """The values of variables that are secret by their names; of 8 characters, as shorter ones may be words. Of a
+    kubeconfig its certificates and tokens, one by one."""
     for name, value in environ.items():
         if _SECRET_NAME.search(name) and len(value) >= 8:
             yield value
+    if kubeconfig := environ.get("MLOPS_KUBECONFIG"):
+        from ..kubernetes.sources import secrets_in as secrets_in_kubeconfig
+
+        yield from secrets_in_kubeconfig(kubeconfig)
 
 
 def secrets_of(action: Action[Any, Any], given: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
