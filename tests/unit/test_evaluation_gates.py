@@ -212,6 +212,35 @@ def test_rows_are_matched_by_their_id(tmp_path: Path) -> None:
     assert by_position.champion == 0.5 and "not measured on the same rows" in by_position.note
 
 
+@pytest.mark.parametrize("written", [pl.String, pl.Float64, pl.Int32, pl.Categorical])
+def test_an_id_is_the_same_one_whichever_type_it_is_written_in(tmp_path: Path, written: Any) -> None:
+    ours = predictions(tmp_path)
+    theirs = tmp_path / "champion.parquet"
+    pl.read_parquet(ours.path).with_columns(pl.col("id").cast(pl.String).cast(written)).reverse().write_parquet(theirs)
+    champion = Champion(1, {"auc": 0.5}, DataSource("champion.parquet", theirs))
+    found = evaluate(EvaluationRequest(ours, {}, Columns(id="id"), champion=champion))
+    assert (found.comparisons[0].rows, found.comparisons[0].gain) == (1000, 0.0)
+
+
+def test_ids_whose_types_cannot_be_compared_are_bad_input_with_both(tmp_path: Path) -> None:
+    ours = predictions(tmp_path)
+    theirs = tmp_path / "champion.parquet"
+    pl.read_parquet(ours.path).with_columns(pl.from_epoch("id")).write_parquet(theirs)
+    champion = Champion(1, {"auc": 0.5}, DataSource("champion.parquet", theirs))
+    with pytest.raises(BadInput, match=r"id has the type Int64, and Datetime\(.*\) in those of the champion"):
+        evaluate(EvaluationRequest(ours, {}, Columns(id="id"), champion=champion))
+
+
+def test_a_champion_without_ids_blocks_and_weights_is_found_by_its_order(tmp_path: Path) -> None:
+    ours = predictions(tmp_path, w=[1.0, 2.0] * 500, day=np.arange(1000) // 10)
+    theirs = tmp_path / "champion.parquet"
+    pl.read_parquet(ours.path).select("label", "score").write_parquet(theirs)
+    champion = Champion(1, {}, DataSource("champion.parquet", theirs))
+    columns = Columns(id="id", weight="w", block="day")
+    found = evaluate(EvaluationRequest(ours, {}, columns, champion=champion)).comparisons[0]
+    assert (found.rows, found.units, found.gain) == (1000, 100, 0.0)
+
+
 def test_without_the_champions_predictions_its_recorded_metric_decides(tmp_path: Path) -> None:
     found = evaluate(EvaluationRequest(predictions(tmp_path), {}, champion=Champion(1, {"auc": 0.99})))
     assert verdicts(found)["champion", "auc"] is False

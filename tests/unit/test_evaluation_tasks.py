@@ -211,8 +211,29 @@ WITHIN = {"query": "q", "block": "d"}
 @pytest.mark.parametrize(
     ("columns", "names", "task", "words"),
     [
-        ({**TWO, "score": [0.1, np.inf]}, {}, "auto", "score in p.parquet has values that are missing or not finite"),
-        ({**TWO, "w": [1, -1]}, {"weight": "w"}, "auto", "w in p.parquet is not a weight"),
+        (
+            {**TWO, "score": [0.1, np.inf]},
+            {},
+            "auto",
+            "score in p.parquet is missing or not finite in 1 row, first in row 2 (inf)",
+        ),
+        ({**TWO, "w": [1, -1]}, {"weight": "w"}, "auto", "w in p.parquet is negative in 1 row, first in row 2 (-1)"),
+        ({**TWO, "w": [0, 0]}, {"weight": "w"}, "auto", "w in p.parquet is 0 in all of 2 rows"),
+        (TWO, {"id": "nosuch"}, "auto", "p.parquet has no column 'nosuch'"),
+        ({**TWO, "k": [7, None]}, {"id": "k"}, "auto", "p.parquet has 1 row without k"),
+        ({**TWO, "k": [7, 7]}, {"id": "k"}, "auto", "p.parquet has several rows of one k: 7 is in 2 rows"),
+        (
+            {"label": [0, 1, 1], "score": [0.1, 0.9, 0.5], "prediction": [0, 7, 1]},
+            {},
+            "auto",
+            "prediction in p.parquet is not one of the labels in 1 row, first in row 2 (7). The labels are 0, 1. Write",
+        ),
+        (
+            {"label": ["a", "b", "c"], "prediction": ["a", "b", "b"]},
+            {},
+            "binary",
+            "The labels of p.parquet are not two classes. There are 3: a, b, c. Set",
+        ),
         ({**TWO, "w": [1, None]}, {"weight": "w"}, "auto", "1 row without w"),
         (TWO, {"weight": "w"}, "auto", "p.parquet has no column 'w'"),
         (TWO, {"block": "day"}, "auto", "p.parquet has no column 'day'"),
@@ -220,7 +241,12 @@ WITHIN = {"query": "q", "block": "d"}
         (OF_CLASSES, {}, "auto", "The probabilities of row 2 of p.parquet sum to 1.4"),
         ({**OF_CLASSES, "label": ["a", "c"]}, {}, "auto", "no column of scores of the class c"),
         ({"label_a": [0, 1], "label_b": [0, 1], "score_a": [0.5, 0.9]}, {}, "auto", "have the label b in all"),
-        ({"label_a": [0, 2], "score_a": [0.5, 0.9]}, {}, "auto", "A label of p.parquet is neither 0 nor 1"),
+        (
+            {"label_a": [0, 2], "score_a": [0.5, 0.9]},
+            {},
+            "auto",
+            "label_a in p.parquet is neither 0 nor 1 in 1 row, first in row 2 (2)",
+        ),
         ({**TWO, "q": [1, 1], "d": [1, 2]}, WITHIN, "auto", "A q of p.parquet has several values of d"),
         ({"label": [0, 0], "score": [-3.0, 9.0]}, {}, "binary", "their labels are of one class only"),
     ],
@@ -247,10 +273,9 @@ def test_rows_that_are_not_the_champions_are_told_with_the_reason(tmp_path: Path
     ]
     flipped = file(tmp_path, {**columns, "label": 1 - columns["label"]}, "c.parquet")
     assert "their labels differ" in judge(tmp_path, columns, champion=Champion(4, {"auc": 0.5}, flipped)).notes[0]
-    twice = {**columns, "id": [0] * 100}
-    same = Champion(4, {}, file(tmp_path, twice, "c.parquet"))
-    with pytest.raises(BadInput, match="several rows of one id"):
-        judge(tmp_path, twice, names={"id": "id"}, champion=same)
+    twice = Champion(4, {}, file(tmp_path, {**columns, "id": [0] * 100}, "c.parquet"))
+    with pytest.raises(BadInput, match=r"c\.parquet has several rows of one id: 0 is in 100 rows"):
+        judge(tmp_path, {**columns, "id": np.arange(100)}, names={"id": "id"}, champion=twice)
 
 
 def test_a_challenger_that_rows_cannot_tell_from_the_champion_passes_unless_proof_is_asked(tmp_path: Path) -> None:

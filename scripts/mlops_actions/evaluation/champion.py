@@ -40,7 +40,9 @@ def find_champion(registry: Registry, cache: Path, model: str, alias: str) -> Ch
         return None
     manifest = registry.manifest(model, named.version)
     kept = manifest.predictions
-    return Champion(manifest.version, manifest.metrics, _fetched(registry, cache, kept) if kept else None)
+    return Champion(
+        manifest.version, manifest.metrics, _fetched(registry, cache, kept, named.version) if kept else None
+    )
 
 
 def find_version(registry: Registry, model: str, wanted: str) -> Manifest:
@@ -71,8 +73,8 @@ def version_named(registry: Registry, root: Path, patterns: Sequence[str]) -> Ma
     return find_version(registry, named[1], named[2])
 
 
-def _fetched(registry: Registry, cache: Path, file: File) -> DataSource:
+def _fetched(registry: Registry, cache: Path, file: File, version: int) -> DataSource:
     name = file.digest.partition(":")[2]
     # the suffix tells the format
     target = cache / "blobs" / name[:2] / f"{name}-{file.path.rsplit('/', 1)[-1]}"
-    return DataSource(file.path, registry.fetch_file(file, target))
+    return DataSource(f"{file.path} of version {version}", registry.fetch_file(file, target))

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
-import polars as pl
 
 from ..data.sources import DataSource
 from ..data.tables import unknown_column
@@ -31,7 +30,7 @@ from .gates import (
     threshold_gates,
 )
 from .metric import PRIMARY, Metric, Task, is_higher_better, unknown
-from .predictions import Columns, Predictions, read_predictions, with_classes
+from .predictions import Columns, Predictions, check_ids, read_predictions, same_type, with_classes
 from .resampling import CHANCE, SHOWN, Units, around, bootstrap, interval, standard_error
 from .slices import Slice, find_slices
 from .training import Sanity, training_gates
@@ -297,14 +296,15 @@ def _pair(request: EvaluationRequest, ours: Predictions, notes: list[str]) -> tu
     champion, key = request.champion, request.columns.id
     if champion is None or champion.predictions is None:
         return None
-    theirs, version = read_predictions(champion.predictions, request.columns, ours.task), champion.version
+    # blocks and weights are those of the challenger; a champion from before there were ids is found by its order
+    columns = replace(request.columns, id="", weight="", block="")
+    theirs, version = read_predictions(champion.predictions, columns, ours.task), champion.version
     here, there, why = len(ours.label), len(theirs.label), ""
-    if key and key in ours.frame.columns and key in theirs.frame.columns:
-        left, right = (one.frame.select(pl.col(key)).with_row_index(name) for one, name in ((ours, "a"), (theirs, "b")))
-        for side, frame in (("The predictions", left), (f"Those of version {version}", right)):
-            if frame.get_column(key).is_duplicated().any():
-                raise BadInput(f"{side} have several rows of one {key}", fix="Correct `id-column`")
-        rows = left.join(right, on=key, how="inner").sort("a")
+    if key and key in theirs.frame.columns:
+        check_ids(theirs.frame, key, champion.predictions)
+        ids = same_type(ours.frame.get_column(key), theirs.frame.get_column(key))
+        left, right = (one.alias("id").to_frame().with_row_index(name) for one, name in zip(ids, "ab", strict=True))
+        rows = left.join(right, on="id", how="inner").sort("a")
         if rows.height < here / 2:
             why = f"only {rows.height:,} of {here:,} are among them"
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -144,7 +145,8 @@ def read_predictions(source: DataSource, columns: Columns, task: Task | Literal[
     `predict_proba(x)[:, 1]` in scikit-learn.
 
     Raises:
-        BadInput: no such columns, missing values, labels that do not fit the task, or a task that cannot be told.
+        BadInput: no such columns, missing values, several rows of one id, labels that do not fit the task, or a task
+            that cannot be told.
     """
     frame = read_table(source)
     if frame.is_empty():
@@ -152,9 +154,9 @@ def read_predictions(source: DataSource, columns: Columns, task: Task | Literal[
     found = _read(frame, columns, task, source)
     weight = None
     if columns.weight:
-        weight = _numbers(_column(frame, columns.weight, "weight-column", source), source.name).astype(np.float64)
-        if weight.min() < 0 or not weight.sum():
-            raise BadInput(f"{columns.weight} in {source.name} is not a weight: it is negative, or 0 in all rows")
+        weight = _weights(_column(frame, columns.weight, "weight-column", source), source)
+    if columns.id:
+        check_ids(frame, columns.id, source)
     blocks, query = (
         _codes(_column(frame, name, f"{what}-column", source)) if name else None
         for name, what in ((columns.block, "block"), (columns.query, "query"))
@@ -222,7 +224,20 @@ def _binary(label: pl.Series, score: pl.Series | None, said: pl.Series | None, s
         scores, classes = _numbers(said, source.name), None
     if classes is not None:
         _check_same_classes(names, classes, source)
-    positive = _positive_of(names if classes is None else pl.concat([names.alias(""), classes.alias("")]), source)
+    labels = names.unique().to_list()
+    both = {*labels, *(classes.unique().to_list() if classes is not None else ())}
+    if len(labels) > 2:
+        raise BadInput(
+            f"The labels of {source.name} are not two classes", why=f"There are {len(labels)}: {_listed(labels)}",
+            fix="Set `task`, or write two classes",
+        )  # fmt: skip
+    if said is not None and classes is not None and len(both) > 2:
+        fault = _where(said, ~classes.is_in(labels).to_numpy(), "not one of the labels")
+        raise BadInput(
+            f"{said.name} in {source.name} is {fault}", why=f"The labels are {_listed(labels)}",
+            fix="Write the same two classes to both columns, or set `task: multiclass`",
+        )  # fmt: skip
+    positive = _positive_of(sorted(both))
     label_, said_ = (None if s is None else (s == positive).cast(pl.Float64).to_numpy() for s in (names, classes))
     assert label_ is not None
     return Predictions("binary", label_, scores, said_, positive)
@@ -274,9 +289,10 @@ def _multilabel(frame: pl.DataFrame, parts: list[list[str]], source: DataSource)
             fix="Write `label_<name>` and `score_<name>` or `prediction_<name>` for each label",
         )  # fmt: skip
     label, score, said = (_matrix(frame, sorted(part), source).astype(np.float64) if part else None for part in parts)
-    for one, what in ((label, "label"), (said, "prediction")):
-        if one is not None and not np.isin(one, (0, 1)).all():
-            raise BadInput(f"A {what} of {source.name} is neither 0 nor 1")
+    for name in (*parts[0], *parts[2]):
+        column = frame.get_column(name)
+        if fault := _where(column, ~np.isin(_numbers(column, source.name), (0, 1)), "neither 0 nor 1"):
+            raise BadInput(f"{name} in {source.name} is {fault}", fix="Write 1 where a row has the label, else 0")
     assert label is not None
     return Predictions("multilabel", label, score, said, classes=tuple(sorted(names)))
 
@@ -298,6 +314,60 @@ def _column(frame: pl.DataFrame, name: str, setting: str, source: DataSource) ->
             f"{source.name} has {many(column.null_count(), 'row')} without {name}", fix=f"Correct `{setting}`"
         )
     return column
+
+
+def check_ids(frame: pl.DataFrame, name: str, source: DataSource) -> None:
+    """Refuse ids that do not each name one row.
+
+    Raises:
+        BadInput: the column does not exist, is missing in a row, or has an id in several rows.
+    """
+    ids = _column(frame, name, "id-column", source)
+    again = ids.filter(ids.is_duplicated())
+    if len(again):
+        raise BadInput(
+            f"{source.name} has several rows of one {name}: {again[0]} is in {(again == again[0]).sum()} rows",
+            why=f"{many(again.n_unique(), name)} {'is' if again.n_unique() == 1 else 'are'} in several rows",
+            fix="Set `id-column` to a column that names each row once",
+        )
+
+
+def same_type(ours: pl.Series, theirs: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Two columns of ids, as text where they have different types: 7, 7.0 and "7" are one id.
+
+    Raises:
+        BadInput: the types cannot be compared.
+    """
+    if ours.dtype == theirs.dtype:
+        return ours, theirs
+    for one in (ours, theirs):
+        if not (one.dtype.is_numeric() or one.dtype in (pl.String, pl.Categorical, pl.Enum)):
+            raise BadInput(
+                f"The ids of the two models' predictions cannot be compared: {ours.name} has the type {ours.dtype}, and"
+                f" {theirs.dtype} in those of the champion",
+                fix="Write ids of the same type, or set `id-column` to another column",
+            )
+    return _named(ours), _named(theirs)
+
+
+def _weights(column: pl.Series, source: DataSource) -> NDArray[Any]:
+    weight: NDArray[Any] = _numbers(column, source.name).astype(np.float64)
+    fault = _where(column, weight < 0, "negative")
+    if not fault and not weight.any():
+        fault = f"0 in all of {many(len(weight), 'row')}"
+    if fault:
+        fix = "Write weights of 0 or more, at least one of them above 0, or correct `weight-column`"
+        raise BadInput(f"{column.name} in {source.name} is {fault}", fix=fix)
+    return weight
+
+
+def _where(column: pl.Series, wrong: NDArray[Any], what: str) -> str:
+    """In how many rows of a column something is wrong, and what the first of them has; "" if in none."""
+    rows = np.flatnonzero(wrong)
+    if not len(rows):
+        return ""
+    value = column[int(rows[0])]
+    return f"{what} in {many(len(rows), 'row')}, first in row {rows[0] + 1:,} ({'empty' if value is None else value})"
 
 
 def _codes(column: pl.Series) -> NDArray[Any]:
@@ -364,20 +434,17 @@ def _check_same_classes(names: pl.Series, said: pl.Series, source: DataSource) -
     if len(labels) > 1 and not set(labels) & set(predictions):
         raise BadInput(
             f"No prediction in {source.name} is one of its labels",
-            why=f"The labels are {', '.join(labels[:5])}; the predictions are {', '.join(predictions[:5])}",
+            why=f"The labels are {_listed(labels)}; the predictions are {_listed(predictions)}",
             fix="Write the classes of both in the same way",
         )
 
 
-def _positive_of(names: pl.Series, source: DataSource) -> str:
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(sorted(names)[:5]) + (", …" if len(names) > 5 else "")
+
+
+def _positive_of(distinct: list[str]) -> str:
     """The greater of two classes by number or, where one is not a number, by name."""
-    distinct: list[str] = names.unique().to_list()
-    if len(distinct) > 2:
-        raise BadInput(
-            f"The labels of {source.name} are not two classes",
-            why=f"There are {len(distinct)}: {', '.join(sorted(distinct)[:5])}, …",
-            fix="Set `task`, or write two classes",
-        )
     if set(distinct) <= {"0", "1", "-1"} or set(distinct) <= {"false", "true"}:
         return "true" if distinct[0] in ("false", "true") else "1"
     try:
@@ -395,5 +462,6 @@ def _numbers(column: pl.Series, file: str) -> NDArray[Any]:
         )
     values: NDArray[Any] = (column if column.dtype == pl.Float32 else column.cast(pl.Float64)).to_numpy()
     if not np.isfinite(values).all():
-        raise BadInput(f"{column.name} in {file} has values that are missing or not finite", fix="Check the model")
+        fault = _where(column, ~np.isfinite(values), "missing or not finite")
+        raise BadInput(f"{column.name} in {file} is {fault}", fix="Write a finite number to each row: check the model")
     return values
