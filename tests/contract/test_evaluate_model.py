@@ -106,6 +106,15 @@ def test_nothing_to_evaluate_is_bad_input(mlops: Run) -> None:
     assert "Nothing to evaluate" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["predictions", "history"])
+def test_predictions_and_history_are_one_file_each(tmp_path: Path, mlops: Run, name: str) -> None:
+    (tmp_path / "parts").mkdir()
+    for part in ("1", "2"):
+        predictions(tmp_path / "parts" / f"{part}.parquet", 0.5)
+    done = mlops("evaluate-model", "--metrics", "auc=0.7", f"--{name}", tmp_path / "parts")
+    assert (done.returncode, f"`{name}` names 2 files" in done.stderr) == (2, True), done.stderr
+
+
 def test_a_model_that_no_gate_checked_is_unchecked_and_not_passed(tmp_path: Path, mlops: Run) -> None:
     path = predictions(tmp_path / "p.parquet", 0.5)
     call = ("evaluate-model", "--json", "--run", "r", "--store", (tmp_path / "store").as_uri(), "--predictions", path)

@@ -9,6 +9,7 @@ import pytest
 from pydantic import Field
 
 from mlops_actions import cli
+from mlops_actions.actions import evaluate_model
 from mlops_actions.errors import BadInput, Place
 from mlops_actions.inputs import CodeInputs, Outputs, is_secret
 from mlops_actions.project import Project
@@ -121,6 +122,12 @@ def test_lines_are_read_from_text_or_list() -> None:
 def test_wrong_type_names_the_input_and_the_value() -> None:
     with pytest.raises(BadInput, match=r"`layers` \(input\) must be an integer.*not 'two'"):
         config.resolve(PAINT, {"layers": "two"}, {}, Project())
+
+
+def test_wrong_value_inside_an_input_is_told_with_its_name() -> None:
+    given = {"metrics": "accuracy=0.5\naccuracyX=abc"}
+    with pytest.raises(BadInput, match=r"`metrics\.accuracyX` \(input\) must be a number, not 'abc'"):
+        config.resolve(evaluate_model.ACTION, given, {}, Project())
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from mlops_actions.data import drift
 from mlops_actions.data.contract import Contract, read_contract
 from mlops_actions.data.diff import Side, diff
 from mlops_actions.data.infer import Strictness, infer
-from mlops_actions.data.sources import DataSource, digests, find
+from mlops_actions.data.sources import DataSource, digests, find, find_one
 from mlops_actions.data.tables import open_table
 from mlops_actions.data.validate import Validation, ValidationRequest, fingerprint, validate
 from mlops_actions.errors import BadInput, Place
@@ -424,3 +424,12 @@ def test_a_name_in_quotes_may_go_on_in_the_next_line(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b'a,"b\nc"\n1,2\n')
     text = infer([DataSource("a.csv", tmp_path / "a.csv")])
     assert '"b\\nc"' in text
+
+
+def test_where_one_file_is_asked_for_a_folder_of_several_is_refused(tmp_path: Path) -> None:
+    where = workspace(tmp_path)
+    for name in ("b", "a", "c"):
+        write(where.root, f"p/{name}.parquet", pl.DataFrame({"x": [1]}))
+    with pytest.raises(BadInput, match=r"`history` names 3 files and must name one: p\. They are p/a\.parquet, p/b"):
+        find_one(where, "p", "history")
+    assert find_one(where, "p/[b]*", "history").name == "p/b.parquet"

@@ -92,7 +92,7 @@ def test_allowances_are_read(given: object, allowed: dict[str, float]) -> None:
     assert Model.model_validate({"allowed": given}).allowed == allowed
 
 
-@pytest.mark.parametrize("given", [True, "true", "much", [1]])
+@pytest.mark.parametrize("given", [True, "true", "much", [1], -1, "-0.1", "auc=-1", "inf", {"auc": "nan"}])
 def test_what_is_no_allowance_is_refused(given: object) -> None:
     with pytest.raises(ValidationError):
         Model.model_validate({"allowed": given})

@@ -239,7 +239,7 @@ class _Own:
 
 def run(inputs: EvaluateModelInputs, step: Step) -> Result[EvaluateModelOutputs]:
     """Evaluate the model."""
-    from ..data.sources import digests, find
+    from ..data.sources import digests, find_one
     from ..evaluation.champion import find_champion
     from ..models.checks import code_digest
     from ..registry.registry import Registry
@@ -248,8 +248,8 @@ def run(inputs: EvaluateModelInputs, step: Step) -> Result[EvaluateModelOutputs]
     outputs = trained.outputs if trained else {}
     uri = inputs.predictions or str(outputs.get("predictions-uri") or "")
     given = _Given(
-        source=find(step.workspace, [uri])[0] if uri else None,
-        history=find(step.workspace, [inputs.history])[0] if inputs.history else None,
+        source=find_one(step.workspace, uri, "predictions") if uri else None,
+        history=find_one(step.workspace, inputs.history, "history") if inputs.history else None,
         recorded=inputs.metrics or outputs.get("metrics") or {},
         champion=find_champion(Registry(step.workspace.store), step.workspace.cache, inputs.model, inputs.champion),
         subject=trained.subject if trained and not inputs.predictions else {},

@@ -76,7 +76,7 @@ class MonitorModelOutputs(Outputs):
 
 def run(inputs: MonitorModelInputs, step: Step) -> Result[MonitorModelOutputs]:
     """Watch the model."""
-    from ..data.sources import digests, find
+    from ..data.sources import digests, find, find_one
     from ..errors import BadInput
     from ..evaluation.champion import find_version
     from ..registry.registry import Registry
@@ -86,7 +86,7 @@ def run(inputs: MonitorModelInputs, step: Step) -> Result[MonitorModelOutputs]:
     manifest = find_version(Registry(step.workspace.store), inputs.model, inputs.version)
     sources = find(step.workspace, inputs.data)
     given = find(step.workspace, inputs.reference) if inputs.reference else []
-    live = find(step.workspace, [inputs.predictions])[0] if inputs.predictions else None
+    live = find_one(step.workspace, inputs.predictions, "predictions") if inputs.predictions else None
     as_of = inputs.as_of or datetime.now(timezone.utc)
     elsewhere = set(ModelInputs.model_fields) | {"version", "as_of", "predictions"}
     key = step.key(

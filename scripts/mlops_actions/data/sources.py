@@ -55,6 +55,28 @@ def find(where: Workspace, patterns: Sequence[str]) -> list[DataSource]:
     return list(found.values())
 
 
+def find_one(where: Workspace, pattern: str, setting: str) -> DataSource:
+    """The one file that a pattern names, as `find`.
+
+    Args:
+        where: see `find`.
+        pattern: see `find`.
+        setting: the input that it is of.
+
+    Raises:
+        BadInput: it names nothing, or more than one file.
+        RemoteFailed: the store cannot be used.
+    """
+    found = find(where, [pattern])
+    if len(found) > 1:
+        raise BadInput(
+            f"`{setting}` names {len(found):,} files and must name one: {pattern}",
+            why=f"They are {found[0].name}, {found[1].name}{', …' if len(found) > 2 else ''}",
+            fix="Name one of them, or write all rows to one file",
+        )
+    return found[0]
+
+
 def _is_remote(pattern: str) -> bool:
     return pattern.startswith("store:") or pattern.split("://")[0] in SCHEMES
 

@@ -77,4 +77,4 @@ def _fetched(registry: Registry, cache: Path, file: File, version: int) -> DataS
     name = file.digest.partition(":")[2]
     # the suffix tells the format
     target = cache / "blobs" / name[:2] / f"{name}-{file.path.rsplit('/', 1)[-1]}"
-    return DataSource(f"{file.path} of version {version}", registry.fetch_file(file, target))
+    return DataSource(f"version {version}'s {file.path}", registry.fetch_file(file, target))

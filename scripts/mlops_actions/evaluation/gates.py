@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from ..values import named_texts, parse_lines, yaml_value
 from .metric import METRICS, Task, find, named, unknown
@@ -179,7 +179,9 @@ Slices = Annotated[list[str], BeforeValidator(_parse_slices, json_schema_input_t
 """Columns, and `name: expression`."""
 Limits = Annotated[dict[str, str], BeforeValidator(_parse_limits)]
 """Limits of metrics by name."""
-Allowances = Annotated[dict[str, float], BeforeValidator(_parse_allowances)]
+Allowances = Annotated[
+    dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]], BeforeValidator(_parse_allowances)
+]
 """How much worse a metric may be, by name; `*` is the primary metric."""
 
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar, get_args
+from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -148,7 +148,10 @@ def resolve(
             name = str(problem["loc"][0]).replace("-", "_")
             where = "" if name in places else f" ({origins.get(name, 'input')})"
             fix = f"See `mlops {action.name} --help`"
-            text = misfit(kebab(name), problem, where)
+            within = (
+                problem["loc"][1:] if get_origin(action.inputs.model_fields[name].annotation) in (dict, list) else ()
+            )
+            text = misfit(".".join(map(str, (kebab(name), *within))), problem, where)
             mistakes.add(BadInput(text, fix=fix, place=places.get(name)))
     mistakes.refuse()
     return Resolved(inputs, origins)
