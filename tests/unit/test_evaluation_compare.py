@@ -44,7 +44,8 @@ def test_an_error_that_falls_is_a_gain() -> None:
 
 def test_values_of_other_rows_are_compared_as_they_are() -> None:
     assert recorded("rmse", 3.0, 2.0, higher_is_better=False).verdict == "worse"
-    assert recorded("rmse", 3.0, 2.0, higher_is_better=False, allowed=1.5).surely_acceptable
+    assert not recorded("rmse", 3.0, 2.0, higher_is_better=False, allowed=1.5).surely_acceptable
+    assert recorded("model_mb", 3.0, 2.0, higher_is_better=False, allowed=1.5).surely_acceptable
     assert recorded("auc", 0.8, 0.7, higher_is_better=True).verdict == "better"
 
 

@@ -123,6 +123,8 @@ def test_each_limit_is_a_question_with_its_answer() -> None:
         ((0.4, 0.6), True, "cannot tell", True),
         ((0.4, 0.6), False, "cannot tell", False),
         ((0.3, 0.49), True, "failed", False),
+        (None, True, "cannot tell", True),
+        (None, False, "cannot tell", False),
     ],
 )
 def test_where_chance_decides_the_whole_interval_must_be_beyond_the_limit(

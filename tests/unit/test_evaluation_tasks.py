@@ -293,6 +293,28 @@ def test_a_challenger_that_rows_cannot_tell_from_the_champion_passes_unless_proo
     assert blocked.gates == []
 
 
+def test_values_of_other_rows_are_no_proof(tmp_path: Path) -> None:
+    columns = {**features(200), "id": np.arange(200)}
+    other = file(tmp_path, {**columns, "id": np.arange(200) + 1000}, "c.parquet")
+    asked: dict[str, Any] = {"names": {"id": "id"}, "baselines": []}
+    for champion in (Champion(4, {"auc": 0.5}, other), Champion(4, {"auc": 0.5})):
+        (gate,) = judge(tmp_path, columns, champion=champion, **asked).gates
+        assert (gate.passed, gate.verdict) == (True, "better")
+        strict = judge(tmp_path, columns, champion=champion, **asked, unsure=False)
+        (gate,) = strict.failed
+        assert gate.verdict == "cannot tell"
+        assert gate.sentence().endswith("must be >= 0.5: recorded values: not measured on the same rows")
+    better = Champion(4, {"auc": 0.9999999})
+    (gate,) = judge(tmp_path, columns, champion=better, **asked, unsure=False).failed
+    assert gate.verdict == "worse"
+
+
+def test_a_models_size_is_compared_without_rows() -> None:
+    asked: dict[str, Any] = {"primary": "model_mb", "champion": Champion(1, {"model_mb": 3.0}), "unsure": False}
+    assert not evaluate(EvaluationRequest(None, {"model_mb": 2.0}, **asked)).failed
+    assert evaluate(EvaluationRequest(None, {"model_mb": 4.0}, **asked)).failed
+
+
 def test_a_report_shows_interval_and_verdict_of_each_gate(tmp_path: Path) -> None:
     champion = Champion(1, {}, file(tmp_path, features(200, 0.3), "c.parquet"))
     asked: dict[str, Any] = {"thresholds": {"auc": ">= 0.6"}, "max_regression": {"auc": 0.0005}, "baselines": []}

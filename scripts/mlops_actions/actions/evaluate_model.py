@@ -32,7 +32,7 @@ when it lies below what `max-regression` allows to be lost, else **cannot tell**
 most 2.5 % of models that are equal are called worse. The method is told: DeLong's for `auc`, McNemar's test (as an
 interval, by Tango) for `accuracy`, and a paired bootstrap with a fixed seed for all else; with `block-column` it is a
 bootstrap of whole blocks. Only *worse* fails, unless `if-cannot-tell` is `fail`. On other rows the recorded metrics are
-compared. Without a champion there is nothing to be worse than.
+compared, which shows a loss but no model to be good enough. Without a champion there is nothing to be worse than.
 
 Thresholds, baselines and fairness are decided by the value, whose interval is shown; slices by the interval, corrected
 for how many are looked at. A metric, slice or group that a gate names and that is not there fails the gate.
@@ -142,7 +142,7 @@ class EvaluateModelInputs(ModelInputs, PredictInputs):
     if_cannot_tell: Literal["pass", "fail"] = Field(
         "pass",
         description="What happens where the rows cannot tell whether the model is worse than the champion, or a slice"
-        " beyond its limit. With `fail` the model must be shown to be good enough.",
+        " beyond its limit. With `fail` the model must be shown to be good enough, on the champion's test rows.",
     )
     slices: Slices = Field(
         [],

@@ -27,12 +27,13 @@ from scipy import optimize, stats
 
 from ..text import many
 from .formulas import Array
-from .metric import Metric
+from .metric import FOOTPRINT, TRAINING, Metric
 from .predictions import Predictions
 from .resampling import CHANCE, DRAWS, SEED, Units, around, bootstrap, of_placements, placements, standard_error
 
 POWER = 0.8
 """Chance of telling, with as many rows as are said to be enough."""
+_WITHOUT_ROWS = (*FOOTPRINT, *TRAINING)
 Verdict = Literal["better", "worse", "cannot tell"]
 
 
@@ -78,9 +79,12 @@ class Comparison:
 
     @property
     def surely_acceptable(self) -> bool:
-        """Whether the challenger is certain to lose no more than is allowed."""
+        """Whether the challenger is certain to lose no more than is allowed.
+
+        Values of other rows are not certain; those that need no rows, such as a model's size, are.
+        """
         if self.low is None:
-            return self.method == "recorded" and self.gain >= -self.allowed
+            return self.method == "recorded" and self.metric in _WITHOUT_ROWS and self.gain >= -self.allowed
         return self.low > 0 or self.low >= -self.allowed
 
     def sentence(self) -> str:
@@ -102,7 +106,7 @@ def recorded(
 ) -> Comparison:
     """Compare two values that were measured on different rows."""
     gain = challenger - champion if higher_is_better else champion - challenger
-    note = "recorded values: not measured on the same rows"
+    note = "recorded values" if metric in _WITHOUT_ROWS else "recorded values: not measured on the same rows"
     return Comparison(metric, challenger, champion, gain, allowed, note=note)
 
 

@@ -254,7 +254,8 @@ def _champion_gate(found: Comparison, request: EvaluationRequest) -> Gate:
         low, high = (found.champion + end for end in ends)
     bound = found.champion - found.allowed if higher else found.champion + found.allowed
     note = found.sentence()
-    return Gate("champion", found.metric, found.challenger, limit, passed, note, bound, low, high, found.verdict)
+    verdict = found.verdict if passed or found.verdict == "worse" else "cannot tell"
+    return Gate("champion", found.metric, found.challenger, limit, passed, note, bound, low, high, verdict)
 
 
 def _against_champion(
@@ -396,7 +397,7 @@ def _slice_gate(
         return missing("slice", title, str(limit), UNDEFINED)
     found = interval(known[name], own, CHANCE / looked_at)
     corrected = f", with Bonferroni's correction for {looked_at} looked at" if looked_at > 1 else ""
-    note = f"95 % between {found[0]:.4g} and {found[1]:.4g}{corrected}" if found else "no interval: the value decides"
+    note = f"95 % between {found[0]:.4g} and {found[1]:.4g}{corrected}" if found else "no interval on these rows"
     return judged("slice", title, values[name], limit, found, request.unsure, note)
 
 

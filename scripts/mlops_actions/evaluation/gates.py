@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -82,7 +82,8 @@ class Gate:
         """The answer in words."""
         value = "missing" if self.value is None else f"{self.value:.4g}"
         said = f"{self.metric} is {value}, and must be {self.limit}"
-        return said if self.value is not None or not self.note else f"{said}: {self.note}"
+        told = self.value is not None and (self.passed or self.verdict != "cannot tell")
+        return said if told or not self.note else f"{said}: {self.note}"
 
 
 def missing(kind: Kind, metric: str, limit: str, why: str) -> Gate:
@@ -103,11 +104,12 @@ def judged(
 
     Args:
         kind, metric, value, limit, note: see `Gate`.
-        interval: of the value; without one the value decides.
-        unsure: whether it passes when the interval holds the bound.
+        interval: of the value; without one a value beyond the limit fails, and one within it cannot tell.
+        unsure: whether it passes when that cannot be told.
     """
     if interval is None:
-        return compared(kind, metric, value, limit, None, note)
+        found = compared(kind, metric, value, limit, None, note)
+        return replace(found, passed=unsure, verdict="cannot tell") if found.passed else found
     ends = [limit.holds(end) for end in interval]
     verdict = "passed" if all(ends) else "failed" if not any(ends) else "cannot tell"
     passed = verdict == "passed" or (verdict == "cannot tell" and unsure)

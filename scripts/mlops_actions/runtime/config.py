@@ -148,10 +148,9 @@ def resolve(
             name = str(problem["loc"][0]).replace("-", "_")
             where = "" if name in places else f" ({origins.get(name, 'input')})"
             fix = f"See `mlops {action.name} --help`"
-            within = (
-                problem["loc"][1:] if get_origin(action.inputs.model_fields[name].annotation) in (dict, list) else ()
-            )
-            text = misfit(".".join(map(str, (kebab(name), *within))), problem, where)
+            several = get_origin(action.inputs.model_fields[name].annotation) in (dict, list)
+            inside = problem["loc"][1:] if several else ()
+            text = misfit(".".join(map(str, (kebab(name), *inside))), problem, where)
             mistakes.add(BadInput(text, fix=fix, place=places.get(name)))
     mistakes.refuse()
     return Resolved(inputs, origins)
