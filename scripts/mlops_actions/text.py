@@ -23,6 +23,11 @@ def many(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
+def sentence(text: str) -> str:
+    """Words with a capital at their beginning."""
+    return text[:1].upper() + text[1:]
+
+
 def number(value: object) -> str:
     """A number as people read it: four significant digits, thousands apart."""
     if isinstance(value, bool) or not isinstance(value, int | float):

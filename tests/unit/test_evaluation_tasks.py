@@ -248,7 +248,7 @@ WITHIN = {"query": "q", "block": "d"}
             "label_a in p.parquet is neither 0 nor 1 in 1 row, first in row 2 (2)",
         ),
         ({**TWO, "q": [1, 1], "d": [1, 2]}, WITHIN, "auto", "A q of p.parquet has several values of d"),
-        ({"label": [0, 0], "score": [-3.0, 9.0]}, {}, "binary", "their labels are of one class only"),
+        ({"label": [0, 0], "score": [-3.0, 9.0]}, {}, "binary", "There is only one class: all 2 labels are 0"),
     ],
 )
 def test_a_file_that_cannot_be_judged_is_one_clear_error(
@@ -257,6 +257,31 @@ def test_a_file_that_cannot_be_judged_is_one_clear_error(
     with pytest.raises(BadInput) as raised:
         judge(tmp_path, columns, task, names=names)
     assert words in str(raised.value)
+
+
+@pytest.mark.parametrize(("label", "name"), [(1, "1"), (0, "0"), ("no", "no")])
+def test_rows_of_only_one_class_are_told_to_be(tmp_path: Path, label: Any, name: str) -> None:
+    columns = {"label": [label] * 400, "score": np.linspace(0.1, 0.9, 400), "part": ["a", "b"] * 200}
+    words = f"there is only one class: all 400 labels are {name}"
+    found = judge(tmp_path, columns, "binary", thresholds={"auc": ">= 0.6"}, baselines=[])
+    assert found.notes == [words.capitalize()]
+    assert [gate.sentence() for gate in found.failed] == [f"auc is missing, and must be >= 0.6: {words}"]
+    champion = Champion(1, {"auc": 0.7})
+    for asked in ({"primary": "auc"}, {"max_regression": {"auc": 0.1}, "champion": champion}):
+        with pytest.raises(BadInput, match=f"auc cannot be computed. {words.capitalize()}"):
+            judge(tmp_path, columns, "binary", **asked)
+    sliced = judge(tmp_path, columns, "binary", slices=["part"], slice_thresholds={"auc": ">= 0.6"})
+    assert f"all 200 labels are {name}" in sliced.failed[-1].sentence()
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"), [("training_loss_ratio", "Set `training`"), ("model_mb", "Name it in `thresholds`")]
+)
+def test_what_was_not_measured_is_told_with_what_to_set(tmp_path: Path, name: str, fix: str) -> None:
+    for asked in ({"thresholds": {name: "< 1"}}, {"primary": name}):
+        with pytest.raises(BadInput, match=f"{name} was not measured") as raised:
+            judge(tmp_path, features(100), **asked)
+        assert raised.value.fix.startswith(fix)
 
 
 def test_recorded_metrics_must_be_numbers() -> None:

@@ -286,7 +286,8 @@ def _own(inputs: EvaluateModelInputs, trained: Mapping[str, Any], step: Step) ->
         return None
     model, golden = str(trained.get("model-uri") or ""), inputs.golden or str(trained.get("golden-uri") or "")
     if asked and not model:
-        raise BadInput(f"{asked[0]} cannot be measured: run-pipeline gave no model in this run", fix="Run it before")
+        fix = "Run run-pipeline before it with the same `run`, on a pipeline that makes a Model artifact"
+        raise BadInput(f"{asked[0]} cannot be measured: run-pipeline gave no model in this run", fix=fix)
     if asked and asked != ["model_mb"] and not golden:
         fix = "Let the pipeline have an artifact `golden`, or give `golden`"
         raise BadInput(f"{asked[-1]} cannot be measured: there are no golden rows to predict", fix=fix)

@@ -12,6 +12,7 @@ import numpy as np
 from ..data.sources import DataSource
 from ..data.tables import unknown_column
 from ..errors import BadInput
+from ..text import sentence
 from . import baselines, compare, fairness, metrics
 from .baselines import History
 from .champion import Champion
@@ -29,12 +30,13 @@ from .gates import (
     parse_limit,
     threshold_gates,
 )
-from .metric import PRIMARY, Metric, Task, is_higher_better, unknown
+from .metric import PRIMARY, Metric, Task, is_higher_better, named, unknown
 from .predictions import Columns, Predictions, check_ids, read_predictions, same_type, with_classes
 from .resampling import CHANCE, SHOWN, Units, around, bootstrap, interval, standard_error
 from .slices import Slice, find_slices
 from .training import Sanity, training_gates
 
+_OTHER_ROWS = "Give test rows of all classes, with the columns that it needs, or name another metric"
 _TOLERANCE = 1e-3  # a metric that pipeline and predictions give may differ by rounding
 
 
@@ -157,12 +159,13 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     computed = metrics.compute(read, request.asked) if read else {}
     if read and not computed:
         columns = f"{request.columns.score} or {request.columns.prediction}"
+        one_class = read.one_class(request.columns)
         raise BadInput(
             f"No metric of a {read.task} task can be computed",
-            why=f"The predictions lack the column {columns} that it needs, or their labels are of one class only",
-            fix="Set `task`, `score-column` or `prediction-column`",
+            why=sentence(one_class) or f"The predictions lack the column {columns} that it needs",
+            fix=_OTHER_ROWS if one_class else "Set `task`, `score-column` or `prediction-column`",
         )
-    notes: list[str] = []
+    notes = [sentence(one_class)] if read and (one_class := read.one_class(request.columns)) else []
     pair = _pair(request, read, notes) if read else None
     measured = _measured(request, pair or ((read,) if read else ()))
     values = {**request.recorded, **computed, **{name: one.values[0] for name, one in measured.items()}}
@@ -174,7 +177,7 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     preferred = (name for name in PRIMARY[task] if name in computed) if task else iter(())
     primary = request.primary or next(preferred, next(iter(computed or values)))
     if primary not in values:
-        raise unknown(primary, values)
+        raise _without_value(primary, values, read, request.columns)
     known = {metric.name: metric for metric in metrics.of_task(read, request.asked)} if read else {}
     unchecked: list[str] = []
 
@@ -186,14 +189,14 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     limits = dict(request.thresholds)
     sane = training_gates(request.sanity, limits) if request.sanity else []
     values |= request.sanity.values if request.sanity else {}
-    gates = [*threshold_gates(limits, values, task, interval_of), *sane]
+    gates = [*threshold_gates(limits, values, task, interval_of, _undefined(read, request.columns)), *sane]
     base = baselines.constant(read) if read else None
     if read and primary in known:
         gates += _baseline_gates(request, read, known[primary], base, naive)
     else:
         why = f"{primary} is not computed from predictions here"
         gates += [missing("baseline", primary, f"better than {n}", why) for n in request.baselines if n != "constant"]
-    comparisons = list(_against_champion(request, pair, values, known, measured, primary, unchecked))
+    comparisons = list(_against_champion(request, read, pair, values, known, measured, primary, unchecked))
     gates += [_champion_gate(c, request) for c in comparisons]
     slices: list[dict[str, Any]] = []
     if read and request.slices:
@@ -206,6 +209,19 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     gates += _fairness_gates(request, read)
     of_base = metrics.compute(base, request.asked) if base else {}
     return Evaluation(task, values, gates, primary, of_base, comparisons, slices, notes, unchecked, read)
+
+
+def _undefined(read: Predictions | None, columns: Columns) -> str:
+    """Why a metric of the task is not defined on rows."""
+    return (read.one_class(columns) if read else "") or UNDEFINED
+
+
+def _without_value(name: str, values: Mapping[str, float], read: Predictions | None, columns: Columns) -> BadInput:
+    """The error for a metric to compare by that has no value: there is none of that name, or these rows lack it."""
+    metric = named(name)
+    if read is None or metric is None or read.task not in metric.tasks:
+        return unknown(name, values)
+    return BadInput(f"{name} cannot be computed", why=sentence(_undefined(read, columns)), fix=_OTHER_ROWS)
 
 
 def _measured(request: EvaluationRequest, sides: Sequence[Predictions]) -> dict[str, Measured]:
@@ -260,6 +276,7 @@ def _champion_gate(found: Comparison, request: EvaluationRequest) -> Gate:
 
 def _against_champion(
     request: EvaluationRequest,
+    read: Predictions | None,
     pair: tuple[Predictions, Predictions] | None,
     values: Mapping[str, float],
     known: Mapping[str, Metric],
@@ -272,7 +289,7 @@ def _against_champion(
         return
     for name in dict.fromkeys([primary, *(m for m in request.max_regression if m != "*")]):
         if name not in values:
-            raise unknown(name, values)
+            raise _without_value(name, values, read, request.columns)
         higher = request.higher(name)
         allowed = request.max_regression.get(name, request.max_regression.get("*", 0.0) if name == primary else 0.0)
         found = None
@@ -375,7 +392,7 @@ def _champion_of_slices(
             found = compare.paired(metric, sides[0], sides[1], allowed=most, chance=CHANCE / looked_at)
             title = f"{part.name} {name}"
             if found is None or not math.isfinite(found.gain):
-                yield missing("champion", title, "no worse than the champion", UNDEFINED)
+                yield missing("champion", title, "no worse than the champion", _undefined(sides[0], request.columns))
                 continue
             comparisons.append(replace(found, metric=title))
             gate = _champion_gate(found, request)
@@ -394,7 +411,7 @@ def _slice_gate(
 ) -> Gate:
     limit, title = parse_limit(text, name), f"{part.name} {name}"
     if name not in values:
-        return missing("slice", title, str(limit), UNDEFINED)
+        return missing("slice", title, str(limit), _undefined(own, request.columns))
     found = interval(known[name], own, CHANCE / looked_at)
     corrected = f", with Bonferroni's correction for {looked_at} looked at" if looked_at > 1 else ""
     note = f"95 % between {found[0]:.4g} and {found[1]:.4g}{corrected}" if found else "no interval on these rows"

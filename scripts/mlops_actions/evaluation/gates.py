@@ -204,6 +204,7 @@ def threshold_gates(
     values: Mapping[str, float],
     task: Task | None,
     interval: Callable[[str], Interval | None] = lambda _: None,
+    undefined: str = UNDEFINED,
 ) -> list[Gate]:
     """Each limit against the metrics. One that the task has, and these rows do not define, does not pass.
 
@@ -212,6 +213,7 @@ def threshold_gates(
         values: the metrics.
         task: of the predictions.
         interval: gives that of a metric.
+        undefined: why a metric of the task is not defined.
 
     Raises:
         BadInput: a metric is unknown.
@@ -220,6 +222,6 @@ def threshold_gates(
     return [
         compared("threshold", name, values[name], parse_limit(text, name), interval(name))
         if name in values
-        else missing("threshold", name, str(parse_limit(text, name)), UNDEFINED)
+        else missing("threshold", name, str(parse_limit(text, name)), undefined)
         for name, text in limits.items()
     ]

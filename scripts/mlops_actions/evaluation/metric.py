@@ -161,5 +161,11 @@ def is_higher_better(
 
 def unknown(name: str, values: Mapping[str, object]) -> BadInput:
     """The error for a metric that is not among the values."""
+    if name in FOOTPRINT:
+        fix = "Name it in `thresholds` or `max-regression`, or give it in `metrics`"
+        return BadInput(f"{name} was not measured", why="It is one of the model and not of predictions", fix=fix)
+    if name in TRAINING:
+        fix = "Set `training` to the code that trains, or let the pipeline log it"
+        return BadInput(f"{name} was not measured", why="It is one of a training, and `training` is not set", fix=fix)
     fix = did_you_mean(name, values, "Use one of these")
     return BadInput(f"Unknown metric {name!r}", why=f"The metrics are: {', '.join(sorted(values)) or 'none'}", fix=fix)

@@ -83,6 +83,14 @@ class Predictions:
         """The task as a person is told it: `binary (the positive class is yes)`."""
         return f"{self.task} (the positive class is {self.positive})" if self.positive else self.task
 
+    def one_class(self, columns: Columns) -> str:
+        """That all labels are of one class, in words; "" if they are not, or if the task has no classes."""
+        labels = self.frame.get_column(columns.label) if self.task in ("binary", "multiclass") else pl.Series()
+        if labels.n_unique() != 1:
+            return ""
+        said = f"all {len(labels):,} labels are" if len(labels) > 1 else "the only label is"
+        return f"there is only one class: {said} {labels[0]}"
+
     def values_of(self, metric: Metric) -> NDArray[Any] | None:
         """What a metric is computed of: the scores, or the predicted classes where it is of those; None without it."""
         if metric.of == "column":
