@@ -28,6 +28,7 @@ def misfit(where: str, problem: Mapping[str, Any], origin: str = "") -> str:
         problem: one of `ValidationError.errors()`.
         origin: where it came from, after its name.
     """
+    where = where.removesuffix(".*")  # a number alone, where a mapping may stand, is that of `*`
     name = f"`{where}`{origin}" if where else f"it{origin}"
     kind, text = str(problem["type"]), str(problem["msg"])
     if kind == "missing":

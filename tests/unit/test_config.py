@@ -128,6 +128,8 @@ def test_wrong_value_inside_an_input_is_told_with_its_name() -> None:
     given = {"metrics": "accuracy=0.5\naccuracyX=abc"}
     with pytest.raises(BadInput, match=r"`metrics\.accuracyX` \(input\) must be a number, not 'abc'"):
         config.resolve(evaluate_model.ACTION, given, {}, Project())
+    with pytest.raises(BadInput, match=r"`max-regression` \(input\) must be greater than or equal to 0, not -1"):
+        config.resolve(evaluate_model.ACTION, {"max_regression": "-1"}, {}, Project())
 
 
 @pytest.mark.parametrize(
