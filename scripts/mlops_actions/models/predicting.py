@@ -108,6 +108,7 @@ def width(values: Any) -> int:
 
 def _of_kind(path: Path) -> Asked:
     found = detect(path)
+    sys.dont_write_bytecode = True  # a pickle imports the consumer's modules, see `_module`
     return found.kind.load(found.path)
 
 
@@ -138,6 +139,7 @@ def _module(where: str, root: Path) -> Any:
     folder = (root / where).resolve().parent if where.endswith(".py") else root.resolve()
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
+    sys.dont_write_bytecode = True  # nothing of ours stays in the consumer's folder
     if not where.endswith(".py"):
         return importlib.import_module(where)
     spec = importlib.util.spec_from_file_location(Path(where).stem, root / where)
