@@ -64,7 +64,8 @@ def read_golden(path: Path, score: str = "score", most: int | None = None) -> Go
         most: rows that are taken; of a larger file the first ones.
 
     Raises:
-        BadInput: it cannot be read, has no such column, rows without a score, or a column of a type that the protocol does not have.
+        BadInput: it cannot be read, has no such column, rows without a score, or a column of a type that the protocol
+            does not have.
     """
     frame = _read(path)
     frame = frame if most is None else frame.head(most)
