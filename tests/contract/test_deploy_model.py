@@ -113,7 +113,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     except EnvironmentFailed as error:
         pytest.skip(f"no model server: {error}")
     subprocess.run([str(serving.python), "-c", TRAIN, str(folder)], check=True)
-    (folder / "broken.joblib").write_bytes(b"this is no pickle")
+    (folder / "broken.joblib").write_bytes(b"\x80\x04.")  # a pickle without a value
     url = (folder / "store").as_uri()
     registry = Registry(Store(url))
     for model, golden in (

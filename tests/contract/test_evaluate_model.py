@@ -140,6 +140,14 @@ def broken(rows):
 
 def text(rows):
     return float("nan")
+
+
+def none(rows):
+    return None
+
+
+def words(rows):
+    return "x"
 """
 
 
@@ -168,7 +176,10 @@ def test_a_metric_of_ones_own_is_computed_compared_and_gated(tmp_path: Path, mlo
     [
         (custom("costs:broken"), 1, "cost cannot be computed by costs:broken. RuntimeError: no such tariff"),
         (custom("costs:text"), 1, "The metric cost is nan"),
-        (custom("costs:missing"), 2, "The metric cost cannot be computed by costs:missing"),
+        (custom("costs:none"), 1, "by costs:none. It returned None, which is not a number. Correct its function"),
+        (custom("costs:words"), 1, "by costs:words. It returned 'x', which is not a number"),
+        (custom("costs:missing"), 2, "by costs:missing. costs has no `missing`. Correct `function` of"),
+        (custom("nofile.py:ok"), 2, "by nofile.py:ok. The file nofile.py does not exist. Correct `function` of"),
         (custom("nowhere:cost"), 2, "Add nowhere to the `requirements`"),
         (custom("costs:cost", "lower"), 2, "The custom metric cost is not described: direction"),
         (custom("costs"), 2, "The custom metric cost is not described: function"),
@@ -184,6 +195,7 @@ def test_a_metric_of_ones_own_that_does_not_work_is_told(
     done = mlops(*call, "--predictions", path, "--custom-metrics", metric)
     assert done.returncode == code, done.stderr
     assert words in " ".join(done.stderr.split())
+    assert "metric_worker.py" not in done.stderr and "Rejected" not in done.stderr
 
 
 TRAINED = """
@@ -230,7 +242,8 @@ def test_size_memory_latency_and_training_are_gates(tmp_path: Path, mlops: Run) 
     assert "training_overfit_ratio is missing, and must be <= 0.1: the loss of step 3 is nan" in unsteady.stderr
     for function, code, words in (
         ("own.py:broken", 1, "The training by own.py:broken failed. ValueError: no data"),
-        ("own.py:absent", 2, "Correct `training`"),
+        ("own.py:absent", 2, "own.py has no `absent`. Correct `training`"),
+        ("absent.py:losses", 2, "The file absent.py does not exist. Correct `training`"),
         ("gone:train", 2, "gone"),
     ):
         wrong = mlops(*call, "--training", function)

@@ -74,6 +74,14 @@ def test_a_model_that_agrees(folder: Path) -> None:
     assert found.facts["cores"] >= 1 and found.facts["cpu"] and "polars" in found.facts["packages"]
 
 
+def test_nothing_is_left_in_the_consumers_folder(folder: Path) -> None:
+    asked = request(folder)
+    (folder / "beside.py").write_text("FACTOR = 2\n")
+    (folder / "hooks.py").write_text(f"import beside\n{MODEL}")
+    assert golden.test(asked).agreement.mismatches == []
+    assert not (folder / "__pycache__").exists()
+
+
 def test_rows_out_of_tolerance_are_named_the_worst_first(folder: Path) -> None:
     (folder / "golden.csv").write_text("x,score\n1,2.00001\n2,4.5\n3.5,17\n")
     found = golden.test(request(folder))

@@ -39,6 +39,8 @@ def test_the_chain_runs_to_its_report_and_the_second_time_reuses_what_has_not_ch
     assert wanted <= set(made) and {one["verdict"] for one in made.values()} == {"passed"}
     page = first.stderr.rpartition("The report: ")[2].strip()
     assert "churn" in Path(page).read_text()
+    assert not (starter / "__pycache__").exists(), "what runs the pipeline leaves nothing in its folder"
+    assert (starter / ".gitignore").read_text() == "__pycache__/\n"
 
     planned = mlops("run", "--dry-run")
     assert planned.returncode == 0, planned.stderr

@@ -72,7 +72,8 @@ def test_the_run_that_was_at_work_last_comes_first_and_pull_requests_are_among_t
         ("evaluate-model=rejected", ["c"]),
         ("verdict=passed", ["a", "b"]),
         ("started>2027", []),
-        ("no-such-thing=1", []),
+        ("materialize-features=passed", []),
+        ("version=1", []),
     ],
 )
 def test_conditions(store: Store, condition: str, expected: list[str]) -> None:
@@ -89,6 +90,22 @@ def test_sorting_is_by_numbers_and_runs_without_the_value_come_last(store: Store
     keep(store, "d", "validate-data")
     assert listed(store, "--sort", "auc") == ["a", "c", "b", "d"]
     assert listed(store, "--sort", "-auc") == ["b", "c", "a", "d"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--sort", "-nosuch"), "`--sort -nosuch`: no run has 'nosuch'. Known: actor, auc, branch, "),
+        (("--where", "nosuch=1"), "`--where nosuch=1`: no run has 'nosuch'. Known: actor, auc, branch, "),
+        (("--where", "branch=main", "--sort", "losss"), "no run has 'losss'. Did you mean `loss`?"),
+        (("--where", "metrics.aucc>0"), "Did you mean `metrics.auc`?"),
+    ],
+)
+def test_a_name_that_no_run_has_is_bad_input(store: Store, arguments: tuple[str, ...], words: str) -> None:
+    trained(store, "a", 0.7)
+    for more in ((), ("--json",)):
+        found = mlops(store, *arguments, *more)
+        assert found.exit_code == 2 and words in found.stderr and not found.stdout
 
 
 def test_what_is_not_a_condition_is_bad_input(store: Store) -> None:

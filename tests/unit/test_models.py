@@ -9,6 +9,7 @@ import pickle
 import warnings
 import zipfile
 import zlib
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,23 @@ def test_what_cannot_be_loaded_is_refused_with_what_could_be(tmp_path: Path) -> 
     for named in ("m.pt", "XGBoost (.json, .ubj)", "MLflow", ".onnx", "`predict: module:name`"):
         assert named in str(raised.value)
     assert check_loadable(tmp_path / "m.pt", "own:Model", tmp_path) == "python"
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"<html>", b"version https://git-lfs.github.com/spec/v1\n"])
+def test_what_is_called_a_pickle_and_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "m.joblib").write_bytes(content)
+    with pytest.raises(BadInput, match=r"m\.joblib is not a joblib or pickle file: .* Save the model to it again"):
+        check_loadable(tmp_path / "m.joblib", "", tmp_path)
+
+
+@pytest.mark.parametrize("compress", [0, 3, "gzip", "bz2", "lzma", "xz"])
+@pytest.mark.parametrize("protocol", [0, 1, 2, 5])
+def test_whatever_joblib_and_pickle_write_is_taken(tmp_path: Path, compress: Any, protocol: int) -> None:
+    joblib = pytest.importorskip("joblib")
+    method = (compress, 3) if isinstance(compress, str) else compress
+    for number, value in enumerate((Fraction(1, 3), [1], {"a": 1})):
+        joblib.dump(value, tmp_path / f"{number}.joblib", compress=method, protocol=protocol)
+        assert check_loadable(tmp_path / f"{number}.joblib", "", tmp_path) == "sklearn"
 
 
 @pytest.mark.parametrize("predict", ["predict_log", "own.py:load", "own:", "a b:c", ":load"])

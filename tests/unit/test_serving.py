@@ -65,7 +65,10 @@ def test_a_file_without_a_suffix_is_told_by_its_content(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("x,y\n1,2\n", "has no column 'score'. It has: x, y"),
-        ("x,score\n1,\n", "has rows without a score"),
+        ("x,score\n1,\n", "golden.csv has 1 row without score (row 1)"),
+        ("x,score\n1,2\n2,3\n3,\n", "golden.csv has 1 row without score (row 3)"),
+        ("x,score\n1,a\n2,\n3,\n", "golden.csv has 2 rows without score (rows 2, 3)"),
+        ("x,score\n" + "1,\n" * 9, "golden.csv has 9 rows without score (rows 1, 2, 3, 4, 5, …)"),
         ("x,score\n", "has no rows"),
     ],
 )
@@ -153,10 +156,10 @@ def test_a_named_index_in_pandas_metadata_is_not_a_feature(tmp_path: Path) -> No
 
 
 def test_empty_cells_are_read_as_pandas_reads_them(tmp_path: Path) -> None:
-    (tmp_path / "golden.csv").write_text("x,carrier,score\n1,UA,0.5\nNA,NA,\n")
+    (tmp_path / "golden.csv").write_text("x,carrier,score\n1,UA,0.5\nNA,NA,0.25\n")
     golden = read_golden(tmp_path / "golden.csv")
     assert [tensor["data"] for tensor in golden.inputs] == [[1.0, None], ["UA", None]]
-    assert golden.scores[0] == 0.5 and math.isnan(float(golden.scores[1]))
+    assert golden.scores == [0.5, 0.25]
 
 
 @posix

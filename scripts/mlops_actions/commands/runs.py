@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..runtime import chain
 from ..text import aligned, duration, many
 from ..untrusted import visible
 from .setup import opened, plain_errors
@@ -56,15 +57,21 @@ def runs_command(
     if context.invoked_subcommand:
         return
     with plain_errors():
-        from ..reports.runs import condition, folders, read
+        from ..reports.runs import check_names, condition, folders, read
 
         conditions = [condition(text) for text in where]
         store = _store(given)
         found = folders(store)
-        runs: Iterator[Run] = (run for run in read(store, found) if all(holds(run) for _, holds in conditions))
+        every: list[Run] = []  # that were read
+        runs: Iterator[Run] = (
+            run for run in _kept(read(store, found), every) if all(holds(run) for _, holds in conditions)
+        )
         if sort:
             runs = iter(_sorted([*runs], sort))
         page = list(islice(runs, offset, offset + limit))
+        if found and (sort or not page):  # then all were read
+            named = {name: f"--where {text}" for text, (name, _) in zip(where, conditions)}
+            check_names(named | ({sort.lstrip("-"): f"--sort {sort}"} if sort else {}), every, chain.NAMES)
     if as_json:
         click.echo(json.dumps([run.as_json() for run in page], indent=2))
         return
@@ -137,6 +144,12 @@ def compare_command(before: str, now: str, as_json: bool, **given: str) -> None:
 
 def _store(given: dict[str, str]) -> Store:
     return opened("runs", given)[0].store
+
+
+def _kept(runs: Iterator[Run], every: list[Run]) -> Iterator[Run]:
+    for run in runs:
+        every.append(run)
+        yield run
 
 
 def _sorted(runs: list[Run], name: str) -> list[Run]:

@@ -81,6 +81,8 @@ def init_command(pipeline: str, model: str, branch: str, example: bool, force: b
             root / config.FILE: first_config(root, files, found, model or _model_name(root)),
             **_workflow(repository, root, branch or _default_branch(root)),
         }
+        if not any((one / ".gitignore").exists() for one in (root, repository)):
+            files[root / ".gitignore"] = "__pycache__/\n"
         there = [path for path, text in files.items() if path.exists() and path.read_text("utf-8", "replace") != text]
         if there and not force:
             names = ", ".join(os.path.relpath(path) for path in there)

@@ -18,7 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..errors import BadInput, Rejected, RemoteFailed
+from ..errors import BadInput, ComponentFailed, RemoteFailed
 from ..models.checks import remedy
 from ..processes.group import Group
 from .golden_rows import tensor
@@ -81,7 +81,7 @@ def measure(
 
     Raises:
         BadInput: a function does not exist, or the table has a column of a type that cannot be handed over.
-        Rejected: a function fails, takes too long, or does not return a number.
+        ComponentFailed: a function fails, takes too long, or does not return a number.
         RemoteFailed: the process died.
     """
     codes = list(range(tables[0].height)) if units.codes is None else units.codes.tolist()
@@ -95,7 +95,7 @@ def measure(
         raise _failed(result["error"], metrics)
     for name, one in result.items():
         if not np.isfinite(one["values"]).all():
-            raise Rejected(
+            raise ComponentFailed(
                 f"The metric {name} is {one['values'][0]}, which is not a number", fix="Correct its function"
             )
     return {name: Measured(one["values"], np.array(one["draws"]), units.count) for name, one in result.items()}
@@ -113,7 +113,7 @@ def _run(asked: dict[str, Any], consumer: Consumer) -> dict[str, Any]:
             code = group.process.returncode
         log = (folder / _LOG).read_text(encoding="utf-8", errors="replace")
         if not ended:
-            raise Rejected(f"The custom metrics did not finish within {consumer.timeout:g} s", log=log)
+            raise ComponentFailed(f"The custom metrics did not finish within {consumer.timeout:g} s", log=log)
         try:
             result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
@@ -123,13 +123,15 @@ def _run(asked: dict[str, Any], consumer: Consumer) -> dict[str, Any]:
         return result
 
 
-def _failed(error: dict[str, str], metrics: Mapping[str, CustomMetric]) -> BadInput | Rejected:
+def _failed(error: dict[str, str], metrics: Mapping[str, CustomMetric]) -> BadInput | ComponentFailed:
     name = error["metric"]
     function = metrics[name].function if name else "the predictions"
     what = f"The metric {name} cannot be computed by {function}"
+    if error["type"] == "NotLoadable":
+        return BadInput(what, why=error["message"], fix="Correct `function` of `custom-metrics`")
+    if error["type"] == "NoNumber":
+        return ComponentFailed(what, why=error["message"], fix="Correct its function")
     why = f"{error['type']}: {error['message']}".split("\n")[0].rstrip(": ")
     if error["missing"]:
         return BadInput(what, why=why, fix=remedy(error["missing"]).replace("the model is loaded with", "it needs"))
-    if error["type"] in ("AttributeError", "FileNotFoundError") and function.partition(":")[2] in error["message"]:
-        return BadInput(what, why=why, fix="Correct `function` of `custom-metrics`")
-    return Rejected(what, why=why, log=error["traceback"])
+    return ComponentFailed(what, why=why, log=error["traceback"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from ..data.blank_lines import without_blank_lines
 from ..data.sources import DataSource
 from ..data.tables import read_table, reading
 from ..errors import BadInput
+from ..text import many
 
 INDEX = re.compile(r"|Unnamed: 0|__index_level_\d+__")
 """Names under which pandas writes an index of rows, which is not a feature, to CSV and Parquet."""
@@ -34,6 +34,7 @@ _TYPES = {
 _NULLS = ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A",
           "NA", "NULL", "NaN", "None", "n/a", "nan", "null")  # fmt: skip
 """What pandas takes for no value in CSV, and so does the model when it is trained and tested."""
+_NAMED = 5  # rows that a message names
 _TEXTS = (pl.String, pl.Categorical, pl.Enum)
 
 
@@ -55,7 +56,7 @@ class Golden:
 def read_golden(path: Path, score: str = "score", most: int | None = None) -> Golden:
     """Read a file of feature columns and a column of expected scores, as pandas would.
 
-    An index that pandas wrote is not a feature, and an empty cell of a score stands for NaN.
+    An index that pandas wrote is not a feature. Each row must have a score.
 
     Args:
         path: Parquet or CSV; a name without a suffix is recognised by its first bytes.
@@ -63,7 +64,8 @@ def read_golden(path: Path, score: str = "score", most: int | None = None) -> Go
         most: rows that are taken; of a larger file the first ones.
 
     Raises:
-        BadInput: it cannot be read, has no such column, or a column of a type that the protocol does not have.
+        BadInput: it cannot be read, has no such column, rows without a score, or a column of a type that the protocol
+            does not have.
     """
     frame = _read(path)
     frame = frame if most is None else frame.head(most)
@@ -75,10 +77,15 @@ def read_golden(path: Path, score: str = "score", most: int | None = None) -> Go
         )
     texts = frame[score].dtype in _TEXTS
     scores = frame[score].cast(pl.String if texts else pl.Float64)
-    if not frame.height or scores.null_count() == len(scores) or (texts and scores.null_count()):
-        raise BadInput(f"The golden file {path.name} has {'rows without a score' if frame.height else 'no rows'}")
-    if not texts:
-        scores = scores.fill_null(math.nan)
+    if not frame.height:
+        raise BadInput(f"The golden file {path.name} has no rows")
+    if lacking := [row for row, missing in enumerate(scores.is_null(), 1) if missing]:
+        rows = ", ".join(map(str, lacking[:_NAMED])) + (", …" if len(lacking) > _NAMED else "")
+        count = many(len(lacking), "row")
+        raise BadInput(
+            f"The golden file {path.name} has {count} without {score} ({'rows' if len(lacking) > 1 else 'row'} {rows})",
+            fix="Write the expected score of each row to it, or leave these rows out",
+        )
     features = frame.select(name for name in frame.columns if name != score and not INDEX.fullmatch(name))
     return Golden([tensor(column) for column in features.get_columns()], scores.to_list(), features)
 

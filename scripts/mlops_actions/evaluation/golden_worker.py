@@ -19,7 +19,6 @@ import shutil
 import subprocess
 import sys
 import time
-import traceback
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -83,7 +82,7 @@ def main(request_file: str, result_file: str) -> None:
             "message": str(error)[:2000],
             "missing": predicting.missing_package(error),
             "lacking": model.lacking(rows)[:10] if stage == "predict" and rows is not None else [],
-            "traceback": traceback.format_exc()[-4000:],
+            "traceback": predicting.own_traceback(error),
         }
         result["trained_with"] = trained_with(Path(request["model"]))
     Path(result_file).write_text(json.dumps(result), encoding="utf-8")

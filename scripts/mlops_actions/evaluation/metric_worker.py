@@ -13,10 +13,13 @@ import json
 import random
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+
+class NoNumber(Exception):
+    """A function returned what is no number."""
 
 
 def main(request_file: str, result_file: str) -> None:
@@ -38,7 +41,7 @@ def main(request_file: str, result_file: str) -> None:
                 "type": type(error).__name__,
                 "message": str(error)[:2000],
                 "missing": predicting.missing_package(error),
-                "traceback": traceback.format_exc()[-4000:],
+                "traceback": predicting.own_traceback(error),
             }
         }
     Path(result_file).write_text(json.dumps(result), encoding="utf-8")
@@ -50,14 +53,22 @@ def measured(function: Callable[[Any], Any], tables: list[Any], request: dict[st
     for row, unit in enumerate(request["units"]):
         blocks.setdefault(unit, []).append(row)
     units, chance = list(blocks.values()), random.Random(request["seed"])
-    values, draws = [float(function(table)) for table in tables], []
+    values, draws = [number(function(table)) for table in tables], []
     ends = time.perf_counter() + request["seconds"]
     for _ in range(request["draws"]):
         rows = [row for unit in chance.choices(units, k=len(units)) for row in unit]
-        draws.append([float(function(taken(table, rows))) for table in tables])
+        draws.append([number(function(taken(table, rows))) for table in tables])
         if time.perf_counter() > ends:
             break
     return {"values": values, "draws": draws}
+
+
+def number(value: Any) -> float:
+    """What a function returned, as a number."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise NoNumber(f"It returned {value!r:.80}, which is not a number") from None
 
 
 def taken(table: Any, rows: list[int]) -> Any:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadInput, Rejected, RemoteFailed
+from ..errors import BadInput, ComponentFailed, RemoteFailed
 from ..models.checks import remedy
 from ..processes.group import Group
 from .custom import Consumer
@@ -95,7 +95,7 @@ def train(function: str, rows: int, consumer: Consumer) -> Sanity:
 
     Raises:
         BadInput: it does not exist, or lacks a package.
-        Rejected: it fails, takes too long, or does not return losses.
+        ComponentFailed: it fails, takes too long, or does not return losses.
         RemoteFailed: the process died.
     """
     with tempfile.TemporaryDirectory(prefix="mlops-training-") as scratch:
@@ -110,7 +110,7 @@ def train(function: str, rows: int, consumer: Consumer) -> Sanity:
             code = group.process.returncode
         log = (folder / "log.txt").read_text(encoding="utf-8", errors="replace")
         if not ended:
-            raise Rejected(f"The trainings by {function} did not finish within {consumer.timeout:g} s", log=log)
+            raise ComponentFailed(f"The trainings by {function} did not finish within {consumer.timeout:g} s", log=log)
         try:
             result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
@@ -118,11 +118,11 @@ def train(function: str, rows: int, consumer: Consumer) -> Sanity:
             raise RemoteFailed("The process that trains ended early", why=f"It ended {how}", log=log) from None
     if "error" in result:
         error = result["error"]
+        if error["type"] == "NotLoadable":
+            raise BadInput(f"The training by {function} cannot run", why=error["message"], fix="Correct `training`")
         what, why = f"The training by {function} failed", f"{error['type']}: {error['message']}".split("\n")[0]
         if error["missing"]:
             fix = remedy(error["missing"]).replace("the model is loaded with", "it needs")
             raise BadInput(what, why=why, fix=fix)
-        if error["stage"] == "find":
-            raise BadInput(what, why=why, fix="Correct `training`")
-        raise Rejected(what, why=why, log=error["traceback"])
+        raise ComponentFailed(what, why=why, log=error["traceback"])
     return sanity([[math.nan if loss is None else loss for loss in curve] for curve in result["curves"]])

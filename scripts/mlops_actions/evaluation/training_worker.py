@@ -2,7 +2,7 @@
 
 Only the standard library is imported here, and what the function itself needs. `training_worker.py REQUEST RESULT`: two
 JSON files. The request has `root`, `function` (`module:name` or `file.py:name`) and `rows`: what the function is given,
-once for each training. The result has `curves`, the losses of each; or `error` with the stage that failed.
+once for each training. The result has `curves`, the losses of each; or `error`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +20,16 @@ def main(request_file: str, result_file: str) -> None:
 
     request = json.loads(Path(request_file).read_text(encoding="utf-8"))
     result: dict[str, Any] = {}
-    stage = "find"
     try:
         function = predicting.named(request["function"], Path(request["root"]))
-        stage = "train"
         curves = [[float(loss) for loss in function(rows)] for rows in request["rows"]]
         result["curves"] = [[loss if math.isfinite(loss) else None for loss in curve] for curve in curves]
     except BaseException as error:  # also SystemExit of the consumer's code
         result["error"] = {
-            "stage": stage,
             "type": type(error).__name__,
             "message": str(error)[:2000],
             "missing": predicting.missing_package(error),
-            "traceback": traceback.format_exc()[-4000:],
+            "traceback": predicting.own_traceback(error),
         }
     Path(result_file).write_text(json.dumps(result), encoding="utf-8")
 

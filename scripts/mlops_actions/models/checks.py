@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..code_files import code_files, digest
 from ..errors import BadInput
-from .kinds import METHODS, NotLoadable, detect
+from .kinds import METHODS, NotLoadable, check_pickle, detect
 from .predicting import CODE
 
 _PACKAGES = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
@@ -34,9 +34,12 @@ def check_loadable(model: Path, predict: str, root: Path) -> str:
             raise BadInput(f"`predict` is {predict!r}", why="The file does not exist", fix="Correct it")
         return "python"
     try:
-        kind = detect(model).kind
+        found = detect(model)
+        kind = found.kind
+        if kind.name == "sklearn":
+            check_pickle(found.path)
     except NotLoadable as error:
-        fix = "Save it as one of these, or name code that loads it with `predict: module:name`"
+        fix = error.fix or "Save it as one of these, or name code that loads it with `predict: module:name`"
         raise BadInput(f"The model {model.name} cannot be loaded", why=str(error), fix=fix) from None
     if kind.by_code:
         why = f"It is of the kind {kind.name}, which has weights and not the code that uses them"

@@ -17,11 +17,18 @@ from typing import Any
 
 METHODS = ("predict", "predict_proba", "decision_function")
 """What a model may be asked for, by scikit-learn's names."""
+_PICKLED = re.compile(
+    rb"\x80[\x02-\x0f]|c[\w.]+\r?\n\w|[(\]}]|x[\x01\x5e\x9c\xda]|\x1f\x8b|BZh|\x5d\x00|\xfd7zXZ|\x04\x22\x4d\x18"
+)
 _HEAD = 4096  # bytes of a file that are looked at
 
 
 class NotLoadable(Exception):
-    """No kind fits, or the file says itself that it must not be loaded like this."""
+    """No kind fits, or the file says itself that it must not be loaded like this; `fix` is what to do, if known."""
+
+    def __init__(self, what: str, fix: str = "") -> None:
+        super().__init__(what)
+        self.fix = fix
 
 
 @dataclass(frozen=True)
@@ -145,6 +152,20 @@ def estimator(model: Any) -> Asked:
     if names is None:
         return Asked(methods, takes_texts=True, unnamed=hasattr(model, "n_features_in_"))
     return Asked(methods, [str(name) for name in names])
+
+
+def check_pickle(file: Path) -> None:
+    """Refuse a file that is called a pickle and is none: a text, a page, a pointer of Git LFS, an empty file.
+
+    Raises:
+        NotLoadable: it begins neither as pickle's protocols (https://docs.python.org/3/library/pickletools.html) do nor
+            as what joblib compresses with (zlib, gzip, bz2, LZMA, xz, LZ4).
+    """
+    with file.open("rb") as stream:
+        head = stream.read(_HEAD)
+    if not _PICKLED.match(head):
+        begins = f"it begins with {head[:16]!r}" if head else "it is empty"
+        raise NotLoadable(f"{file.name} is not a joblib or pickle file: {begins}", "Save the model to it again")
 
 
 def _pickle(file: Path) -> Asked:

@@ -13,12 +13,14 @@ import importlib
 import importlib.util
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .kinds import Asked, NotLoadable, detect, estimator
 
+_PACKAGE = Path(__file__).resolve().parents[1]
 CODE = re.compile(r"(?P<where>[A-Za-z_][\w.]*|.+\.py):(?P<name>[A-Za-z_]\w*)")
 """How `predict` names code of the consumer's."""
 
@@ -98,6 +100,18 @@ def missing_package(error: BaseException) -> str:
     return (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
 
 
+def own_traceback(error: BaseException) -> str:
+    """An exception's traceback from the first frame that is not ours on, at most 4,000 characters of it."""
+    frame = error.__traceback__
+    while frame and _is_ours(frame.tb_frame.f_code.co_filename):
+        frame = frame.tb_next
+    return "".join(traceback.format_exception(type(error), error, frame))[-4000:]
+
+
+def _is_ours(file: str) -> bool:
+    return file.startswith("<frozen importlib") or _PACKAGE in Path(file).resolve().parents
+
+
 def width(values: Any) -> int:
     """How many values there are for each row; 0 if it is one by itself."""
     shape = getattr(values, "shape", None)
@@ -108,13 +122,21 @@ def width(values: Any) -> int:
 
 def _of_kind(path: Path) -> Asked:
     found = detect(path)
+    sys.dont_write_bytecode = True  # a pickle imports the consumer's modules, see `_module`
     return found.kind.load(found.path)
 
 
 def named(code: str, root: Path) -> Any:
-    """What `module:name` or `file.py:name` names in the consumer's folder."""
+    """What `module:name` or `file.py:name` names in the consumer's folder.
+
+    Raises:
+        NotLoadable: there is no such file, or it has no such name.
+    """
     where, _, name = code.rpartition(":")
-    return getattr(_module(where, root), name)
+    module = _module(where, root)
+    if not hasattr(module, name):
+        raise NotLoadable(f"{where} has no `{name}`")
+    return getattr(module, name)
 
 
 def _own(path: Path, where: str, name: str, root: Path) -> Asked:
@@ -135,9 +157,12 @@ def _own(path: Path, where: str, name: str, root: Path) -> Asked:
 
 
 def _module(where: str, root: Path) -> Any:
+    if where.endswith(".py") and not (root / where).is_file():
+        raise NotLoadable(f"The file {where} does not exist")
     folder = (root / where).resolve().parent if where.endswith(".py") else root.resolve()
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
+    sys.dont_write_bytecode = True  # nothing of ours stays in the consumer's folder
     if not where.endswith(".py"):
         return importlib.import_module(where)
     spec = importlib.util.spec_from_file_location(Path(where).stem, root / where)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
@@ -17,8 +17,24 @@ from typing import Any
 from ..errors import BadInput
 from ..records import Record
 from ..stores.store import Store
+from ..suggest import did_you_mean
 from .described import Described, describe, known
 
+ABOUT = (
+    "run",
+    "pull",
+    "started",
+    "seconds",
+    "verdict",
+    "branch",
+    "commit",
+    "event",
+    "actor",
+    "url",
+    "model",
+    "version",
+)
+"""What is known of a run beside what its actions made."""
 _BATCH = 64  # runs that are read at the same time
 _CONDITION = re.compile(r"\s*([^<>=!]+?)\s*(>=|<=|!=|=|>|<)\s*(.*?)\s*")
 _ORDERS: dict[str, Callable[[Any, Any], bool]] = {
@@ -125,7 +141,8 @@ class Run:
 
     def names(self) -> set[str]:
         """The names that `value` knows."""
-        return {*self.about, *self.steps, *self.described["metrics"], *self.described["parameters"]}
+        grouped = {f"{group}.{name}" for group, values in self.described.items() for name in values}
+        return {*self.about, *self.steps, *self.described["metrics"], *self.described["parameters"], *grouped}
 
     def as_json(self) -> dict[str, Any]:
         """All that a program may want to know of it."""
@@ -214,6 +231,25 @@ def condition(text: str) -> tuple[str, Callable[[Run], bool]]:
         return same == (sign == "=")
 
     return name, holds
+
+
+def check_names(wanted: Mapping[str, str], runs: Sequence[Run], always: Iterable[str]) -> None:
+    """Refuse a name that none of all runs has.
+
+    Args:
+        wanted: names, each with the option that has it.
+        runs: all runs.
+        always: names of actions, which may not have run yet.
+
+    Raises:
+        BadInput: a name is not known.
+    """
+    there = {*ABOUT, *always}.union(*(run.names() for run in runs))
+    for name, option in wanted.items():
+        if name not in there:
+            plain = sorted(one for one in there if "." not in one) or sorted(there)
+            fix = did_you_mean(name, there, f"Known: {', '.join(plain[:30])}")
+            raise BadInput(f"`{option}`: no run has {name!r}", fix=fix)
 
 
 def _number(value: object) -> float | None:

@@ -85,7 +85,8 @@ class ProcessRunner:
         shared = mounts(self._experiment, trial, self._place.state)
         words = [replaced(word, shared) for word in (*asked.words, *asked.arguments)]
         own = {name: replaced(value, shared) for name, value in asked.environ.items()}
-        environ, folder = {**self._place.environ, **own}, self._place.folder / asked.folder
+        unlittered = {"PYTHONDONTWRITEBYTECODE": "1"}  # nothing of ours stays in the consumer's folder
+        environ, folder = {**self._place.environ, **unlittered, **own}, self._place.folder / asked.folder
         argv = [_program(words[0], asked.folder, environ, folder), *words[1:]]
         return Launch(argv, folder, environ, self._place.log(trial), timeout=self._place.timeout)
 

@@ -83,6 +83,7 @@ def _load(path: Path, root: str) -> ModuleType:
     module_name = path.stem if path.stem.isidentifier() and path.stem not in sys.modules else f"pipeline_{path.stem}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec and spec.loader
+    sys.dont_write_bytecode = True  # nothing of ours stays in the consumer's folder
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     spec.loader.exec_module(module)

@@ -31,6 +31,8 @@ def main() -> int:
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(message)s")
     from kfp.dsl import executor, utils
 
+    sys.dont_write_bytecode = True  # nothing of ours stays in the consumer's folder
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # nor of a Python that the component starts
     opened = Opened(str(Path.cwd()), [str(source.parent), *order.get("apart", [])])
     try:
         module = utils.load_module(module_name=source.stem, module_directory=str(source.parent))
