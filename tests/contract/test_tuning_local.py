@@ -83,6 +83,12 @@ def test_all_trials_run_and_the_best_is_the_best(example: str, tmp_path: Path) -
         assert trial.value == pytest.approx(float(trial.parameters["lr"]) + float(trial.parameters["momentum"]))
 
 
+def test_trials_leave_nothing_in_the_consumers_folder(tmp_path: Path) -> None:
+    (tmp_path / "beside.py").write_text("")
+    outcome = run(experiment(f"import beside\n{ADD}"), tmp_path, max_trials=1, parallel=1)
+    assert outcome.best and not (tmp_path / "__pycache__").exists()
+
+
 def test_grid_ends_when_every_combination_was_tried(tmp_path: Path) -> None:
     outcome = run(experiment(example="grid"), tmp_path, max_trials=100, parallel=4)
     assert outcome.end == "SearchSpaceExhausted"
