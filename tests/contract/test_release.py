@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -185,9 +186,12 @@ class Rehearsal:
 @pytest.fixture
 def rehearsal(tmp_path: Path, releases: Releases) -> Rehearsal:
     checkout, remote, files = tmp_path / "checkout", tmp_path / "remote.git", tmp_path / "dist"
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(checkout)], check=True)
-    for path in ("scripts/release.py", "scripts/rewrite-uses", "CHANGELOG.md"):  # as they are now
-        (checkout / path).write_bytes((ROOT / path).read_bytes())
+    checkout.mkdir()
+    git(checkout, "init", "--quiet")  # and no clone: a checkout without its history cannot be pushed from
+    for path in git(ROOT, "ls-files").splitlines():
+        if (ROOT / path).is_file():
+            (checkout / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / path, checkout / path)
     text = (checkout / "CHANGELOG.md").read_text()
     (checkout / "CHANGELOG.md").write_text(text.replace("(unreleased)", "(2026-11-28)", 1))
     who = ["-c", "user.name=n", "-c", "user.email=e@example.com"]
