@@ -39,7 +39,7 @@ def main() -> None:
     given = json.loads(sys.argv[2])
     values = {**given["release"], **{name: Path(given["release"][name]) for name in ("model", "root", "python")}}
     release = Release(**values)
-    for module, name in ((local, "write_whole"), (served, "write_whole"), (local, "end"), (local, "write_release")):
+    for module, name in ((local, "write_json"), (served, "write_json"), (local, "end"), (local, "write_release")):
         setattr(module, name, counted(getattr(module, name)))
     local.process.start = counted(local.process.start)
     tell = local.control.tell

@@ -298,7 +298,7 @@ def test_a_server_that_was_killed_is_started_again_by_the_next_rollout(world: Wo
     (world.folder / "own.py").write_text(OWN.replace("+ self.offset", "- self.offset"))
     engine = world.engine()
     assert engine.serving("m") is None
-    with pytest.raises(NotServed, match="version 2 cannot be loaded: AttributeError"):
+    with pytest.raises(NotServed, match=r"version 2 cannot be loaded: NotLoadable: own\.py has no `Missing`"):
         engine.start(two)
     assert "Traceback" in engine.why("m") and "Missing" in engine.why("m")
     now = engine.abandon("m")

@@ -11,7 +11,8 @@ from mlops_actions.context import Context
 from mlops_actions.inputs import Outputs
 from mlops_actions.project import Project
 from mlops_actions.records import Problem, Record
-from mlops_actions.runtime.config import secrets_in
+from mlops_actions.runtime.chain import load
+from mlops_actions.runtime.config import secrets_in, secrets_of
 from mlops_actions.runtime.result import Result
 from mlops_actions.runtime.step import Step
 from workspaces import workspace
@@ -70,3 +71,4 @@ def test_result_with_a_secret_is_not_kept_for_reuse(tmp_path: Path) -> None:
 def test_the_secrets_in_a_kubeconfig_are_masked_one_by_one_and_its_words_are_not() -> None:
     text = "apiVersion: v1\nkind: Config\nusers: [{name: a, user: {token: kubesecrettoken42}}]\n"
     assert list(secrets_in({"MLOPS_KUBECONFIG": text})) == ["kubesecrettoken42"]
+    assert list(secrets_of(load("run-pipeline"), {"kubeconfig": text}, {})) == ["kubesecrettoken42"], "as an input, too"

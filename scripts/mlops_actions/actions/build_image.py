@@ -157,8 +157,7 @@ def _own_tags(tags: list[str], step: Step) -> list[str]:
     if not moving:
         return tags
     kept = [tag for tag in tags if tag not in moving]
-    default = "" if where.tag else where.default_branch
-    kept = kept or names.default_tags(where.commit, where.branch, default, where.pull_request)
+    kept = kept or names.default_tags(where.commit, where.branch, where.default_branch, where.pull_request)
     step.console.notice(f"A pull request does not push {', '.join(moving)}: the tags are {', '.join(kept)}")
     return kept
 

@@ -247,20 +247,26 @@ def secrets_in(environ: Mapping[str, str]) -> Iterator[str]:
     for name, value in environ.items():
         if _SECRET_NAME.search(name) and len(value) >= 8:
             yield value
-    if kubeconfig := environ.get("MLOPS_KUBECONFIG"):
-        from ..kubernetes.sources import secrets_in as secrets_in_kubeconfig
-
-        yield from secrets_in_kubeconfig(kubeconfig)
+    yield from _in_kubeconfig(environ.get("MLOPS_KUBECONFIG", ""))
 
 
 def secrets_of(action: Action[Any, Any], given: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
-    """The values of an action's secret inputs, before anything is said. A kubeconfig's secret parts are masked by who
-    reads it: its lines (`kind: Config`) are words that logs need.
+    """The values of an action's secret inputs, before anything is said. Of a kubeconfig its certificates and tokens:
+    its lines (`kind: Config`) are words that logs need.
     """
     for name, info in action.inputs.model_fields.items():
         value = given.get(name) or environ.get(f"MLOPS_{name.upper()}")
-        if is_secret(info.annotation) and value and name != "kubeconfig":
-            yield str(value)
+        if is_secret(info.annotation) and value:
+            yield from _in_kubeconfig(str(value)) if name == "kubeconfig" else [str(value)]
+
+
+@cache
+def _in_kubeconfig(text: str) -> list[str]:
+    if not text:
+        return []
+    from ..kubernetes.sources import secrets_in
+
+    return secrets_in(text)
 
 
 def home(environ: Mapping[str, str]) -> Path:

@@ -34,7 +34,7 @@ from .control import Unheard
 from .engine import Capabilities, NotServed, Release, Serving
 from .process import Running, end, free_port, is_free, running
 from .protocol import Client, Direct, Refused, Reply
-from .served import write_release, write_whole
+from .served import write_json, write_release
 from .server.traffic import Comparison
 
 _PORTS = range(21000, 31000)
@@ -160,7 +160,7 @@ class LocalServing:
                 end(found)
             copy_code(release.predict, release.root, folder / _CODE)
             write_release(folder, release, str(release.model), _CODE)
-            write_whole(folder / _START, {"python": str(release.python)})
+            write_json(folder / _START, {"python": str(release.python)})
             self._say(f"Starting a server for version {release.version}")
         self._up(name, release.id, f"version {release.version}")
         return self.ask(name, release.id)
@@ -264,7 +264,7 @@ class LocalServing:
             return None
 
     def _write(self, name: str, state: State) -> None:
-        write_whole(self._folder(name) / _STATE, state.model_dump())
+        write_json(self._folder(name) / _STATE, state.model_dump())
 
     def _addressed(self, name: str) -> State:
         """The state, with the address that the inputs ask for once nothing has another one.

@@ -6,10 +6,11 @@ The standard library only: the server reads it in the model's own environment.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ..files import write_whole
 
 if TYPE_CHECKING:
     from .engine import Release
@@ -57,7 +58,7 @@ def write_release(folder: Path, release: Release, model: str, root: str) -> None
         "root": root,
         "example": release.example,
     }
-    write_whole(folder / RELEASE, values)
+    write_json(folder / RELEASE, values)
 
 
 def read_release(folder: Path) -> ServedRelease:
@@ -75,9 +76,6 @@ def read_release(folder: Path) -> ServedRelease:
         raise ValueError(f"{folder / RELEASE} is not the file of a release: {error}") from None
 
 
-def write_whole(path: Path, value: object) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write JSON, as a whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(json.dumps(value, indent=2), encoding="utf-8")
-    part.replace(path)
+    write_whole(path, json.dumps(value, indent=2))

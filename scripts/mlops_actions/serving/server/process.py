@@ -31,7 +31,7 @@ import uvicorn
 
 from ...processes.identity import Identity
 from .. import control
-from ..served import read_release, write_whole
+from ..served import read_release, write_json
 from .model import ServedModel
 from .pipes import Pipes
 from .rest import Rest, application
@@ -54,7 +54,7 @@ def main() -> int:
     folder = given.folder.resolve()
     listener = _bound(given.host, given.port)
     if given.control:  # before the model is loaded: whoever started it may be killed, and the next one still finds it
-        write_whole(folder / PROCESS, {**asdict(Identity.of(os.getpid())), "port": listener.getsockname()[1]})
+        write_json(folder / PROCESS, {**asdict(Identity.of(os.getpid())), "port": listener.getsockname()[1]})
     code = _run(Server(folder, given.control).run(listener, given.host, given.grpc_port))
     logging.shutdown()
     os._exit(code)  # a thread of the model may be at work, and cannot be ended
