@@ -25,6 +25,14 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("@stoplight/prism-cli@5.16.0", "@octokit/openapi@23.0.2")
+PUBLISHING = (
+    "/repos/{owner}/{repo}/issues/{issue_number}",
+    "/repos/{owner}/{repo}/issues/{issue_number}/comments",
+    "/repos/{owner}/{repo}/issues/comments/{comment_id}",
+    "/repos/{owner}/{repo}/check-runs",
+    "/repos/{owner}/{repo}/check-runs/{check_run_id}",
+)
+"""Paths of the description that a comment and a check need."""
 _SELECT = """
 const [from, to, ...paths] = process.argv.slice(1);
 const all = require(from);

@@ -30,14 +30,7 @@ pytestmark = pytest.mark.skipif(bool(github_api.missing()), reason=github_api.mi
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[github_api.GitHub]:
-    paths = (
-        "/repos/{owner}/{repo}/issues/{issue_number}",
-        "/repos/{owner}/{repo}/issues/{issue_number}/comments",
-        "/repos/{owner}/{repo}/issues/comments/{comment_id}",
-        "/repos/{owner}/{repo}/check-runs",
-        "/repos/{owner}/{repo}/check-runs/{check_run_id}",
-    )
-    with github_api.github(tmp_path_factory.mktemp("github"), *paths) as found:
+    with github_api.github(tmp_path_factory.mktemp("github"), *github_api.PUBLISHING) as found:
         yield found
 
 

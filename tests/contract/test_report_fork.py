@@ -39,11 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[github_api.GitH
         "/repos/{owner}/{repo}/actions/workflows/{workflow_id}",
         "/repos/{owner}/{repo}/actions/artifacts/{artifact_id}/{archive_format}",
         "/repos/{owner}/{repo}/pulls",
-        "/repos/{owner}/{repo}/issues/{issue_number}",
-        "/repos/{owner}/{repo}/issues/{issue_number}/comments",
-        "/repos/{owner}/{repo}/issues/comments/{comment_id}",
-        "/repos/{owner}/{repo}/check-runs",
-        "/repos/{owner}/{repo}/check-runs/{check_run_id}",
+        *github_api.PUBLISHING,
     )
     with github_api.github(tmp_path_factory.mktemp("github"), *paths) as found:
         yield found

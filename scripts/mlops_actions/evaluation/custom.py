@@ -26,7 +26,6 @@ from .resampling import SEED, SHOWN, Units, around, standard_error
 
 _WORKER = Path(__file__).with_name("metric_worker.py")
 _SECONDS = 60.0
-_LOG = "log.txt"
 
 
 class CustomMetric(BaseModel):
@@ -73,6 +72,38 @@ class Consumer:
     environ: Mapping[str, str]
     timeout: float = 600.0
 
+    def ask(self, worker: Path, asked: Mapping[str, Any], what: str, doing: str) -> dict[str, Any]:
+        """What a worker of ours answers there.
+
+        Args:
+            worker: a file that is run with the files of its request and of its result.
+            asked: the request.
+            what: that may not finish, as a sentence begins: "The custom metrics".
+            doing: what the process does: "computes the custom metrics".
+
+        Raises:
+            ComponentFailed: it takes too long.
+            RemoteFailed: the process died.
+        """
+        with tempfile.TemporaryDirectory(prefix="mlops-code-") as scratch:
+            request, result, log = (Path(scratch) / name for name in ("request.json", "result.json", "log.txt"))
+            request.write_text(json.dumps(asked), encoding="utf-8")
+            command = [str(self.python), str(worker), str(request), str(result)]
+            with log.open("wb") as stream:
+                group = Group(command, self.root, self.environ, stdout=stream)
+            with group:
+                ended = group.wait(self.timeout)
+                code = group.process.returncode
+            said = log.read_text(encoding="utf-8", errors="replace")
+            if not ended:
+                raise ComponentFailed(f"{what} did not finish within {self.timeout:g} s", log=said)
+            try:
+                found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+            except (FileNotFoundError, ValueError):
+                how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+                raise RemoteFailed(f"The process that {doing} ended early", why=f"It ended {how}", log=said) from None
+            return found
+
 
 def measure(
     metrics: Mapping[str, CustomMetric], tables: Sequence[pl.DataFrame], units: Units, consumer: Consumer
@@ -90,9 +121,12 @@ def measure(
         "tables": [[tensor(column) for column in table.get_columns()] for table in tables],
         "units": codes, "draws": SHOWN, "seed": SEED, "seconds": _SECONDS,
     }  # fmt: skip
-    result = _run(asked, consumer)
-    if "error" in result:
-        raise _failed(result["error"], metrics)
+    result = consumer.ask(_WORKER, asked, "The custom metrics", "computes the custom metrics")
+    if error := result.get("error"):
+        name = error["metric"]
+        by = metrics[name].function if name else "the predictions"
+        what = f"The metric {name} cannot be computed by {by}"
+        raise failure(error, what, "Correct `function` of `custom-metrics`")
     for name, one in result.items():
         if not np.isfinite(one["values"]).all():
             raise ComponentFailed(
@@ -101,34 +135,17 @@ def measure(
     return {name: Measured(one["values"], np.array(one["draws"]), units.count) for name, one in result.items()}
 
 
-def _run(asked: dict[str, Any], consumer: Consumer) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="mlops-metric-") as scratch:
-        folder = Path(scratch)
-        (folder / "request.json").write_text(json.dumps(asked), encoding="utf-8")
-        command = [str(consumer.python), str(_WORKER), str(folder / "request.json"), str(folder / "result.json")]
-        with (folder / _LOG).open("wb") as stream:
-            group = Group(command, consumer.root, consumer.environ, stdout=stream)
-        with group:
-            ended = group.wait(consumer.timeout)
-            code = group.process.returncode
-        log = (folder / _LOG).read_text(encoding="utf-8", errors="replace")
-        if not ended:
-            raise ComponentFailed(f"The custom metrics did not finish within {consumer.timeout:g} s", log=log)
-        try:
-            result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-            what = "The process that computes the custom metrics ended early"
-            raise RemoteFailed(what, why=f"It ended {how}", log=log) from None
-        return result
+def failure(error: Mapping[str, str], what: str, fix: str, *, absent: str = "") -> BadInput | ComponentFailed:
+    """What a worker says of the consumer's function, as the error that the user is told.
 
-
-def _failed(error: dict[str, str], metrics: Mapping[str, CustomMetric]) -> BadInput | ComponentFailed:
-    name = error["metric"]
-    function = metrics[name].function if name else "the predictions"
-    what = f"The metric {name} cannot be computed by {function}"
+    Args:
+        error: `predicting.told`.
+        what: that could not be done.
+        fix: where the function is named, if it does not exist.
+        absent: what could not be done then, if that has other words.
+    """
     if error["type"] == "NotLoadable":
-        return BadInput(what, why=error["message"], fix="Correct `function` of `custom-metrics`")
+        return BadInput(absent or what, why=error["message"], fix=fix)
     if error["type"] == "NoNumber":
         return ComponentFailed(what, why=error["message"], fix="Correct its function")
     why = f"{error['type']}: {error['message']}".split("\n")[0].rstrip(": ")

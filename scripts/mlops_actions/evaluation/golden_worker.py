@@ -78,11 +78,8 @@ def main(request_file: str, result_file: str) -> None:
     except BaseException as error:  # also SystemExit of the consumer's code
         result["error"] = {
             "stage": stage,
-            "type": type(error).__name__,
-            "message": str(error)[:2000],
-            "missing": predicting.missing_package(error),
             "lacking": model.lacking(rows)[:10] if stage == "predict" and rows is not None else [],
-            "traceback": predicting.own_traceback(error),
+            **predicting.told(error),
         }
         result["trained_with"] = trained_with(Path(request["model"]))
     Path(result_file).write_text(json.dumps(result), encoding="utf-8")

@@ -35,15 +35,7 @@ def main(request_file: str, result_file: str) -> None:
             function = predicting.named(where, Path(request["root"]))
             result[name] = measured(function, tables, request)
     except BaseException as error:  # also SystemExit of the consumer's code
-        result = {
-            "error": {
-                "metric": name,
-                "type": type(error).__name__,
-                "message": str(error)[:2000],
-                "missing": predicting.missing_package(error),
-                "traceback": predicting.own_traceback(error),
-            }
-        }
+        result = {"error": {"metric": name, **predicting.told(error)}}
     Path(result_file).write_text(json.dumps(result), encoding="utf-8")
 
 

@@ -7,18 +7,12 @@ The checks that practitioners make before they trust a training (E. Breck, S. Ca
 
 from __future__ import annotations
 
-import json
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ..errors import BadInput, ComponentFailed, RemoteFailed
-from ..models.checks import remedy
-from ..processes.group import Group
-from .custom import Consumer
+from .custom import Consumer, failure
 from .gates import Gate, compared, missing, parse_limit
 from .metric import TRAINING
 
@@ -98,31 +92,9 @@ def train(function: str, rows: int, consumer: Consumer) -> Sanity:
         ComponentFailed: it fails, takes too long, or does not return losses.
         RemoteFailed: the process died.
     """
-    with tempfile.TemporaryDirectory(prefix="mlops-training-") as scratch:
-        folder = Path(scratch)
-        asked = {"root": str(consumer.root), "function": function, "rows": [None, None, rows]}
-        (folder / "request.json").write_text(json.dumps(asked), encoding="utf-8")
-        command = [str(consumer.python), str(_WORKER), str(folder / "request.json"), str(folder / "result.json")]
-        with (folder / "log.txt").open("wb") as stream:
-            group = Group(command, consumer.root, consumer.environ, stdout=stream)
-        with group:
-            ended = group.wait(consumer.timeout)
-            code = group.process.returncode
-        log = (folder / "log.txt").read_text(encoding="utf-8", errors="replace")
-        if not ended:
-            raise ComponentFailed(f"The trainings by {function} did not finish within {consumer.timeout:g} s", log=log)
-        try:
-            result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-            raise RemoteFailed("The process that trains ended early", why=f"It ended {how}", log=log) from None
-    if "error" in result:
-        error = result["error"]
-        if error["type"] == "NotLoadable":
-            raise BadInput(f"The training by {function} cannot run", why=error["message"], fix="Correct `training`")
-        what, why = f"The training by {function} failed", f"{error['type']}: {error['message']}".split("\n")[0]
-        if error["missing"]:
-            fix = remedy(error["missing"]).replace("the model is loaded with", "it needs")
-            raise BadInput(what, why=why, fix=fix)
-        raise ComponentFailed(what, why=why, log=error["traceback"])
+    asked = {"root": str(consumer.root), "function": function, "rows": [None, None, rows]}
+    result = consumer.ask(_WORKER, asked, f"The trainings by {function}", "trains")
+    if error := result.get("error"):
+        what, absent = f"The training by {function} failed", f"The training by {function} cannot run"
+        raise failure(error, what, "Correct `training`", absent=absent)
     return sanity([[math.nan if loss is None else loss for loss in curve] for curve in result["curves"]])

@@ -25,12 +25,7 @@ def main(request_file: str, result_file: str) -> None:
         curves = [[float(loss) for loss in function(rows)] for rows in request["rows"]]
         result["curves"] = [[loss if math.isfinite(loss) else None for loss in curve] for curve in curves]
     except BaseException as error:  # also SystemExit of the consumer's code
-        result["error"] = {
-            "type": type(error).__name__,
-            "message": str(error)[:2000],
-            "missing": predicting.missing_package(error),
-            "traceback": predicting.own_traceback(error),
-        }
+        result["error"] = predicting.told(error)
     Path(result_file).write_text(json.dumps(result), encoding="utf-8")
 
 

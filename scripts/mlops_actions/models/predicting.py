@@ -100,6 +100,16 @@ def missing_package(error: BaseException) -> str:
     return (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
 
 
+def told(error: BaseException) -> dict[str, str]:
+    """What a worker says of an exception: its `type`, `message`, the package that is `missing`, and the `traceback`."""
+    return {
+        "type": type(error).__name__,
+        "message": str(error)[:2000],
+        "missing": missing_package(error),
+        "traceback": own_traceback(error),
+    }
+
+
 def own_traceback(error: BaseException) -> str:
     """An exception's traceback from the first frame that is not ours on, at most 4,000 characters of it."""
     frame = error.__traceback__
