@@ -280,6 +280,27 @@ def test_a_process_is_known_by_number_and_start() -> None:
         child.wait()
 
 
+LEFT_BY_ITS_FIRST_THREAD = """
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(600,)).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_process_whose_first_thread_has_ended_before_the_others_is_alive() -> None:
+    """One that is killed is so for a moment, and still has its port."""
+    with subprocess.Popen([sys.executable, "-c", LEFT_BY_ITS_FIRST_THREAD], start_new_session=True) as child:
+        try:
+            stat = Path(f"/proc/{child.pid}/stat")
+            assert wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z", SOON)
+            known = Identity.of(child.pid)
+            assert known.alive and group_is_alive(child.pid)
+        finally:
+            child.kill()
+        assert wait_until(lambda: not known.alive and not group_is_alive(child.pid), SOON)
+
+
 def test_what_has_ended_and_was_not_waited_for_is_not_alive() -> None:
     child = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
     known = Identity.of(child.pid)

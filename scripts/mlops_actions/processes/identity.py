@@ -50,7 +50,7 @@ def group_is_alive(group: int) -> bool:
     if not _is_linux():
         return True
     fields = (_stat(int(entry.name)) for entry in _PROC.iterdir() if entry.name.isdecimal())
-    return any(found[0] not in "ZX" and int(found[2]) == group for found in fields if found)
+    return any(not _ended(found) and int(found[2]) == group for found in fields if found)
 
 
 def machine() -> str:
@@ -71,12 +71,18 @@ def _boot() -> str:
 def _started(pid: int) -> str:
     if _is_linux():
         found = _stat(pid)
-        return f"{_boot()} {found[19]}" if found and found[0] not in "ZX" else ""
+        return f"{_boot()} {found[19]}" if found and not _ended(found) else ""
     if os.name == "nt":
         return ""
     done = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
     state, _, started = done.stdout.strip().partition(" ")
     return "" if state.startswith("Z") else " ".join(started.split())
+
+
+def _ended(stat: list[str]) -> bool:
+    """Whether all of a process has ended: one that is killed is called a zombie (Z) as soon as its first thread has
+    gone, while others still have its files and ports."""
+    return stat[0] in "ZX" and int(stat[17]) <= 1
 
 
 def _stat(pid: int) -> list[str]:
