@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 MLOPS = ROOT / "scripts" / "mlops"
 _INHERITED = ("GITHUB_", "INPUT_", "MLOPS_", "AWS_", "RUNNER_")
+_numbers = itertools.count()
 _KEPT = ("MLOPS_CACHE", "MLOPS_TEST_REQUIRES", "AWS_CA_BUNDLE")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -22,12 +24,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
-def _no_ambient_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def _no_ambient_settings(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     """No test sees the runner's or the person's settings, or writes to their folders (environments are shared)."""
+    # Most tests have no use for a folder, and making one for each takes longer the more there are.
+    folder = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
     for name in list(os.environ):
         if name.startswith(_INHERITED) and name not in _KEPT:
             monkeypatch.delenv(name)
-    monkeypatch.setenv("MLOPS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MLOPS_HOME", str((folder or tmp_path_factory.getbasetemp() / f"{next(_numbers)}") / "home"))
     yield
 
 

@@ -58,7 +58,7 @@ def test_a_record_that_does_not_fit_is_left_out_and_the_rest_is_handed_on() -> N
 
 def test_a_report_of_any_size_is_handed_on_within_the_limit() -> None:
     gates = [{**GATE, "metric": "m" * 2000, "note": "n" * 2000} for _ in range(900)]
-    many = [RECORDS[1].model_copy(update={"details": {"gates": gates, "variant": str(i)}}) for i in range(300)]
+    many = [RECORDS[1].model_copy(update={"details": {"gates": gates, "variant": str(i)}}) for i in range(12)]
     data = write_shared(Report({f"job{i}": "success" for i in range(500)}, [*many, *RECORDS]))
     assert len(data) <= LIMIT and read_shared(data, {}).records
 

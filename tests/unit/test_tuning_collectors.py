@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from event_files import event, field, tensor
+from mlops_actions.tuning import collectors
 from mlops_actions.tuning.collectors import EventFiles, JsonFile, Outputs, Prometheus, TextFile, Unreadable
 from mlops_actions.tuning.experiment import MetricsCollector
 
@@ -102,7 +103,10 @@ def exporter() -> Iterator[tuple[int, list[str]]]:
         server.shutdown()
 
 
-def test_http_port_of_a_trial_is_asked_until_it_ends(exporter: tuple[int, list[str]], tmp_path: Path) -> None:
+def test_http_port_of_a_trial_is_asked_until_it_ends(
+    exporter: tuple[int, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collectors, "POLL", 0.3)
     port, asked = exporter
     get = {"path": "/m", "port": port, "httpHeaders": [{"name": "X-Team", "value": "a"}]}
     spec = {"source": {"httpGet": get}, "collector": {"kind": "PrometheusMetric"}}

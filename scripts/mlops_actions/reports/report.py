@@ -222,11 +222,14 @@ def markdown(report: Report, page_url: str = "", mark: str = MARKER, limit: int 
             marker=mark,
         )  # fmt: skip
 
-    text = whole(ROWS)
-    for longest in sorted(range(len(texts)), key=lambda index: -len(texts[index])):
-        if len(text) <= limit:
-            return text
-        texts[longest] = render("_left_out.md.j2", record=shown[longest])
+    text, longest = whole(ROWS), sorted(range(len(texts)), key=lambda index: -len(texts[index]))
+    while len(text) > limit and longest:
+        over = len(text) - limit
+        while over > 0 and longest:
+            index = longest.pop(0)
+            left = render("_left_out.md.j2", record=shown[index])
+            over -= len(texts[index]) - len(left)
+            texts[index] = left
         text = whole(ROWS)
     if len(text) > limit:
         del shown[ROWS:], texts[ROWS:]
