@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sklearn.metrics as sk
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -152,6 +153,33 @@ def test_a_resample_is_the_metric_of_the_rows_that_were_drawn() -> None:
             rows = np.repeat(np.arange(30), draw)
             alone = Predictions("binary", label[rows], score[rows]).statistic(METRICS[name])
             assert alone is not None and got == pytest.approx(alone(np.ones((1, len(rows))))[0])
+
+
+@pytest.mark.parametrize("values", [1 << 40, 50])
+def test_of_many_rows_a_resample_of_auc_is_scikit_learns_also_with_the_highest_counts(values: int) -> None:
+    random = np.random.default_rng(4)
+    label = (random.random(70_000) < 0.3).astype(float)
+    score = random.integers(0, values, len(label)) / values + label / 9
+    counts = random.integers(0, formulas.MOST + 1, (3, len(label))).astype(np.uint8)
+    counts[2] = formulas.MOST
+    expected = [sk.roc_auc_score(label, score, sample_weight=draw) for draw in counts]
+    assert formulas.auc(label, score)(counts) == pytest.approx(expected, rel=1e-12)
+    assert formulas.auc(label, score)(counts * 0.5) == pytest.approx(expected, rel=1e-12)
+
+
+def test_counts_of_many_rows_are_as_poissons() -> None:
+    counts: list[NDArray[Any]] = []
+
+    def keep(weights: NDArray[Any]) -> NDArray[np.float64]:
+        counts.append(weights)
+        return np.zeros(len(weights))
+
+    resampling.bootstrap(keep, 100_000, 100_000, 8)
+    drawn = np.concatenate(counts).astype(float)
+    assert drawn.mean() == pytest.approx(1, abs=0.005) and drawn.var() == pytest.approx(1, abs=0.01)
+    assert np.abs(np.corrcoef(drawn) - np.eye(len(drawn))).max() < 0.02
+    shares = np.bincount(drawn.astype(int).ravel()) / drawn.size
+    assert shares == pytest.approx(stats.poisson.pmf(np.arange(len(shares)), 1), abs=0.006)
 
 
 def test_blocks_are_drawn_whole() -> None:

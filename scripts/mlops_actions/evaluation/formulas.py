@@ -11,7 +11,7 @@ class only) is NaN.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,10 @@ Statistic = Callable[[NDArray[Any]], Array]
 """A metric as a function of weights: of an array of draws × rows, the metric of each draw."""
 MOST = 15
 """The greatest count of a row in a resample, which are given as bytes; a greater one is as good as impossible."""
-GROUP, COLUMNS = 16, 4_096
+LANES = 8
+"""Draws of such counts that are worked on at a time: a word of 64 bits is a row of them."""
+GROUP, GROUPS = 16, 128
+_CELLS = 131_072
 BINS = 10
 """Bins of equal width, from 0 to 1, of the metrics of calibration."""
 
@@ -42,16 +45,23 @@ class Sums:
 
     def __call__(self, weights: NDArray[Any]) -> Array:
         """The metric of each draw."""
+        size = max(1, _CELLS // len(weights))  # as many rows at a time as stay in the processor's cache, as floats
+        pieces = (slice(start, start + size) for start in range(0, len(self.columns), size))
+        sums = sum(weights[:, piece] @ self.columns[piece] for piece in pieces)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(self.combine((weights @ self.columns).T), dtype=float)
+            return np.asarray(self.combine(np.asarray(sums).T), dtype=float)
 
-    def of_units(self, units: NDArray[np.intp], count: int, weight: Array) -> Sums:
-        """The same with the sums of each unit in the place of its rows; `weight` is that of the rows."""
-        return Sums(by(units, (self.columns * weight[:, None]).T, count).T, self.combine)
+    def weighted(self, weight: Array) -> Sums:
+        """The same of rows that count by a weight."""
+        return Sums(self.columns * weight[:, None], self.combine)
+
+    def of_units(self, units: NDArray[np.intp], count: int) -> Sums:
+        """The same with the sums of each unit in the place of its rows."""
+        return Sums(by(units, self.columns.T, count).T, self.combine)
 
 
-def by(codes: NDArray[np.intp], weights: NDArray[Any], size: int) -> Array:
-    """The sums of weights by code: of an array of draws × rows one of draws × codes."""
+def by(codes: NDArray[np.intp], weights: Iterable[NDArray[Any]], size: int) -> Array:
+    """The sums of weights by code: of the rows of each draw an array of draws × codes."""
     return np.stack([np.bincount(codes, one, minlength=size) for one in weights])
 
 
@@ -75,44 +85,70 @@ def auc(label: Array, score: Array) -> Statistic:
 
     def of(weights: NDArray[Any]) -> Array:
         with np.errstate(invalid="ignore"):
-            return np.array([np.mean([np.divide(*one(draw)) for one in wins]) for draw in weights])
+            found = [np.mean([np.divide(*one(draws)) for one in wins], axis=0) for draws in _packed(weights)]
+        return np.concatenate(found)[: len(weights)]
 
     return of
 
 
-def _wins(order: NDArray[np.intp], there: NDArray[np.bool_]) -> Callable[[NDArray[Any]], tuple[float, float]]:
-    """The weight of the pairs whose negative row comes before the positive one in an order, and of all pairs.
+def _packed(weights: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Some draws at a time, as arrays of rows × draws whose row is a word: `LANES` of counts, or one of floats."""
+    counts = weights.dtype == np.uint8
+    for start in range(0, len(weights), LANES if counts else 1):
+        some = weights[start : start + (LANES if counts else 1)]
+        if counts and len(some) < LANES:
+            some = np.pad(some, ((0, LANES - len(some)), (0, 0)))
+        yield np.ascontiguousarray(some.T, dtype=np.uint8 if counts else np.float64)
 
-    The order is cut into groups of `GROUP` rows. A group is a column, so that running sums within all groups are one
-    addition of arrays a row; only the sums of the groups are then summed one after the other. Products and sums of
-    counts of at most `MOST` fit 16 bits. Some columns at a time stay in the processor's cache.
+
+def _wins(order: NDArray[np.intp], there: NDArray[np.bool_]) -> Callable[[NDArray[Any]], tuple[Array, Array]]:
+    """Of each draw the weight of pairs whose negative row comes before the positive one in an order, and of all pairs.
+
+    The order is cut into blocks that stay in the processor's cache, a block into groups of `GROUP` groups of `GROUP`
+    rows. In a block the n-th rows of all groups are beside each other, so that running sums within all groups are one
+    addition of arrays a row; so it is with the sums of groups in turn, and only the sums of these are summed one after
+    the other. Products and sums of `GROUP` counts of at most `MOST` fit 16 bits.
     """
-    groups = -(-len(order) // GROUP)
-    padded = np.append(order, np.zeros(groups * GROUP - len(order), dtype=order.dtype)).reshape(groups, GROUP)
-    real = (np.arange(groups * GROUP) < len(order)).reshape(groups, GROUP)
+    wide = min(GROUPS, -(-len(order) // GROUP**2))
     blocks = []
-    for start in range(0, groups, COLUMNS):
-        places = np.ascontiguousarray(padded[start : start + COLUMNS].T)
-        exists = real[start : start + COLUMNS].T
-        blocks.append((places, (there[places] & exists).astype(np.uint8), (~there[places] & exists).astype(np.uint8)))
+    for start in range(0, len(order), wide * GROUP**2):
+        rows = order[start : start + wide * GROUP**2]
+        places = np.full(wide * GROUP**2, -1)
+        places[: len(rows)] = rows
+        places = np.ascontiguousarray(places.reshape(wide, GROUP, GROUP).T.reshape(GROUP, GROUP * wide))
+        positive, negative = ((places >= 0) & (there[places] == side) for side in (True, False))
+        # words of ones and of zeros
+        blocks.append((np.maximum(places, 0), -positive.astype(np.int64), -negative.astype(np.int64)))
 
-    def of(draw: NDArray[Any]) -> tuple[float, float]:
-        kind = np.uint16 if draw.dtype == np.uint8 else np.float64
-        won = before = all_positive = 0.0
+    def of(draws: NDArray[Any]) -> tuple[Array, Array]:
+        words, lanes = draws.view(np.int64)[:, 0], draws.shape[1]
+        kind = np.uint16 if draws.dtype == np.uint8 else np.float64
+        won, before, all_positive = np.zeros(lanes), np.zeros(lanes), np.zeros(lanes)
         for places, positive, negative in blocks:
-            weights = draw.take(places)
-            low, high = (weights * negative).astype(kind), (weights * positive).astype(kind)
-            for row in range(1, GROUP):
-                np.add(low[row - 1], low[row], out=low[row])
-            through, positives = np.cumsum(low[-1], dtype=np.float64), high.sum(0, dtype=kind).astype(np.float64)
-            won += float(positives @ (through - low[-1] + before))
-            np.multiply(low, high, out=low)
-            won += float(low.sum(0, dtype=kind).sum(dtype=np.float64))
-            before += float(through[-1])
-            all_positive += float(positives.sum())
+            taken = words.take(places)
+            low, high = (taken & negative).view(draws.dtype), (taken & positive).view(draws.dtype)
+            low, high, inside = _joined(low, high, kind)
+            won += inside.reshape(-1, lanes).sum(0, dtype=np.float64)
+            low, high = (sums.astype(np.float64).reshape(GROUP, -1) for sums in (low, high))
+            low, high, inside = _joined(low, high, np.float64)
+            won += inside.reshape(-1, lanes).sum(0)
+            low, high = low.reshape(-1, lanes), high.reshape(-1, lanes)
+            through = before + low.cumsum(0)
+            won += (high * (through - low)).sum(0)
+            before = through[-1]
+            all_positive += high.sum(0)
         return won, before * all_positive
 
     return of
+
+
+def _joined(low: NDArray[Any], high: NDArray[Any], kind: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Of each column the sums of both, and of each of `high` times all of `low` above it; `low` is used up."""
+    for row in range(1, len(low)):
+        np.add(low[row - 1], low[row], out=low[row])
+    inside = low[:-1].astype(kind)
+    inside *= high[1:]
+    return low[-1], high.sum(0, dtype=kind), inside.sum(0, dtype=kind)
 
 
 def average_precision(label: Array, score: Array) -> Statistic:
@@ -122,14 +158,16 @@ def average_precision(label: Array, score: Array) -> Statistic:
     ends = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)
 
     def of(weights: NDArray[Any]) -> Array:
-        ordered = weights[:, order]
-        total = np.cumsum(ordered, axis=1, dtype=float)[:, ends]
-        hits = np.cumsum(ordered * there, axis=1, dtype=float)[:, ends]
-        steps = np.diff(hits, axis=1, prepend=0.0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray((steps * over(hits, total)).sum(1) / hits[:, -1])
+            return np.array([_precise(draw.take(order), there, ends) for draw in weights])
 
     return of
+
+
+def _precise(ordered: NDArray[Any], there: NDArray[np.bool_], ends: NDArray[np.intp]) -> float:
+    """The average precision of rows in the order of falling scores, of which `ends` are the last ones of a score."""
+    total, hits = (np.cumsum(values, dtype=float)[ends] for values in (ordered, ordered * there))
+    return float((np.diff(hits, prepend=0.0) * over(hits, total)).sum() / hits[-1])
 
 
 def log_loss(label: Array, score: Array) -> Sums:
@@ -312,9 +350,9 @@ def _binned(label: Array, score: Array, combine: Callable[[Array, Array, Array],
     bins = np.minimum((score * BINS).astype(np.intp), BINS - 1)
 
     def of(weights: NDArray[Any]) -> Array:
-        sums = (by(bins, weights * values, BINS) for values in (np.ones(len(label)), score, label))
+        scores, labels = (by(bins, (draw * values for draw in weights), BINS) for values in (score, label))
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(combine(*sums))
+            return np.asarray(combine(by(bins, weights, BINS), scores, labels))
 
     return of
 

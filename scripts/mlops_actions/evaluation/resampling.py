@@ -8,10 +8,11 @@ with one degree of freedom less than there are units, and the error of multinomi
 without both, intervals of few units are too narrow (T. Hesterberg, "What Teachers Should Know About the Bootstrap",
 2015, section 3.3).
 
-A draw is a weight for each unit, which a `Statistic` takes. From `POISSON` units on they are independent Poisson
-counts (N. Chamandy et al., "Estimating Uncertainty for Massive Data Streams", 2012), which are drawn faster. Draws are
-made in chunks of bounded size on all processors; each chunk has its own seed, so that the same rows give the same
-answer on any machine.
+A draw is a weight for each unit, which a `Statistic` takes. From `POISSON` units on they are independent counts with
+the mean and the variance of Poisson(1) (N. Chamandy et al., "Estimating Uncertainty for Massive Data Streams", 2012),
+which are drawn faster; mean and variance are all that a standard error needs of independent weights (P. Barbe and
+P. Bertail, "The Weighted Bootstrap", 1995). Draws are made in chunks of bounded size on all processors; each chunk has
+its own seed, so that the same rows give the same answer on any machine.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from .formulas import MOST, Array, Statistic, Sums
+from .formulas import LANES, MOST, Array, Statistic, Sums
 
 if TYPE_CHECKING:
     from .metric import Metric
@@ -42,9 +43,12 @@ POISSON = 20_000
 FEWEST = 5
 """Units; of fewer, nothing is said about chance."""
 _CELLS = 2_000_000
-_PIECE = 65_536
-_STEPS = [np.uint16(step) for step in np.round(stats.poisson.cdf(np.arange(8), 1) * 65536) if step < 65536]
-"""Of numbers of 16 bits, the Poisson count with mean 1 is how many of these steps are reached."""
+_PIECE = 131_072
+_COUNTS = (94, 95, 46, 16, 4, 1)
+"""Of 256 numbers of 8 bits, how many stand for the counts 0 to 5: within 0.0043 of each share of Poisson(1), with its
+mean and variance to the last digit, and a third central moment of 0.98 and a fourth of 3.81 in the place of 1 and 4."""
+_STEPS = np.cumsum(_COUNTS)[:-1].astype(np.uint8)
+"""The count of such a number is how many of these steps it reaches."""
 
 
 @dataclass(frozen=True)
@@ -77,22 +81,25 @@ class Units:
     def statistic(self, of_rows: Statistic) -> Statistic:
         """A statistic of rows as one of units."""
         weight, codes = self.weight, self.codes
-        if codes is not None and isinstance(of_rows, Sums):
-            ones = np.ones(len(codes)) if weight is None else weight
-            return of_rows.of_units(codes, self.count, ones)
+        if isinstance(of_rows, Sums):
+            weighted = of_rows if weight is None else of_rows.weighted(weight)
+            return weighted if codes is None else weighted.of_units(codes, self.count)
         if codes is None and weight is None:
             return of_rows
 
         def of_units(weights: NDArray[Any]) -> Array:
-            spread = weights if codes is None else weights.take(codes, axis=1)
-            return of_rows(spread if weight is None else spread * weight)
+            spread = weights if codes is None else weights.T.take(codes, axis=0).T
+            if weight is None:
+                return of_rows(spread)
+            # one after the other: as floats, all draws of a chunk would be eight times as large
+            return np.concatenate([of_rows((draw * weight)[None, :]) for draw in spread])
 
         return of_units
 
 
 def bootstrap(statistic: Statistic, units: int, rows: int, draws: int = DRAWS, seed: int = SEED) -> Array:
     """A statistic of units, which stand for so many rows, of each of so many resamples."""
-    size = max(1, min(draws, _CELLS // max(units, rows)))
+    size = LANES if units >= POISSON else LANES * -(-min(draws, _CELLS // max(units, rows)) // LANES or 1)
     starts = range(0, draws, size)
 
     def chunk(start: int) -> Array:
@@ -174,17 +181,18 @@ def placements(label: Array, score: Array) -> tuple[Array, Array]:
 
 
 def _weights(draws: int, units: int, seed: int) -> NDArray[np.uint8]:
-    """How often each unit is in each draw."""
+    """How often each unit is in each draw; of `POISSON` units and more of at most `LANES` draws."""
     random = np.random.Generator(np.random.SFC64(seed))
     if units >= POISSON:
-        counts = np.zeros((draws, units), dtype=np.uint8)
-        flat = counts.reshape(-1)
-        for start in range(0, len(flat), _PIECE):
-            piece = flat[start : start + _PIECE]
-            bits = random.integers(0, 2**64, -(-len(piece) // 4), dtype=np.uint64).view(np.uint16)[: len(piece)]
+        counts: NDArray[np.uint8] = np.zeros(units * LANES, dtype=np.uint8)
+        reached = np.empty(_PIECE, dtype=np.bool_)
+        for start in range(0, len(counts), _PIECE):
+            piece = counts[start : start + _PIECE]
+            numbers = random.integers(0, 2**64, len(piece) // 8, dtype=np.uint64).view(np.uint8)
             for step in _STEPS:
-                piece += bits >= step
-        return counts
+                piece += np.greater_equal(numbers, step, out=reached[: len(piece)]).view(np.uint8)
+        by_draw: NDArray[np.uint8] = counts.reshape(units, LANES).T[:draws]
+        return by_draw
     drawn = random.integers(0, units, (draws, units))
     drawn += np.arange(draws)[:, None] * units
     found = np.bincount(drawn.ravel(), minlength=draws * units)
