@@ -2,7 +2,8 @@
 
 The description's examples name api.github.com; a small proxy before Prism makes them name itself, as GitHub's answers
 do. With `comments` it also remembers them: Prism judges each request and gives the shape of its answer, the proxy puts
-in what was written. GraphQL, of which the description says nothing, is as far as it is used here.
+in what was written. GraphQL, of which the description says nothing, is as far as it is used here; what is asked is held
+to GitHub's published schema.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("@stoplight/prism-cli@5.16.0", "@octokit/openapi@23.0.2")
+PACKAGES = ("@stoplight/prism-cli@5.16.0", "@octokit/openapi@23.0.2", "@octokit/graphql-schema@15.26.1")
 PUBLISHING = (
     "/repos/{owner}/{repo}/issues/{issue_number}",
     "/repos/{owner}/{repo}/issues/{issue_number}/comments",
@@ -41,15 +42,33 @@ all.paths = Object.fromEntries(paths.map((path) => [path, all.paths[path]]));
 for (const one of all.components.examples["pull-request-simple-items"].value) one.requested_teams = [];
 require("fs").writeFileSync(to, JSON.stringify(all));
 """
+_JUDGE = """
+const { buildSchema, getOperationAST, parse, validate } = require("graphql");
+const { getVariableValues } = require("graphql/execution/values");
+const idl = "node_modules/@octokit/graphql-schema/schema.graphql";
+const schema = buildSchema(require("fs").readFileSync(idl, "utf8"), { assumeValid: true, assumeValidSDL: true });
+const judge = ({ query, variables }) => {
+  const asked = parse(query);
+  const found = validate(schema, asked);
+  if (found.length) return found;
+  return getVariableValues(schema, getOperationAST(asked).variableDefinitions ?? [], variables ?? {}).errors ?? [];
+};
+require("readline").createInterface({ input: process.stdin }).on("line", (line) => {
+  let found;
+  try { found = judge(JSON.parse(line)); } catch (error) { found = [error]; }
+  console.log(JSON.stringify(found.map((error) => ({ message: error.message }))));
+});
+"""
 
 
 @dataclass
 class GitHub:
     """The API's address; the requests that were made; `prefer` asks Prism for an answer to what is written,
-    such as `code=403`; `user` is whom the token belongs to, "" when GraphQL does not say; `comments` are those of the
-    pull request, in pages of 30 at most, None for the description's example; `faults` are given in the place of the
-    next answers to a method: its code, headers, and whether the request is done all the same. `changed` has what
-    is put into the description's example of a path, and `files` what an artifact's path leads to, elsewhere."""
+    such as `code=403`; `user` is whom the token belongs to, "" when GraphQL does not say; `no_minimizing` is what
+    GraphQL answers in the place of minimising; `comments` are those of the pull request, in pages of 30 at most, None
+    for the description's example; `faults` are given in the place of the next answers to a method: its code, headers,
+    and whether the request is done all the same. `changed` has what is put into the description's example of a path,
+    and `files` what an artifact's path leads to, elsewhere."""
 
     url: str
     requests: list[tuple[str, str, str]] = field(default_factory=list)
@@ -57,7 +76,7 @@ class GitHub:
     user: str = "octocat"  # who comments in the description's examples
     comments: list[dict[str, Any]] | None = None
     minimized: list[str] = field(default_factory=list)
-    may_minimize: bool = True
+    no_minimizing: dict[str, Any] | None = None
     written: int = 100
     changed: dict[str, Any] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
@@ -97,7 +116,7 @@ def github(folder: Path, *paths: str) -> Iterator[GitHub]:
     with (folder / "prism.log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
         try:
             _wait(port, server, folder / "prism.log")
-            with _proxy(f"http://127.0.0.1:{port}") as found:
+            with _schema(modules) as judged, _proxy(f"http://127.0.0.1:{port}", judged) as found:
                 yield found
         finally:
             server.terminate()
@@ -106,7 +125,7 @@ def github(folder: Path, *paths: str) -> Iterator[GitHub]:
 def _installed() -> Path:
     """The packages, installed once; a folder gets its name when it is whole."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlops-actions" / "node"
-    folder = cache / "prism-5.16.0-openapi-23.0.2"
+    folder = cache / "prism-5.16.0-openapi-23.0.2-graphql-15.26.1"
     if not folder.exists():
         part = cache / f".part-{os.getpid()}"
         options = ["--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
@@ -132,7 +151,27 @@ def _wait(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
 
 
 @contextmanager
-def _proxy(prism: str) -> Iterator[GitHub]:
+def _schema(modules: Path) -> Iterator[Callable[[bytes], Any]]:
+    """Judge GraphQL requests by GitHub's schema: the errors that GitHub would answer with."""
+    command = ["node", "-e", _JUDGE]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=modules.parent) as process:
+        assert process.stdin is not None and process.stdout is not None
+        reading, writing = process.stdout, process.stdin
+
+        def judged(asked: bytes) -> Any:
+            with _LOCK:
+                writing.write(asked.replace(b"\n", b" ") + b"\n")
+                writing.flush()
+                return json.loads(reading.readline() or b'[{"message": "The process that knows the schema has ended"}]')
+
+        try:
+            yield judged
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def _proxy(prism: str, judged: Callable[[bytes], Any]) -> Iterator[GitHub]:
     found = GitHub("")
 
     class Handler(BaseHTTPRequestHandler):
@@ -147,7 +186,9 @@ def _proxy(prism: str) -> Iterator[GitHub]:
             path = self.path.removeprefix("/api/v3")  # as GitHub Enterprise Server has it
             self.base = found.url + self.path.removesuffix(path)
             if path in ("/graphql", "/api/graphql"):
-                self.send(200, json.dumps(self.graphql(json.loads(body))).encode())
+                errors = judged(body)
+                said = {"errors": errors} if errors else self.graphql(json.loads(body))
+                self.send(200, json.dumps(said).encode())
                 return
             if path.startswith("/blob/"):  # where artifacts are: another server, which takes no token
                 found.blobs.append((path, dict(self.headers.items())))
@@ -188,10 +229,9 @@ def _proxy(prism: str) -> Iterator[GitHub]:
             refused = {"errors": [{"type": "FORBIDDEN", "message": "Resource not accessible by integration"}]}
             if "minimizeComment" not in asked["query"]:
                 return {"data": {"viewer": {"login": found.user}}} if found.user else refused
-            if not found.may_minimize:
-                return refused
+            if found.no_minimizing:
+                return found.no_minimizing
             found.minimized.append(asked["variables"]["input"]["subjectId"])
-            assert asked["variables"]["input"]["classifier"] == "OUTDATED"
             return {"data": {"minimizeComment": {"minimizedComment": {"isMinimized": True}}}}
 
         def remembered(self, path: str, body: bytes, code: int, text: bytes) -> tuple[int, bytes, dict[str, str]]:

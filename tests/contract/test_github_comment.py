@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[github_api.GitH
 def github(server: github_api.GitHub) -> github_api.GitHub:
     for one in (server.requests, server.minimized, server.faults):
         one.clear()
-    server.prefer, server.user, server.comments, server.may_minimize = "", "octocat", [], True
+    server.prefer, server.user, server.comments, server.no_minimizing = "", "octocat", [], None
     return server
 
 
@@ -91,8 +92,19 @@ def test_only_a_flip_of_the_verdict_makes_a_new_comment_and_minimises_the_old_on
     assert len(github.comments or []) == 3 and github.minimized == [old["node_id"], new["node_id"]]
 
 
-def test_an_old_comment_that_may_not_be_minimised_says_that_it_is_outdated(github: github_api.GitHub) -> None:
-    github.may_minimize = False
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"errors": [{"type": "FORBIDDEN", "message": "Resource not accessible by integration"}]},
+        {"data": {"minimizeComment": None}},
+        {"data": {"minimizeComment": {"minimizedComment": None}}},
+    ],
+    ids=["refused", "nothing done", "nothing said"],
+)
+def test_an_old_comment_that_may_not_be_minimised_says_that_it_is_outdated(
+    github: github_api.GitHub, answer: dict[str, Any]
+) -> None:
+    github.no_minimizing = answer
     write(github, "good")
     write(github, "bad", good=False)
     assert "Outdated" in (github.comments or [])[0]["body"] and texts(github)[-1] == "bad"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,10 +148,9 @@ def _retire(comment: IssueComment, marker: str, *, same: bool) -> None:
         if same:
             comment.delete()
             return
-        try:
+        # where it may not (an error, or a comment that GraphQL's schema lets be null), the words have to do
+        with suppress(GithubException, TypeError):
             comment.minimize("OUTDATED")
-        except GithubException:  # where it may not, the words have to do
-            pass
         outdated = marker.replace("<!-- ", "<!-- outdated ", 1)
         comment.edit(f"{outdated}\nOutdated: a newer comment has the report.\n{comment.body.removeprefix(marker)}")
     except UnknownObjectException:  # another run has
