@@ -92,7 +92,11 @@ def hidden(value: Any, hide: Callable[[str], str]) -> Any:
 
 
 def _forms(text: str) -> Iterator[str]:
-    """A text as it is, and in the quotes of JSON, of Python and of a shell, in a URL, and as base64."""
+    """A text as it is, and in the quotes of JSON, of Python and of a shell, in a URL, and as base64.
+
+    Base64 also of a longer text that it is in, such as `user:secret` of a header or of Docker's configuration: three
+    bytes are four characters, so there are three forms of it, less the characters that its neighbours have a share in.
+    """
     yield text
     yield json.dumps(text)[1:-1]
     yield json.dumps(text, ensure_ascii=False)[1:-1]
@@ -101,4 +105,10 @@ def _forms(text: str) -> Iterator[str]:
     yield text.replace("'", "'\"'\"'")
     yield quote(text, errors="surrogatepass")
     yield quote(text, safe="", errors="surrogatepass")
-    yield b64encode(text.encode(errors="surrogatepass")).decode()
+    data = text.encode(errors="surrogatepass")
+    yield b64encode(data).decode()
+    for before, shared in ((0, 0), (1, 2), (2, 3)):
+        inside = b64encode(bytes(before) + data).decode()[shared : (before + len(data)) * 8 // 6]
+        if len(inside) >= SHORTEST_MASK:
+            yield inside
+            yield inside.replace("+", "-").replace("/", "_")

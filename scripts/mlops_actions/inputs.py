@@ -172,6 +172,13 @@ class ClusterInputs(Inputs):
     )
 
 
+class RegistryInputs(Inputs):
+    """What actions take that pull an image or push one."""
+
+    registry_username: str = Field("", description="User of the registry. By default the login of `docker login`.")
+    registry_password: SecretStr | None = Field(None, description="Password or token of that user.")
+
+
 SignIn = Literal[
     "none", "token", "token-file", "kubernetes", "github", "password", "client-credentials", "login-form", "cookie",
     "user-header",
@@ -208,7 +215,7 @@ class KfpInputs(ClusterInputs):
     kfp_client_key: str = Field("", description="File with its key, if it is not in the same file.")
 
 
-SHARED = (Inputs, CodeInputs, PredictInputs, ModelInputs, ClusterInputs, KfpInputs)
+SHARED = (Inputs, CodeInputs, PredictInputs, ModelInputs, RegistryInputs, ClusterInputs, KfpInputs)
 """Inputs that several actions have: they may stand at the top level of `mlops.yaml` and come from a variable."""
 
 

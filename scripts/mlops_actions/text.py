@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
 def duration(seconds: float) -> str:
@@ -41,6 +41,32 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """The rows of a table, of which the first has the columns' names, as lines with each column below the other."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+
+
+def shortened(text: str, limit: int, note: str, size: Callable[[str], int] = len) -> str:
+    """Markdown as it is, or as many whole lines as fit a limit together with a note that says where the rest is.
+
+    What the last line leaves open, a block of code or folded parts, is closed before the note.
+    """
+    if size(text) <= limit:
+        return text
+    kept: list[str] = []
+    used, fence, folded, end = size(note) + 2, "", 0, ""
+    for line in text.split("\n"):
+        mark = re.match(r" {0,3}(`{3,}|~{3,})", line)
+        if not fence and mark:
+            fence = mark[1]
+        elif fence and mark and mark[1].startswith(fence) and not line.strip().strip(fence[0]):
+            fence = ""
+        elif not fence:
+            folded = max(0, folded + line.count("<details") - line.count("</details>"))
+        used += size(line) + 1
+        closed = f"{fence}\n" * bool(fence) + "\n</details>\n" * folded
+        if used + size(closed) > limit:
+            break
+        kept.append(line)
+        end = closed
+    return "\n".join([*kept, end + "\n" + note])
 
 
 def without_login(url: str) -> str:

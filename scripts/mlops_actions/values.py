@@ -27,11 +27,20 @@ def named_texts(text: str, name: str = NAME) -> dict[str, str] | None:
     Args:
         text: of lines.
         name: a pattern for names.
+
+    Raises:
+        ValueError: a name is given twice, as in YAML.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    matches = [re.fullmatch(rf"({name})=(.*)", line) for line in lines]
-    found = {match[1]: _unquoted(match[2].strip()) for match in matches if match}
-    return found if lines and all(matches) else None
+    matches = [match for line in lines if (match := re.fullmatch(rf"({name})=(.*)", line))]
+    if not lines or len(matches) < len(lines):
+        return None
+    found: dict[str, str] = {}
+    for match in matches:
+        if match[1] in found:
+            raise ValueError(f"{match[1]!r} is given twice: as `{found[match[1]]}` and as `{match[2].strip()}`")
+        found[match[1]] = _unquoted(match[2].strip())
+    return found
 
 
 def yaml_value(text: str, what: str = "") -> Any:

@@ -247,8 +247,33 @@ def test_a_model_is_tested_in_an_image(tmp_path: Path, mlops: Run) -> None:
         facts = record(store, "test-model@image").details["facts"]
         assert facts["python"].startswith("3.11") and "scikit-learn" in facts["packages"]
         absent = mlops(*call, "--variant", "none", **engine.environ)
-        assert absent.returncode == 3 and "Cannot test in the image absent:1" in absent.stderr
+        assert absent.returncode == 3 and "the image absent:1" in absent.stderr
         (tmp_path / "hooks.py").write_text("import time\ndef load(path): time.sleep(600)")
         slow = mlops(*call, "--variant", "image", "--timeout", "5", **engine.environ)
         assert slow.returncode == 1 and "did not finish within 5 s" in slow.stderr
         assert wait_until(lambda: engine.docker("ps", "--quiet") == "", 30), "its container is gone"
+
+
+@pytest.mark.skipif(bool(docker_engine.missing_registry()), reason=docker_engine.missing_registry() or "-")
+def test_an_image_of_a_private_registry_is_pulled_with_a_login(tmp_path: Path, mlops: Run) -> None:
+    store = consumer(tmp_path)
+    (tmp_path / "mlops.yaml").write_text("test-model: {matrix: {image: {image: built}}}")
+    call = (*CALL, "--store", store.url, "--variant", "image")
+    user = ("--registry-username", docker_engine.USER)
+    with docker_engine.docker_engine() as engine, docker_engine.registry(login=True) as address:
+        environ = {**engine.environ, "DOCKER_CONFIG": str(tmp_path / "nobody")}
+        secret = {"MLOPS_REGISTRY_PASSWORD": docker_engine.PASSWORD}
+        (tmp_path / "hooks.py").write_text(DOUBLE)
+        (tmp_path / "Dockerfile").write_text(f"FROM {docker_engine.python_image(engine, REQUIREMENTS)}\n")
+        image = ("--image", f"{address}/team/m", "--push", *user)
+        built = mlops("build-image", "--run", "r", "--store", store.url, *image, **environ, **secret)
+        assert built.returncode == 0, built.stderr
+        for name in engine.docker("images", "--format", "{{.Repository}}:{{.Tag}}", f"{address}/team/m").split():
+            engine.docker("rmi", "--force", name)
+        refused = mlops(*call, **environ)
+        assert refused.returncode == 3 and "Run 'docker run" not in refused.stderr
+        assert f"Cannot pull the image {address}/team/m" in refused.stderr and "access denied" in refused.stderr
+        assert "registry-username" in refused.stderr and "REGISTRY_PASSWORD" in refused.stderr
+        done = mlops(*call, *user, **environ, **secret)
+        assert done.returncode == 0, done.stderr
+        assert docker_engine.PASSWORD not in done.stdout + done.stderr

@@ -161,10 +161,27 @@ def test_what_is_too_short_to_tell_is_not_hidden(console: ActionsConsole, stream
 
 
 def test_summary_stays_below_githubs_limit(console: ActionsConsole, tmp_path: Path) -> None:
-    console.finish({}, "é" * SUMMARY_LIMIT)
+    console.finish({}, "# All\n" + "é" * SUMMARY_LIMIT)
     data = (tmp_path / "summary").read_bytes()
     assert len(data) < SUMMARY_LIMIT
-    data.decode()
+    assert data.decode().startswith("# All\n") and "**Cut here:**" in data.decode()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("", ""), ("<details><summary>log</summary>\n\n~~~~~text\n", "~~~~~\n\n</details>\n"), ("| a |\n| --- |\n", "")],
+    ids=["lines", "a log that is folded", "a table"],
+)
+def test_a_summary_that_is_too_long_is_cut_at_a_line_and_stays_whole_markdown(
+    console: ActionsConsole, tmp_path: Path, before: str, after: str
+) -> None:
+    line = "| " + "é~`" * 300 + " |"
+    console.finish({}, before + f"{line}\n" * 2_000 + "~~~~~\n</details>\n")
+    text = (tmp_path / "summary").read_text(encoding="utf-8")
+    body, _, note = text.partition("\n\n**Cut here:**")
+    assert len(text.encode()) < SUMMARY_LIMIT < len(text.encode()) + 10_000 and "runs/" in note
+    assert set(body.removeprefix(before).removesuffix(after.rstrip("\n")).strip("\n").split("\n")) == {line}
+    assert body.rstrip("\n").endswith(after.rstrip("\n"))
 
 
 def test_a_failure_in_a_terminal_names_its_file_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,22 @@ def test_a_mask_never_breaks_a_record(secret: str) -> None:
     assert again.reason == "r ***" and again.outputs["tasks"] == [None, "***"]
     assert again.outputs["metrics"]["m_***"] == 1234.0
     assert again.problem and again.problem.log == "line ***"
+
+
+@pytest.mark.parametrize("user", ["u", "bob", "team", "robot$x"])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+@pytest.mark.parametrize("after", ["", "@registry", "\n"])
+def test_a_secret_in_the_base64_of_a_longer_text_is_masked(
+    user: str, encode: Callable[[bytes], bytes], after: str
+) -> None:
+    secret = "s3cret?value~~>>end"
+    masks = Masks()
+    masks.add(secret)
+    sent = encode(f"{user}:{secret}{after}".encode()).decode()
+    first, last = -(-(len(user) + 1) * 4 // 3), (len(user) + 1 + len(secret)) * 4 // 3
+    assert masks.hide(f'{{"auth": "{sent}"}}') == f'{{"auth": "{sent[:first]}***{sent[last:]}"}}'
+    other = encode(b"user:another value").decode()
+    assert masks.hide(other) == other
 
 
 def test_numbers_and_truth_values_are_no_texts() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -52,6 +53,13 @@ def test_mappings_of_lines_are_read_as_yaml() -> None:
     assert parse_mappings("nightly={cron: '0 3 * * *'}\nother=") == {"nightly": {"cron": "0 3 * * *"}, "other": None}
     with pytest.raises(ValueError, match=r"nightly: '\{cron' is not valid YAML"):
         parse_mappings("nightly={cron")
+
+
+@pytest.mark.parametrize("parse", [parse_values, parse_mappings, parse_texts])
+@pytest.mark.parametrize("text", ["s=a\ns=b", "s=a\nt=b\n s=a", "s: a\ns: b"])
+def test_a_name_that_is_given_twice_is_refused(parse: Callable[[object], object], text: str) -> None:
+    with pytest.raises(ValueError, match="twice"):
+        parse(text)
 
 
 @pytest.mark.parametrize("parse", [parse_lines, parse_values, parse_mappings, parse_texts])

@@ -15,10 +15,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
 from ..errors import BadInput
-from ..inputs import Inputs, Outputs
+from ..inputs import Outputs, RegistryInputs
 from ..runtime.action import Action
 from ..runtime.result import Result
 from ..values import Lines, Texts
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..runtime.step import Step
 
 
-class BuildImageInputs(Inputs):
+class BuildImageInputs(RegistryInputs):
     """Inputs of `build-image`."""
 
     context: str = Field(
@@ -64,8 +64,6 @@ class BuildImageInputs(Inputs):
         " list of words.",
     )
     push: bool = Field(False, description="Push the image to its registry.", examples=["true"])
-    registry_username: str = Field("", description="User of the registry. By default the login of `docker login`.")
-    registry_password: SecretStr | None = Field(None, description="Password or token of that user.")
     if_unavailable: Literal["fail", "skip"] = Field(
         "fail", description="What to do when Docker cannot be reached or cannot build: fail, or go on without an image."
     )
@@ -103,15 +101,16 @@ def run(inputs: BuildImageInputs, step: Step) -> Result[BuildImageOutputs]:
 
 def _request(inputs: BuildImageInputs, step: Step) -> ImageRequest:
     from ..images import names
-    from ..images.build import BuildContext, Credentials, ImageRequest, commit_time
+    from ..images.build import BuildContext, ImageRequest, commit_time
+    from ..images.login import given_credentials
 
     context = step.workspace.path(inputs.context).resolve()
     dockerfile = step.workspace.path(inputs.dockerfile).resolve() if inputs.dockerfile else context / "Dockerfile"
     where = step.context
     image = names.parse_name(inputs.image or names.default_name(where.repository, step.workspace.root.name))
-    password = inputs.registry_password.get_secret_value() if inputs.registry_password else ""
+    login = given_credentials(inputs)
     push = inputs.push
-    if push and where.outside and not password:
+    if push and where.outside and login is None:
         step.console.notice("GitHub gives no secrets to this pull request: the image is built and not pushed")
         push = False
     if push and not image.is_explicit:
@@ -123,7 +122,6 @@ def _request(inputs: BuildImageInputs, step: Step) -> ImageRequest:
     tags = inputs.tags or names.default_tags(where.commit, where.branch, default, where.pull_request)
     if push and where.pull_request is not None:
         tags = _own_tags(tags, step)
-    known = inputs.registry_username and password
     return ImageRequest(
         context=context,
         dockerfile=dockerfile,
@@ -136,7 +134,7 @@ def _request(inputs: BuildImageInputs, step: Step) -> ImageRequest:
         network=inputs.network,
         test=inputs.test,
         push=push,
-        credentials=Credentials(inputs.registry_username, password) if known else None,
+        credentials=login,
         source=BuildContext(
             commit=where.commit,
             url=f"{where.server}/{where.repository}" if where.repository else "",

@@ -25,7 +25,7 @@ from ..values import Lines, Mappings, parse_lines
 
 if TYPE_CHECKING:
     from ..context import Context
-    from ..planning import Step as Part
+    from ..planning import Plan
     from ..project import Project
     from ..runtime.step import Step
     from ..workspace import Workspace
@@ -130,7 +130,7 @@ def run(inputs: PlanInputs, step: Step) -> Result[PlanOutputs]:
             "GitHub gives no secrets to this pull request, so the store cannot be used: what needs only the repository"
             " runs, each job for itself"
         )
-    for text in _not_given(inputs, step.workspace, step.context, plan.steps, parts):
+    for text in _not_given(inputs, step.workspace, step.context, plan, parts):
         step.console.warning(text)
     rows = [("runs" if part.runs else "-", name, part.why) for name, part in plan.steps.items()]
     step.console.table(["", "action", "because"], rows)
@@ -153,8 +153,7 @@ _SECRETS = "MLOPS_EMPTY_SECRETS"
 
 
 def _not_given(
-    inputs: PlanInputs, workspace: Workspace, context: Context, steps: Mapping[str, Part],
-    parts: Mapping[str, Mapping[str, Any]],
+    inputs: PlanInputs, workspace: Workspace, context: Context, plan: Plan, parts: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[str]:  # fmt: skip
     """What the caller of the workflow does not give, and what will fail for want of it."""
     from ..github.caller import read_caller
@@ -164,7 +163,11 @@ def _not_given(
         return
     image = str(parts.get("build-image", {}).get("image", ""))
     wanted = [
-        (steps["build-image"].runs and image.startswith("ghcr.io/"), "packages", "build-image cannot push to ghcr.io"),
+        (
+            plan.steps["build-image"].runs and image.startswith("ghcr.io/"),
+            "packages",
+            "build-image cannot push to ghcr.io",
+        ),
         (context.pull, "pull-requests", "the report cannot comment on the pull request"),
         (context.pull, "checks", "the report cannot show a check with its annotations"),
         (bool(inputs.store_role), "id-token", "the role of the store cannot be taken"),
@@ -174,7 +177,7 @@ def _not_given(
             fix = "add it to `permissions` of the job that calls mlops.yml"
             yield f"{caller.file} does not grant `{scope}: write`, so {lost}: {fix}"
     empty = caller.secrets & set(workspace.environ.get(_SECRETS, "").split())
-    for name in sorted(empty & set(_used(inputs, steps, parts))):
+    for name in sorted(empty & set(_used(inputs, plan, parts))):
         yield (
             f"{caller.file} passes the secret {name}, and it is empty: there is none of that name, or it belongs to a"
             " GitHub environment, which the calling job does not use. Keep it among the repository's secrets, or pass"
@@ -182,7 +185,7 @@ def _not_given(
         )
 
 
-def _used(inputs: PlanInputs, steps: Mapping[str, Part], parts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _used(inputs: PlanInputs, plan: Plan, parts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """The secrets that what runs has a use for."""
     from ..engines import engines
     from ..inputs import is_secret
@@ -190,11 +193,12 @@ def _used(inputs: PlanInputs, steps: Mapping[str, Part], parts: Mapping[str, Map
 
     if inputs.store.startswith("s3://") and not inputs.store_role:
         yield from ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-    if steps["build-image"].runs:
+    in_an_image = plan.steps["test-model"].runs and any(leg.get("image") for leg in plan.tests)
+    if plan.steps["build-image"].runs or in_an_image:
         yield from ("REGISTRY_USERNAME", "REGISTRY_PASSWORD")
     for name in ("tune-hyperparams", "run-pipeline", "deploy-model"):
         engine = engines(chain.load(name).engines).get(parts.get(name, {}).get("engine") or "local")
-        if steps[name].runs and engine:
+        if plan.steps[name].runs and engine:
             yield from (
                 field.upper() for field, info in engine.inputs.model_fields.items() if is_secret(info.annotation)
             )

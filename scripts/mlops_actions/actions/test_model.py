@@ -30,7 +30,8 @@ test-model:
 The workflow makes a job of each; `mlops run` tests those that can be tested on this machine, one after the other, and
 `mlops test-model --variant NAME` tests one. `dependencies` has uv choose the versions, pinned by hashes: `locked`
 keeps what is pinned, `lowest` takes the lowest version that is allowed of each package that is named (and so needs
-lower bounds), `newest` the newest. An `image` is run by Docker; it needs a `python3` with the model's packages.
+lower bounds), `newest` the newest. An `image` is run by Docker; it needs a `python3` with the model's packages, and for
+one of a private registry `registry-username` and `registry-password` are given, or `docker login` was there before.
 
 An expectation changes golden rows by SQL and predicts them again (invariance and direction, as in CheckList by Ribeiro
 et al., ACL 2020).
@@ -40,6 +41,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +49,7 @@ from pydantic import Field
 
 from ..evaluation.expectations import Expectations
 from ..evaluation.matrix import BUILT, Leg, Legs, leg_of
-from ..inputs import PATH_PART, CodeInputs, GoldenInputs, Outputs
+from ..inputs import PATH_PART, CodeInputs, GoldenInputs, Outputs, RegistryInputs
 from ..runtime.action import Action
 from ..runtime.result import Result
 from ..values import Lines
@@ -58,7 +60,7 @@ if TYPE_CHECKING:
     from ..runtime.step import Step
 
 
-class TestModelInputs(GoldenInputs):
+class TestModelInputs(GoldenInputs, RegistryInputs):
     """What `test-model` takes."""
 
     __test__ = False  # not for pytest
@@ -109,6 +111,9 @@ class TestModelInputs(GoldenInputs):
     )
     repeats: int = Field(200, ge=1, description="How many single-row predictions are timed (for at most 10 s).")
     timeout: float = Field(600.0, gt=0, description="Seconds for loading and predicting.")
+
+
+_NOT_ASKED = {*CodeInputs.model_fields, *RegistryInputs.model_fields, "model_uri", "golden", "matrix", "packages"}
 
 
 class TestModelOutputs(Outputs):
@@ -191,9 +196,7 @@ def _run(inputs: TestModelInputs, leg: Leg, step: Step) -> Result[TestModelOutpu
             environment=environment.name if environment else image,
             code=code_digest(inputs.predict, workspace.root),
             machine=[platform.machine(), platform.system(), platform.python_version()],
-            asked=inputs.model_dump(
-                mode="json", exclude=set(CodeInputs.model_fields) | {"model_uri", "golden", "matrix", "packages"}
-            ),
+            asked=inputs.model_dump(mode="json", exclude=_NOT_ASKED),
             gpu=leg.gpu,
         )
         request = golden.GoldenRequest(
@@ -257,9 +260,15 @@ def _test(
 ) -> Result[TestModelOutputs]:
     from ..evaluation import golden
     from ..evaluation.expectations import judge
+    from ..images.login import docker_config, given_credentials
+    from ..images.names import registry_of
 
     try:
-        found = golden.test(request)
+        if request.image:
+            with docker_config(request.environ, registry_of(request.image), given_credentials(inputs)) as config:
+                found = golden.test(replace(request, environ={**request.environ, "DOCKER_CONFIG": str(config)}))
+        else:
+            found = golden.test(request)
     except golden.DoesNotWork as error:
         return _does_not_work(error, inputs, step, subject)
     if found.warnings:

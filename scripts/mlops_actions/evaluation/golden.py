@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import BadInput, MlopsError, Rejected, RemoteFailed
+from ..images.login import says_denied
 from ..models.checks import remedy
 from ..processes import contained
 from ..processes.group import Group
@@ -31,8 +32,13 @@ _HOW = {
     "latency": "The model cannot predict a single row",
     "threads": "The model cannot predict in several threads at once",
 }
-_NOT_RUN: dict[int, type[MlopsError]] = {125: RemoteFailed, 126: BadInput, 127: BadInput}
+_NO_CONTAINER = 125
+_NOT_RUN: dict[int, type[MlopsError]] = {_NO_CONTAINER: RemoteFailed, 126: BadInput, 127: BadInput}
 """Exit codes of `docker run` when the engine could not run it, or the image has not the command."""
+_LOGIN = (
+    "Check its name, and give `registry-username` and `registry-password` of a user who may read it (to mlops.yml the"
+    " secrets `REGISTRY_USERNAME` and `REGISTRY_PASSWORD`), or use `docker login` before"
+)
 _IMAGE = "The engine must be reachable and have the image, and the image a `python3`"
 
 
@@ -241,16 +247,22 @@ def _run(request: GoldenRequest) -> dict[str, Any]:
             text = log.read_text(encoding="utf-8", errors="replace")
             how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
             if request.image and code in _NOT_RUN:
-                last = next((line for line in reversed(text.splitlines()) if line.strip()), how)
-                if request.gpu and "device driver" in text:
-                    raise _no_gpu(f"Docker says: {last}") from None
-                raise _NOT_RUN[code](
-                    f"Cannot test in the image {request.image}", why=last, fix=_IMAGE, log=text
-                ) from None
+                raise _not_run(request, code, text or how) from None
             raise RemoteFailed(
                 "The process that loads the model ended early", why=f"It ended {how}", log=text
             ) from None
         return result
+
+
+def _not_run(request: GoldenRequest, code: int, text: str) -> MlopsError:
+    """Why `docker run` started nothing, by what it printed."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("Run 'docker run --help'")]
+    last = lines[-1].removeprefix("docker: ") if lines else ""
+    if request.gpu and "device driver" in text:
+        return _no_gpu(f"Docker says: {last}")
+    if code == _NO_CONTAINER and says_denied(last):
+        return RemoteFailed(f"Cannot pull the image {request.image}: access denied", why=last, fix=_LOGIN, log=text)
+    return _NOT_RUN[code](f"Cannot test in the image {request.image}", why=last, fix=_IMAGE, log=text)
 
 
 def _call(command: list[str], request: GoldenRequest, log: Path) -> int:

@@ -95,9 +95,13 @@ def leg_of(matrix: Mapping[str, Leg], variant: str) -> tuple[str, Leg]:
 
 
 def github_matrix(matrix: Mapping[str, Leg]) -> list[dict[str, Any]]:
-    """The matrix of a job: the name of each leg, and its runner in the form of `runs-on`; "" for the workflow's own."""
+    """The matrix of a job: the name of each leg, and its runner in the form of `runs-on`; "" for the workflow's own.
+
+    A leg with an image says so: it gets the login of the registry.
+    """
     return [
         {"name": name, "runs-on": leg.model_dump(by_alias=True, exclude_defaults=True).get("runs-on", "")}
+        | ({"image": True} if leg.image else {})
         for name, leg in (matrix or {TRAINING: Leg()}).items()
     ]
 

@@ -14,11 +14,13 @@ from github.IssueComment import IssueComment
 
 from ..errors import RemoteFailed
 from ..reports.annotations import Annotation
+from ..text import shortened
 
 COMMENT_LIMIT = 65_536
 CHECK_LIMIT = 65_535
 ANNOTATIONS = 50
 """A request: https://docs.github.com/rest/checks/runs#create-a-check-run"""
+_CUT = "**Cut here:** the rest is in the run's summary."
 _TIMEOUT = 20  # seconds a request
 _LONGEST_WAIT = 120  # seconds that a limit of GitHub's is waited for; the job has ten minutes
 _STATE = re.compile(r"<!-- (good|bad) run (\d+)(?:-(\d+))? -->")
@@ -47,8 +49,7 @@ class Comment:
         run = f"{number}-{attempt}" if number.isdigit() and attempt.isdigit() else "0"
         rest = self.text.removeprefix(self.marker).lstrip("\n")
         body = f"{self.marker}\n<!-- {'good' if self.good else 'bad'} run {run} -->\n{rest}"
-        note = "\n\n…cut: the rest is in the run's summary."
-        return body if len(body) <= COMMENT_LIMIT else body[: COMMENT_LIMIT - len(note)] + note
+        return shortened(body, COMMENT_LIMIT, _CUT)
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def write_check(api: str, token: str, repository: str, commit: str, check: Check
         RemoteFailed: GitHub refuses or cannot be reached.
     """
     with connected(api, token, f"Cannot write the check of commit {commit[:12]}", "checks: write") as client:
-        output: dict[str, Any] = {"title": check.title[:255], "summary": check.summary[:CHECK_LIMIT]}
+        output: dict[str, Any] = {"title": check.title[:255], "summary": shortened(check.summary, CHECK_LIMIT, _CUT)}
         batches = [check.annotations[at : at + ANNOTATIONS] for at in range(0, len(check.annotations), ANNOTATIONS)]
         first, *others = [[_annotation(one) for one in batch] for batch in batches or [[]]]
         made = client.get_repo(repository).create_check_run(

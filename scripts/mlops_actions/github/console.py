@@ -16,11 +16,12 @@ from typing import IO
 
 from ..console import Masks
 from ..errors import MlopsError, Place
-from ..text import aligned, many
+from ..text import aligned, many, shortened
 from ..untrusted import log_command, log_line, printed_lines, visible, visible_lines
 
 SUMMARY_LIMIT = 1024 * 1024
 LOG_LINES = 40
+_CUT = "**Cut here:** a step's summary has at most 1 MiB. The step's record, in `runs/` of the store, has all of it."
 _WIDE = 200  # columns of a table that no terminal limits
 
 
@@ -89,9 +90,9 @@ class ActionsConsole:
             with self._output.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text)
         if self._summary and summary:
-            data = self._masks.hide(summary).encode(errors="backslashreplace")
+            text = shortened(self._masks.hide(summary), SUMMARY_LIMIT - 1024, _CUT, lambda part: len(_bytes(part)))
             with self._summary.open("ab") as file:
-                file.write(data[: SUMMARY_LIMIT - 1024].decode(errors="ignore").encode() + b"\n")
+                file.write(_bytes(f"{text}\n"))
 
     def _shown(self, text: str) -> str:
         return "\n".join(visible_lines(self._masks.hide(text)))
@@ -105,6 +106,10 @@ class ActionsConsole:
     def _write(self, line: str) -> None:
         self._stream.write(line + "\n")
         self._stream.flush()
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")
 
 
 class TerminalConsole:

@@ -15,7 +15,8 @@ from pathlib import Path
 from ..errors import BadInput, MlopsError, Place, RemoteFailed
 from ..processes.group import Group
 from .dockerfile import Instruction
-from .engine import EngineUnavailable, says_status
+from .engine import EngineUnavailable
+from .login import says_status
 from .progress import BuildProgress, Failure
 from .registry import Say
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import subprocess
 import time
@@ -16,7 +15,7 @@ import requests
 from docker.models.images import Image
 
 from ..errors import BadInput, Rejected, RemoteFailed
-from .login import Credentials
+from .login import Credentials, says_denied, says_status
 from .names import HUB, ImageName, is_local
 from .registry import Say
 
@@ -224,11 +223,6 @@ class TooManyRequests(RemoteFailed):
     """A registry limits the rate of requests."""
 
 
-def says_status(text: str, *codes: int) -> bool:
-    """Whether a text names one of these HTTP statuses; a port or a digest may have the same digits in it."""
-    return any(re.search(rf"(?<![\w.:]){code}(?![\w.])", text) for code in codes)
-
-
 def push_failure(registry: str, text: str) -> RemoteFailed:
     """The error for what the engine says of a failed push."""
     low = text.lower()
@@ -236,8 +230,7 @@ def push_failure(registry: str, text: str) -> RemoteFailed:
         return TooManyRequests(
             f"{registry} limits the rate of requests", why=text, fix="Wait, or log in: the limit is higher then"
         )
-    words = ("unauthorized", "denied", "authentication required", "no basic auth")
-    if says_status(text, 401, 403) or any(word in low for word in words):
+    if says_denied(text):
         return RemoteFailed(
             f"{registry} refused the login",
             why=text,

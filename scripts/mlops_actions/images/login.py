@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -12,9 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import docker.auth
-import docker.errors
-
+from ..inputs import RegistryInputs
 from .names import HUB
 
 _HUB_ENTRY = "https://index.docker.io/v1/"
@@ -28,6 +27,23 @@ class Credentials:
     password: str = field(repr=False)
 
 
+def given_credentials(inputs: RegistryInputs) -> Credentials | None:
+    """Those of an action's inputs; None where user or password is not given."""
+    password = inputs.registry_password.get_secret_value() if inputs.registry_password else ""
+    return Credentials(inputs.registry_username, password) if inputs.registry_username and password else None
+
+
+def says_status(text: str, *codes: int) -> bool:
+    """Whether a text names one of these HTTP statuses; a port or a digest may have the same digits in it."""
+    return any(re.search(rf"(?<![\w.:]){code}(?![\w.])", text) for code in codes)
+
+
+def says_denied(text: str) -> bool:
+    """Whether the engine says that a registry refused the login, or wants one."""
+    words = ("unauthorized", "denied", "authentication required", "no basic auth")
+    return says_status(text, 401, 403) or any(word in text.lower() for word in words)
+
+
 def config_folder(environ: Mapping[str, str]) -> Path:
     """Where the docker command has its configuration."""
     return Path(environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
@@ -35,6 +51,9 @@ def config_folder(environ: Mapping[str, str]) -> Path:
 
 def stored_credentials(environ: Mapping[str, str], registry: str) -> Credentials | None:
     """What `docker login` left for a registry, in the file or a credential helper; None if there is nothing usable."""
+    import docker.auth  # not in every environment whose actions pull an image
+    import docker.errors
+
     try:
         stored = docker.auth.load_config(str(config_folder(environ) / "config.json"), credstore_env=dict(environ))
         found = stored.resolve_authconfig(registry) or {}

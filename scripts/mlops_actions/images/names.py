@@ -47,11 +47,7 @@ def parse_name(name: str) -> ImageName:
     Raises:
         BadInput: it is not the name of an image, or it has a tag or digest.
     """
-    first, _, rest = name.partition("/")
-    has_host = bool(rest) and ("." in first or ":" in first or first == "localhost" or first != first.lower())
-    registry, path = (first, rest) if has_host else (HUB, name)
-    if registry == "index.docker.io":
-        registry = HUB
+    registry, path = _apart(name)
     if not _PATH.fullmatch(path) or not _HOST.fullmatch(registry):
         tagged = re.fullmatch(r"(.+?)(?::[\w.-]+|@sha256:.*)", path)
         why = (
@@ -62,6 +58,18 @@ def parse_name(name: str) -> ImageName:
     if registry == HUB and "/" not in path:
         path = f"library/{path}"
     return ImageName(name, registry, path)
+
+
+def registry_of(reference: str) -> str:
+    """The registry of an image that may have a tag or a digest, as Docker reads it."""
+    return _apart(reference)[0]
+
+
+def _apart(name: str) -> tuple[str, str]:
+    first, _, rest = name.partition("/")
+    has_host = bool(rest) and ("." in first or ":" in first or first == "localhost" or first != first.lower())
+    registry, path = (first, rest) if has_host else (HUB, name)
+    return HUB if registry == "index.docker.io" else registry, path
 
 
 def is_local(registry: str) -> bool:

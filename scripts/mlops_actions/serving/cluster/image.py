@@ -21,7 +21,7 @@ from ...code_files import code_files, digest
 from ...environments import EnvironmentFailed, find_uv
 from ...errors import BadInput, MlopsError, RemoteFailed
 from ...images.layers import Image, packed, push, read_image, with_layer
-from ...images.login import Credentials, stored_credentials
+from ...images.login import Credentials, given_credentials, stored_credentials
 from ...images.names import ImageName, is_local, parse_name
 from ...images.registry import Registry
 from ...models.checks import copy_code
@@ -210,8 +210,7 @@ def pinned(lock: str) -> list[str]:
 
 def image_maker(inputs: ServingClusterInputs, workspace: Workspace) -> Callable[[Release, bool], str]:
     """Gives the image of a release; makes it if there is none and the second argument says so."""
-    password = inputs.registry_password.get_secret_value() if inputs.registry_password else ""
-    login = Credentials(inputs.registry_username, password) if inputs.registry_username and password else None
+    login = given_credentials(inputs)
     say = workspace.console.say
 
     def image(release: Release, make: bool) -> str:

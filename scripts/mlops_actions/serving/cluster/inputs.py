@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
-from ...inputs import ClusterInputs
+from ...inputs import ClusterInputs, RegistryInputs
 from ...values import Texts
 
 QUANTITY = r"^([0-9]+(\.[0-9]+)?([munkKMGTP]|[KMGTP]i)?)?$"
 
 
-class ServingClusterInputs(ClusterInputs):
+class ServingClusterInputs(ClusterInputs, RegistryInputs):
     """What engines take that serve in a cluster."""
 
     image_repository: str = Field(
@@ -29,8 +29,6 @@ class ServingClusterInputs(ClusterInputs):
         "", description="The image with Python that it begins with. By default `python:<version>-slim`."
     )
     architecture: Literal["amd64", "arm64"] = Field("amd64", description="Of the cluster's nodes.")
-    registry_username: str = Field("", description="User of the registry. By default the login of `docker login`.")
-    registry_password: SecretStr | None = Field(None, description="Password or token of that user.")
     image_pull_secret: str = Field("", description="The Kubernetes secret with which nodes pull the image.")
     replicas: int = Field(1, ge=1, le=1000, description="Pods of a version; with `max-replicas` the fewest.")
     max_replicas: int = Field(
