@@ -13,7 +13,7 @@ from mlops_actions.stores.store import Store
 DIGEST = f"sha256:{'0' * 64}"
 
 
-def trained(store: Store, run: str, auc: float, champion: int | None = None) -> None:
+def trained(store: Store, run: str, auc: float, champion: int | None = None, model: str = "m") -> None:
     """What run-pipeline and evaluate-model leave of a run."""
     given = {"metrics": {"auc": auc}, "parameters": {"depth": 3}, "pipeline-digest": DIGEST}
     kept = {"started": "2026-01-01T00:00:00+00:00", "seconds": 1.0, "run": run}
@@ -22,7 +22,7 @@ def trained(store: Store, run: str, auc: float, champion: int | None = None) -> 
     judged = {"primary-metric": "auc", "champion-version": champion}
     for record in (
         Record(action="run-pipeline", outputs=given, **kept),
-        Record(action="evaluate-model", inputs={"model": "m"}, outputs=judged, details=details, **kept),
+        Record(action="evaluate-model", inputs={"model": model}, outputs=judged, details=details, **kept),
     ):
         store.put_json(f"runs/{run}/{record.action}.json", record.model_dump(mode="json"))
 
@@ -46,6 +46,25 @@ def test_a_report_is_compared_with_the_last_run_of_the_branch_also_when_it_is_ma
     trained(store, "3", 0.9)
     assert "Nothing changed against the last run of this branch" in report("3")
     assert len(report("3").strip().splitlines()) == 2
+
+
+def test_a_report_is_not_compared_with_the_run_of_another_project_or_model(tmp_path: Path, mlops: Run) -> None:
+    store = Store((tmp_path / "store").as_uri())
+    (tmp_path / "other").mkdir()
+
+    def report(run: str, folder: str = ".") -> str:
+        done = mlops("report", "--run", run, "--store", store.url, "--working-directory", folder)
+        assert done.returncode == 0, done.stderr
+        return store.get(f"reports/{run}/report.md").decode()
+
+    trained(store, "1", 0.8)
+    report("1")
+    trained(store, "2", 0.9)
+    assert "the last run" not in report("2", "other")
+    trained(store, "3", 0.9, model="another")
+    assert "the last run" not in report("3")
+    trained(store, "4", 0.9)
+    assert "Changed against the last run of this branch" in report("4")
 
 
 def test_a_report_is_compared_with_the_champion_and_says_where_it_serves(tmp_path: Path, mlops: Run) -> None:

@@ -271,7 +271,7 @@ def test_an_image_of_a_private_registry_is_pulled_with_a_login(tmp_path: Path, m
         for name in engine.docker("images", "--format", "{{.Repository}}:{{.Tag}}", f"{address}/team/m").split():
             engine.docker("rmi", "--force", name)
         refused = mlops(*call, **environ)
-        assert refused.returncode == 3 and "Run 'docker run" not in refused.stderr
+        assert refused.returncode == 3
         assert f"Cannot pull the image {address}/team/m" in refused.stderr and "access denied" in refused.stderr
         assert "registry-username" in refused.stderr and "REGISTRY_PASSWORD" in refused.stderr
         done = mlops(*call, *user, **environ, **secret)

@@ -102,7 +102,8 @@ def test_what_is_no_allowance_is_refused(given: object) -> None:
     ("limit", "value", "holds"),
     [("<= 0.01", 0.86 - 0.85, True), ("== 0.3", 0.1 + 0.2, True), ("> 0.3", 0.1 + 0.2, False),
      (">= 0.8", 0.7999999999999999, True), ("<= 0.01", 0.01000001, False), (">= 1e-20", 0.9e-20, False),
-     ("<= 1", float("inf"), False)],
+     ("<= 0", 5e-17, True), ("> 0", 5e-17, False), (">= 0", -5e-17, True), ("<= 0", 1e-11, False), ("== 0", 0.0, True),
+     ("<= 1", float("inf"), False), ("<= 0", float("inf"), False)],
 )  # fmt: skip
 def test_what_floating_point_adds_decides_no_gate(limit: str, value: float, holds: bool) -> None:
     assert parse_limit(limit, "x").holds(value) is holds

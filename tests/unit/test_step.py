@@ -94,6 +94,15 @@ def test_finished_work_is_kept_as_it_was_made_however_often_it_is_found(run: Any
     assert not Record.model_validate_json(made).reused
 
 
+def test_what_has_changed_is_told_of_the_same_project_alone(run: Any, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    run(a=1)
+    assert "Changed since run r1" in run(a=2)[1]
+    assert "Changed since" not in run(a=3, working_directory=str(other))[1]
+    assert "Changed since run r1" in run(a=4, working_directory=str(other))[1]
+
+
 def test_no_reuse_does_the_work_again(run: Any) -> None:
     run(a=1)
     run(a=1, reuse=False)

@@ -35,8 +35,8 @@ bootstrap of whole blocks. Only *worse* fails, unless `if-cannot-tell` is `fail`
 compared, which shows a loss but no model to be good enough. Without a champion there is nothing to be worse than.
 
 Thresholds, baselines and fairness are decided by the value, whose interval is shown; slices by the interval, corrected
-for how many are looked at. Limits are compared at 12 significant digits. A metric, slice or group that a gate names
-and that is not there fails the gate.
+for how many are looked at. Limits are compared at 12 significant digits, a limit of 0 at 12 decimals. A metric, slice
+or group that a gate names and that is not there fails the gate.
 
 Two classes are a binary task, whatever they are called: the positive class is the greater one (`1` of -1 and 1, `yes`
 of `no` and `yes`), as of scikit-learn's `predict_proba`. Where no gate is set, or the champion has no such metric, the
@@ -272,7 +272,7 @@ def run(inputs: EvaluateModelInputs, step: Step) -> Result[EvaluateModelOutputs]
         own=own
         and [own.environment.name, own.model, own.golden, [code_digest(one, step.workspace.root) for one in code]],
     )
-    return step.once(key, EvaluateModelOutputs, lambda: _evaluate(inputs, given, own, step))
+    return step.once(key, EvaluateModelOutputs, lambda: _evaluate(inputs, given, own, step), of=inputs.model)
 
 
 def _own(inputs: EvaluateModelInputs, trained: Mapping[str, Any], step: Step) -> _Own | None:

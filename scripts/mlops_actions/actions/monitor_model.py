@@ -97,7 +97,12 @@ def run(inputs: MonitorModelInputs, step: Step) -> Result[MonitorModelOutputs]:
         as_of=f"{as_of:%Y-%m-%dT%H}" if inputs.time_column or "as_of" in str(inputs.retrain) else "",
         asked=inputs.model_dump(mode="json", exclude=elsewhere),
     )
-    return step.once(key, MonitorModelOutputs, lambda: _observe(inputs, manifest, sources, given, live, as_of, step))
+    return step.once(
+        key,
+        MonitorModelOutputs,
+        lambda: _observe(inputs, manifest, sources, given, live, as_of, step),
+        of=inputs.model,
+    )
 
 
 def _observe(

@@ -98,7 +98,7 @@ def run(inputs: ReportInputs, step: Step) -> Result[ReportOutputs]:
     if inputs.fork_run:
         return _of_fork(inputs, step)
     store = step.workspace.store
-    report = _compared(gather(inputs.needs, step.records(), NAMES), inputs, step)
+    report = _compared(gather(inputs.needs, step.records(), NAMES), step)
     mark = marker(inputs.working_directory.as_posix())
     text = markdown(report, mark=mark)
     html = page(report)
@@ -181,7 +181,7 @@ def _published(
 _CONCLUSIONS = {"passed": "success", "unchecked": "neutral", "cancelled": "cancelled"}
 
 
-def _compared(report: Report, inputs: ReportInputs, step: Step) -> Report:
+def _compared(report: Report, step: Step) -> Report:
     """The report with what it is compared with: the champion that was judged against, and the last run of the branch.
 
     This run is the next one's last.
@@ -202,7 +202,7 @@ def _compared(report: Report, inputs: ReportInputs, step: Step) -> Report:
             places = sorted(entry.path[len(folder) :].removesuffix(".json") for entry in store.list(folder))
         except BadInput:  # it was removed meanwhile
             pass
-    branch = f"{inputs.working_directory.as_posix()}\n{step.context.branch}"
+    branch = f"{step.project_name}\n{model}\n{step.context.branch}"
     path = step.workspace.kept(f"reports/last/{hashlib.sha256(branch.encode()).hexdigest()[:16]}.json")
     try:
         kept = store.get_json(path)

@@ -215,7 +215,9 @@ def _run(inputs: TestModelInputs, leg: Leg, step: Step) -> Result[TestModelOutpu
             image=image,
         )
         places = {name: one.rows for name, one in changed.items()}
-        return step.once(key, TestModelOutputs, lambda: _test(request, inputs, places, subject, kind, step))
+        return step.once(
+            key, TestModelOutputs, lambda: _test(request, inputs, places, subject, kind, step), of=inputs.variant
+        )
 
 
 def _changed(inputs: TestModelInputs, features: Any, step: Step) -> dict[str, Any]:

@@ -20,7 +20,7 @@ _START = 1 << 16
 """Bytes of a file that tell its encoding and delimiter."""
 _MOST = 1 << 28
 """Bytes that are searched for the line that cannot be read."""
-_DELIMITERS = {";": "semicolons", "|": "pipes", "\t": "tabs"}
+_DELIMITERS = {";": "semicolons", "|": "pipes", "\t": "tabs", ":": "colons"}
 _MARKS = ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF32_BE, "UTF-32"), (codecs.BOM_UTF16_LE, "UTF-16"),
           (codecs.BOM_UTF16_BE, "UTF-16"))  # fmt: skip
 _OTHERS = (
@@ -37,6 +37,8 @@ _UNPARSED = re.compile(
 )
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?|NA|nan", re.IGNORECASE)
+_ONE_WITH_COLONS = re.compile(r"\s*(?:.*\d\d?(?::\d\d){1,2}(?:[.,]\d+)?|\w+://.*)\s*")
+"""A time of day, with its date or without, or a URL: one field."""
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 
 
@@ -89,13 +91,15 @@ def fault_at_start(path: Path) -> Fault | None:
 
 
 def _delimiter(lines: Sequence[str]) -> Fault | None:
-    """What separates fields instead of commas: the header has it, and most lines have as many. Texts in quotes count
-    as one letter; one that goes on in the next line says nothing."""
+    """What separates fields instead of commas: the header has it, and most lines have as many, or all lines have some.
+    Texts in quotes count as one letter; one that goes on in the next line says nothing."""
     if "," in lines[0] or '"' in lines[0]:
         return None
     for delimiter, many in _DELIMITERS.items():
         counts = [line.count(delimiter) for line in lines]
-        if counts[0] and counts.count(counts[0]) * 2 > len(counts):
+        if delimiter == ":" and all(_ONE_WITH_COLONS.fullmatch(line) for line in lines[1:]):
+            continue
+        if counts[0] and (counts.count(counts[0]) * 2 > len(counts) or all(counts)):
             decimal = any(_DECIMAL_COMMA.fullmatch(cell) for line in lines[1:] for cell in line.split(delimiter))
             commas = ", and its numbers have decimal commas" if decimal else ""
             return Fault(

@@ -26,14 +26,18 @@ UNDEFINED = "it is not defined on these rows, or the predictions lack its column
 
 @dataclass(frozen=True)
 class Limit:
-    """A limit for a metric, such as `>= 0.65`, compared at 12 significant digits: 0.010000000000000009 is `<= 0.01`."""
+    """A limit for a metric, such as `>= 0.65`, compared at 12 significant digits: 0.010000000000000009 is `<= 0.01`.
+
+    0 has no significant digits: with it a value is compared at 12 decimals, so that 5e-17, a rest of sums, is `<= 0`.
+    """
 
     sign: str
     value: float
 
     def holds(self, value: float) -> bool:
         """Whether a value is within it. NaN never is: no comparison with it is true."""
-        return _COMPARE[self.sign](float(f"{value:.12g}"), float(f"{self.value:.12g}"))
+        digits = ".12g" if self.value else ".12f"
+        return _COMPARE[self.sign](float(f"{value:{digits}}"), float(f"{self.value:{digits}}"))
 
     def __str__(self) -> str:
         return f"{self.sign} {self.value:g}"

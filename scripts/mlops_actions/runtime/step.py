@@ -74,6 +74,13 @@ class Step:
         whole = {"action": self.action, "tool": RESULTS, **parts}
         return Key(_hash(whole)[:32], {name: _hash(part)[:12] for name, part in whole.items() if name != "action"})
 
+    @property
+    def project_name(self) -> str:
+        """Tells this project from others with the same store: the repository, and the folder in it."""
+        root = self.workspace.root
+        top = next((one for one in (root, *root.parents) if (one / ".git").exists()), root)
+        return f"{self.context.repository or top}\n{root.relative_to(top).as_posix()}"
+
     def own_key(self, key: str) -> str:
         """The key that an engine does the work with: on a pull request one of its own.
 
@@ -101,6 +108,7 @@ class Step:
         work: Callable[[], Result[O]],
         *,
         gone: Callable[[Result[O]], str] = lambda _: "",
+        of: str = "",
     ) -> Result[O]:
         """The result of the work with a key: found if it was done before, else done now, by one process at a time.
 
@@ -109,13 +117,14 @@ class Step:
             outputs: what the action gives.
             work: does it.
             gone: says why an earlier result does not hold any more; "" when it does.
+            of: which of several that a project has this is about, such as a model: what has changed is told of each.
         """
         found = self._finished(key, outputs, gone) if key else None
         if self.dry:
-            raise DryRun(found, "" if found else self._changed(key))
+            raise DryRun(found, "" if found else self._changed(key, of))
         if found or not key:
             return found or work()
-        if changed := self._changed(key):
+        if changed := self._changed(key, of):
             self.console.say(changed)
         with self.workspace.lock(f"{self.action} {key}"):
             if found := self._finished(key, outputs, gone):
@@ -128,13 +137,18 @@ class Step:
                 self.keep(record)
                 if isinstance(key, Key):
                     last = {"parts": key.parts, "run": self.run, "started": record.started}
-                    self.workspace.store.put_json(self.workspace.kept(work_path(self.action, "last")), last)
+                    self.workspace.store.put_json(self._last(of), last)
             return result
 
-    def _changed(self, key: str) -> str:
+    def _last(self, of: str) -> str:
+        """Where the store keeps what the work was done of last."""
+        name = hashlib.sha256(f"{self.project_name}\n{of}".encode()).hexdigest()[:16]
+        return self.workspace.kept(work_path(self.action, f"last-{name}"))
+
+    def _changed(self, key: str, of: str) -> str:
         """What has changed since the work was done last, as a sentence; "" when nothing can be told."""
         try:
-            last = self.workspace.store.get_json(self.workspace.kept(work_path(self.action, "last")))
+            last = self.workspace.store.get_json(self._last(of))
             before, when = dict(last["parts"]), f"run {last['run']} at {str(last['started'])[:19]}Z"
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return ""

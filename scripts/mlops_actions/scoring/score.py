@@ -62,17 +62,7 @@ class Score(_Part):
 
 
 def score(store: Store, name: str, wanted: str = "") -> Score:
-    """Score a version of a model by what is kept of it.
-
-    Args:
-        store: of the registry.
-        name: the model.
-        wanted: a number or an alias; "" for the champion, and without one for the last version.
-
-    Raises:
-        BadInput: there is no such version.
-        RemoteFailed: the store cannot be used.
-    """
+    """Score a version of a model by what is kept of it; for arguments and errors see `known.gather`."""
     known = gather(store, name, wanted)
     tests = [_section(known, part) for part in ML_TEST_SCORE]
     level = [_section(known, part) for part in LEVEL_2]
