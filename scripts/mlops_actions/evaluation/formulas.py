@@ -116,25 +116,26 @@ def _wins(order: NDArray[np.intp], there: NDArray[np.bool_]) -> Callable[[NDArra
         places = np.full(wide * GROUP**2, -1)
         places[: len(rows)] = rows
         places = np.ascontiguousarray(places.reshape(wide, GROUP, GROUP).T.reshape(GROUP, GROUP * wide))
-        positive, negative = ((places >= 0) & (there[places] == side) for side in (True, False))
-        # words of ones and of zeros
-        blocks.append((np.maximum(places, 0), -positive.astype(np.int64), -negative.astype(np.int64)))
+        absent = np.flatnonzero(places.ravel() < 0)
+        places = np.maximum(places, 0)
+        blocks.append((places, absent, -(~there[places]).astype(np.int64)))  # words of ones are rows that are negative
 
     def of(draws: NDArray[Any]) -> tuple[Array, Array]:
         words, lanes = draws.view(np.int64)[:, 0], draws.shape[1]
         kind = np.uint16 if draws.dtype == np.uint8 else np.float64
         won, before, all_positive = np.zeros(lanes), np.zeros(lanes), np.zeros(lanes)
-        for places, positive, negative in blocks:
+        for places, absent, negative in blocks:
             taken = words.take(places)
-            low, high = (taken & negative).view(draws.dtype), (taken & positive).view(draws.dtype)
-            low, high, inside = _joined(low, high, kind)
-            won += inside.reshape(-1, lanes).sum(0, dtype=np.float64)
-            low, high = (sums.astype(np.float64).reshape(GROUP, -1) for sums in (low, high))
-            low, high, inside = _joined(low, high, np.float64)
-            won += inside.reshape(-1, lanes).sum(0)
-            low, high = low.reshape(-1, lanes), high.reshape(-1, lanes)
+            taken.reshape(-1)[absent] = 0
+            lower = taken & negative
+            taken ^= lower
+            low, high, inside = _joined(lower.view(draws.dtype), taken.view(draws.dtype), kind)
+            groups, positives, within = (sums.reshape(GROUP, -1).astype(np.float64) for sums in (low, high, inside))
+            low, high, inside = _joined(groups, positives, np.float64)
+            inside += within.sum(0)
+            low, high, inside = (sums.reshape(-1, lanes) for sums in (low, high, inside))
             through = before + low.cumsum(0)
-            won += (high * (through - low)).sum(0)
+            won += (inside + high * (through - low)).sum(0)
             before = through[-1]
             all_positive += high.sum(0)
         return won, before * all_positive

@@ -184,12 +184,13 @@ def _weights(draws: int, units: int, seed: int) -> NDArray[np.uint8]:
     """How often each unit is in each draw; of `POISSON` units and more of at most `LANES` draws."""
     random = np.random.Generator(np.random.SFC64(seed))
     if units >= POISSON:
-        counts: NDArray[np.uint8] = np.zeros(units * LANES, dtype=np.uint8)
+        counts: NDArray[np.uint8] = np.empty(units * LANES, dtype=np.uint8)
         reached = np.empty(_PIECE, dtype=np.bool_)
         for start in range(0, len(counts), _PIECE):
             piece = counts[start : start + _PIECE]
             numbers = random.integers(0, 2**64, len(piece) // 8, dtype=np.uint64).view(np.uint8)
-            for step in _STEPS:
+            np.greater_equal(numbers, _STEPS[0], out=piece.view(np.bool_))
+            for step in _STEPS[1:]:
                 piece += np.greater_equal(numbers, step, out=reached[: len(piece)]).view(np.uint8)
         by_draw: NDArray[np.uint8] = counts.reshape(units, LANES).T[:draws]
         return by_draw
