@@ -10,6 +10,7 @@ import pytest
 from mlops_actions.actions.plan import ACTION, _not_given
 from mlops_actions.context import Context
 from mlops_actions.github.caller import Caller, read_caller
+from mlops_actions.planning import Plan
 from mlops_actions.planning import Step as Part
 from workspaces import workspace
 
@@ -90,10 +91,20 @@ PULL = Context(event="pull_request", pull_request=3, on_runner=True, run="1-1")
 PUSH = Context(event="push", branch="main", default_branch="main", on_runner=True, run="1-1")
 
 
-def told(folder: Path, context: Context, parts: dict[str, dict[str, Any]], inputs: dict[str, Any], **more: str) -> str:
+RUNS = ("build-image", "run-pipeline", "tune-hyperparams", "deploy-model")
+
+
+def plan(*runs: str, **leg: object) -> Plan:
+    steps = {name: Part(name in runs, "") for name in (*RUNS, "test-model")}
+    return Plan("r", steps, [{"name": "one", "runs-on": "", **leg}], [], {})
+
+
+def told(
+    folder: Path, context: Context, parts: dict[str, dict[str, Any]], inputs: dict[str, Any],
+    planned: Plan | None = None, **more: str,
+) -> str:  # fmt: skip
     place = workspace(folder, environ=environ(folder, **more))
-    runs = dict.fromkeys(("build-image", "run-pipeline", "tune-hyperparams", "deploy-model"), Part(True, ""))
-    return "\n".join(_not_given(ACTION.inputs(**inputs), place, context, runs, parts))
+    return "\n".join(_not_given(ACTION.inputs(**inputs), place, context, planned or plan(*RUNS), parts))
 
 
 def test_each_right_that_is_missing_is_told_with_what_is_lost_for_want_of_it(tmp_path: Path) -> None:
@@ -116,6 +127,18 @@ def test_a_secret_that_is_passed_and_empty_is_explained_where_there_is_a_use_for
     assert told(tmp_path, PUSH, {}, {}, **empty) == ""
     assert "AWS" not in told(tmp_path, PUSH, {}, {"store": "s3://b", "store_role": "arn:aws:iam::1:role/r"}, **empty)
     assert told(tmp_path, PUSH, parts, {"store": "s3://b"}) == ""
+
+
+@pytest.mark.parametrize(
+    ("planned", "used"),
+    [(plan("build-image"), True), (plan("test-model", image=True), True), (plan("test-model"), False), (plan(), False)],
+    ids=["an image is built", "the model is tested in an image", "the model is tested", "neither"],
+)
+def test_the_login_of_the_registry_is_for_images(tmp_path: Path, planned: Plan, used: bool) -> None:
+    call = CALL.replace("KFP_TOKEN", "REGISTRY_PASSWORD")
+    place = workspace(tmp_path, environ=environ(tmp_path, text=call, MLOPS_EMPTY_SECRETS="REGISTRY_PASSWORD"))
+    said = "\n".join(_not_given(ACTION.inputs(), place, PUSH, planned, {}))
+    assert ("passes the secret REGISTRY_PASSWORD, and it is empty" in said) == used
 
 
 def test_a_pull_request_that_gets_no_secrets_is_told_once_and_not_by_each_of_them(tmp_path: Path) -> None:

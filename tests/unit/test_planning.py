@@ -170,6 +170,7 @@ def test_each_environment_of_the_matrix_is_a_job_on_its_runner(tmp_path: Path) -
             "gpu": {"runs-on": ["self-hosted", "gpu"], "gpu": True},
             "big": {"runs-on": {"group": "large", "labels": ["linux", "x64"]}},
             "grouped": {"runs-on": {"group": "large"}},
+            "image": {"image": "built"},
         }
     )
     assert make_plan(request(tmp_path, matrix=matrix)).tests == [
@@ -179,6 +180,7 @@ def test_each_environment_of_the_matrix_is_a_job_on_its_runner(tmp_path: Path) -
         {"name": "gpu", "runs-on": ["self-hosted", "gpu"]},
         {"name": "big", "runs-on": {"group": "large", "labels": ["linux", "x64"]}},
         {"name": "grouped", "runs-on": {"group": "large"}},
+        {"name": "image", "runs-on": "ubuntu-latest", "image": True},  # which gets the registry's login
     ]
 
 
