@@ -167,6 +167,13 @@ def test_of_many_rows_a_resample_of_auc_is_scikit_learns_also_with_the_highest_c
     assert formulas.auc(label, score)(counts * 0.5) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("rows", [500, 3_000_000])
+@pytest.mark.parametrize("draws", [1, 20])
+def test_there_are_as_many_draws_as_are_asked_for(rows: int, draws: int) -> None:
+    drawn = resampling.bootstrap(lambda weights: weights.sum(1) / 500, 500, rows, draws)
+    assert drawn.tolist() == [1.0] * draws
+
+
 def test_counts_of_many_rows_are_as_poissons() -> None:
     counts: list[NDArray[Any]] = []
 

@@ -99,7 +99,7 @@ class Units:
 
 def bootstrap(statistic: Statistic, units: int, rows: int, draws: int = DRAWS, seed: int = SEED) -> Array:
     """A statistic of units, which stand for so many rows, of each of so many resamples."""
-    size = LANES if units >= POISSON else LANES * -(-min(draws, _CELLS // max(units, rows)) // LANES or 1)
+    size = LANES if units >= POISSON else max(LANES, _CELLS // max(units, rows) // LANES * LANES)
     starts = range(0, draws, size)
 
     def chunk(start: int) -> Array:
