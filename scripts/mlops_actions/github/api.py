@@ -144,7 +144,11 @@ def _annotation(one: Annotation) -> dict[str, Any]:
 
 
 def _retire(comment: IssueComment, marker: str, *, same: bool) -> None:
-    """Take an older comment away: one that says the same is deleted, one of another verdict is minimised."""
+    """Take an older comment away: one that says the same is deleted, one of another verdict is minimised.
+
+    Only GraphQL minimises (https://docs.github.com/graphql/reference/mutations#minimizecomment), with the right that
+    comments need, too; what it refuses is an error in a response of 200.
+    """
     try:
         if same:
             comment.delete()
