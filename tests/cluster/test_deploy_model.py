@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -156,6 +157,35 @@ def test_on_kserve_versions_get_their_share_of_users_requests_and_go_back(
         code, _, log = world.deploy("--version", "2", "--steps", "20, 100")
         assert code == 2 and "cannot send a version 20 % of the requests" in log and "`gateway`" in log
         code, outputs, log = world.deploy("--stop", *shares[:4])
+        assert (code, outputs.get("previous-version")) == (0, 1), log
+
+
+@pytest.mark.parametrize("on", [clusters.kserve_name()])
+def test_on_knative_versions_get_their_share_without_a_gateway_and_go_back(on: str, tmp_path: Path) -> None:
+    ingress = clusters.knative_ingress()
+    with clusters.kserve() as namespace:
+        world = made(tmp_path, namespace, "kserve")
+        user = {"MLOPS_KUBECONFIG": user_with(clusters.administrator(namespace), "kserve"), "KUBECONFIG": ""}
+        knative = ("--deployment-mode", "Knative", "--ingress", ingress)
+        shares = (*knative, "--alias", "champion", "--max-slowdown", "20")
+        code, outputs, log = world.deploy("--version", "1", *shares, **user)
+        assert code == 0, log
+        host = urlsplit(outputs["url"]).hostname or ""
+        assert host.startswith(f"times-live.{namespace}.")
+        with asking(f"http://{ingress}/v2/models/times", host) as asked:
+            code, outputs, log = world.deploy("--version", "2", "--steps", "20, 100", *shares, **user)
+            assert (code, outputs.get("version"), outputs.get("promoted")) == (0, 2, True), log
+            assert "20 %: 5 right answers of its own in" in log
+            for version, why in (("3", "golden predictions differ"), ("4", "CrashLoopBackOff")):
+                code, outputs, log = world.deploy("--version", version, *shares, **user)
+                assert (code, outputs.get("version"), outputs.get("rolled-back")) == (1, 2, True), log
+                assert why in log and "version 2 serves as before" in log
+            code, outputs, log = world.call("rollback", "times", *knative, **user)
+            assert (code, outputs.get("version"), outputs.get("promoted")) == (0, 1, True), log
+        assert asked.wrong == [] and {release[:2] for release in asked.answers} == {"v1", "v2"}
+        code, _, log = world.deploy("--version", "2", "--shadow", "3", *shares, **user)
+        assert code == 2 and "cannot mirror requests" in log
+        code, outputs, log = world.deploy("--stop", *knative, **user)
         assert (code, outputs.get("previous-version")) == (0, 1), log
 
 
