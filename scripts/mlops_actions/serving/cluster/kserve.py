@@ -44,6 +44,7 @@ _STOP = "serving.kserve.io/stop"
 _PRIVATE = {f"networking.{one}/visibility": "cluster-local" for one in ("kserve.io", "knative.dev")}
 """No release has an address of its own outside, by the label that each mode obeys."""
 _POD_OF_RUNTIME = ("serviceAccountName", "nodeSelector", "imagePullSecrets")
+_CONTAINER_OF_RUNTIME = ("resources", "startupProbe", "readinessProbe")  # KServe's own probe is only a TCP connection
 _LONGEST = 63  # letters of a part of a host name
 _HOST = "-predictor-"
 """In the host name that KServe makes, between an InferenceService's name and its namespace."""
@@ -188,7 +189,7 @@ def inference_service(
             "protocolVersion": "v2",
             "storageUri": storage.uri.format(name=release.name, version=release.version, release=release.id),
             "ports": [{"containerPort": HTTP, "protocol": "TCP"}],
-            "resources": pod["containers"][0]["resources"],
+            **{key: pod["containers"][0][key] for key in _CONTAINER_OF_RUNTIME},
             **({"runtime": storage.runtime} if storage.runtime else {}),
         }
     about = manifests.about(release)
