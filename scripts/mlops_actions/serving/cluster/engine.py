@@ -47,7 +47,7 @@ from .workload import Workload
 _SETTLE = 60.0
 """Seconds in which a Service must lead to the pods that it selects."""
 _RESPOND = 30.0
-"""Seconds in which a pod that is ready must respond through the API server."""
+"""Seconds in which a pod that is ready must respond through the API server, and a new address at all."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +180,8 @@ class ClusterServing:
             stable = {state.stable: 100 - percent} if state.stable else {}
             route.split({**stable, release.id: percent}, release.id if mirror else "")
         self._select(release.name, state, release.id if percent == 100 else state.stable)
+        if not state.stable:  # a gateway may say that it has an address some moments before it does
+            wait_until(self.ask(release.name).ready, _RESPOND, self._cluster.clock)
 
     def finish(self, release: Release) -> None:
         """See `ServingEngine`. One that serves already gets what its settings have become."""
