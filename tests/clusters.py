@@ -97,6 +97,14 @@ def kserve_name() -> str:
     return "real KServe" if os.environ.get("KSERVE") == "real" else "double of KServe"
 
 
+def knative_ingress() -> str:
+    """Where the Knative Serving of a real KServe takes requests, as KNATIVE names it; skips where there is none."""
+    found = os.environ.get("KNATIVE", "")
+    if not found or os.environ.get("KSERVE") != "real":
+        pytest.skip("no Knative: set KNATIVE to where it takes requests, and KSERVE=real")
+    return found
+
+
 @contextmanager
 def kserve(*, mode: str = "Standard") -> Iterator[str]:
     """A namespace that KServe looks after: the cluster's own where KSERVE is `real`, else a double.

@@ -90,6 +90,16 @@ def python_with(folder: Path, name: str, started: Mapping[str, Any]) -> str:
     return f"{place.name}@{pushed.digest}"
 
 
+def modelcar(folder: Path, reference: str) -> None:
+    """An image with a shell, and the files of a folder at `/models`, as KServe takes them by `oci://`."""
+    name, _, tag = reference.rpartition(":")
+    place = parse_name(name)
+    registry = _registry(place)
+    with packed(folder, "models") as layer:
+        made = with_layer(python_image(), layer, "a model", {"Entrypoint": [], "Cmd": []}, {})
+        push(registry, place, made, tag, {layer.digest: layer}, registry)
+
+
 @cache
 def python_image() -> Image:
     """A Python image in the registry that REGISTRY names: the one that is there, else it is put there.

@@ -21,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -41,6 +42,8 @@ from mlops_actions.kubernetes.objects import (
 )
 from mlops_actions.serving.cluster import kserve
 from mlops_actions.serving.cluster.engine import ClusterServing
+from mlops_actions.serving.cluster.gateway import Gateway
+from mlops_actions.serving.cluster.knative import Knative
 from mlops_actions.serving.cluster.kserve import InferenceServices, Storage, name_in
 from mlops_actions.serving.cluster.manifests import Settings
 from mlops_actions.serving.cluster.names import pod_labels, selector, service_of
@@ -77,13 +80,15 @@ class World:
         said: what the engine said.
     """
 
-    def __init__(self, namespace: str, name: str, gateway: str = "", **settings: Any) -> None:
+    def __init__(self, namespace: str, name: str, gateway: str = "", *, knative: str = "", **settings: Any) -> None:
         self.namespace, self.name = namespace, name
         self.cluster = clusters.administrator(namespace)
         self.behaviours: dict[str, Behaviour] = {}
         self.said: list[str] = []
         hostname = f"{name}.{namespace}.example.com" if gateway else ""
         fields = {"namespace": namespace, "gateway": gateway, "hostname": hostname}
+        if knative:
+            fields |= {"deployment_mode": "Knative", "ingress": knative}
         self.engine = self.made(KServeInputs.model_validate(fields), settings)
 
     def made(self, inputs: KServeInputs, settings: Mapping[str, Any], storage: Storage | None = None) -> ClusterServing:
@@ -91,10 +96,11 @@ class World:
         environ = dict(os.environ)
         console = SimpleNamespace(say=self.said.append, mask=lambda _: None)
         workspace = cast(Workspace, SimpleNamespace(environ=environ, console=console))
-        workload = InferenceServices(
-            lambda: self.namespace, Settings(**{**SMALL, "timeout": 180.0, **settings}), storage
-        )
-        return ClusterServing("kserve", inputs, workspace, workload, self.image, "kserve")
+        given = Settings(**{**SMALL, "timeout": 180.0, **settings})
+        workload = InferenceServices(lambda: self.namespace, given, storage, inputs.deployment_mode)
+        knative = inputs.deployment_mode == "Knative"
+        ways = Knative(workload.configuration, inputs.ingress) if knative else Gateway(inputs.gateway, inputs.hostname)
+        return ClusterServing("kserve", inputs, workspace, workload, ways, self.image, "kserve")
 
     def image(self, release: Release, make: bool) -> str:
         """As `image.image_maker` gives it."""
@@ -129,8 +135,9 @@ def world(namespace: str, request: pytest.FixtureRequest) -> Iterator[Callable[.
     """Makes worlds, each with a model of its own."""
     made: list[World] = []
 
-    def make(gateway: str = "", **settings: Any) -> World:
-        made.append(World(namespace, f"m{abs(hash(request.node.name)) % 10**6}", gateway, **settings))
+    def make(gateway: str = "", *, knative: str = "", **settings: Any) -> World:
+        name = f"m{abs(hash(request.node.name)) % 10**6}"
+        made.append(World(namespace, name, gateway, knative=knative, **settings))
         return made[-1]
 
     yield make
@@ -313,6 +320,82 @@ def test_without_a_gateway_it_says_what_it_lacks(on: str, world: Callable[..., W
     able = world().engine.capabilities()
     assert not able.weights
     assert "`gateway`" in able.lacking
+
+
+class TestKnative:
+    """In Knative mode, on a real Knative Serving alone; tests/unit/test_knative.py has what its Routes say."""
+
+    @pytest.fixture
+    def ingress(self) -> str:
+        """Where it takes requests."""
+        return clusters.knative_ingress()
+
+    def test_a_version_gets_its_share_by_a_route_and_nothing_after_it_is_gone(
+        self, on: str, world: Callable[..., World], ingress: str
+    ) -> None:
+        one = world(knative=ingress)
+        able = one.engine.capabilities()
+        assert (able.weights, able.mirror) == (True, False) and "cannot mirror" in able.lacking
+        first = one.live(1)
+        assert one.service(first)["status"]["deploymentMode"] == "Knative"
+        assert ".svc.cluster.local" in one.service(first)["status"]["url"]  # a release alone has no address outside
+        second = one.release(2)
+        one.engine.start(second)
+        assert one.answering(20) == {first.id: 20}
+        one.engine.shift(second, 50)
+        shares = one.answering(60)
+        assert set(shares) == {first.id, second.id} and 15 <= shares[second.id] <= 45
+        now = one.engine.serving(one.name)
+        assert now and (now.release, now.candidate, now.percent) == (first.id, second.id, 50)
+        back = one.engine.abandon(one.name)
+        assert back and (back.release, back.candidate) == (first.id, "")
+        assert one.answering(20) == {first.id: 20}
+        one.engine.start(second)
+        one.engine.shift(second, 100)
+        one.engine.finish(second)
+        assert one.answering(20) == {second.id: 20}
+        one.live(1)
+        assert one.answering(20) == {first.id: 20}
+
+    def test_one_that_crashes_or_is_not_there_gets_no_share_and_takes_none_from_the_other(
+        self, on: str, world: Callable[..., World], ingress: str
+    ) -> None:
+        one = world(knative=ingress)
+        first = one.live(1)
+        crashing = one.release(2, "crashes")
+        with pytest.raises(NotServed, match="boom: the model cannot be loaded"):
+            one.engine.start(crashing)
+        with pytest.raises(NotServed, match=r"does not give the Route .* these shares: RevisionMissing: "):
+            one.engine.shift(crashing, 50)
+        assert one.answering(20) == {first.id: 20}
+        one.engine.abandon(one.name)
+        with pytest.raises(NotServed, match=r"ConfigurationMissing: .*v3-.* not found"):
+            one.engine.shift(one.release(3), 50)
+        assert one.answering(20) == {first.id: 20}
+
+    def test_a_real_model_takes_over_and_goes_back_without_a_failed_request(
+        self, on: str, namespace: str, tmp_path: Path, ingress: str
+    ) -> None:
+        given = serving_worlds.inputs(namespace).model_dump()
+        given |= {"deployment_mode": "Knative", "ingress": ingress}
+        engine = ENGINE.make(DeployInputs.model_validate(given), workspace(tmp_path))
+        models = serving_worlds.Models(tmp_path / "models")
+        first, second = models.sklearn(1), models.sklearn(2)
+        try:
+            live(engine, first)
+            host = urlsplit(engine.ask(first.name).url).hostname or ""
+            with serving_worlds.asking(f"http://{ingress}/v2/models/{first.name}", host) as asked:
+                asked.wait_for(first.id)
+                for release in (second, first):
+                    engine.start(release)
+                    for percent in (10, 50, 100):
+                        engine.shift(release, percent)
+                        asked.wait_for(release.id)
+                    engine.finish(release)
+                    asked.wait_for(release.id)
+            assert asked.wrong == []
+        finally:
+            engine.stop(first.name)
 
 
 class Stored:

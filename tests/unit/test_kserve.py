@@ -10,6 +10,7 @@ import pytest
 
 from mlops_actions.errors import BadInput
 from mlops_actions.serving.cluster.engine import ClusterServing
+from mlops_actions.serving.cluster.gateway import Gateway
 from mlops_actions.serving.cluster.kserve import InferenceServices, Storage, inference_service, is_complete, name_in
 from mlops_actions.serving.cluster.manifests import Settings
 from mlops_actions.serving.engine import Release
@@ -22,9 +23,11 @@ RELEASE = Release(
 )  # fmt: skip
 
 
-def predictor(settings: Settings | None = None, storage: Storage | None = None) -> dict[str, Any]:
+def predictor(
+    settings: Settings | None = None, storage: Storage | None = None, mode: str = "Standard"
+) -> dict[str, Any]:
     """Of a release's InferenceService."""
-    _, made = inference_service("flights-v3", RELEASE, "image@sha256:2", settings or Settings(), storage)
+    _, made = inference_service("flights-v3", RELEASE, "image@sha256:2", settings or Settings(), storage, mode)
     found: dict[str, Any] = made["spec"]["predictor"]
     return found
 
@@ -94,7 +97,10 @@ def test_its_manifests_are_shown_without_a_cluster() -> None:
     workspace = cast(Workspace, SimpleNamespace(environ={}, console=said))
     inputs = KServeInputs.model_validate({"namespace": "ml"})
     workload = InferenceServices(lambda: "ml", Settings())
-    engine = ClusterServing("kserve", inputs, workspace, workload, lambda _release, _make: "image@sha256:2", "kserve")
+    image = "image@sha256:2"
+    engine = ClusterServing(
+        "kserve", inputs, workspace, workload, Gateway("", ""), lambda _release, _make: image, "kserve"
+    )
     made = engine.manifests(RELEASE)
     assert [one["kind"] for one in made] == ["Service", "InferenceService", "Service"]
     chosen = made[0]["spec"]["selector"]

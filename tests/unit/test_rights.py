@@ -43,10 +43,11 @@ KSERVE = {
     "deployments.apps": READ,
     "inferenceservices.serving.kserve.io": WRITE,
     "servingruntimes.serving.kserve.io": "list",
+    "routes.serving.knative.dev": WRITE,
 }
 CLASSES = {"gatewayclasses.gateway.networking.k8s.io": "get"}
 OPTIONAL = {
-    "servingruntimes.serving.kserve.io",
+    "servingruntimes.serving.kserve.io", "routes.serving.knative.dev",
     "resourcequotas", "serviceaccounts/token", "namespaces", "networkpolicies.networking.k8s.io", *CLASSES,
     "httproutes.gateway.networking.k8s.io", "gateways.gateway.networking.k8s.io",
 }  # fmt: skip

@@ -5,17 +5,28 @@ from __future__ import annotations
 import re
 import socket
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from mlops_actions.kubernetes.objects import AUTOSCALER, DEPLOYMENT, DISRUPTION_BUDGET, SERVICE
+from mlops_actions.kubernetes.objects import (
+    AUTOSCALER,
+    DEPLOYMENT,
+    DISRUPTION_BUDGET,
+    ENDPOINT_SLICE,
+    POD,
+    SERVICE,
+    Cluster,
+)
 from mlops_actions.serving.cluster import manifests
+from mlops_actions.serving.cluster.engine import ClusterServing
 from mlops_actions.serving.cluster.gateway import Through, http_route
+from mlops_actions.serving.cluster.inputs import ServingClusterInputs
 from mlops_actions.serving.cluster.manifests import Settings
 from mlops_actions.serving.cluster.names import name_of, pod_labels, service_of
 from mlops_actions.serving.engine import Release
-from mlops_actions.serving.protocol import Refused
+from mlops_actions.serving.protocol import Refused, Reply
 
 IMAGE = "registry.example.com/models@sha256:1"
 
@@ -124,3 +135,40 @@ def test_a_host_name_that_cannot_be_resolved_says_why_it_is_all_that_is_known(mo
     reason = r"http://m\.example\.com: its host name cannot be resolved here \(the Gateway may not be read\)"
     with pytest.raises(Refused, match=reason):
         way.send("/v2", None, 1.0)
+
+
+class Fresh:
+    """A route whose address finds nothing at first, as a gateway's does that has just been given its first one."""
+
+    url = "http://m.example.com"
+
+    def __init__(self) -> None:
+        self.statuses = [404, 404, 503]
+        self.shares: dict[str, int] = {}
+
+    def route(self, *_: object) -> Fresh:
+        return self
+
+    def public(self) -> Fresh:
+        return self
+
+    def split(self, shares: dict[str, int], mirror: str = "") -> None:
+        self.shares = shares
+
+    def send(self, path: str, data: bytes | None, timeout: float) -> Reply:
+        return Reply(self.statuses.pop(0) if self.statuses else 200, {}, b"")
+
+
+def test_the_first_version_has_its_address_when_that_responds() -> None:
+    pod = {"metadata": {"name": "p"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    found = {POD: [pod], ENDPOINT_SLICE: [{"endpoints": [{"targetRef": {"name": "p"}}]}]}
+    cluster = SimpleNamespace(
+        namespace="ml", clock=None, get=lambda *_: None, apply=lambda *_: {}, list=lambda kind, **_: found[kind]
+    )
+    fresh, workspace = Fresh(), SimpleNamespace(environ={}, console=SimpleNamespace(mask=lambda _: None))
+    given: Any = (ServingClusterInputs(), workspace, None, fresh, None, "kubernetes")
+    engine = ClusterServing("kubernetes", *given)
+    engine._connect = lambda: cast(Cluster, cluster)
+    engine.shift(release(), 100)
+    assert fresh.shares == {release().id: 100}
+    assert fresh.statuses == []  # it was asked until it responded

@@ -160,4 +160,5 @@ def _defined_by(resource: str) -> str:
         "kubeflow.org": "Katib (https://www.kubeflow.org/docs/components/katib/installation)",
         "gateway.networking.k8s.io": "Gateway API (https://gateway-api.sigs.k8s.io/guides)",
         "serving.kserve.io": "KServe (https://kserve.github.io/website)",
+        "serving.knative.dev": "Knative Serving (https://knative.dev/docs/install)",
     }.get(group, "what defines it")

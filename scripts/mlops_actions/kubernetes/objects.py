@@ -85,6 +85,7 @@ SERVING_RUNTIME = Kind("serving.kserve.io", "v1alpha1", "servingruntimes", "Serv
 CLUSTER_SERVING_RUNTIME = Kind(
     "serving.kserve.io", "v1alpha1", "clusterservingruntimes", "ClusterServingRuntime", namespaced=False
 )
+KNATIVE_ROUTE = Kind("serving.knative.dev", "v1", "routes", "Route")
 WORKFLOW = Kind("argoproj.io", "v1alpha1", "workflows", "Workflow")
 _REVIEW = Kind("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False)
 

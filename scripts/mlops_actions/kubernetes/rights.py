@@ -21,6 +21,7 @@ from .objects import (
     HTTP_ROUTE,
     INFERENCE_SERVICE,
     JOB,
+    KNATIVE_ROUTE,
     NAMESPACE,
     NETWORK_POLICY,
     POD,
@@ -107,6 +108,7 @@ RULES = (
     Rule(_SERVING, HTTP_ROUTE, _WRITE, "split requests among versions (`gateway`)", optional=True),
     Rule(_SERVING, GATEWAY, ("get",), "see the gateway's address and class (`gateway`)", optional=True),
     Rule(_SERVING, GATEWAY_CLASS, ("get",), "see whether it can mirror requests (`gateway`)", optional=True),
+    Rule(("kserve",), KNATIVE_ROUTE, _WRITE, "split requests among versions (`deployment-mode`)", optional=True),
     Rule(("katib",), NAMESPACE, ("get",), "see that the namespace has Katib's label", optional=True),
 )
 

@@ -169,7 +169,7 @@ def _own(path: Path, where: str, name: str, root: Path) -> Asked:
 def _module(where: str, root: Path) -> Any:
     if where.endswith(".py") and not (root / where).is_file():
         raise NotLoadable(f"The file {where} does not exist")
-    folder = (root / where).resolve().parent if where.endswith(".py") else root.resolve()
+    folder = (root / where).absolute().parent if where.endswith(".py") else root.absolute()
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     sys.dont_write_bytecode = True  # nothing of ours stays in the consumer's folder

@@ -221,7 +221,7 @@ class Client:
         data = None if value is None else json.dumps(value).encode()
         reply = self.transport.send(path, data, timeout or self._timeout)
         if not 200 <= reply.status < 300:
-            raise Refused(reply.status, _message(reply.data), reply.headers.get("mlops-release", ""))
+            raise Refused(reply.status, _message(reply), reply.headers.get("mlops-release", ""))
         return reply
 
 
@@ -289,9 +289,9 @@ def _short(score: Any) -> str:
     return f"{score:.6g}" if isinstance(score, float) else str(score)
 
 
-def _message(data: bytes) -> str:
-    text = data.decode(errors="replace")
+def _message(reply: Reply) -> str:
+    text = reply.data.decode(errors="replace")
     try:
         return str(json.loads(text)["error"])
     except (ValueError, KeyError, TypeError):
-        return text[:300] or "the response has no text"
+        return text[:300] or f"status {reply.status}, and the response has no text"

@@ -21,6 +21,8 @@ _NOT_POD = {
     "deploymentStrategy", "storageUris", "workerSpec",
 }  # fmt: skip
 """Fields of a predictor that are not its pod's."""
+_OF_CONTAINER = ("image", "resources", "env", "args", "ports", "startupProbe", "readinessProbe")
+"""Fields of a predictor's model that are its container's, over those of the runtime's."""
 _FETCH = """
 import io, sys, tarfile, urllib.request
 uri, folder = sys.argv[1:]
@@ -100,9 +102,7 @@ def _pod(cluster: Cluster, isvc: Object, predictor: Object, image: str) -> Objec
     containers = [dict(one) for one in pod.get("containers") or []]
     if model:
         runtime = _runtime(cluster, model)
-        overrides = {
-            key: value for key, value in model.items() if key in ("image", "resources", "env", "args", "ports")
-        }
+        overrides = {key: value for key, value in model.items() if key in _OF_CONTAINER}
         containers = [{**one, **overrides} for one in runtime["spec"]["containers"]]
         if model.get("storageUri"):
             volume = {"name": "kserve-provision-location", "emptyDir": {}}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 from ...errors import BadInput, RemoteFailed
@@ -23,7 +22,6 @@ from ...workspace import Workspace
 from ..engine import Capabilities, NotServed, Release, Serving
 from ..protocol import Client
 from . import manifests
-from .gateway import INSTALL, Route, http_route, knows_routes
 from .inputs import ServingClusterInputs
 from .manifests import Made
 from .names import (
@@ -42,13 +40,14 @@ from .names import (
     service_of,
 )
 from .pods import digest_of, is_ready, living
+from .sharing import Route, Sharing
 from .transport import Proxied
 from .workload import Workload
 
 _SETTLE = 60.0
 """Seconds in which a Service must lead to the pods that it selects."""
 _RESPOND = 30.0
-"""Seconds in which a pod that is ready must respond through the API server."""
+"""Seconds in which a pod that is ready must respond through the API server, and a new address at all."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +105,7 @@ class ClusterServing:
         inputs: which cluster, and how requests get to a model.
         workspace: for variables, words and secrets.
         workload: what runs a release.
+        sharing: what splits a model's requests.
         image: gives the image of a release; makes it if there is none and the second argument says so.
         part: of `kubernetes.rights.PARTS`, that it needs.
     """
@@ -118,11 +118,12 @@ class ClusterServing:
         inputs: ServingClusterInputs,
         workspace: Workspace,
         workload: Workload,
+        sharing: Sharing,
         image: Callable[[Release, bool], str],
         part: str,
     ) -> None:
         self._name, self._inputs, self._workspace = engine, inputs, workspace
-        self._workload, self._image, self._part = workload, image, part
+        self._workload, self._sharing, self._image, self._part = workload, sharing, image, part
         self._connect = connector(inputs, workspace.environ, workspace.console.mask)
 
     @property
@@ -133,16 +134,7 @@ class ClusterServing:
 
     def capabilities(self) -> Capabilities:
         """See `ServingEngine`."""
-        if not self._inputs.gateway:
-            return Capabilities(lacking="Set `gateway`: without one a Service leads to one version alone")
-        if not self._has_routes:
-            return Capabilities(lacking=f"The cluster does not know HTTPRoute. {INSTALL}")
-        route = self._route("any")
-        assert route
-        if route.mirrors():
-            return Capabilities(weights=True, mirror=True)
-        lacking = f"The GatewayClass of {self._inputs.gateway} cannot mirror requests"
-        return Capabilities(weights=True, lacking=lacking)
+        return self._sharing.capabilities(self._cluster)
 
     def serving(self, name: str) -> Serving | None:
         """See `ServingEngine`."""
@@ -158,7 +150,9 @@ class ClusterServing:
         state = self._state(release.name) or State()
         image = self._image_of(release)
         objects = self._objects(release, image)
-        for kind, body in [manifests.public_service(release.name, state.selected, state.annotations), *objects]:
+        shared = self._sharing.objects(release.name, {release.id: 100}) if self._route(release.name) else []
+        public = manifests.public_service(release.name, state.selected, state.annotations)
+        for kind, body in (public, *objects, *shared):
             self._cluster.apply(kind, body, dry_run=True, force=True)
         self._keep(release.name, replace(state, candidate=release.id))
         for kind, body in objects:
@@ -186,6 +180,8 @@ class ClusterServing:
             stable = {state.stable: 100 - percent} if state.stable else {}
             route.split({**stable, release.id: percent}, release.id if mirror else "")
         self._select(release.name, state, release.id if percent == 100 else state.stable)
+        if not state.stable:  # a gateway may say that it has an address some moments before it does
+            wait_until(self.ask(release.name).ready, _RESPOND, self._cluster.clock)
 
     def finish(self, release: Release) -> None:
         """See `ServingEngine`. One that serves already gets what its settings have become."""
@@ -240,22 +236,15 @@ class ClusterServing:
         """The objects with which a release alone serves a model, as documents; nothing is applied."""
         image = self._image(release, False) if self._workload.needs_image else ""
         made = [*self._objects(release, image), manifests.public_service(release.name, release.id, {})]
-        if self._inputs.gateway:
-            made.append(http_route(self._inputs.gateway, self._inputs.hostname, release.name, {release.id: 100}))
+        made += self._sharing.objects(release.name, {release.id: 100})
         return manifests.documents(made, self._inputs.namespace)
 
     @property
     def _cluster(self) -> Cluster:
         return self._connect()
 
-    @cached_property
-    def _has_routes(self) -> bool:
-        return knows_routes(self._cluster)
-
     def _route(self, name: str) -> Route | None:
-        if not self._inputs.gateway or not self._has_routes:
-            return None
-        return Route(self._cluster, self._inputs.gateway, self._inputs.hostname, name)
+        return self._sharing.route(self._cluster, name)
 
     def _renew(self, release: Release) -> None:
         """Give a release that serves its objects as they are to be now; its pods are replaced one by one.

@@ -16,7 +16,7 @@ from ...errors import BadInput
 from ...http.faults import HttpError
 from ...kubernetes.failures import Refused as ClusterRefused
 from ...kubernetes.objects import GATEWAY, GATEWAY_CLASS, HTTP_ROUTE, Cluster, Object
-from ..engine import NotServed
+from ..engine import Capabilities, NotServed
 from ..protocol import Refused, Reply, no_response
 from .manifests import GRPC, PORT, Made
 from .names import MANAGED, MANAGER, labels, service_of
@@ -30,8 +30,42 @@ _MIRROR = "HTTPRouteRequestMirror"
 INSTALL = "Install the Gateway API (https://gateway-api.sigs.k8s.io/guides) with a controller"
 
 
+class Gateway:
+    """Routes of models on a Gateway. See `sharing.Sharing`.
+
+    Args:
+        name: `name` or `namespace/name`; "" for none, when requests can only be moved all at once.
+        hostname: of the routes; "" for all of the Gateway's.
+    """
+
+    def __init__(self, name: str, hostname: str) -> None:
+        self._name, self._hostname = name, hostname
+        self._known: bool | None = None
+
+    def capabilities(self, cluster: Cluster) -> Capabilities:
+        """See `Sharing`."""
+        if not self._name:
+            return Capabilities(lacking="Set `gateway`: without one a Service leads to one version alone")
+        route = self.route(cluster, "any")
+        if not route:
+            return Capabilities(lacking=f"The cluster does not know HTTPRoute. {INSTALL}")
+        if route.mirrors():
+            return Capabilities(weights=True, mirror=True)
+        return Capabilities(weights=True, lacking=f"The GatewayClass of {self._name} cannot mirror requests")
+
+    def route(self, cluster: Cluster, model: str) -> Route | None:
+        """See `Sharing`."""
+        if self._known is None:
+            self._known = bool(self._name) and _knows_routes(cluster)
+        return Route(cluster, self._name, self._hostname, model) if self._known else None
+
+    def objects(self, model: str, shares: Mapping[str, int]) -> list[Made]:
+        """See `Sharing`."""
+        return [http_route(self._name, self._hostname, model, shares)] if self._name else []
+
+
 class Route:
-    """The HTTPRoute of a model, on a Gateway.
+    """The HTTPRoute of a model, on a Gateway. See `sharing.Route`.
 
     Args:
         cluster: where.
@@ -281,7 +315,7 @@ def _mirror(service: str, port: int, release: str) -> Object:
     return {"type": "RequestMirror", "requestMirror": {"backendRef": _backend(service, port, release)}}
 
 
-def knows_routes(cluster: Cluster) -> bool:
+def _knows_routes(cluster: Cluster) -> bool:
     """Whether the cluster has the Gateway API, in the version that we speak."""
     try:
         return HTTP_ROUTE.version in cluster.versions(HTTP_ROUTE)

@@ -1,11 +1,10 @@
-"""The pods of a release as an InferenceService of KServe, in Standard mode.
+"""The pods of a release as an InferenceService of KServe, in Standard or in Knative mode.
 
 Each release has an InferenceService of its own, which never changes, and is asked by Services of ours that choose its
 pods by our labels. One that is changed in place cannot be rolled out: `canaryTrafficPercent` is ignored in Standard
 mode, `spec.canary` is refused for containers, and for models KServe 0.20 admits it, reports its share, and sends it
-nothing. Where KServe's default is Knative, the annotation chooses Standard mode, as it does for every InferenceService
-that is new; Knative's own share is not used, since it is that of the latest revision which is ready, and so the old
-one's while the new one is not. Nor is the status believed: Ready and UpToDate stay true while new pods crash, and
+nothing. An annotation chooses the mode, whatever KServe's default is; in Knative mode requests are split by a Route of
+Knative (`cluster.knative`). Nor is the status believed: Ready and UpToDate stay true while new pods crash, and
 `observedGeneration` is another object's. What counts is the Deployment and its pods, and after them the answers.
 
 https://kserve.github.io/website/docs/reference/crd-api
@@ -31,6 +30,7 @@ from ...kubernetes.objects import (
 from ...waiting import wait_until
 from ..engine import NotServed, Release
 from . import manifests
+from .knative import knative_pod
 from .manifests import HTTP, Made, Settings
 from .names import RELEASE, pod_labels, pod_selector, service_of
 from .pods import digest_of, wait_for_pods
@@ -38,10 +38,13 @@ from .pods import digest_of, wait_for_pods
 CONTAINER = "kserve-container"
 """The name that KServe knows the container with the model by."""
 _MODE = "serving.kserve.io/deploymentMode"
-_STANDARD = ("RawDeployment", "Standard")  # the first one is the name that all versions know
+_NAMES = {"Standard": "RawDeployment", "Knative": "Serverless"}
+"""Of the modes, and what all versions of KServe know them by."""
 _STOP = "serving.kserve.io/stop"
-_PRIVATE = {"networking.kserve.io/visibility": "cluster-local"}  # no address of its own outside
+_PRIVATE = {f"networking.{one}/visibility": "cluster-local" for one in ("kserve.io", "knative.dev")}
+"""No release has an address of its own outside, by the label that each mode obeys."""
 _POD_OF_RUNTIME = ("serviceAccountName", "nodeSelector", "imagePullSecrets")
+_CONTAINER_OF_RUNTIME = ("resources", "startupProbe", "readinessProbe")  # KServe's own probe is only a TCP connection
 _LONGEST = 63  # letters of a part of a host name
 _HOST = "-predictor-"
 """In the host name that KServe makes, between an InferenceService's name and its namespace."""
@@ -71,12 +74,19 @@ class InferenceServices:
         namespace: gives the namespace where they are.
         settings: of the pods.
         storage: of the model; None for an image with the model in it.
+        mode: Standard or Knative.
     """
 
     kinds: tuple[Kind, ...] = (DISRUPTION_BUDGET, INFERENCE_SERVICE)
 
-    def __init__(self, namespace: Callable[[], str], settings: Settings, storage: Storage | None = None) -> None:
-        self._namespace, self._settings, self._storage = namespace, settings, storage
+    def __init__(
+        self,
+        namespace: Callable[[], str],
+        settings: Settings,
+        storage: Storage | None = None,
+        mode: str = "Standard",
+    ) -> None:
+        self._namespace, self._settings, self._storage, self._mode = namespace, settings, storage, mode
         self.needs_image = storage is None
 
     def objects(self, release: Release, image: str) -> list[Made]:
@@ -86,9 +96,13 @@ class InferenceServices:
             BadInput: KServe cannot name it in this namespace.
         """
         name = name_in(self._namespace(), release.name, release.id)
-        service = inference_service(name, release, image, self._settings, self._storage)
+        service = inference_service(name, release, image, self._settings, self._storage, self._mode)
         budgets = [one for one in manifests.scaling(release, self._settings) if one[0] == DISRUPTION_BUDGET]
         return [service, *budgets]
+
+    def configuration(self, model: str, release: str) -> str:
+        """The name of what Knative makes the pods of a release by, in Knative mode."""
+        return f"{name_in(self._namespace(), model, release)}-predictor"
 
     def image(self, cluster: Cluster, model: str, release: str) -> str:
         """See `Workload`."""
@@ -107,7 +121,7 @@ class InferenceServices:
         def has_pods() -> bool:
             made[:] = cluster.list(DEPLOYMENT, labels=pod_selector(release.name, release.id))
             if not made:
-                _check(cluster, cluster.get(INFERENCE_SERVICE, name) or {})
+                _check(cluster, cluster.get(INFERENCE_SERVICE, name) or {}, self._mode)
             return bool(made)
 
         def complete() -> bool:
@@ -153,13 +167,18 @@ def name_in(namespace: str, model: str, release: str) -> str:
     return service[: room - len(end)].rstrip("-") + end
 
 
-def inference_service(name: str, release: Release, image: str, settings: Settings, storage: Storage | None) -> Made:
+def inference_service(
+    name: str, release: Release, image: str, settings: Settings, storage: Storage | None, mode: str
+) -> Made:
     """The InferenceService of a release: what is ours of it, so that other managers' fields stay theirs."""
     own = pod_labels(release.name, release.id)
     pod = manifests.pod(release, image, settings)
     predictor: Object = {"labels": own, "minReplicas": settings.replicas}
     if settings.max_replicas:
         predictor["maxReplicas"] = settings.max_replicas
+    if mode == "Knative":
+        pod = knative_pod(pod)
+        predictor["maxReplicas"] = max(settings.replicas, settings.max_replicas)  # its own default is without end
     if storage is None:
         model, *others = pod["containers"]
         predictor |= {**pod, "containers": [{**model, "name": CONTAINER}, *others]}
@@ -169,15 +188,15 @@ def inference_service(name: str, release: Release, image: str, settings: Setting
             "modelFormat": {"name": storage.format},
             "protocolVersion": "v2",
             "storageUri": storage.uri.format(name=release.name, version=release.version, release=release.id),
-            "ports": [{"name": "http", "containerPort": HTTP, "protocol": "TCP"}],
-            "resources": pod["containers"][0]["resources"],
+            "ports": [{"containerPort": HTTP, "protocol": "TCP"}],
+            **{key: pod["containers"][0][key] for key in _CONTAINER_OF_RUNTIME},
             **({"runtime": storage.runtime} if storage.runtime else {}),
         }
     about = manifests.about(release)
     metadata = {
         "name": name,
         "labels": {**about["labels"], **_PRIVATE},
-        "annotations": {**about["annotations"], _MODE: _STANDARD[0]},
+        "annotations": {**about["annotations"], _MODE: _NAMES[mode]},
     }
     return INFERENCE_SERVICE, {"metadata": metadata, "spec": {"predictor": predictor}}
 
@@ -191,18 +210,18 @@ def is_complete(deployment: Object, release: str) -> bool:
     return own.get(RELEASE) == release and seen and counts == {spec.get("replicas", 1)}
 
 
-def _check(cluster: Cluster, service: Object) -> None:
+def _check(cluster: Cluster, service: Object, wanted: str) -> None:
     """Whether KServe says that it will make nothing of an InferenceService.
 
     Raises:
         NotServed: it does.
     """
     status = service.get("status") or {}
-    mode = status.get("deploymentMode") or _STANDARD[0]
-    if mode not in _STANDARD:
+    mode = status.get("deploymentMode") or wanted
+    if mode not in (wanted, _NAMES[wanted]):
         raise NotServed(
-            f"KServe serves it in the mode {mode}, in which its pods cannot be given a share of the requests",
-            fix=f"Let the annotation {_MODE} be {_STANDARD[0]}, as it was applied",
+            f"KServe serves it in the mode {mode}, and `deployment-mode` is {wanted}",
+            fix=f"Let the annotation {_MODE} be {_NAMES[wanted]}, as it was applied",
         )
     model = status.get("modelStatus") or {}
     if model.get("transitionStatus") == "InvalidSpec":

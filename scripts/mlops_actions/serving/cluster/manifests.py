@@ -59,8 +59,8 @@ def deployment(release: Release, image: str, settings: Settings) -> Made:
 
 def pod(release: Release, image: str, settings: Settings) -> Object:
     """The pods of a release: no rights, no root, nothing to write to but `/tmp`; ready when the model is loaded."""
-    ready = {"httpGet": {"path": f"/v2/models/{release.name}/ready", "port": "http"}, "timeoutSeconds": 3}
-    live = {"httpGet": {"path": "/v2/health/live", "port": "http"}, "timeoutSeconds": 10}
+    ready = {"httpGet": {"path": f"/v2/models/{release.name}/ready", "port": HTTP}, "timeoutSeconds": 3}
+    live = {"httpGet": {"path": "/v2/health/live", "port": HTTP}, "timeoutSeconds": 10}
     container: Object = {
         "name": "model",
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -165,7 +165,7 @@ def documents(made: Iterable[Made], namespace: str = "") -> list[dict[str, Any]]
 
 def _ports(selector: Mapping[str, str]) -> Object:
     ports = [
-        {"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP", "appProtocol": "http"},
-        {"name": "grpc", "port": GRPC, "targetPort": "grpc", "protocol": "TCP", "appProtocol": "kubernetes.io/h2c"},
+        {"name": "http", "port": PORT, "targetPort": HTTP, "protocol": "TCP", "appProtocol": "http"},
+        {"name": "grpc", "port": GRPC, "targetPort": GRPC, "protocol": "TCP", "appProtocol": "kubernetes.io/h2c"},
     ]
     return {"selector": dict(selector), "ports": ports}

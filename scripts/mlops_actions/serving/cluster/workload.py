@@ -17,7 +17,7 @@ _SEEN = 10.0
 
 
 class Workload(Protocol):
-    """Makes the pods of releases; they carry `names.pod_labels(model, release)` and a port called `http`."""
+    """Makes the pods of releases; they carry `names.pod_labels(model, release)` and listen at `manifests.HTTP`."""
 
     kinds: tuple[Kind, ...]
     """Of the objects that it makes for a release; they carry the same labels."""

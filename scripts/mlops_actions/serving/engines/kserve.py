@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from ...engines import Engine
@@ -14,6 +16,17 @@ from ..engine import ServingEngine
 class KServeInputs(ServingClusterInputs):
     """What the engine `kserve` takes."""
 
+    deployment_mode: Literal["Standard", "Knative"] = Field(
+        "Standard",
+        description="KServe's: `Standard` runs a version by a Deployment, and a Gateway splits requests (`gateway`);"
+        " `Knative` runs it by Knative Serving, which adds pods by requests and splits them by a Route, without gRPC.",
+    )
+    ingress: str = Field(
+        "",
+        description="Where Knative takes requests, as `host` or `host:port`. By default what the name of the model's"
+        " Route leads to.",
+        pattern=r"^([^\s/:]+(:[0-9]+)?)?$",
+    )
     storage: str = Field(
         "",
         description="Where KServe gets the model from, for a runtime of the cluster to serve; the service account has"
@@ -28,12 +41,29 @@ class KServeInputs(ServingClusterInputs):
     )
 
 
+_STANDARD_ONLY = {
+    "gateway": "Knative's own Route splits the requests",
+    "hostname": "The name is that of Knative's Route, in its domain",
+    "network_policy": "Knative's proxies in the pods take the requests, at other ports",
+}
+
+
 def _make(inputs: KServeInputs, workspace: Workspace) -> ServingEngine:
     from ...kubernetes.kubeconfig import resolve
     from ..cluster.engine import ClusterServing
+    from ..cluster.gateway import Gateway
     from ..cluster.image import image_maker
+    from ..cluster.knative import Knative
     from ..cluster.kserve import InferenceServices, Storage
     from ..cluster.manifests import Settings
+
+    knative = inputs.deployment_mode == "Knative"
+    for name, why in _STANDARD_ONLY.items():
+        if knative and getattr(inputs, name):
+            given = name.replace("_", "-")
+            raise BadInput(
+                f"`{given}` cannot be used with `deployment-mode: Knative`", why=why, fix=f"Leave out `{given}`"
+            )
 
     def namespace() -> str:
         try:
@@ -42,19 +72,14 @@ def _make(inputs: KServeInputs, workspace: Workspace) -> ServingEngine:
             return ""  # no cluster is named: manifests are only shown
 
     storage = Storage(inputs.storage, inputs.model_format, inputs.runtime) if inputs.storage else None
-    return ClusterServing(
-        "kserve",
-        inputs,
-        workspace,
-        InferenceServices(namespace, Settings.of(inputs), storage),
-        image_maker(inputs, workspace),
-        "kserve",
-    )
+    workload = InferenceServices(namespace, Settings.of(inputs), storage, inputs.deployment_mode)
+    sharing = Knative(workload.configuration, inputs.ingress) if knative else Gateway(inputs.gateway, inputs.hostname)
+    return ClusterServing("kserve", inputs, workspace, workload, sharing, image_maker(inputs, workspace), "kserve")
 
 
 ENGINE = Engine(
     "kserve",
-    "an InferenceService a version in a cluster with KServe, behind a Gateway where one is named",
+    "an InferenceService a version in a cluster with KServe, behind a Gateway where one is named or Knative's Route",
     _make,
     KServeInputs,
     needs=("kserve",),

@@ -12,14 +12,15 @@ from ..engine import ServingEngine
 
 def _make(inputs: Any, workspace: Workspace) -> ServingEngine:
     from ..cluster.engine import ClusterServing
+    from ..cluster.gateway import Gateway
     from ..cluster.image import image_maker
     from ..cluster.manifests import Settings
     from ..cluster.workload import Deployments
 
     settings = Settings.of(inputs)
-    return ClusterServing(
-        "kubernetes", inputs, workspace, Deployments(settings), image_maker(inputs, workspace), "kubernetes"
-    )
+    sharing = Gateway(inputs.gateway, inputs.hostname)
+    image = image_maker(inputs, workspace)
+    return ClusterServing("kubernetes", inputs, workspace, Deployments(settings), sharing, image, "kubernetes")
 
 
 ENGINE = Engine(

@@ -20,7 +20,7 @@ from ...workspace import Workspace
 from ...yaml_io import load_yaml
 from ..cluster import manifests
 from ..cluster.engine import ClusterServing, State
-from ..cluster.gateway import http_route
+from ..cluster.gateway import Gateway
 from ..cluster.names import RELEASE, name_of, service_of
 from ..cluster.pods import digest_of
 from ..cluster.workload import Deployments
@@ -53,7 +53,8 @@ class GitServing(ClusterServing):
         settings: manifests.Settings,
         image: Callable[[Release, bool], str],
     ) -> None:
-        super().__init__("git", inputs, workspace, Deployments(settings), image, "kubernetes")
+        sharing = Gateway(inputs.gateway, inputs.hostname)
+        super().__init__("git", inputs, workspace, Deployments(settings), sharing, image, "kubernetes")
         self._git, self._timeout = inputs, settings.timeout
         token = inputs.gitops_token.get_secret_value()
         self._repository = Repository(
@@ -202,8 +203,7 @@ class GitServing(ClusterServing):
                     del files[file]
         notes = {key: value for key, value in state.annotations.items() if value}
         shared = [manifests.public_service(name, state.selected, {**notes, **_LATER})]
-        if self._git.gateway and state.selected:
-            kind, route = http_route(self._git.gateway, self._git.hostname, name, {state.selected: 100})
+        for kind, route in self._sharing.objects(name, {state.selected: 100}) if state.selected else ():
             route["metadata"] = {**route["metadata"], "annotations": {**_LATER}}
             shared.append((kind, route))
         if self._git.network_policy:

@@ -51,7 +51,7 @@ def main() -> int:
     given = _arguments()
     faulthandler.enable()  # a library that crashes says where
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
-    folder = given.folder.resolve()
+    folder = given.folder.absolute()  # resolved, a modelcar's link into another container leads nowhere
     listener = _bound(given.host, given.port)
     if given.control:  # before the model is loaded: whoever started it may be killed, and the next one still finds it
         write_json(folder / PROCESS, {**asdict(Identity.of(os.getpid())), "port": listener.getsockname()[1]})
