@@ -373,6 +373,27 @@ class TestKnative:
             one.engine.shift(one.release(3), 50)
         assert one.answering(20) == {first.id: 20}
 
+    def test_a_setting_that_knative_does_not_take_is_told_at_once(
+        self, on: str, world: Callable[..., World], ingress: str
+    ) -> None:
+        one = world(knative=ingress, node_selector={"disk": "fast"})
+        with pytest.raises(NotServed, match=r"KServe cannot make its pods: .*must not set .*nodeSelector") as failed:
+            one.engine.start(one.release(1))
+        assert "`config-features`" in failed.value.fix
+
+    def test_one_that_is_taken_away_while_it_has_a_share_takes_none_from_the_other(
+        self, on: str, world: Callable[..., World], ingress: str
+    ) -> None:
+        one = world(knative=ingress)
+        first, second = one.live(1), one.release(2)
+        one.engine.start(second)
+        one.engine.shift(second, 50)
+        assert set(one.answering(60)) == {first.id, second.id}
+        one.cluster.delete(INFERENCE_SERVICE, name_in(one.namespace, one.name, second.id))
+        back = one.engine.abandon(one.name)
+        assert back and back.release == first.id
+        assert one.answering(20) == {first.id: 20}
+
     def test_a_real_model_takes_over_and_goes_back_without_a_failed_request(
         self, on: str, namespace: str, tmp_path: Path, ingress: str
     ) -> None:

@@ -230,7 +230,9 @@ def _check(cluster: Cluster, service: Object, wanted: str) -> None:
         raise NotServed(text, fix=f"Set `model-format` or `runtime` to what the cluster serves: {_formats(cluster)}")
     for one in status.get("conditions") or []:
         if one.get("type") == "PredictorReady" and one.get("reason") == "ReconcileFailed":
-            raise NotServed(f"KServe cannot make its pods: {one.get('message')}")
+            message = str(one.get("message"))
+            fix = "Leave out what sets it, or let Knative take it in its ConfigMap `config-features`"
+            raise NotServed(f"KServe cannot make its pods: {message}", fix=fix if "must not set" in message else "")
 
 
 def _formats(cluster: Cluster) -> str:

@@ -30,7 +30,8 @@ class KServeInputs(ServingClusterInputs):
     storage: str = Field(
         "",
         description="Where KServe gets the model from, for a runtime of the cluster to serve; the service account has"
-        " the keys. The runtime must say in its answers which release gave them, as this project's server does. By"
+        " the keys. The runtime must say in its answers which release gave them, as this project's server does"
+        " (`python3 -m mlops_actions.serving.server /mnt/models`) on a copy of `/opt/model` of its image. By"
         " default the model is in the image.",
         examples=["s3://models/{name}/{version}", "oci://ghcr.io/owner/models:{release}"],
         pattern=r"^([a-z0-9]+://\S+)?$",
