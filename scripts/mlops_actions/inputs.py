@@ -132,7 +132,9 @@ class PromotionInputs(ModelInputs):
     policy: Path | None = Field(
         None,
         description="A YAML file with `requires` (which comes before the input) and `metrics`"
-        " (`auc: {min: 0.7}`), all of which must hold; `accept-unchecked` names actions that may have checked nothing.",
+        " (`auc: {min: 0.7}`), all of which must hold; `accept-unchecked` names actions that may have checked nothing,"
+        " and `signed-by` whose signature the version must have, a list of which one is enough: `key`, the file of a"
+        " public key; or `issuer` and `subject`, with GitHub's also `repository` and `ref`.",
     )
     reason: str = Field("", description="Why, for the history.")
 

@@ -19,7 +19,7 @@ from .stores.store import Store, StoreOptions
 HIDDEN = (
     "GITHUB_TOKEN", "GH_TOKEN", "ACTIONS_RUNTIME_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
     "MLOPS_GITOPS_TOKEN", "MLOPS_KFP_CLIENT_SECRET", "MLOPS_KFP_TOKEN", "MLOPS_KUBECONFIG", "MLOPS_REGISTRY_PASSWORD",
-    "MLOPS_TOKEN",
+    "MLOPS_SIGNING_KEY", "MLOPS_TOKEN",
 )  # fmt: skip
 """Variables that the consumer's code does not see: GitHub's, and those of every action's secret inputs."""
 RUNNER = ("INPUT_", "GITHUB_OUTPUT", "GITHUB_ENV", "GITHUB_PATH", "GITHUB_STATE", "GITHUB_STEP_SUMMARY")

@@ -31,6 +31,7 @@ WORKERS = {
     "golden_worker.py",
     "metric_worker.py",
     "training_worker.py",
+    "signing_worker.py",
     "guard.py",
 }
 CAPABILITIES = {

@@ -6,7 +6,8 @@ slowdown`) or than a limit (`max-latency-ms`): both are asked in turn until that
 requests (`steps`) where the engine can split them, and all of them in the end. A step passes on right answers that the
 version itself gave at the model's own address, never on time alone. A fault at any point goes back to the version that
 served, which answered all the while, and is told with what the server or its pods say. Only then does `alias` move;
-`requires` and `policy` are judged before anything starts, as promote-model does. A job that is killed and run again
+`requires` and `policy` are judged before anything starts, as promote-model does; who must have signed the version
+(`signed-by` of the policy) also in a rollback. A job that is killed and run again
 goes on where it was, or goes back first if it brings another version. One rollout of a model to a place runs at a time.
 
 Every deployment is kept in the store (`mlops history`). `rollback` lets the last good version serve again by the same
@@ -29,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from ..engines import engines, with_engines
-from ..errors import BadInput
+from ..errors import BadInput, Rejected
 from ..inputs import GoldenInputs, Outputs, PromotionInputs
 from ..runtime.action import Action
 from ..runtime.result import Result
@@ -37,7 +38,7 @@ from ..values import Lines
 
 if TYPE_CHECKING:
     from ..registry.manifest import Manifest
-    from ..registry.policy import Answer
+    from ..registry.policy import Answer, Policy
     from ..registry.registry import Registry
     from ..runtime.step import Step
     from ..serving.deploying import Deployed, Place
@@ -152,6 +153,7 @@ def _kind(inputs: DeployModelInputs) -> Kind:
 
 
 def _place(kind: Kind, inputs: DeployModelInputs, step: Step, name: str) -> Place:
+    from ..registry.promoting import refusal, signature
     from ..registry.registry import Registry
     from ..serving.deploying import Place
     from ..serving.history import Deployment, now
@@ -160,6 +162,12 @@ def _place(kind: Kind, inputs: DeployModelInputs, step: Step, name: str) -> Plac
     from ..serving.rollout import Rules
 
     workspace, context, registry = step.workspace, step.context, Registry(step.workspace.store)
+    policy = _policy(inputs, step)
+
+    def check(manifest: Manifest) -> None:
+        if no := refusal(manifest, "serve", signature(registry, manifest, policy, workspace)):
+            raise Rejected(no, fix="Only `signed-by` of the policy may sign it: register it again with that key")
+
     rules = Rules(
         steps=_shares(inputs.steps),
         answers=inputs.answers,
@@ -194,6 +202,7 @@ def _place(kind: Kind, inputs: DeployModelInputs, step: Step, name: str) -> Plac
         inputs.alias,
         inputs.wait,
         step.console,
+        check,
     )
 
 
@@ -206,14 +215,18 @@ def _shares(steps: Sequence[str]) -> tuple[int, ...]:
 
 def _judged(inputs: DeployModelInputs, step: Step, registry: Registry, manifest: Manifest) -> Sequence[Answer]:
     """What is required of a version, if an alias, a policy or `requires` ask for that."""
-    from ..registry.policy import read_policy
     from ..registry.promoting import judged
 
     requires = inputs.requires if "requires" in inputs.model_fields_set else None
     if not inputs.alias and inputs.policy is None and requires is None:
         return ()
-    policy = read_policy(step.workspace.path(inputs.policy)) if inputs.policy else None
-    return judged(registry, step.records(), manifest, policy, requires, step.console)
+    return judged(registry, step.records(), manifest, _policy(inputs, step), requires, step.workspace)
+
+
+def _policy(inputs: DeployModelInputs, step: Step) -> Policy | None:
+    from ..registry.policy import read_policy
+
+    return read_policy(step.workspace.path(inputs.policy)) if inputs.policy else None
 
 
 def _deployed(

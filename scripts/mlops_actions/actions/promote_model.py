@@ -2,7 +2,8 @@
 
 Every record of each action in `requires` must have passed for exactly this model; one that is missing is a no, and so
 is one that checked nothing, unless the policy file has its action under `accept-unchecked`. A policy file may also ask
-for more. The alias moves by compare-and-swap, and remembers what it named before, when, by whom and why.
+for more, and say who must have signed the version (`signed-by`). The alias moves by compare-and-swap, and remembers
+what it named before, when, by whom and why.
 
 It is for models that something else deploys: deploy-model judges by the same rules, and moves its `alias` when the
 version has proved itself where it serves.
@@ -53,7 +54,7 @@ def run(inputs: PromoteModelInputs, step: Step) -> Result[PromoteModelOutputs]:
     manifest = registered(registry, records, name, inputs.version)
     policy = read_policy(step.workspace.path(inputs.policy)) if inputs.policy else None
     requires = inputs.requires if "requires" in inputs.model_fields_set else None
-    answers = judged(registry, records, manifest, policy, requires, step.console)
+    answers = judged(registry, records, manifest, policy, requires, step.workspace)
     before = registry.alias(name, inputs.alias)
     previous, changed = before.version if before else None, False
     reason = refusal(manifest, f"become {inputs.alias}", answers)

@@ -5,6 +5,9 @@ commit, the pipeline and its parameters, the data's fingerprint, the features, t
 and every check that was made of exactly these bytes. Registering the same model of the same pipeline run again
 finds the version that is there; two registrations at once never overwrite each other.
 
+With `signing-key` or `sign: keyless` the version is signed by OpenSSF Model Signing: its manifest and all its files.
+The signature is kept beside the manifest; `signed-by` of a policy says whose is required to promote and deploy it.
+
 No code of ours is needed to fetch a model: `models/<name>/versions/<n>.json` lists the files, and
 `blobs/sha256/<hex>` has them.
 """
@@ -13,11 +16,11 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
-from ..errors import BadInput
+from ..errors import BadInput, RemoteFailed
 from ..inputs import ModelInputs, Outputs
 from ..records import Record
 from ..runtime.action import Action
@@ -27,6 +30,7 @@ from ..values import Lines, Values
 if TYPE_CHECKING:
     from ..registry.registering import Registered
     from ..registry.registry import Registry
+    from ..registry.signing import Pen
     from ..runtime.step import Step
 
 
@@ -56,6 +60,16 @@ class RegisterModelInputs(ModelInputs):
         description="Tags, as `name=value` lines. `license`, `language`, `task` and `dataset` are put in the card's"
         " front matter.",
     )
+    signing_key: SecretStr = Field(
+        SecretStr(""),
+        description="The private key that the version is signed with: EC on P-256, PEM, as"
+        " `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256` makes it.",
+    )
+    sign: Literal["", "key", "keyless"] = Field(
+        "",
+        description="How the version is signed: `key` by `signing-key`; `keyless` by the job's own identity at"
+        " Sigstore, with `permissions: id-token: write`. By default by `signing-key`, if there is one.",
+    )
     description: Path | None = Field(
         None, description="A Markdown file for the model card: what the model is for, and what it is not for."
     )
@@ -74,6 +88,7 @@ class RegisterModelOutputs(Outputs):
         " empty where only code that `predict` names can load it."
     )
     created: bool = Field(description="False when the same model had been registered before.")
+    signed_by: str = Field(description="Who signed it: a key by the SHA-256 of its public PEM, or an identity.")
 
 
 def run(inputs: RegisterModelInputs, step: Step) -> Result[RegisterModelOutputs]:
@@ -83,6 +98,7 @@ def run(inputs: RegisterModelInputs, step: Step) -> Result[RegisterModelOutputs]
 
     if not inputs.model:
         raise BadInput("The model has no name", fix="Give `model`, or set it at the top of mlops.yaml")
+    pen = _pen(inputs, step)
     records = step.records()
     trained = next((record for record in reversed(records) if record.action == "run-pipeline"), None)
     uri = inputs.model_uri or _given(trained, "model-uri")
@@ -115,8 +131,45 @@ def run(inputs: RegisterModelInputs, step: Step) -> Result[RegisterModelOutputs]
                 tags=inputs.tags,
             ),
         )
+    if pen:
+        _sign(registry, done, pen, step)
     moved = _move_aliases(registry, done, inputs, step)
-    return _result(registry, done, moved, step)
+    return _result(registry, done, moved, str(pen.signer) if pen else "", step)
+
+
+def _pen(inputs: RegisterModelInputs, step: Step) -> Pen | None:
+    """What the version is to be signed with.
+
+    Raises:
+        BadInput: it is not there, or is no key.
+    """
+    from ..registry.signing import pen_of_job, pen_of_key
+
+    key = inputs.signing_key.get_secret_value()
+    if inputs.sign == "keyless":
+        return pen_of_job(step.workspace)
+    if inputs.sign == "key" and not key:
+        raise BadInput("`sign: key` needs `signing-key`", fix="Give it the secret with the private key")
+    return pen_of_key(key) if key else None
+
+
+def _sign(registry: Registry, done: Registered, pen: Pen, step: Step) -> None:
+    """Sign what was registered now, or the same version of before; never what somebody else put in its place.
+
+    Raises:
+        RemoteFailed: it is not what this run registers; or it cannot be signed.
+    """
+    from ..registry.signing import sign
+
+    version = f"Version {done.manifest.version} of {done.manifest.name}"
+    if done.differs:
+        raise RemoteFailed(
+            f"{version} is not signed: it is not what this run registers",
+            why=f"What the registry has for the same model differs in its {', '.join(done.differs)}",
+            fix="Find out who wrote it; run the pipeline again with `reuse: false` for a version of its own",
+        )
+    now = sign(registry, done.manifest, step.workspace, pen)
+    step.console.say(f"{version} {'is signed' if now else 'was signed before'} by {pen.signer}")
 
 
 def _given(record: Record | None, output: str) -> str:
@@ -152,7 +205,9 @@ def _move_aliases(registry: Registry, done: Registered, inputs: RegisterModelInp
     return moved
 
 
-def _result(registry: Registry, done: Registered, moved: list[str], step: Step) -> Result[RegisterModelOutputs]:
+def _result(
+    registry: Registry, done: Registered, moved: list[str], signer: str, step: Step
+) -> Result[RegisterModelOutputs]:
     from ..registry.registry import manifest_path
     from ..stores.store import blob_path
 
@@ -173,6 +228,7 @@ def _result(registry: Registry, done: Registered, moved: list[str], step: Step) 
             digest=manifest.digest,
             kind=manifest.kind,
             created=done.created,
+            signed_by=signer,
         ),
         details={
             "manifest": manifest.model_dump(mode="json"),

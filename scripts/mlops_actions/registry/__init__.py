@@ -6,6 +6,7 @@ The layout is public. With `$MLOPS_STORE` as the prefix:
 | --- | --- | --- |
 | `models/<name>/versions/<n>.json` | a version's manifest (`manifest.Manifest`) | once: If-None-Match |
 | `models/<name>/versions/<n>/evidence/<hex>.json` | a check that was made later | once |
+| `models/<name>/versions/<n>/signatures/<hex>.sigstore.json` | a signature (`signing`) | once |
 | `models/<name>/aliases/<alias>.json` | which version an alias names, and its history | compare-and-swap: If-Match |
 | `blobs/sha256/<hex>` | the bytes with that SHA-256: files of models, cards, predictions, records | once |
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import BadInput, Place
 from ..inputs import kebab
 from ..misfits import misfit
 from ..yaml_io import read_yaml
 from .manifest import Evidence, Manifest
+from .signing import GITHUB_ISSUER, Signer, signer_of_file
 
 
 class Limits(BaseModel):
@@ -24,6 +25,44 @@ class Limits(BaseModel):
     max: float | None = None
 
 
+class SignedBy(BaseModel):
+    """Who may have signed: the file of a public key, or an identity (see `signing.Signer`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    key: Path | None = None
+    issuer: str = ""
+    subject: str = ""
+    repository: str = ""
+    ref: str = ""
+
+    @model_validator(mode="after")
+    def _is_one(self) -> SignedBy:
+        identity = (self.issuer, self.subject, self.repository, self.ref)
+        if self.key and any(identity):
+            raise ValueError("must have a key or an identity: make it two entries")
+        if not self.key and not (self.issuer and self.subject):
+            raise ValueError("must have `key`, or `issuer` and `subject`")
+        if self.issuer == GITHUB_ISSUER and not (self.repository and self.ref):
+            raise ValueError("must have `repository` and `ref` of the run: others may call the workflow, too")
+        if bool(self.repository) != bool(self.ref):
+            raise ValueError("must have both `repository` and `ref`, or neither")
+        return self
+
+    def signer(self, path: Callable[[Path], Path]) -> Signer:
+        """Who that is.
+
+        Args:
+            path: makes a path relative to the consumer's folder absolute.
+
+        Raises:
+            BadInput: the key cannot be used.
+        """
+        if self.key:
+            return signer_of_file(path(self.key))
+        return Signer("", self.issuer, self.subject, self.repository, self.ref)
+
+
 class Policy(BaseModel):
     """A policy file.
 
@@ -32,6 +71,7 @@ class Policy(BaseModel):
         accept_unchecked: of these, the actions for which it is enough that nothing was checked; in the file
             `accept-unchecked`.
         metrics: limits by metric's name; a metric that the version does not have breaks its limit.
+        signed_by: one of them must have signed the version; in the file `signed-by`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=kebab)
@@ -39,6 +79,7 @@ class Policy(BaseModel):
     requires: list[str] | None = None
     accept_unchecked: list[str] = []
     metrics: dict[str, Limits] = Field(default_factory=dict)
+    signed_by: list[SignedBy] | None = Field(default=None, min_length=1)
 
 
 @dataclass(frozen=True)
@@ -66,7 +107,8 @@ def read_policy(path: Path) -> Policy:
         at = next((places[where[:n]] for n in range(len(where), 0, -1) if where[:n] in places), ())
         raise BadInput(
             f"The policy {path.name}: {misfit(key, first)}",
-            fix="It may have `requires` and `accept-unchecked` (lists of actions), `metrics` (name: {min, max})",
+            fix="It may have `requires` and `accept-unchecked` (lists of actions), `metrics` (name: {min, max}) and"
+            " `signed-by` (a list of {key}, or {issuer, subject, repository, ref})",
             place=Place(path.name, *at),
         ) from None
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
-from ..console import Console
 from ..errors import BadInput
 from ..records import Record
+from ..workspace import Workspace
 from .manifest import Manifest, Move
 from .policy import Answer, Policy, judge
 from .registering import evidence_of
 from .registry import Registry
+from .signing import verified
 
 REQUIRED = ("evaluate-model", "test-model")
 """Actions that must have passed for a model's very bytes unless something else is asked for."""
@@ -29,7 +30,7 @@ def judged(
     manifest: Manifest,
     policy: Policy | None,
     requires: Sequence[str] | None,
-    console: Console,
+    workspace: Workspace,
 ) -> list[Answer]:
     """What is required of a version, and whether it meets it. Checks of this run are kept as its evidence before.
 
@@ -39,16 +40,33 @@ def judged(
         manifest: the version.
         policy: the policy file's, if there is one; what it requires comes first.
         requires: actions that must have passed; None for `REQUIRED`, and validate-data if it looked at the data.
-        console: is shown them.
+        workspace: its console is shown them.
     """
     registry.add_evidence(manifest, evidence_of(registry, records, manifest.digest, manifest.lineage.data_fingerprint))
     evidence = registry.evidence(manifest)
     looked = [item.action for item in evidence if item.action == "validate-data"][:1]
-    answers = judge(policy or Policy(), [*REQUIRED, *looked] if requires is None else requires, manifest, evidence)
+    answers = [
+        *signature(registry, manifest, policy, workspace),
+        *judge(policy or Policy(), [*REQUIRED, *looked] if requires is None else requires, manifest, evidence),
+    ]
     if answers:
         rows = [(answer.requirement, "yes" if answer.met else "NO", answer.found) for answer in answers]
-        console.table(["requirement", "met", "found"], rows)
+        workspace.console.table(["requirement", "met", "found"], rows)
     return answers
+
+
+def signature(registry: Registry, manifest: Manifest, policy: Policy | None, workspace: Workspace) -> list[Answer]:
+    """Whether one has signed the version of those who must, by the policy; nothing if it names nobody.
+
+    Raises:
+        BadInput: a key of the policy cannot be used.
+        RemoteFailed: see `signing.verified`.
+    """
+    if policy is None or not policy.signed_by:
+        return []
+    signers = [one.signer(workspace.path) for one in policy.signed_by]
+    signer, found = verified(registry, manifest, workspace, signers)
+    return [Answer("signature", signer is not None, found)]
 
 
 def refusal(manifest: Manifest, what: str, answers: Sequence[Answer]) -> str:

@@ -53,11 +53,18 @@ class Registration:
 
 @dataclass(frozen=True)
 class Registered:
-    """The version, whether it was created now, and how many checks were added to one that was there."""
+    """The version.
+
+    Attributes:
+        created: whether it was created now.
+        added: how many checks were added to one that was there.
+        differs: what of one that was there is not what would have been registered now.
+    """
 
     manifest: Manifest
     created: bool
     added: int = 0
+    differs: Sequence[str] = ()
 
 
 def register(registry: Registry, asked: Registration) -> Registered:
@@ -91,7 +98,13 @@ def register(registry: Registry, asked: Registration) -> Registered:
     )
     card = registry.put_bytes(model_card(draft, asked.description).encode(), "README.md")
     manifest, created = registry.register(lambda n: draft.model_copy(update={"version": n, "card": card}))
-    return Registered(manifest, created, 0 if created else registry.add_evidence(manifest, evidence))
+    if created:
+        return Registered(manifest, created)
+    same = ("files", "kind", "golden", "predictions")
+    differs = [name for name in same if getattr(manifest, name) != getattr(draft, name)]
+    if manifest.lineage.environment != lineage.environment:
+        differs.append("environment")
+    return Registered(manifest, created, registry.add_evidence(manifest, evidence), differs)
 
 
 def evidence_of(registry: Registry, records: Sequence[Record], digest: str, fingerprint: str) -> list[Evidence]:

@@ -132,6 +132,33 @@ class Registry:
         data = [to_json(item.model_dump(mode="json")) for item in new]
         return sum(self.store.create(f"{folder}/{hashlib.sha256(one).hexdigest()}.json", one) for one in data)
 
+    def stored(self, manifest: Manifest) -> bytes:
+        """A version's manifest as it stands in the store.
+
+        Raises:
+            RemoteFailed: it is gone, or another one than it was.
+        """
+        path = manifest_path(manifest.name, manifest.version)
+        try:
+            data = self.store.get(path)
+        except FileNotFoundError:
+            raise RemoteFailed(f"{self.store.uri(path)} is gone") from None
+        if read_stored(self.store, Manifest, data, path).model_dump_json() != manifest.model_dump_json():
+            raise RemoteFailed(
+                f"{self.store.uri(path)} was changed meanwhile", fix="Find out who wrote it: a version never changes"
+            )
+        return data
+
+    def signatures(self, manifest: Manifest) -> list[bytes]:
+        """The signatures of a version, which may be anybody's; see `signing`."""
+        entries = self.store.list(f"{manifest_path(manifest.name, manifest.version)[:-5]}/signatures/")
+        return [*self.store.get_all(entry.path for entry in entries).values()]
+
+    def add_signature(self, manifest: Manifest, data: bytes) -> None:
+        """Keep a signature of a version."""
+        folder = f"{manifest_path(manifest.name, manifest.version)[:-5]}/signatures"
+        self.store.create(f"{folder}/{hashlib.sha256(data).hexdigest()}.sigstore.json", data)
+
     def alias(self, name: str, alias: str) -> Alias | None:
         """What an alias names, if there is one."""
         return self._tagged_alias(name, alias)[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -52,6 +52,7 @@ class Place:
         alias: names what serves in the end; "" for none.
         wait: seconds for another rollout to end.
         console: is told what is done.
+        check: raises an error for a version that may not serve again; `deploy` is given one that may.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Place:
     alias: str
     wait: float
     console: Console
+    check: Callable[[Manifest], None] = lambda _: None
 
     @property
     def history(self) -> History:
@@ -86,10 +88,13 @@ class Place:
 
         Raises:
             BadInput: none did; and as `deploy`.
+            Rejected: it may not serve again.
         """
         with self._held() as held:
             earlier = self._earlier(wanted)
-            return self._roll_out(self.registry.manifest(self.name, earlier.version), held, earlier)
+            manifest = self.registry.manifest(self.name, earlier.version)
+            self.check(manifest)
+            return self._roll_out(manifest, held, earlier)
 
     def drill(self) -> tuple[Manifest, Drilled]:
         """Let a wrong release take requests, and see it go.
@@ -102,6 +107,7 @@ class Place:
             if live is None:
                 raise BadInput(f"Nothing serves {self.name}, so a drill would show nothing", fix="Deploy a version")
             manifest = self.registry.manifest(self.name, live.version)
+            self.check(manifest)
             release, golden = self._release(manifest, live)
             if golden is None:
                 what = f"Version {manifest.version} of {self.name} has no golden rows, so no answer can be called wrong"
