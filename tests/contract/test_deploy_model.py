@@ -9,7 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from mlops_actions import environments
 from mlops_actions.environments import EnvironmentFailed
 from mlops_actions.registry.registering import Registration, register
 from mlops_actions.registry.registry import Registry
+from mlops_actions.registry.signing import pen_of_key, sign
 from mlops_actions.serving.process import running
 from mlops_actions.stores.store import Store
+from workspaces import workspace
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="models are served on Linux and macOS")
 OPEN = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -180,6 +182,26 @@ def test_version_that_fails_is_rolled_back(first: World, version: str, reason: s
     assert reason in log and "version 1 serves as before" in log
     assert (after["version"], after["rolled-back"], after["url"]) == (1, True, outputs["url"])
     assert first.servers and first.servers <= before
+
+
+def test_what_is_not_signed_as_the_policy_asks_does_not_serve(first: World) -> None:
+    make = "openssl ecparam -name prime256v1 -genkey -noout -out key.pem && openssl ec -in key.pem -pubout -out key.pub"
+    subprocess.run(make, shell=True, cwd=first.folder, check=True, capture_output=True)
+    (first.folder / "policy.yaml").write_text("requires: []\nsigned-by: [{key: key.pub}]\n")
+    first.deploy("--version", "2")
+    before = first.servers
+    code, outputs, log = first.deploy("--version", "1", "--policy", "policy.yaml")
+    assert code == 1 and "Version 1 of flights may not be deployed: signature: it is not signed" in log, log
+    assert (outputs["version"], outputs["rolled-back"]) == (2, False)
+    code, _, log = first.deploy("--rollback", "--policy", "policy.yaml")
+    assert code == 1 and "Version 1 of flights may not serve: signature: it is not signed" in log, log
+    assert before and first.servers == before
+
+    made = replace(workspace(first.folder, store=first.environ["MLOPS_STORE"]), cache=environments.cache_folder())
+    registry = Registry(made.store)
+    sign(registry, registry.manifest("flights", 1), made, pen_of_key((first.folder / "key.pem").read_text()))
+    code, outputs, log = first.deploy("--rollback", "--policy", "policy.yaml")
+    assert (code, outputs["version"]) == (0, 1), log
 
 
 @pytest.mark.parametrize("version", ["5", "6"])

@@ -10,8 +10,9 @@ import pytest
 
 from memory_engine import Behaviour, MemoryEngine
 from mlops_actions.environments import Environment
-from mlops_actions.errors import BadInput, RemoteFailed
+from mlops_actions.errors import BadInput, Rejected, RemoteFailed
 from mlops_actions.inputs import CodeInputs, GoldenInputs
+from mlops_actions.registry.manifest import Manifest
 from mlops_actions.registry.promoting import move_now
 from mlops_actions.registry.registering import Registration, register
 from mlops_actions.registry.registry import Registry
@@ -125,6 +126,23 @@ def test_going_back_takes_the_code_that_the_release_was_asked_by(world: World) -
     assert (world.engine.stable.root / "own.py").read_text() == CODE
     with pytest.raises(BadInput, match="No other version of m has served"):
         world.place("rollback").go_back("")  # what was gone back from is not good
+
+
+def test_going_back_takes_nothing_unsigned_where_a_signature_is_asked_for(world: World) -> None:
+    world.deploy(1)
+    world.deploy(2, requirements="numpy==2")
+    (world.workspace.root / "own.py").write_text(CODE.replace("2 *", "2.0 *"))
+
+    def refuse(manifest: Manifest) -> None:
+        raise Rejected(f"version {manifest.version} is not signed")
+
+    for act in (lambda place: place.go_back(""), lambda place: place.drill()):
+        with pytest.raises(Rejected, match="is not signed"):
+            act(replace(world.place("rollback"), check=refuse))
+        assert world.live.version == 2
+    signed = replace(world.place("rollback"), check=lambda _: None)
+    assert signed.go_back("").outcome.how == "deployed" and world.live.version == 1
+    assert world.engine.stable and world.engine.stable.root == world.workspace.root, "not the code in the history"
 
 
 def test_going_back_twice_goes_further_back(world: World) -> None:

@@ -9,21 +9,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import jwt
 import pytest
 
 from conftest import Run
+from doubles.sign_in import GitHub, Reply
 from mlops_actions import environments
 from mlops_actions.environments import EnvironmentFailed
-from mlops_actions.errors import RemoteFailed
+from mlops_actions.errors import BadInput, RemoteFailed
 from mlops_actions.registry.manifest import Manifest
 from mlops_actions.registry.policy import read_policy
 from mlops_actions.registry.promoting import signature
 from mlops_actions.registry.registering import Registration, register
 from mlops_actions.registry.registry import Registry, manifest_path
-from mlops_actions.registry.signing import pen_of_key, sign, signer_of_file, verified
+from mlops_actions.registry.signing import GITHUB_ISSUER, Signer, pen_of_job, pen_of_key, sign, signer_of_file, verified
 from mlops_actions.stores.store import to_json
 from mlops_actions.workspace import Workspace
-from workspaces import workspace
+from workspaces import Remembering, workspace
 
 
 def openssl(*arguments: str | Path) -> str:
@@ -140,7 +142,7 @@ def test_a_version_is_signed_once_by_each_key_also_one_that_was_registered_befor
 def other_key(world: World) -> str:
     key = pen_of_key(pair(world.workspace.root, "other"))
     sign(world.registry, world.registry.manifest("m", 1), world.workspace, key)
-    return f"it is signed by {key.signer}, who may not"
+    return f"its signature is not by one of `signed-by`; it names {key.signer}"
 
 
 def swapped_file(world: World) -> str:
@@ -172,13 +174,13 @@ def changed_statement(world: World) -> str:
     payload = base64.b64decode(bundle["dsseEnvelope"]["payload"]).replace(b"m/2", b"m/1")
     bundle["dsseEnvelope"]["payload"] = base64.b64encode(payload).decode()
     world.registry.add_signature(world.registry.manifest("m", 1), json.dumps(bundle).encode())
-    return f"it is signed by {pen_of_key(world.private).signer}, who may not"
+    return f"its signature is not by one of `signed-by`; it names {pen_of_key(world.private).signer}"
 
 
 def garbage(world: World) -> str:
     for data in (b"", b"[]", b'{"verificationMaterial": {"certificate": {"rawBytes": "AA=="}}}', b"[" * 100_000):
         world.registry.add_signature(world.registry.manifest("m", 1), data)
-    return "it is signed by nobody who can be told, who may not"
+    return "its signature is not by one of `signed-by`; it names nobody"
 
 
 HOSTILE = (other_key, swapped_file, swapped_manifest, signature_of_another_version, changed_statement, garbage)
@@ -247,6 +249,24 @@ def test_a_key_that_cannot_sign_is_told_before_anything_is_registered(
     done = mlops("register-model", "--model", "m", "--model-uri", "model.bin", **environ)
     assert done.returncode == 2 and said in done.stderr and "openssl genpkey" in done.stderr
     assert not (tmp_path / "store" / "models").exists()
+
+
+def test_keyless_is_by_the_workflow_and_the_repository_of_the_job(tmp_path: Path) -> None:
+    claims = {
+        "iss": GITHUB_ISSUER, "ref": "refs/heads/main", "repository": "me/mine",
+        "job_workflow_ref": "they/theirs/.github/workflows/mlops.yml@refs/tags/v1",
+    }  # fmt: skip
+    with GitHub() as github:
+        github.faults.append(Reply(content={"value": jwt.encode(claims, "of-github" * 4)}))
+        made = workspace(tmp_path, environ=github.environ())
+        pen = pen_of_job(made)
+        assert github.seen[0].query["audience"] == "sigstore"
+    workflow = "https://github.com/they/theirs/.github/workflows/mlops.yml@refs/tags/v1"
+    assert pen.signer == Signer("", GITHUB_ISSUER, workflow, "https://github.com/me/mine", "refs/heads/main")
+    assert isinstance(made.console, Remembering) and pen.secret in made.console.masks
+    with pytest.raises(BadInput, match="`sign: keyless` needs an OIDC token") as caught:
+        pen_of_job(workspace(tmp_path, environ={}))
+    assert "id-token: write" in caught.value.fix
 
 
 def test_a_pair_on_another_curve_of_the_standard_signs_too(world: World) -> None:

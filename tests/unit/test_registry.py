@@ -19,6 +19,7 @@ from mlops_actions.registry.policy import Policy, judge, read_policy
 from mlops_actions.registry.promoting import move_now, name_of, registered, to_deploy
 from mlops_actions.registry.registering import Registration, register, same_as_recorded
 from mlops_actions.registry.registry import Registry, alias_path, manifest_path
+from mlops_actions.registry.signing import GITHUB_ISSUER, signer_of_file
 from mlops_actions.stores.digests import tree_digest
 from mlops_actions.stores.store import Store, blob_path
 from mlops_actions.waiting import Clock
@@ -157,6 +158,13 @@ def test_requires_of_the_policy_come_before_those_of_the_input() -> None:
         ("metrics: {auc: {minimum: 1}}", r"`metrics.auc.minimum`"),
         ("metrics: {auc: {min: high}}", r"`metrics.auc.min` must be a number"),
         ("- a", "the file"),
+        ("signed-by: []", "`signed-by`"),
+        ("signed-by: a.pub", "`signed-by` must be a list"),
+        ("signed-by: [{}]", "`signed-by.0` must have `key`, or `issuer` and `subject`"),
+        ("signed-by: [{issuer: https://i}]", "`signed-by.0` must have `key`, or `issuer` and `subject`"),
+        ("signed-by: [{key: a, issuer: https://i, subject: s}]", "`signed-by.0` must have a key or an identity"),
+        (f"signed-by: [{{issuer: '{GITHUB_ISSUER}', subject: s}}]", "must have `repository` and `ref` of the run"),
+        ("signed-by: [{issuer: https://i, subject: s, ref: r}]", "must have both `repository` and `ref`"),
     ],
 )
 def test_policy_that_cannot_be_read(tmp_path: Path, text: str, said: str) -> None:
@@ -193,6 +201,22 @@ def test_an_empty_policy_requires_what_the_input_does(tmp_path: Path) -> None:
 def test_policy_that_is_absent(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"policy\.yaml does not exist"):
         read_policy(tmp_path / "policy.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "cannot be read"),
+        ("no key", "is not a public key in PEM"),
+        ("-----BEGIN PRIVATE KEY-----\n", "is a private key"),
+        ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "is not a public key in PEM"),
+    ],
+)
+def test_a_key_of_a_policy_that_cannot_be_used(tmp_path: Path, text: str | None, said: str) -> None:
+    if text is not None:
+        (tmp_path / "a.pub").write_text(text)
+    with pytest.raises(BadInput, match=said):
+        signer_of_file(tmp_path / "a.pub")
 
 
 def test_registering_keeps_lineage_and_evidence(registry: Registry, model: Path) -> None:

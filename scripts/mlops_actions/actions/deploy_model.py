@@ -6,13 +6,13 @@ slowdown`) or than a limit (`max-latency-ms`): both are asked in turn until that
 requests (`steps`) where the engine can split them, and all of them in the end. A step passes on right answers that the
 version itself gave at the model's own address, never on time alone. A fault at any point goes back to the version that
 served, which answered all the while, and is told with what the server or its pods say. Only then does `alias` move;
-`requires` and `policy` are judged before anything starts, as promote-model does; who must have signed the version
-(`signed-by` of the policy) also in a rollback. A job that is killed and run again
+`requires` and `policy` are judged before anything starts, as promote-model does. A job that is killed and run again
 goes on where it was, or goes back first if it brings another version. One rollout of a model to a place runs at a time.
 
 Every deployment is kept in the store (`mlops history`). `rollback` lets the last good version serve again by the same
-checks, with the packages that it had; its alias goes back, too. `drill` lets a version that is made wrong on purpose
-take requests, and measures the seconds until only right answers come. `stop` ends what serves the model.
+checks, with the packages that it had; its alias goes back, too. Where the policy has `signed-by`, it must be signed,
+and takes the code and packages of now, as what the history has is signed by nobody. `drill` lets a version that is made
+wrong on purpose take requests, and measures the seconds until only right answers come. `stop` ends what serves.
 
 Models are loaded and asked as test-model does it. The metadata (`GET` of the URL) names the inputs and outputs with
 their types and shapes, as the golden rows show them; a request that does not fit is refused with status 400 and the
@@ -202,7 +202,7 @@ def _place(kind: Kind, inputs: DeployModelInputs, step: Step, name: str) -> Plac
         inputs.alias,
         inputs.wait,
         step.console,
-        check,
+        check if policy and policy.signed_by else None,
     )
 
 

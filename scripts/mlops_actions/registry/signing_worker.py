@@ -59,7 +59,12 @@ def verify(request: Mapping[str, Any]) -> dict[str, Any]:
         found = [_fault(path, check, request) for check in checks]
         if "" in found:
             return {"signer": found.index(""), "faults": []}
-        faults.append(next((one for one in found if one != _OTHER), f"it is signed by {_who(path)}, who may not"))
+        faults.append(
+            next(
+                (one for one in found if one != _OTHER),
+                f"its signature is not by one of `signed-by`; it names {_who(path)}",
+            )
+        )
     return {"signer": None, "faults": faults}
 
 
@@ -103,7 +108,7 @@ def _fault(path: Path, check: Callable[[Path], None], request: Mapping[str, Any]
 
 
 def _who(path: Path) -> str:
-    """Who is said to have signed, which is not verified."""
+    """Whom a signature names, which is not verified."""
     try:
         material = json.loads(path.read_bytes())["verificationMaterial"]
         if "publicKey" in material:
@@ -112,7 +117,7 @@ def _who(path: Path) -> str:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         return str(next(iter(names)).value)
     except Exception:  # as above
-        return "nobody who can be told"
+        return "nobody"
 
 
 if __name__ == "__main__":
