@@ -101,6 +101,7 @@ def register(registry: Registry, asked: Registration) -> Registered:
     if created:
         return Registered(manifest, created)
     same = ("files", "kind", "golden", "predictions")
+    same = ("digest", "files", "kind", "golden", "predictions")
     differs = [name for name in same if getattr(manifest, name) != getattr(draft, name)]
     if manifest.lineage.environment != lineage.environment:
         differs.append("environment")

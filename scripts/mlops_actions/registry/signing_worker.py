@@ -59,12 +59,8 @@ def verify(request: Mapping[str, Any]) -> dict[str, Any]:
         found = [_fault(path, check, request) for check in checks]
         if "" in found:
             return {"signer": found.index(""), "faults": []}
-        faults.append(
-            next(
-                (one for one in found if one != _OTHER),
-                f"its signature is not by one of `signed-by`; it names {_who(path)}",
-            )
-        )
+        theirs = [one for one in found if one != _OTHER]
+        faults.append(theirs[0] if theirs else f"its signature is not by one of `signed-by`; it names {_who(path)}")
     return {"signer": None, "faults": faults}
 
 
