@@ -181,6 +181,17 @@ def test_hostile_text_is_text(store: Store, tmp_path: Path) -> None:
             assert "default-src 'none'" in text
 
 
+def test_whom_a_signature_names_is_shown_as_a_claim(store: Store, tmp_path: Path) -> None:
+    manifest = register(store, 1, 0.8)
+    for hint in ("ab" * 32, HOSTILE):
+        bundle = {"verificationMaterial": {"publicKey": {"hint": hint}}}
+        Registry(store).add_signature(manifest, json.dumps(bundle).encode())
+    assert catalog(store, tmp_path / "site").exit_code == 0
+    page = (tmp_path / "site/models/flights/1.html").read_text()
+    assert f"signature of the key sha256:{'ab' * 32} (not verified here)" in page
+    assert "<script>alert" not in page and "\u202e" not in page
+
+
 def test_a_folder_that_is_not_a_catalogue_stays_as_it_is(store: Store, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")

@@ -13,12 +13,13 @@ from ..inputs import MODEL_NAME
 from ..records import Record
 from ..registry.manifest import Alias, Evidence, Manifest, Stored, newest
 from ..registry.registry import read_stored
+from ..registry.signing import named
 from ..reports.described import Described, columns, known, packages
 from ..serving.history import Deployments
 from ..stores.store import Store, blob_path
 
 _KINDS: dict[str, type[Stored]] = {"versions": Manifest, "aliases": Alias, "deployments": Deployments}
-_PATH = re.compile(r"models/([^/]+)/(versions|aliases|deployments)/([^/]+?)(/evidence/[^/]+)?\.json")
+_PATH = re.compile(r"models/([^/]+)/(versions|aliases|deployments)/([^/]+?)(/(?:evidence|signatures)/[^/]+)?\.json")
 _BOUND = re.compile(r"[<>]=? *(-?[0-9.]+(?:e[+-]?[0-9]+)?)")
 
 
@@ -34,7 +35,8 @@ class Gate:
 
 @dataclass(frozen=True)
 class Version:
-    """A version: its manifest, the last check of each action, what it is made of, its gates, its card, its metric."""
+    """A version: its manifest, the last check of each action, what it is made of, its gates, its card, its metric,
+    and whom its signatures name, which is not verified."""
 
     manifest: Manifest
     evidence: list[Evidence]
@@ -42,6 +44,7 @@ class Version:
     gates: list[Gate]
     card: str
     primary: str
+    signatures: list[str]
 
     @property
     def number(self) -> int:
@@ -94,13 +97,17 @@ def collect(store: Store) -> list[Model]:
     models: dict[str, Model] = {}
     manifests: dict[tuple[str, int], Manifest] = {}
     later: dict[tuple[str, str], list[Evidence]] = {}
+    signatures: dict[tuple[str, str], list[str]] = {}
     for match in found:
-        name, kind, part, evidence = match.groups()
+        name, kind, part, beside = match.groups()
         model = models.setdefault(name, Model(name))
         if match[0] not in data:
             continue  # deleted meanwhile
+        if beside and beside.startswith("/signatures/"):
+            signatures.setdefault((name, part), []).append(named(data[match[0]]))
+            continue
         try:
-            one = read_stored(store, Evidence if evidence else _KINDS[kind], data[match[0]], match[0])
+            one = read_stored(store, Evidence if beside else _KINDS[kind], data[match[0]], match[0])
         except RemoteFailed as error:
             model.problems.append(f"{match[0]} cannot be read: {error.why or error.what}")
             continue
@@ -117,7 +124,9 @@ def collect(store: Store) -> list[Model]:
     checks = {key: newest([*one.evidence, *later.get((key[0], str(key[1])), [])]) for key, one in manifests.items()}
     blobs = store.get_all(blob_path(digest) for key, one in manifests.items() for digest in _digests(one, checks[key]))
     for key in sorted(manifests):
-        models[key[0]].versions.append(_version(manifests[key], checks[key], blobs))
+        models[key[0]].versions.append(
+            _version(manifests[key], checks[key], blobs, signatures.get((key[0], str(key[1])), []))
+        )
     return [models[name] for name in sorted(models)]
 
 
@@ -142,7 +151,9 @@ def _packages(manifest: Manifest) -> bool:
     return re.fullmatch("sha256:[0-9a-f]{64}", manifest.lineage.environment.packages) is not None
 
 
-def _version(manifest: Manifest, evidence: list[Evidence], blobs: Mapping[str, bytes]) -> Version:
+def _version(
+    manifest: Manifest, evidence: list[Evidence], blobs: Mapping[str, bytes], signatures: list[str]
+) -> Version:
     lineage = manifest.lineage
     records = {one.action: _record(blobs.get(blob_path(one.record))) for one in evidence}
     data, judged = records.get("validate-data"), records.get("evaluate-model")
@@ -159,7 +170,7 @@ def _version(manifest: Manifest, evidence: list[Evidence], blobs: Mapping[str, b
     }
     card = blobs.get(blob_path(manifest.card.digest), b"").decode(errors="replace") if manifest.card else ""
     primary = str(judged.outputs.get("primary-metric") or "") if judged else ""
-    return Version(manifest, evidence, described, _gates(judged), card, primary)
+    return Version(manifest, evidence, described, _gates(judged), card, primary, signatures)
 
 
 def _record(data: bytes | None) -> Record | None:

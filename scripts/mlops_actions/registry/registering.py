@@ -100,7 +100,6 @@ def register(registry: Registry, asked: Registration) -> Registered:
     manifest, created = registry.register(lambda n: draft.model_copy(update={"version": n, "card": card}))
     if created:
         return Registered(manifest, created)
-    same = ("files", "kind", "golden", "predictions")
     same = ("digest", "files", "kind", "golden", "predictions")
     differs = [name for name in same if getattr(manifest, name) != getattr(draft, name)]
     if manifest.lineage.environment != lineage.environment:

@@ -8,6 +8,7 @@ manifest's paths. So `model_signing verify` accepts it, too. It is beside the ma
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import subprocess
@@ -21,6 +22,7 @@ from ..errors import BadInput, RemoteFailed
 from ..http.client import HttpClient
 from ..http.job_token import job_token
 from ..http.tokens import claims_of
+from ..untrusted import visible
 from ..workspace import Workspace
 from .manifest import Manifest
 from .registry import Registry
@@ -164,8 +166,24 @@ def verified(
         request = {"signatures": [str(path) for path in paths], "signers": asked}
         found: dict[str, Any] = json.loads(_call(registry, manifest, workspace, request))
     if found["signer"] is None:
-        return None, "; ".join(dict.fromkeys(found["faults"]))
+        others = (f"its signature is not by one of `signed-by`; it names {named(one)}" for one in signatures)
+        return None, "; ".join(dict.fromkeys(fault or other for fault, other in zip(found["faults"], others)))
     return signers[found["signer"]], f"signed by {signers[found['signer']]}"
+
+
+def named(signature: bytes) -> str:
+    """Whom a signature names: a key, or the subject of a certificate. That is not verified, and may be anything."""
+    from cryptography.x509 import SubjectAlternativeName, load_der_x509_certificate
+
+    try:
+        material = json.loads(signature)["verificationMaterial"]
+        if "publicKey" in material:
+            return visible(f"the key sha256:{material['publicKey']['hint']}", 200)
+        certificate = load_der_x509_certificate(base64.b64decode(material["certificate"]["rawBytes"]))
+        names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
+        return visible(str(next(iter(names)).value), 200)
+    except Exception:  # anybody may have written it
+        return "nobody"
 
 
 def _public(key: Any, what: str) -> str:
