@@ -192,6 +192,15 @@ def test_who_can_write_the_store_cannot_sign(world: World, attack: Callable[[Wor
     assert world.found() == (False, said)
 
 
+def test_a_signed_version_in_the_place_of_another_is_refused(world: World) -> None:
+    world.signed(2)
+    store = world.registry.store
+    store.put(manifest_path("m", 1), store.get(manifest_path("m", 2)))
+    with pytest.raises(RemoteFailed, match="is not what the registry writes") as caught:
+        world.found(1)
+    assert caught.value.why == "It is the manifest of m 2"
+
+
 def test_garbage_beside_a_right_signature_does_no_harm(world: World) -> None:
     garbage(world)
     world.signed()

@@ -95,7 +95,7 @@ RUNS = ("build-image", "run-pipeline", "tune-hyperparams", "deploy-model")
 
 
 def plan(*runs: str, **leg: object) -> Plan:
-    steps = {name: Part(name in runs, "") for name in (*RUNS, "test-model")}
+    steps = {name: Part(name in runs, "") for name in (*RUNS, "test-model", "register-model")}
     return Plan("r", steps, [{"name": "one", "runs-on": "", **leg}], [], {})
 
 
@@ -116,6 +116,18 @@ def test_each_right_that_is_missing_is_told_with_what_is_lost_for_want_of_it(tmp
     assert "`pull-requests: write`, so the report cannot comment" in said and "`checks: write`" in said
     every = "permissions: {packages: write, pull-requests: write, checks: write, id-token: write}"
     assert told(tmp_path, PULL, parts, {"store_role": "arn:aws:iam::1:role/r"}, rights=every) == ""
+
+
+def test_what_a_signature_needs_is_told_where_a_version_is_registered(tmp_path: Path) -> None:
+    keyless = {"register-model": {"sign": "keyless"}}
+    assert "`id-token: write`, so register-model cannot sign" in told(
+        tmp_path, PUSH, keyless, {}, plan("register-model")
+    )
+    assert told(tmp_path, PUSH, keyless, {}) == told(tmp_path, PUSH, {}, {}, plan("register-model")) == ""
+    call = CALL.replace("KFP_TOKEN", "SIGNING_KEY")
+    place = workspace(tmp_path, environ=environ(tmp_path, text=call, MLOPS_EMPTY_SECRETS="SIGNING_KEY"))
+    said = "\n".join(_not_given(ACTION.inputs(), place, PUSH, plan("register-model"), {}))
+    assert "passes the secret SIGNING_KEY, and it is empty" in said
 
 
 def test_a_secret_that_is_passed_and_empty_is_explained_where_there_is_a_use_for_it(tmp_path: Path) -> None:

@@ -171,6 +171,11 @@ def _not_given(
         (context.pull, "pull-requests", "the report cannot comment on the pull request"),
         (context.pull, "checks", "the report cannot show a check with its annotations"),
         (bool(inputs.store_role), "id-token", "the role of the store cannot be taken"),
+        (
+            plan.steps["register-model"].runs and parts.get("register-model", {}).get("sign") == "keyless",
+            "id-token",
+            "register-model cannot sign",
+        ),
     ]
     for needed, scope, lost in wanted:
         if needed and caller.lacks(scope, "write"):
@@ -196,6 +201,8 @@ def _used(inputs: PlanInputs, plan: Plan, parts: Mapping[str, Mapping[str, Any]]
     in_an_image = plan.steps["test-model"].runs and any(leg.get("image") for leg in plan.tests)
     if plan.steps["build-image"].runs or in_an_image:
         yield from ("REGISTRY_USERNAME", "REGISTRY_PASSWORD")
+    if plan.steps["register-model"].runs:
+        yield "SIGNING_KEY"
     for name in ("tune-hyperparams", "run-pipeline", "deploy-model"):
         engine = engines(chain.load(name).engines).get(parts.get(name, {}).get("engine") or "local")
         if plan.steps[name].runs and engine:

@@ -42,7 +42,7 @@ class Registry:
 
         Raises:
             BadInput: there is no such version.
-            RemoteFailed: what is in its place is not a manifest.
+            RemoteFailed: what is in its place is not its manifest.
         """
         try:
             data = self.store.get(manifest_path(name, version))
@@ -53,7 +53,14 @@ class Registry:
                 why=f"Its versions are {_listed(known)}" if known else f"The registry is in {self.store.url}",
                 fix="Correct `version`" if known else "Register it with register-model, or correct `model` or `store`",
             ) from None
-        return read_stored(self.store, Manifest, data, manifest_path(name, version))
+        found = read_stored(self.store, Manifest, data, manifest_path(name, version))
+        if (found.name, found.version) != (name, version):
+            raise RemoteFailed(
+                f"{self.store.uri(manifest_path(name, version))} is not what the registry writes",
+                why=f"It is the manifest of {visible(found.name, 80)} {found.version}",
+                fix="Find out who wrote it: a version never changes",
+            )
+        return found
 
     def resolve(self, name: str, wanted: str) -> Manifest:
         """The manifest of a version by its number or by an alias.
