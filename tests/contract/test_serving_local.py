@@ -18,10 +18,13 @@ from typing import Any
 
 import pytest
 
+import docker_engine
 from conftest import ROOT
 from mlops_actions import environments
 from mlops_actions.environments import EnvironmentFailed
 from mlops_actions.errors import BadInput
+from mlops_actions.serving.cluster.image import Images
+from mlops_actions.serving.container import Containers
 from mlops_actions.serving.engine import NotServed, Release
 from mlops_actions.serving.local import Address, LocalServing
 from mlops_actions.serving.process import running
@@ -56,6 +59,10 @@ class World:
     folder: Path
     python: Path
     port: int
+    environ: dict[str, str]
+    images: Images | None = None
+    memory: str | None = None
+    lock: str = ""
     said: list[str] = field(default_factory=list)
 
     @property
@@ -65,7 +72,17 @@ class World:
     def engine(self, **address: Any) -> LocalServing:
         """An engine, as each run of the action has its own."""
         given = Address(**{"port": self.port, **address})
-        return LocalServing(lambda name: self.state, given, dict(os.environ), 60.0, self.said.append)
+        return LocalServing(
+            lambda name: self.state, given, self.environ, 60.0, self.said.append, self.containers, self.memory
+        )
+
+    def containers(self) -> Containers:
+        assert self.images, "Docker was asked for something"
+        return Containers(self.environ, lambda release, architecture: self.image(release), None, self.said.append)
+
+    def image(self, release: Release) -> str:
+        """Of a release, if it is to be in a container; else ""."""
+        return self.images.make(release) if self.images else ""
 
     def release(self, version: int, **changes: Any) -> Release:
         model = self.folder / f"{version}.txt"
@@ -73,7 +90,7 @@ class World:
             model.write_text(str(version))
         made = Release(
             name="m", version=version, digest=tree_digest(model), kind="python", model=model, predict="own.py:Adder",
-            root=self.folder, code="", example=ROW, lock="", python=self.python,
+            root=self.folder, code="", example=ROW, lock=self.lock, python=self.python,
         )  # fmt: skip
         return replace(made, **changes)
 
@@ -90,17 +107,48 @@ class World:
         return answer.release, answer.values[0]
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+@dataclass(frozen=True)
+class Docker:
+    """A Docker engine, and a registry that has a Python image."""
+
+    engine: docker_engine.DockerEngine
+    registry: str
+    base: str
+
+
+@pytest.fixture(scope="module")
+def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
+    if why := docker_engine.missing() or docker_engine.missing_registry():
+        pytest.skip(why)
+    (bare := tmp_path_factory.mktemp("bare") / "requirements.txt").touch()
+    with docker_engine.docker_engine() as engine, docker_engine.registry() as registry:
+        base = f"{registry}/python:3.11"
+        engine.docker("tag", docker_engine.python_image(engine, bare), base)
+        engine.docker("push", base)
+        yield Docker(engine, registry, base)
+
+
+@pytest.fixture(params=["process", "container"])
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     try:
         made = environments.ensure("serving", environments.cache_folder())
     except EnvironmentFailed as error:
         pytest.skip(f"no packages of the server: {error}")
     (tmp_path / "own.py").write_text(OWN)
-    found = World(tmp_path, made.python, free_port())
+    found = World(tmp_path, made.python, free_port(), dict(os.environ))
+    if request.param == "container":
+        there: Docker = request.getfixturevalue("docker")
+        found.environ |= there.engine.environ
+        found.memory, found.lock = "512Mi", made.frozen()
+        found.images = Images(
+            f"{there.registry}/models", there.base, "amd64", None, environments.cache_folder(), found.environ,
+            found.said.append,
+        )  # fmt: skip
     yield found
     found.engine().stop("m")
     assert not [folder for folder in (found.state / "releases").glob("*") if running(folder)]
+    if request.param == "container":
+        assert there.engine.docker("ps", "--all", "--quiet") == ""
 
 
 class Asking:
@@ -238,7 +286,7 @@ def test_a_candidate_that_is_killed_loses_no_request(world: World) -> None:
         assert wait_until(lambda: asking.answers[two.id] > 5, 30)
         found = running(world.state / "releases" / two.id)
         assert found
-        os.kill(found.process.pid, signal.SIGKILL)
+        os.kill(found.pid, signal.SIGKILL)
         with pytest.raises(NotServed, match="the server ended while it was asked"):
             for _ in range(100):
                 engine.ask("m").infer(ROW, "predict")
@@ -268,9 +316,11 @@ def test_a_deployer_that_is_killed_anywhere_loses_no_request(world: World, again
         while killed_at < 50:
             killed_at += 1
             release = {name: str(v) if isinstance(v, Path) else v for name, v in asdict(two).items()}
-            given = json.dumps({"state": str(world.state), "port": world.port, "release": release})
+            given = json.dumps(
+                {"state": str(world.state), "port": world.port, "release": release, "image": world.image(two)}
+            )
             command = [sys.executable, str(ROOT / "tests" / "local_deployer.py"), str(killed_at), given]
-            environ = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
+            environ = {**world.environ, "PYTHONPATH": str(ROOT / "scripts")}
             done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
             assert done.returncode in (0, -signal.SIGKILL), done.stderr
             now = world.engine().serving("m")
@@ -293,8 +343,8 @@ def test_a_server_that_was_killed_is_started_again_by_the_next_rollout(world: Wo
     world.deploy(one)
     found = running(world.state / "releases" / one.id)
     assert found
-    os.kill(found.process.pid, signal.SIGKILL)
-    assert wait_until(lambda: not found.process.alive, 10)
+    os.kill(found.pid, signal.SIGKILL)
+    assert wait_until(lambda: not found.alive, 10)
     (world.folder / "own.py").write_text(OWN.replace("+ self.offset", "- self.offset"))
     engine = world.engine()
     assert engine.serving("m") is None
