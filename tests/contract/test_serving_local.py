@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import http.server
 import json
 import os
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -19,16 +21,19 @@ from typing import Any
 import pytest
 
 import docker_engine
-from conftest import ROOT
+from conftest import MLOPS, ROOT
 from mlops_actions import environments
 from mlops_actions.environments import EnvironmentFailed
-from mlops_actions.errors import BadInput
+from mlops_actions.errors import BadInput, RemoteFailed
+from mlops_actions.registry.registering import Registration, register
+from mlops_actions.registry.registry import Registry
 from mlops_actions.serving.cluster.image import Images
 from mlops_actions.serving.container import Containers
 from mlops_actions.serving.engine import NotServed, Release
 from mlops_actions.serving.local import Address, LocalServing
 from mlops_actions.serving.process import running
 from mlops_actions.stores.digests import tree_digest
+from mlops_actions.stores.store import Store
 from mlops_actions.waiting import wait_until
 from servers import free_port
 
@@ -47,8 +52,24 @@ class Crashing(Adder):
     def predict(self, rows):
         self.asked = getattr(self, "asked", 0) + 1
         if self.asked > 10:
-            os.kill(os.getpid(), 9)
+            os._exit(9)
         return super().predict(rows)
+
+class Greedy(Adder):
+    def predict(self, rows):
+        return [len(b"x" * 2**30) for row in rows]
+
+class Nosy(Adder):
+    def predict(self, rows):
+        found = [os.getuid() == 65532]
+        for path in ("/opt/model/x", "/etc/x", "/x", "/run/mlops/x", "/run/mlops/" + "other/x"):
+            try:
+                open(path, "w")
+                found.append(path)
+            except OSError:
+                found.append(True)
+        open("/tmp/x", "w")
+        return [1.0 if all(one is True for one in found) else 0.0 for row in rows]
 """
 ROW = [{"name": "x", "datatype": "FP64", "shape": [1, 1], "data": [2.0]}]
 BODY = json.dumps({"inputs": ROW, "outputs": [{"name": "predict"}]}).encode()
@@ -69,20 +90,24 @@ class World:
     def state(self) -> Path:
         return self.folder / "state"
 
-    def engine(self, **address: Any) -> LocalServing:
-        """An engine, as each run of the action has its own."""
+    def engine(self, image: str = "", **address: Any) -> LocalServing:
+        """An engine, as each run of the action has its own; `image` is served instead of the release's."""
+
+        def containers() -> Containers:
+            return Containers(self.environ, lambda release, _: image or self.image(release), None, self.said.append)
+
         given = Address(**{"port": self.port, **address})
         return LocalServing(
-            lambda name: self.state, given, self.environ, 60.0, self.said.append, self.containers, self.memory
+            lambda name: self.state, given, self.environ, 60.0, self.said.append, containers, self.memory
         )
-
-    def containers(self) -> Containers:
-        assert self.images, "Docker was asked for something"
-        return Containers(self.environ, lambda release, architecture: self.image(release), None, self.said.append)
 
     def image(self, release: Release) -> str:
         """Of a release, if it is to be in a container; else ""."""
         return self.images.make(release) if self.images else ""
+
+    def docker(self, *arguments: str) -> str:
+        """What a docker command prints."""
+        return docker_engine.DockerEngine(self.environ.get("DOCKER_HOST", "")).docker(*arguments)
 
     def release(self, version: int, **changes: Any) -> Release:
         model = self.folder / f"{version}.txt"
@@ -148,7 +173,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     found.engine().stop("m")
     assert not [folder for folder in (found.state / "releases").glob("*") if running(folder)]
     if request.param == "container":
-        assert there.engine.docker("ps", "--all", "--quiet") == ""
+        assert found.docker("ps", "--all", "--quiet") == ""
 
 
 class Asking:
@@ -389,3 +414,148 @@ def test_only_what_can_be_gone_back_to_is_kept(world: World) -> None:
     assert now and now.previous == world.release(2).id
     kept = {folder.name for folder in (world.state / "releases").iterdir()}
     assert kept == {world.release(2).id, world.release(3).id}
+
+
+contained = pytest.mark.parametrize("world", ["container"], indirect=True)
+
+
+@contained
+def test_a_container_can_do_no_more_than_it_needs(world: World) -> None:
+    world.deploy(world.release(1, predict="own.py:Nosy"))
+    assert world.ask()[1] == 1.0
+    (found,) = json.loads(world.docker("inspect", *world.docker("ps", "--quiet").split()))
+    host = found["HostConfig"]
+    assert (found["Config"]["User"], host["ReadonlyRootfs"], host["CapDrop"]) == ("65532:65532", True, ["ALL"])
+    assert (host["SecurityOpt"], host["Memory"], host["MemorySwap"]) == (["no-new-privileges"], 2**29, 2**29)
+    assert not host["Privileged"] and not host["PortBindings"] and host["NetworkMode"] in ("bridge", "default")
+    assert [one["Source"] for one in found["Mounts"]] == [str(world.state / "sockets")]
+    assert world.state.stat().st_mode & 0o077 == 0
+
+
+@contained
+def test_a_container_that_needs_too_much_memory_says_so_and_the_limit(world: World) -> None:
+    one = world.release(1)
+    world.deploy(one)
+    engine = world.engine()
+    with pytest.raises(NotServed, match="version 2 cannot be loaded: it used more memory than its limit, 512Mi"):
+        engine.start(world.release(2, predict="own.py:Greedy"))  # it is asked its example
+    engine.abandon("m")
+    assert world.ask() == (one.id, 3.0)
+
+
+@contained
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        ("127.0.0.1:1/models:1", "the image 127.0.0.1:1/models:1 cannot be pulled: .*connection refused"),
+        (docker_engine.BASE_IMAGE, f"Docker cannot start {docker_engine.BASE_IMAGE}: .*--control"),
+    ],
+)
+def test_an_image_that_cannot_serve_is_told(world: World, image: str, said: str) -> None:
+    one = world.release(1)
+    world.deploy(one)
+    engine = world.engine(image=image)
+    with pytest.raises(NotServed, match=said):
+        engine.start(world.release(2))
+    now = engine.abandon("m")
+    assert now and (now.release, now.candidate) == (one.id, "") and world.ask() == (one.id, 3.0)
+
+
+@contained
+def test_processes_and_containers_follow_each_other_without_a_lost_request(world: World) -> None:
+    world.deploy(world.release(1))
+    with Asking(world) as asking:
+        for version, memory in ((2, None), (3, "512Mi"), (4, None), (1, None), (2, "512Mi")):
+            world.memory = memory
+            world.deploy(world.release(version), 50)
+            assert world.ask() == (world.release(version).id, 2.0 + version)
+            assert len(world.docker("ps", "--quiet").split()) <= 2
+        world.memory = None
+        world.engine().finish(world.release(2))
+        assert "end it first by `mlops deploy-model --model m --stop`" in world.said[-1]
+    assert asking.failed == []
+
+
+def test_without_a_docker_engine_containers_are_refused(tmp_path: Path) -> None:
+    world = World(tmp_path, Path(sys.executable), free_port(), {"DOCKER_HOST": "unix:///nowhere"}, memory="1Gi")
+    with pytest.raises(RemoteFailed, match="Cannot reach a Docker engine at unix:///nowhere") as raised:
+        world.engine(image="busybox").start(world.release(1))
+    assert "leave `container` out" in str(raised.value) and "if-unavailable" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "system", "why"),
+    [
+        ("", "Docker Desktop", "run in a virtual machine"),
+        ("tcp://127.0.0.1:{port}", "Debian", "run at tcp://127.0.0.1"),
+    ],
+)
+def test_a_docker_engine_that_is_not_on_this_machine_is_refused(
+    host: str, system: str, why: str, tmp_path: Path
+) -> None:
+    class Engine(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"ApiVersion": "1.45", "OperatingSystem": system, "Architecture": "x86_64"}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class OnSocket(socketserver.ThreadingUnixStreamServer):
+        daemon_threads = True
+
+    made: socketserver.BaseServer
+    if host:
+        made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Engine)
+        host = host.format(port=made.server_address[1])
+    else:
+        made, host = OnSocket(str(tmp_path / "docker.sock"), Engine), f"unix://{tmp_path}/docker.sock"
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    world = World(tmp_path, Path(sys.executable), free_port(), {"DOCKER_HOST": host}, memory="1Gi")
+    with pytest.raises(BadInput, match="needs a Docker engine that runs on this machine") as raised:
+        world.engine(image="busybox").start(world.release(1))
+    made.shutdown()
+    made.server_close()
+    assert why in str(raised.value)
+
+
+def test_the_action_serves_in_a_container_and_goes_back(docker: Docker, tmp_path: Path) -> None:
+    registry = Registry(Store((tmp_path / "store").as_uri()))
+    for version, offset in ((1, 1), (2, 2), (3, 9)):  # the golden rows of version 3 are of another model
+        (tmp_path / f"{version}.txt").write_text(str(version))
+        golden = tmp_path / f"{version}.csv"
+        golden.write_text("x,score\n" + "".join(f"{x}.5,{x + 0.5 + offset}\n" for x in range(5)))
+        register(registry, Registration("m", tmp_path / f"{version}.txt", golden=golden))
+    (tmp_path / "own.py").write_text(OWN)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GITHUB_", "INPUT_", "MLOPS_"))}
+    kept |= {"MLOPS_CACHE": os.environ["MLOPS_CACHE"]} if "MLOPS_CACHE" in os.environ else {}
+    kept |= {"MLOPS_STORE": (tmp_path / "store").as_uri(), "MLOPS_HOME": str(tmp_path / "home")}
+
+    def mlops(*arguments: str) -> tuple[int, dict[str, Any], str]:
+        given = ["--predict", "own.py:Adder", "--max-slowdown", "50", "--memory", "512Mi", "--json"]
+        given += ["--container", "--image-repository", f"{docker.registry}/m", "--base-image", docker.base]
+        done = subprocess.run(
+            [str(MLOPS), *arguments, *given], env={**kept, **docker.engine.environ}, cwd=tmp_path, text=True,
+            capture_output=True, check=False,
+        )  # fmt: skip
+        return done.returncode, json.loads(done.stdout or "{}"), done.stderr
+
+    deploy = ("deploy-model", "--model", "m", "--requires", "[]")
+    try:
+        for version in ("1", "2"):
+            code, outputs, log = mlops(*deploy, "--version", version)
+            assert (code, outputs.get("version")) == (0, int(version)), log
+        code, outputs, log = mlops(*deploy, "--version", "3")
+        assert (code, outputs["version"], outputs["rolled-back"]) == (1, 2, True), log
+        assert "golden predictions differ" in log and "version 2 serves as before" in log
+        code, outputs, log = mlops("rollback", "m")
+        assert (code, outputs.get("version")) == (0, 1), log
+        code, outputs, log = mlops("drill", "m")
+        assert (code, outputs.get("version")) == (0, 1) and "then only right ones" in log, log
+    finally:
+        code, outputs, log = mlops(*deploy, "--stop")
+    assert (code, outputs["previous-version"]) == (0, 1), log
+    assert docker.engine.docker("ps", "--all", "--quiet") == ""

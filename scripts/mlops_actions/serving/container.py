@@ -141,7 +141,7 @@ class Containers:
         try:
             return Engine(self._environ, shutil.which("docker", path=self._environ.get("PATH")) or "")
         except EngineUnavailable as error:
-            raise RemoteFailed(str(error), why=error.why, fix=_FIX) from None
+            raise RemoteFailed(error.what, why=error.why, fix=_FIX) from None
 
     def _check(self) -> None:
         """Whether what the engine starts runs here, and not in a virtual machine or elsewhere.

@@ -479,7 +479,7 @@ class LocalServing:
             try:
                 self._containers().end_others(contained[0], kept)
             except (RemoteFailed, NotServed) as error:
-                self._say(f"Containers that an earlier rollout left may be there still: {error}")
+                self._say(f"Containers that an earlier rollout left may still run: {getattr(error, 'what', error)}")
 
     def _sweep(self, name: str, state: State) -> None:
         """Remove the folders of releases that are not gone back to, and the files of their models."""

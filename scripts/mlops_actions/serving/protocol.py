@@ -110,7 +110,7 @@ class BySocket(Direct):
     """By HTTP on the socket in a server's folder; see `control`."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(str(folder / control.HTTP))
+        super().__init__(f"unix:{folder / control.HTTP}:")
         self._pool = _Sockets(folder)
 
     @property
