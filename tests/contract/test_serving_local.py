@@ -13,8 +13,9 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from mlops_actions.serving.process import running
 from mlops_actions.stores.digests import tree_digest
 from mlops_actions.stores.store import Store
 from mlops_actions.waiting import wait_until
+from rollouts import LIGHT, changes, out_and_back, told
 from servers import free_port
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the engine local runs on Linux and macOS")
@@ -179,12 +181,12 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
 class Asking:
     """Asks without a pause, each time by a new connection and, in other threads, by ones that are kept."""
 
-    def __init__(self, world: World) -> None:
-        self._port, self._over = world.port, threading.Event()
+    def __init__(self, port: int, threads: Sequence[bool] = (False, True, True)) -> None:
+        self._port, self._over = port, threading.Event()
         self.failed: list[str] = []
         self.answers: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._run, args=(kept,)) for kept in (False, True, True)]
+        self._threads = [threading.Thread(target=self._run, args=(kept,)) for kept in threads]
 
     def __enter__(self) -> Asking:
         for thread in self._threads:
@@ -220,12 +222,16 @@ class Asking:
 def test_changes_and_goings_back_lose_no_request(world: World) -> None:
     one, two = world.release(1), world.release(2)
     world.deploy(one)
-    with Asking(world) as asking:
-        for release in (two, one) * int(os.environ.get("CHANGES", "3")):
+    with Asking(world.port) as asking:
+
+        def change(release: Release) -> None:
             world.deploy(release, 10, 50)
             now = world.engine().serving("m")
             assert now and (now.release, now.candidate) == (release.id, "")
             assert world.ask() == (release.id, 2.0 + release.version)
+
+        taken = out_and_back(changes(3), partial(change, two), partial(change, one))
+    told("changes by the engine alone", taken, asking.answers, len(asking.failed))
     assert asking.failed == [] and set(asking.answers) == {one.id, two.id}
 
 
@@ -242,7 +248,7 @@ def test_changes_lose_no_request_by_grpc(world: World) -> None:
     deploy(one)
     command = [str(world.python), str(ROOT / "tests" / "grpc_user.py"), f"127.0.0.1:{port}", "m", ""]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as user:
-        for release in (two, one) * int(os.environ.get("CHANGES", "3")):
+        for release in (two, one) * changes(3):
             deploy(release)
         found = json.loads(user.communicate()[0])
     assert found["failed"] == [] and set(found["answers"]) == {one.id, two.id}
@@ -307,7 +313,7 @@ def test_a_candidate_that_is_killed_loses_no_request(world: World) -> None:
     engine = world.engine()
     engine.start(two)
     engine.shift(two, 50)
-    with Asking(world) as asking:
+    with Asking(world.port) as asking:
         assert wait_until(lambda: asking.answers[two.id] > 5, 30)
         found = running(world.state / "releases" / two.id)
         assert found
@@ -337,7 +343,7 @@ def test_a_deployer_that_is_killed_anywhere_loses_no_request(world: World, again
     one, two = world.release(1), world.release(2)
     world.deploy(one)
     killed_at = 0
-    with Asking(world) as asking:
+    with Asking(world.port) as asking:
         while killed_at < 50:
             killed_at += 1
             release = {name: str(v) if isinstance(v, Path) else v for name, v in asdict(two).items()}
@@ -464,7 +470,7 @@ def test_an_image_that_cannot_serve_is_told(world: World, image: str, said: str)
 @contained
 def test_processes_and_containers_follow_each_other_without_a_lost_request(world: World) -> None:
     world.deploy(world.release(1))
-    with Asking(world) as asking:
+    with Asking(world.port) as asking:
         for version, memory in ((2, None), (3, "512Mi"), (4, None), (1, None), (2, "512Mi")):
             world.memory = memory
             world.deploy(world.release(version), 50)
@@ -522,7 +528,10 @@ def test_a_docker_engine_that_is_not_on_this_machine_is_refused(
     assert why in str(raised.value)
 
 
-def test_the_action_serves_in_a_container_and_goes_back(docker: Docker, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["process", "container"])
+def test_the_action_rolls_out_and_back_and_no_request_fails(
+    place: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     registry = Registry(Store((tmp_path / "store").as_uri()))
     for version, offset in ((1, 1), (2, 2), (3, 9)):  # the golden rows of version 3 are of another model
         (tmp_path / f"{version}.txt").write_text(str(version))
@@ -530,32 +539,43 @@ def test_the_action_serves_in_a_container_and_goes_back(docker: Docker, tmp_path
         golden.write_text("x,score\n" + "".join(f"{x}.5,{x + 0.5 + offset}\n" for x in range(5)))
         register(registry, Registration("m", tmp_path / f"{version}.txt", golden=golden))
     (tmp_path / "own.py").write_text(OWN)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GITHUB_", "INPUT_", "MLOPS_"))}
-    kept |= {"MLOPS_CACHE": os.environ["MLOPS_CACHE"]} if "MLOPS_CACHE" in os.environ else {}
-    kept |= {"MLOPS_STORE": (tmp_path / "store").as_uri(), "MLOPS_HOME": str(tmp_path / "home")}
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(("GITHUB_", "INPUT_", "MLOPS_"))}
+    environ |= {"MLOPS_CACHE": os.environ["MLOPS_CACHE"]} if "MLOPS_CACHE" in os.environ else {}
+    environ |= {"MLOPS_STORE": (tmp_path / "store").as_uri(), "MLOPS_HOME": str(tmp_path / "home")}
+    port, given = free_port(), ["--predict", "own.py:Adder", *LIGHT, "--json"]
+    if place == "container":
+        docker: Docker = request.getfixturevalue("docker")
+        environ |= docker.engine.environ
+        given += ["--container", "--image-repository", f"{docker.registry}/m", "--base-image", docker.base]
 
     def mlops(*arguments: str) -> tuple[int, dict[str, Any], str]:
-        given = ["--predict", "own.py:Adder", "--max-slowdown", "50", "--memory", "512Mi", "--json"]
-        given += ["--container", "--image-repository", f"{docker.registry}/m", "--base-image", docker.base]
-        done = subprocess.run(
-            [str(MLOPS), *arguments, *given], env={**kept, **docker.engine.environ}, cwd=tmp_path, text=True,
-            capture_output=True, check=False,
-        )  # fmt: skip
+        command = [str(MLOPS), *arguments, "--port", str(port), *given]
+        done = subprocess.run(command, env=environ, cwd=tmp_path, text=True, capture_output=True, check=False)
         return done.returncode, json.loads(done.stdout or "{}"), done.stderr
 
-    deploy = ("deploy-model", "--model", "m", "--requires", "[]")
-    try:
-        for version in ("1", "2"):
-            code, outputs, log = mlops(*deploy, "--version", version)
-            assert (code, outputs.get("version")) == (0, int(version)), log
-        code, outputs, log = mlops(*deploy, "--version", "3")
-        assert (code, outputs["version"], outputs["rolled-back"]) == (1, 2, True), log
-        assert "golden predictions differ" in log and "version 2 serves as before" in log
+    def deploy(version: int) -> None:
+        code, outputs, log = mlops(*named, "--version", str(version))
+        assert (code, outputs.get("version")) == (0, version), log
+
+    def back() -> None:
         code, outputs, log = mlops("rollback", "m")
         assert (code, outputs.get("version")) == (0, 1), log
+
+    named = ("deploy-model", "--model", "m", "--requires", "[]")
+    try:
+        deploy(1)
+        with Asking(port, (False, True)) as asking:
+            taken = out_and_back(changes(1), partial(deploy, 2), back)
+            code, outputs, log = mlops(*named, "--version", "3")
+            assert (code, outputs["version"], outputs["rolled-back"]) == (1, 1, True), log
+            assert "golden predictions differ" in log and "version 1 serves as before" in log
+        told(place, taken, asking.answers, len(asking.failed))
+        assert asking.failed == [] and {one[:2] for one in asking.answers} == {"v1", "v2"}
         code, outputs, log = mlops("drill", "m")
         assert (code, outputs.get("version")) == (0, 1) and "then only right ones" in log, log
+        print(next(line for line in log.splitlines() if "Wrong answers came for" in line))
     finally:
-        code, outputs, log = mlops(*deploy, "--stop")
+        code, outputs, log = mlops(*named, "--stop")
     assert (code, outputs["previous-version"]) == (0, 1), log
-    assert docker.engine.docker("ps", "--all", "--quiet") == ""
+    if place == "container":
+        assert docker.engine.docker("ps", "--all", "--quiet") == ""

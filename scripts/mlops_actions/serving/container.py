@@ -132,7 +132,7 @@ class Containers:
             for container in self._of(folder):
                 state = container.attrs["State"]
                 if state["OOMKilled"]:
-                    return f"it used more memory than its limit, {memory}"
+                    return f"it used more memory than its limit, {memory}" if memory else "there is no memory left"
                 return f"its container ended with exit code {state['ExitCode']}"
         return ""
 

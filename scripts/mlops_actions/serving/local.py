@@ -171,8 +171,7 @@ class LocalServing:
         found, contained = running(folder), self._memory is not None
         otherwise = ("image" in _start(folder)) != contained
         if found is None or otherwise or (self._state_of(name, release.id) or {}).get("leaving"):
-            if found:
-                self._end(folder, found)
+            self._end(folder, found)
             how = {"python": str(release.python)}
             if contained:
                 how = {"image": self._containers().image(release), "memory": str(self._memory)}
@@ -418,8 +417,8 @@ class LocalServing:
         except BaseException:
             if child:
                 child.end()
-            elif started and (found := running(folder)):
-                self._end(folder, found)
+            elif started:
+                self._end(folder, running(folder))
             raise
         if started:
             self._say(f"Ready after {time.monotonic() - began:.1f} s")
@@ -461,11 +460,15 @@ class LocalServing:
         except (NotServed, BadInput) as error:
             self._say(f"Version {state.version} does not serve again: {error}")
 
-    def _end(self, folder: Path, server: Identity) -> None:
-        """End the server of a release's folder."""
+    def _end(self, folder: Path, server: Identity | None) -> None:
+        """End the server of a release's folder, if it runs, and remove its container."""
         if "image" in _start(folder):
-            self._containers().end(folder)
-        else:
+            try:
+                self._containers().end(folder)
+            except (RemoteFailed, NotServed):  # without Docker there is no container, unless it is seen to run
+                if server:
+                    raise
+        elif server:
             end(server)
 
     def _end_others(self, name: str, kept: set[str]) -> None:
