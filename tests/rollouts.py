@@ -1,8 +1,4 @@
-"""Versions that are rolled out and back as often as CHANGES says, and what that took, as one line of a test's output.
-
-`CHANGES=20 scripts/test contract -- -k rolls_out_and_back -rP` shows it for this machine, `scripts/test cluster` with
-the same for Kubernetes.
-"""
+"""Versions that are rolled out and back as often as CHANGES says, and what that took, as a line of a test's output."""
 
 from __future__ import annotations
 
