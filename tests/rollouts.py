@@ -11,6 +11,10 @@ LIGHT = ("--answers", "5", "--max-slowdown", "50", "--measure", "5", "--undecide
 """What lets a rollout end soon on a machine that does much else: it is not its times that are tested."""
 
 
+LIMIT = 900 + 120 * int(os.environ.get("CHANGES", 0))
+"""Seconds after which a test of them hangs."""
+
+
 def changes(usual: int) -> int:
     """How often: CHANGES, else so often."""
     return int(os.environ.get("CHANGES", usual))

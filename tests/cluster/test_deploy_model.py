@@ -44,7 +44,7 @@ from mlops_actions.registry.registering import Registration, register
 from mlops_actions.registry.registry import Registry
 from mlops_actions.stores.store import Store
 from mlops_actions.yaml_io import load_yaml
-from rollouts import LIGHT, changes, out_and_back, told
+from rollouts import LIGHT, LIMIT, changes, out_and_back, told
 from serving_worlds import asking, base_image
 
 pytestmark = [
@@ -144,6 +144,7 @@ def test_versions_go_live_by_their_own_answers_and_back_with_the_rights_of_rbac(
     assert (code, outputs["previous-version"]) == (0, 1), log
 
 
+@pytest.mark.timeout(LIMIT)
 def test_kubernetes_rolls_out_and_back_and_no_request_fails(tmp_path: Path) -> None:
     with clusters.namespace({}) as namespace:
         world, admin = made(tmp_path, namespace), clusters.administrator(namespace)

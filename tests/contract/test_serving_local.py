@@ -36,7 +36,7 @@ from mlops_actions.serving.process import running
 from mlops_actions.stores.digests import tree_digest
 from mlops_actions.stores.store import Store
 from mlops_actions.waiting import wait_until
-from rollouts import LIGHT, changes, out_and_back, told
+from rollouts import LIGHT, LIMIT, changes, out_and_back, told
 from servers import free_port
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the engine local runs on Linux and macOS")
@@ -219,6 +219,7 @@ class Asking:
         connection.close()
 
 
+@pytest.mark.timeout(LIMIT)
 def test_changes_and_goings_back_lose_no_request(world: World) -> None:
     one, two = world.release(1), world.release(2)
     world.deploy(one)
@@ -528,6 +529,7 @@ def test_a_docker_engine_that_is_not_on_this_machine_is_refused(
     assert why in str(raised.value)
 
 
+@pytest.mark.timeout(LIMIT)
 @pytest.mark.parametrize("place", ["process", "container"])
 def test_the_action_rolls_out_and_back_and_no_request_fails(
     place: str, request: pytest.FixtureRequest, tmp_path: Path
