@@ -1,7 +1,8 @@
 """A deployer that is killed (SIGKILL) at the n-th thing that it does, as a process: `local_deployer.py N ARGUMENTS`.
 
-What it does is what another process can see: files that it writes, servers that it starts, tells something, or ends.
-The arguments are JSON: `state`, `port`, and the fields of the release. It prints the number of things at its end.
+What it does is what another process can see: files that it writes, servers or containers that it makes, starts, tells
+something, or ends. The arguments are JSON: `state`, `port`, the fields of the release, and the `image` to serve it in a
+container, "" for a process. It prints the number of things at its end.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlops_actions.serving import local, served
+from docker.models.containers import Container, ContainerCollection
+
+from mlops_actions.serving import container, local, served
+from mlops_actions.serving.container import Containers
 from mlops_actions.serving.engine import Release
 from mlops_actions.serving.local import Address, LocalServing
 
@@ -39,14 +43,21 @@ def main() -> None:
     given = json.loads(sys.argv[2])
     values = {**given["release"], **{name: Path(given["release"][name]) for name in ("model", "root", "python")}}
     release = Release(**values)
-    for module, name in ((local, "write_json"), (served, "write_json"), (local, "end"), (local, "write_release")):
-        setattr(module, name, counted(getattr(module, name)))
+    for owner, name in (
+        (local, "write_json"), (served, "write_json"), (local, "end"), (local, "write_release"),
+        (container.process, "remember"), (ContainerCollection, "create"), (Container, "start"), (Container, "stop"),
+        (Container, "remove"),
+    ):  # fmt: skip
+        setattr(owner, name, counted(getattr(owner, name)))
     local.process.start = counted(local.process.start)
     tell = local.control.tell
     changing = counted(tell)
     local.control.tell = lambda folder, do, **more: (tell if do == "state" else changing)(folder, do, **more)
     state = Path(given["state"])
-    engine = LocalServing(lambda name: state, Address(port=given["port"]), dict(os.environ), 60.0, lambda _: None)
+    environ, address = dict(os.environ), Address(port=given["port"])
+    containers = Containers(environ, lambda release, architecture: str(given["image"]), None, print)
+    memory = "512Mi" if given["image"] else None
+    engine = LocalServing(lambda name: state, address, environ, 60.0, print, lambda: containers, memory)
     engine.start(release)
     for percent in (10, 100):
         engine.shift(release, percent)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
@@ -19,6 +20,10 @@ SCHEMES = ("file", "s3", "gs", "az")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\']|\'\')*\'')
 NAME = r"[\w./-]+"
+QUANTITY = r"^([0-9]+(\.[0-9]+)?([munkKMGTP]|[KMGTP]i)?)?$"
+"""Of Kubernetes, such as `500m` or `1Gi`, or nothing."""
+_UNITS: dict[str, Decimal | int] = {"m": Decimal("0.001"), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
+          "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}  # fmt: skip
 
 
 def named_texts(text: str, name: str = NAME) -> dict[str, str] | None:
@@ -138,6 +143,16 @@ def check_store(url: str) -> str:
     if re.search(r"[?#\\]", path) or not path.isprintable() or {"", ".", ".."} & set(parts):
         raise ValueError("has `?`, `#`, a backslash or a control character, or `.`, `..` or nothing between two `/`")
     return url
+
+
+def quantity(text: str) -> Decimal | None:
+    """A quantity as Kubernetes writes it: `500m`, `0.5`, `1Gi`; None if it is none."""
+    number = text.rstrip("mkMGTi")
+    unit = text[len(number) :]
+    try:
+        return Decimal(number) * (_UNITS[unit] if unit else 1)
+    except (InvalidOperation, KeyError):
+        return None
 
 
 def _text(name: str, value: object) -> object:

@@ -10,8 +10,10 @@ import json
 import os
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,6 +33,7 @@ from mlops_actions.kubernetes.objects import (
     ROLE,
     ROLE_BINDING,
     SECRET,
+    SERVICE,
     SERVICE_ACCOUNT,
     SERVING_RUNTIME,
     Cluster,
@@ -41,6 +44,7 @@ from mlops_actions.registry.registering import Registration, register
 from mlops_actions.registry.registry import Registry
 from mlops_actions.stores.store import Store
 from mlops_actions.yaml_io import load_yaml
+from rollouts import LIGHT, LIMIT, changes, out_and_back, told
 from serving_worlds import asking, base_image
 
 pytestmark = [
@@ -138,6 +142,33 @@ def test_versions_go_live_by_their_own_answers_and_back_with_the_rights_of_rbac(
     assert (code, outputs.get("version")) == (0, 1), log
     code, outputs, log = world.deploy("--stop", **user)
     assert (code, outputs["previous-version"]) == (0, 1), log
+
+
+@pytest.mark.timeout(LIMIT)
+def test_kubernetes_rolls_out_and_back_and_no_request_fails(tmp_path: Path) -> None:
+    with clusters.namespace({}) as namespace:
+        world, admin = made(tmp_path, namespace), clusters.administrator(namespace)
+
+        def deploy(version: int) -> None:
+            code, outputs, log = world.deploy("--version", str(version), *LIGHT)
+            assert (code, outputs.get("version")) == (0, version), log
+
+        def back() -> None:
+            code, outputs, log = world.call("rollback", "times", *LIGHT)
+            assert (code, outputs.get("version")) == (0, 1), log
+
+        deploy(1)
+        service = admin.get(SERVICE, "times")
+        assert service
+        url = f"http://{service['spec']['clusterIP']}/v2/models/times"
+        with asking(url, threads=1) as kept, asking(url, threads=1, kept=False) as new:
+            taken = out_and_back(changes(1), partial(deploy, 2), back)
+        told("kubernetes", taken, Counter(kept.answers) + Counter(new.answers), len(kept.wrong + new.wrong))
+        assert kept.wrong + new.wrong == []
+        assert {release[:2] for release in new.answers} == {"v1", "v2"}
+        code, outputs, log = world.call("drill", "times")
+        assert (code, outputs.get("version")) == (0, 1) and "then only right ones" in log, log
+        print(next(line for line in log.splitlines() if "Wrong answers came for" in line))
 
 
 @pytest.mark.parametrize("on", [clusters.kserve_name()])

@@ -101,7 +101,7 @@ class World:
     def servers(self) -> set[int]:
         """The processes that serve."""
         found = [running(folder) for folder in (self.state / "releases").glob("*")]
-        return {server.process.pid for server in found if server}
+        return {server.pid for server in found if server}
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,14 @@ import yaml
 import docker_engine as servers
 from docker_engine import BASE_IMAGE, DockerEngine
 from mlops_actions.errors import ComponentFailed, MlopsError, RemoteFailed
-from mlops_actions.tuning.containers import LABEL, ContainerRunner, Docker, limits, quantity
+from mlops_actions.tuning.containers import LABEL, ContainerRunner, Docker, limits
 from mlops_actions.tuning.engine import Outcome, Trial, TuneRequest, TuningContext
 from mlops_actions.tuning.experiment import Experiment
 from mlops_actions.tuning.jobs import Container
 from mlops_actions.tuning.local import LocalEngine
 from mlops_actions.tuning.reading import Document
 from mlops_actions.tuning.runners import Place
+from mlops_actions.values import quantity
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_docker = pytest.mark.skipif(bool(servers.missing()), reason=servers.missing() or "docker")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mlops_actions.serving.control import HTTP
 from mlops_actions.serving.server.messages import Request, Response
 from mlops_actions.serving.server.traffic import Other, Traffic, differences
 
@@ -49,19 +52,21 @@ class Candidate:
             writer.close()
 
 
-def drive(candidate: Candidate, work: Callable[[Traffic, int], Coroutine[Any, Any, None]]) -> None:
+def drive(candidate: Candidate, work: Callable[[Traffic], Coroutine[Any, Any, None]]) -> None:
     async def run() -> None:
-        server = await asyncio.start_server(candidate.serve, "127.0.0.1", 0)
-        traffic = Traffic(own)
-        await asyncio.wait_for(work(traffic, server.sockets[0].getsockname()[1]), 30)
-        traffic.route(None)
-        server.close()
+        with tempfile.TemporaryDirectory() as sockets:
+            (Path(sockets) / "v2").mkdir()
+            server = await asyncio.start_unix_server(candidate.serve, f"{sockets}/v2/{HTTP}")
+            traffic = Traffic(own, Path(sockets))
+            await asyncio.wait_for(work(traffic), 30)
+            traffic.route(None)
+            server.close()
 
     asyncio.run(run())
 
 
-def other(port: int, percent: int, *, mirror: bool = False, release: str = "v2") -> Other:
-    return Other(release, "127.0.0.1", port, percent, mirror)
+def other(percent: int, *, mirror: bool = False, release: str = "v2") -> Other:
+    return Other(release, percent, mirror)
 
 
 def ask() -> Request:
@@ -72,8 +77,8 @@ def ask() -> Request:
 def test_a_share_is_right_soon_and_also_for_each_second_or_third_request(percent: int) -> None:
     candidate = Candidate(body(1.0, 2.0))
 
-    async def work(traffic: Traffic, port: int) -> None:
-        traffic.route(other(port, percent))
+    async def work(traffic: Traffic) -> None:
+        traffic.route(other(percent))
         got = [(await traffic(ask())).headers["who"] == "other" for _ in range(600)]
         for each in (1, 2, 3):  # a client that asks for the metadata before each row, or one of three in turn
             for first in range(each):
@@ -89,8 +94,8 @@ def test_a_share_is_right_soon_and_also_for_each_second_or_third_request(percent
 
 
 def test_health_is_of_this_server() -> None:
-    async def work(traffic: Traffic, port: int) -> None:
-        traffic.route(other(port, 100))
+    async def work(traffic: Traffic) -> None:
+        traffic.route(other(100))
         response = await traffic(Request("GET", "/v2/health/ready", {}, b""))
         assert response.headers["who"] == "own"
 
@@ -98,8 +103,8 @@ def test_health_is_of_this_server() -> None:
 
 
 def test_what_the_other_one_does_not_answer_is_answered_here() -> None:
-    async def work(traffic: Traffic, port: int) -> None:
-        traffic.route(other(port, 100))
+    async def work(traffic: Traffic) -> None:
+        traffic.route(other(100))
         response = await traffic(ask())
         assert (response.headers["who"], traffic.lost) == ("own", 1)
 
@@ -107,8 +112,8 @@ def test_what_the_other_one_does_not_answer_is_answered_here() -> None:
     broken.response = b"HTTP/1.1 200 OK\r\n\r\n"  # without a length, nothing tells where it ends
     drive(broken, work)
 
-    async def nobody(traffic: Traffic, port: int) -> None:
-        traffic.route(other(1, 100))
+    async def nobody(traffic: Traffic) -> None:
+        traffic.route(other(100, release="v4"))
         assert (await traffic(ask())).headers["who"] == "own"
 
     drive(Candidate(), nobody)
@@ -117,8 +122,8 @@ def test_what_the_other_one_does_not_answer_is_answered_here() -> None:
 def test_a_connection_that_the_other_one_closed_is_made_anew() -> None:
     candidate = Candidate(body(1.0), keep=False)
 
-    async def work(traffic: Traffic, port: int) -> None:
-        traffic.route(other(port, 100))
+    async def work(traffic: Traffic) -> None:
+        traffic.route(other(100))
         for _ in range(3):
             assert (await traffic(ask())).headers["who"] == "other"
 
@@ -127,8 +132,8 @@ def test_a_connection_that_the_other_one_closed_is_made_anew() -> None:
 
 
 def test_a_server_that_leaves_passes_everything_on_and_ends_its_connections() -> None:
-    async def work(traffic: Traffic, port: int) -> None:
-        traffic.route(other(port, 0))
+    async def work(traffic: Traffic) -> None:
+        traffic.route(other(0))
         traffic.leaving = True
         response = await traffic(ask())
         assert (response.headers["who"], response.headers["connection"]) == ("other", "close")
@@ -139,8 +144,8 @@ def test_a_server_that_leaves_passes_everything_on_and_ends_its_connections() ->
 def test_copies_are_compared_row_by_row_and_the_user_gets_the_stable_answer() -> None:
     candidate = Candidate(body(1.0, 2.5))
 
-    async def work(traffic: Traffic, port: int) -> None:
-        traffic.route(other(port, 0, mirror=True))
+    async def work(traffic: Traffic) -> None:
+        traffic.route(other(0, mirror=True))
         assert (await traffic(ask())).headers["who"] == "own"
         while traffic.comparison.differing < 1:
             await asyncio.sleep(0.01)
@@ -151,7 +156,7 @@ def test_copies_are_compared_row_by_row_and_the_user_gets_the_stable_answer() ->
         found = traffic.comparison
         assert (found.requests, found.equal, found.differing, found.failed) == (2, 1, 1, 0)
         assert found.examples == [{"output": "predict", "row": 1, "stable": 2.0, "candidate": 2.5}]
-        traffic.route(other(port, 0, mirror=True, release="v3"))
+        traffic.route(other(0, mirror=True, release="v3"))
         assert traffic.comparison.requests == 0
 
     drive(candidate, work)

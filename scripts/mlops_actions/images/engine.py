@@ -39,6 +39,10 @@ class Engine:
         environ: variables that name it (DOCKER_HOST and its like), as docker reads them.
         command: the docker command, asked for the current context if DOCKER_HOST is not set; "" if there is none.
 
+    Attributes:
+        host: where it is; "" for the SDK's own default.
+        client: the SDK's, for what is not below.
+
     Raises:
         EngineUnavailable: it cannot be reached.
     """
@@ -47,13 +51,13 @@ class Engine:
         self.host = environ.get("DOCKER_HOST") or _context_host(environ, command)
         settings = {**environ, **({"DOCKER_HOST": self.host} if self.host else {})}
         try:
-            self._client = docker.from_env(environment=settings, timeout=600, use_ssh_client=True)
-            self._info: dict[str, Any] = self._client.info()
+            self.client = docker.from_env(environment=settings, timeout=600, use_ssh_client=True)
+            self._info: dict[str, Any] = self.client.info()
         except (docker.errors.DockerException, requests.RequestException) as error:
             where = f" at {self.host}" if self.host else ""
             raise EngineUnavailable(
                 f"Cannot reach a Docker engine{where}",
-                why=_reason(error),
+                why=reason(error),
                 fix=f"{_START}, set DOCKER_HOST, or set `if-unavailable: skip` to continue without an image",
             ) from error
 
@@ -62,6 +66,11 @@ class Engine:
         """What the engine runs, such as `linux/amd64`."""
         machine = str(self._info["Architecture"])
         return f"{self._info['OSType']}/{_ARCHITECTURES.get(machine, machine)}"
+
+    @property
+    def system(self) -> str:
+        """What it says that it runs on, such as `Debian GNU/Linux 12` or `Docker Desktop`."""
+        return str(self._info.get("OperatingSystem", ""))
 
     def allows_http(self, registry: str) -> bool:
         """Whether the engine may speak to a registry without TLS: it is this machine's own, or so configured."""
@@ -82,7 +91,7 @@ class Engine:
             key: of the content.
             marks: tags that say so.
         """
-        for image in self._client.images.list(filters={"label": f"{KEY_LABEL}={key}"}):
+        for image in self.client.images.list(filters={"label": f"{KEY_LABEL}={key}"}):
             if any(tag.rpartition(":")[2] in marks for tag in image.tags):
                 return str(image.id)
         return ""
@@ -101,7 +110,7 @@ class Engine:
     def untag(self, reference: str) -> None:
         """Remove a tag; the image is deleted with its last one."""
         try:
-            self._client.images.remove(reference)
+            self.client.images.remove(reference)
         except docker.errors.APIError:
             pass  # it is gone already, or in use
 
@@ -114,7 +123,7 @@ class Engine:
         """
         entrypoint, arguments = _command(command)
         try:
-            container = self._client.containers.create(
+            container = self.client.containers.create(
                 reference,
                 command=arguments,
                 entrypoint=entrypoint,
@@ -122,7 +131,7 @@ class Engine:
                 labels={"io.mlops-actions.test": "true"},
             )
         except docker.errors.APIError as error:
-            raise RemoteFailed("Cannot run the test in the image", why=_reason(error)) from error
+            raise RemoteFailed("Cannot run the test in the image", why=reason(error)) from error
         lines: list[str] = []
         try:
             container.start()
@@ -139,7 +148,7 @@ class Engine:
         except docker.errors.APIError as error:
             raise BadInput(
                 f"Cannot start the test `{command}` in the image",
-                why=_reason(error),
+                why=reason(error),
                 fix="Set `test` to a command that the image has; if it has no shell, as a JSON list of words",
             ) from error
         finally:
@@ -158,14 +167,14 @@ class Engine:
             RemoteFailed: they are refused, or the registry is unreachable.
         """
         try:
-            self._client.api.login(
+            self.client.api.login(
                 credentials.username,
                 credentials.password,
                 registry="https://index.docker.io/v1/" if registry == HUB else registry,
                 reauth=True,
             )
         except docker.errors.APIError as error:
-            raise push_failure(registry, _reason(error)) from error
+            raise push_failure(registry, reason(error)) from error
 
     def push(
         self,
@@ -202,21 +211,21 @@ class Engine:
         auth = {"username": credentials.username, "password": credentials.password} if credentials else None
         digest = ""
         try:
-            for event in self._client.api.push(image.name, tag, stream=True, decode=True, auth_config=auth):
+            for event in self.client.api.push(image.name, tag, stream=True, decode=True, auth_config=auth):
                 if "error" in event:
                     raise push_failure(image.registry, str(event["error"]))
                 digest = (event.get("aux") or {}).get("Digest") or digest
         except docker.errors.APIError as error:
-            raise push_failure(image.registry, _reason(error)) from error
+            raise push_failure(image.registry, reason(error)) from error
         return digest
 
     def _image(self, reference: str) -> Image | None:
         try:
-            return self._client.images.get(reference)
+            return self.client.images.get(reference)
         except (docker.errors.ImageNotFound, docker.errors.NullResource):
             return None
         except docker.errors.APIError as error:
-            raise RemoteFailed(f"Docker failed to look up the image {reference}", why=_reason(error)) from error
+            raise RemoteFailed(f"Docker failed to look up the image {reference}", why=reason(error)) from error
 
 
 class TooManyRequests(RemoteFailed):
@@ -273,7 +282,7 @@ def _context_host(environ: Mapping[str, str], command: str) -> str:
     return asked.stdout.strip() if asked.returncode == 0 else ""
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """An error of the SDK in its last, plainest words."""
     explanation = getattr(error, "explanation", None)
     if explanation:

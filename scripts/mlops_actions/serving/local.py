@@ -1,51 +1,60 @@
-"""Serving on this machine: one detached process a release, which stays when the job ends.
+"""Serving on this machine: one detached process or container a release, which stays when the job ends.
 
-The server of the release that serves has the model's address. That of a candidate listens at a port of its own, and
-gets its requests through the other one, in the share that this was told. When the rollout is finished, the candidate is
-handed the listening socket itself: no connection is refused or lost, and none takes a longer way any more. The server
-before it ends when its connections have, which frees its memory; to go back to it starts it again from its folder,
-which takes as long as its model needs to be loaded.
+The server of the release that serves has the model's address. That of a candidate has none, only a socket in a folder
+(`control`), and gets its requests through the other one, in the share that this was told. When the rollout is finished,
+the candidate is handed the listening socket itself: no connection is refused or lost, and none takes a longer way any
+more. The server before it ends when its connections have, which frees its memory; to go back to it starts it again from
+its folder or image, which takes as long as its model needs to be loaded.
 
-`<home>/serving/<name>-<hash of the store>/`: `state.json` (what serves where, what is tried, what served before),
-`releases/<id>/` (folders of servers, with the consumer's code as it was then), `versions/<n>/` (files of models). What
-is said in `state.json` is written before it is done, and done again when it is found undone.
+`<home>/serving/<name>-<hash of the store>/`, which only its owner can enter: `state.json` (what serves where, what is
+tried, what served before), `releases/<id>/` (folders of servers, with the consumer's code as it was then),
+`sockets/<id>/` (all that a container sees of this), `versions/<n>/` (files of models). What is said in `state.json` is
+written before it is done, and done again when it is found undone.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import BadInput, RemoteFailed
 from ..models.checks import copy_code, remedy
+from ..processes.group import Group
+from ..processes.identity import Identity
 from ..waiting import wait_until
 from . import control, process
 from .control import Unheard
 from .engine import Capabilities, NotServed, Release, Serving
-from .process import Running, end, free_port, is_free, running
-from .protocol import Client, Direct, Refused, Reply
+from .process import end, free_port, is_free, running
+from .protocol import BySocket, Client, Direct, Refused, Reply, Transport
 from .served import write_json, write_release
 from .server.traffic import Comparison
+
+if TYPE_CHECKING:
+    from .container import Containers
 
 _PORTS = range(21000, 31000)
 _STATE = "state.json"
 _FAILURE = "failure.json"  # as `server.model` calls it, which is not imported here: it needs the server's packages
-_START = "start.json"  # with which Python a release's server is started
+_START = "start.json"  # with which `python` a release's server is started, or of which `image` within what `memory`
 _CODE = "code"  # the consumer's, as it was when the release was made
 _LOG = "server.log"
 _LOG_LINES = 40
 _LOG_BYTES = 5_000_000
 _COMPARED = 10.0  # seconds that copies of requests which are under way are waited for
+_OPEN, _OWN = 0o777, 0o755  # folders of sockets: of containers, whose user is another one, and of processes
 _DYING = 2.0  # seconds that a process which does not respond may take to be gone
 
 
@@ -95,6 +104,8 @@ class LocalServing:
         environ: variables for servers.
         timeout: seconds until a model must be loaded.
         say: is told what is done.
+        containers: gives the containers of this machine, when one is needed.
+        memory: limit of a container in which a release is to be started; None for a process.
         place, lasting: see `ServingEngine`.
     """
 
@@ -105,6 +116,8 @@ class LocalServing:
         environ: Mapping[str, str],
         timeout: float,
         say: Callable[[str], None],
+        containers: Callable[[], Containers],
+        memory: str | None = None,
         place: str = "local",
         lasting: str = "",
     ) -> None:
@@ -112,6 +125,7 @@ class LocalServing:
             raise RemoteFailed("The engine local does not run on Windows", fix="Use Linux, macOS or WSL")
         self._folder, self._address, self._environ = folder, address, environ
         self._timeout, self._say, self.place, self.lasting = timeout, say, place, lasting
+        self._containers, self._memory = containers, memory
 
     def capabilities(self) -> Capabilities:
         """It can send any share, and copies; gRPC goes over as a whole."""
@@ -154,28 +168,32 @@ class LocalServing:
             state = state.model_copy(update={"candidate": release.id})
         self._write(name, state)
         folder = self._of(name, release.id)
-        found = running(folder)
-        if found is None or (self._state_of(name, release.id) or {}).get("leaving"):
-            if found:
-                end(found)
+        found, contained = running(folder), self._memory is not None
+        otherwise = ("image" in _start(folder)) != contained
+        if found is None or otherwise or (self._state_of(name, release.id) or {}).get("leaving"):
+            self._end(folder, found)
+            how = {"python": str(release.python)}
+            if contained:
+                how = {"image": self._containers().image(release), "memory": str(self._memory)}
             copy_code(release.predict, release.root, folder / _CODE)
             write_release(folder, release, str(release.model), _CODE)
-            write_json(folder / _START, {"python": str(release.python)})
-            self._say(f"Starting a server for version {release.version}")
+            write_json(folder / _START, how)
+            self._say(f"Starting a {'container' if contained else 'server'} for version {release.version}")
         self._up(name, release.id, f"version {release.version}")
         return self.ask(name, release.id)
 
     def ask(self, name: str, release: str = "") -> Client:
         """Whom to ask."""
         if release:
-            found = self._running(name, release)
-            if found is None:
-                raise NotServed(f"The server of {release} does not run", self._log(self._of(name, release)))
-            return Client(name, _Watched(found.url, partial(self._check, name, release)), self._timeout)
+            folder = self._of(name, release)
+            if running(folder) is None:
+                raise NotServed(f"The server of {release} does not run", self._log(folder))
+            alone = BySocket(_sockets(folder))
+            return Client(name, _Watched(alone, partial(self._check, name, release)), self._timeout)
         state = self._read(name)
         if state is None:
             raise NotServed(f"Nothing serves {name}")
-        return Client(name, _Watched(state.url, partial(self._check, name, state.candidate)), self._timeout)
+        return Client(name, _Watched(Direct(state.url), partial(self._check, name, state.candidate)), self._timeout)
 
     def shift(self, release: Release, percent: int, *, mirror: bool = False) -> None:
         """Tell the server that has the address what to send to the candidate. The first release gets the address.
@@ -194,6 +212,12 @@ class LocalServing:
 
     def finish(self, release: Release) -> None:
         """Write down that it serves, and give it the address itself; what served before ends by itself."""
+        if ("image" in _start(self._of(release.name, release.id))) != (self._memory is not None):
+            now, fix = ("a process", "in") if self._memory is not None else ("a container", "without")
+            self._say(
+                f"Version {release.version} goes on serving as {now}. To serve it {fix} a container, end it first by"
+                f" `mlops deploy-model --model {release.name} --stop`"
+            )
         name, state = release.name, self._addressed(release.name)
         if state.release != release.id:
             state = state.model_copy(
@@ -254,7 +278,7 @@ class LocalServing:
     def _of(self, name: str, release: str) -> Path:
         return self._folder(name) / "releases" / release
 
-    def _running(self, name: str, release: str) -> Running | None:
+    def _running(self, name: str, release: str) -> Identity | None:
         return running(self._of(name, release)) if release else None
 
     def _read(self, name: str) -> State | None:
@@ -306,7 +330,7 @@ class LocalServing:
 
     def _tell(self, name: str, release: str, do: str, **given: Any) -> dict[str, Any]:
         try:
-            return control.tell(self._of(name, release), do, **given)
+            return control.tell(_sockets(self._of(name, release)), do, **given)
         except Unheard as error:
             raise NotServed(str(error), self._log(self._of(name, release))) from None
 
@@ -314,20 +338,27 @@ class LocalServing:
         if not self._running(name, release):
             return None
         try:
-            return control.tell(self._of(name, release), "state", timeout=5.0)
+            return control.tell(_sockets(self._of(name, release)), "state", timeout=5.0)
         except Unheard:
             return None
 
     def _other(self, name: str, release: str, percent: int, mirror: bool = False) -> dict[str, Any]:
-        found = self._running(name, release)
-        if found is None:
+        if self._running(name, release) is None:
             raise NotServed(f"The server of {release} has ended", self._log(self._of(name, release)))
-        return {"release": release, "host": "127.0.0.1", "port": found.port, "percent": percent, "mirror": mirror}
+        return {"release": release, "percent": percent, "mirror": mirror}
 
     def _listen(self, name: str, release: str, state: State) -> None:
-        if not self._holds(name, release) and not is_free(state.host, state.port):
-            raise BadInput(f"The port {state.port} of {state.host} is used by another process")
-        self._tell(name, release, "listen", host=state.host, port=state.port, grpc_port=state.grpc_port)
+        """Give a server the address, from the system."""
+        if self._holds(name, release):
+            return
+        with ExitStack() as stack:
+            files = []
+            for port in filter(None, (state.port, state.grpc_port)):
+                try:
+                    files.append(stack.enter_context(control.listener(state.host, port)).fileno())
+                except OSError as error:
+                    raise BadInput(f"Cannot listen on the port {port} of {state.host}", why=str(error)) from None
+            self._tell(name, release, "take", files=files)
 
     def _take_over(self, name: str, state: State) -> None:
         """Let what serves have the address: from the server that has it, or from the system."""
@@ -335,12 +366,8 @@ class LocalServing:
             return
         if self._holds(name, state.previous):
             try:
-                control.tell(
-                    self._of(name, state.previous),
-                    "hand",
-                    to=str(self._of(name, state.release)),
-                    other=self._other(name, state.release, 100),
-                )
+                sockets = _sockets(self._of(name, state.previous))
+                control.tell(sockets, "hand", other=self._other(name, state.release, 100))
                 return
             except Unheard:
                 if running(self._of(name, state.previous)) and not self._holds(name, state.release):
@@ -359,7 +386,9 @@ class LocalServing:
             NotServed: it does not.
         """
         if release and wait_until(lambda: self._running(name, release) is None, seconds):
-            raise NotServed("the server ended while it was asked", self._log(self._of(name, release)))
+            folder = self._of(name, release)
+            why = self._cause(folder)
+            raise NotServed(f"the server ended while it was asked{why and ': '}{why}", self._log(folder))
 
     # Processes.
 
@@ -370,24 +399,17 @@ class LocalServing:
             NotServed: it is not within the time.
         """
         began, folder = time.monotonic(), self._of(name, release)
-        child = None
-        if running(folder) is None:
-            log = folder / _LOG
-            if log.exists() and log.stat().st_size > _LOG_BYTES:
-                log.unlink()
-            (folder / _FAILURE).unlink(missing_ok=True)
-            python = Path(json.loads((folder / _START).read_bytes())["python"])
-            if not python.exists():
-                raise NotServed(f"{what} cannot be started: its Python {python} is gone")
-            child = process.start(python, folder, self._environ, log)
+        started, how = running(folder) is None, _start(folder)
+        child: Group | None = None
 
         def settled() -> bool:
-            found = running(folder)
-            if found is None:
+            if running(folder) is None:
                 return child is None or child.process.poll() is not None
-            return Client(name, Direct(found.url)).ready()
+            return Client(name, BySocket(_sockets(folder))).ready()
 
         try:
+            if started:
+                child = self._started(folder, how, what)
             if not wait_until(settled, self._timeout):
                 raise NotServed(f"{what} was not loaded within {self._timeout:g} s", self._log(folder))
             if running(folder) is None:
@@ -395,13 +417,34 @@ class LocalServing:
         except BaseException:
             if child:
                 child.end()
+            elif started:
+                self._end(folder, running(folder))
             raise
-        if child:
+        if started:
             self._say(f"Ready after {time.monotonic() - began:.1f} s")
+
+    def _started(self, folder: Path, how: Mapping[str, str], what: str) -> Group | None:
+        """Start the server of a release's folder; its process, if that is ours."""
+        sockets = _sockets(folder)
+        sockets.mkdir(parents=True, exist_ok=True)
+        folder.parent.parent.chmod(0o700)
+        sockets.parent.chmod(_OWN)
+        sockets.chmod(_OPEN if "image" in how else _OWN)
+        (sockets / _FAILURE).unlink(missing_ok=True)
+        if "image" in how:
+            self._containers().start(folder, sockets, how["image"], how["memory"])
+            return None
+        python, log = Path(how["python"]), folder / _LOG
+        if not python.exists():
+            raise NotServed(f"{what} cannot be started: its Python {python} is gone")
+        if log.exists() and log.stat().st_size > _LOG_BYTES:
+            log.unlink()
+        return process.start(python, folder, sockets, self._environ, log)
 
     def _not_loaded(self, folder: Path, what: str, code: int | None) -> NoReturn:
         failure = _failure(folder)
-        why = failure["error"] if failure else f"the server ended with exit code {code}"
+        ended = f"the server ended with exit code {code}" if code is not None else "the server ended"
+        why = failure["error"] if failure else self._cause(folder) or ended
         fix = remedy(failure["missing"]) if failure and failure["missing"] else ""
         raise NotServed(f"{what} cannot be loaded: {why}", self._log(folder), fix)
 
@@ -417,19 +460,35 @@ class LocalServing:
         except (NotServed, BadInput) as error:
             self._say(f"Version {state.version} does not serve again: {error}")
 
+    def _end(self, folder: Path, server: Identity | None) -> None:
+        """End the server of a release's folder, if it runs, and remove its container."""
+        if "image" in _start(folder):
+            try:
+                self._containers().end(folder)
+            except (RemoteFailed, NotServed):  # without Docker there is no container, unless it is seen to run
+                if server:
+                    raise
+        elif server:
+            end(server)
+
     def _end_others(self, name: str, kept: set[str]) -> None:
         """End servers of the model, but not those of `kept` releases, nor those that finish what they have."""
-        for folder in (self._folder(name) / "releases").glob("*"):
-            if folder.name in kept:
-                continue
-            if found := running(folder):
-                end(found)
+        folders = list((self._folder(name) / "releases").glob("*"))
+        for folder in folders:
+            if folder.name not in kept and (found := running(folder)):
+                self._end(folder, found)
+        contained = [folder for folder in folders if "image" in _start(folder)]
+        if contained:
+            try:
+                self._containers().end_others(contained[0], kept)
+            except (RemoteFailed, NotServed) as error:
+                self._say(f"Containers that an earlier rollout left may still run: {getattr(error, 'what', error)}")
 
     def _sweep(self, name: str, state: State) -> None:
         """Remove the folders of releases that are not gone back to, and the files of their models."""
         kept = {state.release, state.previous}
         folder = self._folder(name)
-        for path in (folder / "releases").glob("*"):
+        for path in [*(folder / "releases").glob("*"), *(folder / "sockets").glob("*")]:
             if path.name not in kept:
                 shutil.rmtree(path, ignore_errors=True)
         numbers = {release.partition("-")[0].removeprefix("v") for release in kept}
@@ -437,23 +496,28 @@ class LocalServing:
             if path.name not in numbers:
                 shutil.rmtree(path, ignore_errors=True)
 
+    def _cause(self, folder: Path) -> str:
+        """Why the container of a release's folder has ended; "" for a process, or when nobody knows."""
+        how = _start(folder)
+        return self._containers().cause(folder, how["memory"]) if "image" in how else ""
+
     def _log(self, folder: Path) -> str:
         if failure := _failure(folder):
             return failure["traceback"]
-        try:
-            lines = (folder / _LOG).read_text(errors="replace").splitlines()
-        except OSError:
-            return ""
+        if "image" in _start(folder):
+            text = self._containers().log(folder)
+        else:
+            text = (folder / _LOG).read_text(errors="replace") if (folder / _LOG).exists() else ""
+        lines = text.splitlines()
         crashes = [number for number, line in enumerate(lines) if line.startswith("Fatal Python error")]
         return "\n".join(lines[crashes[-1] :][:_LOG_LINES] if crashes else lines[-_LOG_LINES:])
 
 
-class _Watched(Direct):
-    """An address that tells when the server of a release dies, even if another one then answers in its place."""
+class _Watched:
+    """A way to a server that tells when the server of a release dies, even if another one then answers in its place."""
 
-    def __init__(self, url: str, check: Callable[[float], None]) -> None:
-        super().__init__(url)
-        self._check = check
+    def __init__(self, way: Transport, check: Callable[[float], None]) -> None:
+        self.url, self._way, self._check = way.url, way, check
 
     def send(self, path: str, data: bytes | None, timeout: float) -> Reply:
         """See `Transport`.
@@ -462,7 +526,7 @@ class _Watched(Direct):
             NotServed: the server has died.
         """
         try:
-            reply = super().send(path, data, timeout)
+            reply = self._way.send(path, data, timeout)
         except Refused:
             self._check(_DYING)
             raise
@@ -470,13 +534,28 @@ class _Watched(Direct):
         return reply
 
 
-def _failure(folder: Path) -> dict[str, str] | None:
-    """What the server wrote of a model that could not be loaded."""
+def _sockets(folder: Path) -> Path:
+    """The folder for the sockets of a release's server."""
+    return folder.parent.parent / "sockets" / folder.name
+
+
+def _start(folder: Path) -> dict[str, str]:
+    """How the server of a release's folder is started; {} when it was not yet."""
     try:
-        found: dict[str, str] = json.loads((folder / _FAILURE).read_bytes())
-    except (OSError, ValueError):
-        return None
+        found: dict[str, str] = json.loads((folder / _START).read_bytes())
+    except FileNotFoundError:
+        return {}
     return found
+
+
+def _failure(folder: Path) -> dict[str, str] | None:
+    """What the server wrote of a model that could not be loaded. It may be a container, so no link is followed."""
+    try:
+        with os.fdopen(os.open(_sockets(folder) / _FAILURE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+            found = json.loads(file.read(_LOG_BYTES))
+        return {name: str(found[name]) for name in ("error", "traceback", "missing")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _stable_port(name: str) -> int:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import math
+import socket
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import urllib3
@@ -18,11 +20,13 @@ from ..evaluation.golden import Tolerance, agreement
 from ..models.tensors import rows_of
 from ..text import many
 from ..waiting import Clock
+from . import control
 
 if TYPE_CHECKING:
     from ..evaluation.golden_rows import Golden
 
 _JSON = {"Content-Type": "application/json"}
+_PATIENCE = 60.0
 _SINGLE = 10  # single rows that are timed
 
 
@@ -82,18 +86,55 @@ class Direct:
     def __init__(self, url: str, host: str = "") -> None:
         self.url = url
         self._headers = {**_JSON, **({"Host": host} if host else {})}
-        self._pool = urllib3.PoolManager(retries=False, maxsize=4)  # a proxy has no business before our own server
+        self._pool: urllib3.PoolManager | urllib3.HTTPConnectionPool = urllib3.PoolManager(
+            retries=False, maxsize=4
+        )  # a proxy has no business before our own server
 
     def send(self, path: str, data: bytes | None, timeout: float) -> Reply:
         """See `Transport`."""
         method = "GET" if data is None else "POST"
         try:
             got = self._pool.request(
-                method, self.url + path, body=data, headers=self._headers, timeout=timeout, redirect=False
+                method, self._at + path, body=data, headers=self._headers, timeout=timeout, redirect=False
             )
         except urllib3.exceptions.HTTPError as error:
             raise no_response(self.url, error, timeout) from None
         return Reply(got.status, {name.lower(): value for name, value in got.headers.items()}, got.data)
+
+    @property
+    def _at(self) -> str:
+        return self.url
+
+
+class BySocket(Direct):
+    """By HTTP on the socket in a server's folder; see `control`."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"unix:{folder / control.HTTP}:")
+        self._pool = _Sockets(folder)
+
+    @property
+    def _at(self) -> str:
+        return ""
+
+
+class _Connection(urllib3.connection.HTTPConnection):
+    def __init__(self, *given: Any, folder: Path, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self._folder = folder
+
+    def _new_conn(self) -> socket.socket:
+        try:
+            return control.connected(self._folder, control.HTTP, float(self.timeout or _PATIENCE))
+        except OSError as error:
+            raise urllib3.exceptions.NewConnectionError(self, str(error)) from None
+
+
+class _Sockets(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__("localhost", retries=False, maxsize=4, folder=folder)
 
 
 def no_response(url: str, error: Exception, timeout: float) -> Refused:

@@ -10,9 +10,9 @@ import hashlib
 import shutil
 import subprocess
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
 
 from ..errors import BadInput, RemoteFailed
+from ..values import quantity
 from .collectors import Reader
 from .engine import Cause, Trial
 from .jobs import Container
@@ -26,8 +26,6 @@ LABEL = "io.mlops-actions.tuning"
 _STORE = ("MLOPS_STORE", "AWS_")
 """What the variables begin with that a trial reaches the store with."""
 _KILLED, _NOT_RUN = 137, 125
-_UNITS: dict[str, Decimal | int] = {"m": Decimal("0.001"), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
-          "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}  # fmt: skip
 
 
 class Docker:
@@ -169,16 +167,6 @@ def limits(container: Container) -> list[str]:
         elif name != "ephemeral-storage":
             raise BadInput(f"Docker has no limit of {name}", fix="Leave it out, or run the Experiment on Katib")
     return options
-
-
-def quantity(text: str) -> Decimal | None:
-    """A quantity as Kubernetes writes it: `500m`, `0.5`, `1Gi`; None if it is none."""
-    number = text.rstrip("mkMGTi")
-    unit = text[len(number) :]
-    try:
-        return Decimal(number) * (_UNITS[unit] if unit else 1)
-    except (InvalidOperation, KeyError):
-        return None
 
 
 def image_id(document: Document, image: str, environ: Mapping[str, str]) -> str:

@@ -29,7 +29,7 @@ from ...text import without_login
 from ...workspace import Workspace
 from ..engine import Release
 from ..served import write_release
-from .inputs import ServingClusterInputs
+from .inputs import ImageInputs, ServingClusterInputs
 
 PACKAGES_LABEL = "io.mlops-actions.packages"
 SERVER = "mlops_actions.serving.server"
@@ -210,24 +210,18 @@ def pinned(lock: str) -> list[str]:
 
 def image_maker(inputs: ServingClusterInputs, workspace: Workspace) -> Callable[[Release, bool], str]:
     """Gives the image of a release; makes it if there is none and the second argument says so."""
-    login = given_credentials(inputs)
-    say = workspace.console.say
+    return lambda release, make: image_of(release, make, inputs.architecture, inputs, workspace)
 
-    def image(release: Release, make: bool) -> str:
-        if inputs.image:
-            return given_image(inputs.image, release, inputs.architecture, login, workspace.environ, say)
-        images = Images(
-            inputs.image_repository,
-            inputs.base_image,
-            inputs.architecture,
-            login,
-            workspace.cache,
-            workspace.environ,
-            say,
-        )
-        return images.make(release) if make else images.find(release)
 
-    return image
+def image_of(release: Release, make: bool, architecture: str, inputs: ImageInputs, workspace: Workspace) -> str:
+    """The image of a release for an architecture; it is made if there is none and `make` says so."""
+    login, say = given_credentials(inputs), workspace.console.say
+    if inputs.image:
+        return given_image(inputs.image, release, architecture, login, workspace.environ, say)
+    images = Images(
+        inputs.image_repository, inputs.base_image, architecture, login, workspace.cache, workspace.environ, say
+    )
+    return images.make(release) if make else images.find(release)
 
 
 def given_image(

@@ -1,4 +1,4 @@
-"""What the engines take that serve in a cluster."""
+"""What the engines take that serve images, in a cluster or in containers of this machine."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from typing import Literal
 from pydantic import Field
 
 from ...inputs import ClusterInputs, RegistryInputs
-from ...values import Texts
-
-QUANTITY = r"^([0-9]+(\.[0-9]+)?([munkKMGTP]|[KMGTP]i)?)?$"
+from ...values import QUANTITY, Texts
 
 
-class ServingClusterInputs(ClusterInputs, RegistryInputs):
-    """What engines take that serve in a cluster."""
+class ImageInputs(RegistryInputs):
+    """Which image serves, and where it comes from."""
 
     image_repository: str = Field(
         "",
-        description="Where the images with models are pushed and the cluster pulls them from, without tag.",
+        description="Where the images with models are pushed and whoever serves them pulls them from, without tag.",
         examples=["ghcr.io/${{ github.repository }}/models"],
     )
     image: str = Field(
@@ -28,6 +26,14 @@ class ServingClusterInputs(ClusterInputs, RegistryInputs):
     base_image: str = Field(
         "", description="The image with Python that it begins with. By default `python:<version>-slim`."
     )
+    memory: str = Field(
+        "1Gi", description="Memory that a pod requests, and its limit; that of a container, too.", pattern=QUANTITY
+    )
+
+
+class ServingClusterInputs(ImageInputs, ClusterInputs):
+    """What engines take that serve in a cluster."""
+
     architecture: Literal["amd64", "arm64"] = Field("amd64", description="Of the cluster's nodes.")
     image_pull_secret: str = Field("", description="The Kubernetes secret with which nodes pull the image.")
     replicas: int = Field(1, ge=1, le=1000, description="Pods of a version; with `max-replicas` the fewest.")
@@ -35,7 +41,6 @@ class ServingClusterInputs(ClusterInputs, RegistryInputs):
         0, ge=0, le=1000, description="The most pods: a HorizontalPodAutoscaler keeps their CPU near 80 % of `cpu`."
     )
     cpu: str = Field("500m", description="CPU that a pod requests.", pattern=QUANTITY)
-    memory: str = Field("1Gi", description="Memory that a pod requests, and its limit.", pattern=QUANTITY)
     node_selector: Texts = Field({}, description="Labels of the nodes that pods may run on.")
     service_account: str = Field("", description="The pods' service account. They get no token of it.")
     network_policy: bool = Field(

@@ -1,19 +1,23 @@
-"""The engine `local`: a server on this machine."""
+"""The engine `local`: a server on this machine, as a process or in a container."""
 
 from __future__ import annotations
 
 import re
-from functools import partial
+from functools import cache, partial
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from ...engines import Engine
-from ...inputs import Inputs
 from ...workspace import Workspace
-from ..engine import ServingEngine, folder_of
+from ..cluster.inputs import ImageInputs
+from ..engine import Release, ServingEngine, folder_of
+
+if TYPE_CHECKING:
+    from ..container import Containers
 
 
-class LocalServingInputs(Inputs):
+class LocalServingInputs(ImageInputs):
     """What the engine `local` takes."""
 
     host: str = Field(
@@ -34,6 +38,12 @@ class LocalServingInputs(Inputs):
         description="The port for gRPC; 0 for none. gRPC goes over to a version as a whole, within five seconds after"
         " the other requests. For the engine `local`.",
     )
+    container: bool = Field(
+        False,
+        description="Serve the image that a cluster would (`image`, or one built into `image-repository`) in a"
+        " container of this machine's Docker, with `memory` as its limit, instead of a process. For the engine"
+        " `local`.",
+    )
     timeout: float = Field(120.0, gt=0, description="Seconds until the model must be ready.")
 
 
@@ -42,6 +52,17 @@ def _make(inputs: LocalServingInputs, workspace: Workspace) -> ServingEngine:
 
     from ..local import Address, LocalServing
 
+    @cache
+    def containers() -> Containers:
+        from ...images.login import given_credentials
+        from ..cluster.image import image_of
+        from ..container import Containers
+
+        def image(release: Release, architecture: str) -> str:
+            return image_of(release, True, architecture, inputs, workspace)
+
+        return Containers(workspace.environ, image, given_credentials(inputs), workspace.console.say)
+
     hosted = workspace.environ.get("RUNNER_ENVIRONMENT") == "github-hosted"
     return LocalServing(
         partial(folder_of, workspace),
@@ -49,9 +70,11 @@ def _make(inputs: LocalServingInputs, workspace: Workspace) -> ServingEngine:
         workspace.child_environ(),
         inputs.timeout,
         workspace.console.say,
+        containers,
+        inputs.memory if inputs.container else None,
         f"local-{re.sub('[^a-z0-9-]+', '-', platform.node().lower()).strip('-') or 'machine'}",
         "What is started on a GitHub-hosted runner ends with the job" if hosted else "",
     )
 
 
-ENGINE = Engine("local", "a server on this machine", _make, LocalServingInputs)
+ENGINE = Engine("local", "a server on this machine, as a process or in a container", _make, LocalServingInputs)

@@ -1,10 +1,11 @@
 """The server as a process: what it listens on, and what it is told while it runs.
 
-On one machine it is told through its folder's socket (`serving.control`): `state` asks what it does; `route` sets what
-another release is sent (`traffic`); `listen` lets it take an address; `hand` lets it give its address to another
-release's server, whose `take` receives the listening sockets themselves, so that no connection is refused or lost
-between them. Then it lets the other one answer what still comes on its own connections, and ends when these have; by
-gRPC it answers itself until the clients connect anew, which they do every few seconds (`pipes`).
+On one machine it has a folder with sockets (`serving.control`): by one it alone is asked, by the other one it is told.
+`state` asks what it does; `route` sets what another release is sent (`traffic`); `take` gives it an address, which is
+the listening sockets themselves; `hand` lets it give these to another release's server, so that no connection is
+refused or lost between them, whatever container either of them is in. Then it lets the other one answer what still
+comes on its own connections, and ends when these have; by gRPC it answers itself until the clients connect anew, which
+they do every few seconds (`pipes`).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from .rest import Rest, application
 from .traffic import Other, Traffic
 
 PROCESS = "process.json"
-"""In the release's folder: which process serves it (`pid`, `started`), and the `port` that only this machine asks."""
+"""In the release's folder: which process serves it (`pid`, `started`)."""
 _KEPT = 75  # seconds that a connection may be idle: longer than proxies keep theirs
 _GRACE = 10  # seconds for requests that are under way when the server is asked to end
 _SOON = 1  # seconds for connections, where whoever asks it to end waits for that
@@ -52,10 +53,10 @@ def main() -> int:
     faulthandler.enable()  # a library that crashes says where
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     folder = given.folder.absolute()  # resolved, a modelcar's link into another container leads nowhere
-    listener = _bound(given.host, given.port)
     if given.control:  # before the model is loaded: whoever started it may be killed, and the next one still finds it
-        write_json(folder / PROCESS, {**asdict(Identity.of(os.getpid())), "port": listener.getsockname()[1]})
-    code = _run(Server(folder, given.control).run(listener, given.host, given.grpc_port))
+        with suppress(OSError):  # in an image, where nothing can be written and nobody looks for it
+            write_json(folder / PROCESS, asdict(Identity.of(os.getpid())))
+    code = _run(Server(folder, given.control).run(given.host, given.port, given.grpc_port))
     logging.shutdown()
     os._exit(code)  # a thread of the model may be at work, and cannot be ended
 
@@ -66,7 +67,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--host", default="0.0.0.0", help="The address to listen on.")
     parser.add_argument("--port", type=int, default=8080, help="The port for REST; 0 for any.")
     parser.add_argument("--grpc-port", type=int, default=0, help="The port for gRPC; 0 for none.")
-    parser.add_argument("--control", action="store_true", help="Take orders through a socket in the folder.")
+    parser.add_argument("--control", type=Path, help="Its folder for sockets, beside those of others, not a port.")
     return parser.parse_args()
 
 
@@ -87,14 +88,15 @@ class Server:
 
     Args:
         folder: with `release.json`.
-        controlled: whether it takes orders through the folder's socket.
+        sockets: folder for its sockets, which has the release's name; None for a server that has a port from the
+            beginning and is told nothing.
     """
 
-    def __init__(self, folder: Path, controlled: bool) -> None:
-        self._folder, self._controlled = folder, controlled
+    def __init__(self, folder: Path, sockets: Path | None) -> None:
+        self._folder, self._sockets = folder, sockets
         self._model = ServedModel(read_release(folder))
         self._worker = ThreadPoolExecutor(1, "model")
-        self._traffic = Traffic(Rest(self._model, self._worker))
+        self._traffic = Traffic(Rest(self._model, self._worker), sockets.parent if sockets else Path())
         self._config = uvicorn.Config(
             application(self._traffic),
             log_level="warning",
@@ -112,18 +114,23 @@ class Server:
         self._pipes: Pipes | None = None
         self._until = 0.0
 
-    async def run(self, listener: socket.socket, host: str, grpc_port: int) -> int:
+    async def run(self, host: str, port: int, grpc_port: int) -> int:
         """Listen, load the model, and serve until told to end; the exit code."""
         self._loop = asyncio.get_running_loop()
-        if self._controlled:
-            control.listen(self._folder, self._told)
-        loading = self._loop.run_in_executor(self._worker, self._model.load, self._folder)
+        listeners = []
+        if self._sockets:
+            control.listen(self._sockets, self._told)
+            private = control.bound(self._sockets, control.HTTP)
+            self._private = await self._loop.create_unix_server(self._protocol, sock=private)
+        else:
+            listeners = [control.listener(host, port)]
+            if grpc_port:
+                await self._serve_grpc(host, grpc_port)
+        loading = self._loop.run_in_executor(self._worker, self._model.load, self._sockets or self._folder)
         loading.add_done_callback(lambda done: None if done.result() else self._end())
-        if grpc_port:
-            await self._serve_grpc(host, grpc_port)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)  # uvicorn takes them, and then gives them to whoever had them before
-        await self._http.serve([listener])
+        await self._http.serve(listeners)
         if self._rpc:
             await self._rpc.stop(_GRACE)
         return 1 if loading.done() and not loading.result() else 0
@@ -143,14 +150,14 @@ class Server:
             self._end()
             return
         self._traffic.leaving = True
-        patience = _SOON if self._controlled else _GRACE
+        patience = _SOON if self._sockets else _GRACE
         self._loop.call_soon_threadsafe(lambda: setattr(self, "_leaving", asyncio.ensure_future(self._leave(patience))))
 
     def _told(self, said: dict[str, Any], files: list[int]) -> dict[str, Any]:
         """Do what the folder's socket says; called in a thread of its own."""
         do = said.pop("do", "")
         work: dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any]]]] = {
-            "state": self._state, "route": self._route, "listen": self._listen, "take": self._take, "hand": self._hand,
+            "state": self._state, "route": self._route, "take": self._take, "hand": self._hand,
         }  # fmt: skip
         if do not in work:
             raise ValueError(f"This server cannot {do!r}")
@@ -173,17 +180,6 @@ class Server:
         self._traffic.route(Other(**other) if other else None)
         return {}
 
-    async def _listen(self, host: str, port: int, grpc_port: int = 0) -> dict[str, Any]:
-        if self._public is None:
-            listener = _bound(host, port)
-            try:
-                rpc = _bound(host, grpc_port) if grpc_port else None
-            except OSError as error:
-                listener.close()
-                raise ValueError(f"The port {grpc_port} of {host} cannot be listened on: {error}") from None
-            await self._accept(listener, rpc)
-        return {}
-
     async def _take(self, files: list[int]) -> dict[str, Any]:
         listeners = [socket.socket(fileno=file) for file in files]
         if self._public is None:
@@ -193,13 +189,14 @@ class Server:
                 one.close()
         return {}
 
-    async def _hand(self, to: str, other: dict[str, Any]) -> dict[str, Any]:
-        if self._public is None:
+    async def _hand(self, other: dict[str, Any]) -> dict[str, Any]:
+        if self._public is None or self._sockets is None:
             raise ValueError("This server has no address to give away")
         listener, server = self._public
         self._traffic.route(Other(**other))
+        to = self._sockets.parent / str(other["release"])
         files = [listener.fileno(), *([self._pipes.listener.fileno()] if self._pipes else [])]
-        await asyncio.to_thread(partial(control.tell, Path(to), "take", files=files))
+        await asyncio.to_thread(partial(control.tell, to, "take", files=files))
         self._traffic.leaving = True
         self._public = None
         self._http.servers.remove(server)
@@ -243,17 +240,6 @@ class Server:
         self._rpc = Rpc(self._model, self._worker, age)
         found: int = await self._rpc.listen(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         return found
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        made.bind((host, port))
-    except OSError:
-        made.close()
-        raise
-    return made
 
 
 def _run(work: Coroutine[Any, Any, int]) -> int:

@@ -12,8 +12,10 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from .. import control
 from .messages import Handler, Request, Response
 
 _PATIENCE = 60.0  # seconds that another release may take for a response
@@ -62,11 +64,9 @@ class Comparison:
 
 @dataclass
 class Other:
-    """Another release: where its server listens, and what it is sent."""
+    """Another release on this machine, and what it is sent."""
 
     release: str
-    host: str
-    port: int
     percent: int
     mirror: bool
 
@@ -76,6 +76,7 @@ class Traffic:
 
     Args:
         own: answers what this release is to answer.
+        sockets: the folder in which each release's server has one with its sockets.
 
     Attributes:
         leaving: this server has given its address away: all that still comes goes to the other one, and each
@@ -83,8 +84,8 @@ class Traffic:
         lost: requests that the other release did not answer.
     """
 
-    def __init__(self, own: Handler) -> None:
-        self._own = own
+    def __init__(self, own: Handler, sockets: Path = Path()) -> None:
+        self._own, self._sockets = own, sockets
         self._at = 0.0
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._copies: set[asyncio.Task[None]] = set()
@@ -135,7 +136,9 @@ class Traffic:
                 return await self._exchange(connection, request)
             except (OSError, EOFError, ValueError):
                 continue
-        return await self._exchange(await asyncio.open_connection(other.host, other.port), request)
+        with control.short(self._sockets / other.release, control.HTTP) as path:
+            connection = await asyncio.open_unix_connection(path)
+        return await self._exchange(connection, request)
 
     async def _exchange(
         self, connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], request: Request
