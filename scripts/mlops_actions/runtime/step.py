@@ -151,7 +151,9 @@ class Step:
             last = self.workspace.store.get_json(self._last(of))
             before, when = dict(last["parts"]), f"run {last['run']} at {str(last['started'])[:19]}Z"
         except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return ""
+            folder = self.workspace.kept(work_path(self.action, "last")).rpartition("/")[0]
+            there = isinstance(key, Key) and next(self.workspace.store.list(f"{folder}/"), None)
+            return "An earlier release did it last, whose results are not reused" if there else ""
         now = dict(key.parts) if isinstance(key, Key) else {}
         names = [_PARTS.get(name, name) for name in now if before.get(name) != now[name]]
         return f"Changed since {when}: {', '.join(names)}" if names else ""
