@@ -33,6 +33,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BOT = "github-actions[bot]", "41898282+github-actions[bot]@users.noreply.github.com"
 HELPER = '!f() { echo username=x-access-token; echo "password=$GH_TOKEN"; }; f'
 """git asks it for the token, which so is on no command line."""
+LARGEST = 2 << 30
+"""Bytes of an asset; https://docs.github.com/repositories/releasing-projects-on-github/about-releases#storage-and-bandwidth-quotas."""
 
 
 class Refused(Exception):
@@ -104,6 +106,19 @@ def numbers(tag: str) -> tuple[int, ...]:
     return tuple(map(int, tag[1:].split("."))) if re.fullmatch(r"v\d+\.\d+\.\d+", tag) else ()
 
 
+def check_frozen(version: str, tags: Mapping[str, str]) -> None:
+    """Ask that the newest release of an earlier minor version is among those that the upgrade test goes on from.
+
+    Raises:
+        Refused: it is not.
+    """
+    earlier = [tag for tag in tags if numbers(tag) and numbers(tag)[:2] < numbers(version)[:2]]
+    previous = max(earlier, key=numbers, default="")
+    frozen = [path.name for path in (ROOT / "tests" / "upgrade").iterdir()]
+    if previous and not any(numbers(f"v{name}")[:2] == numbers(previous)[:2] for name in frozen):
+        raise Refused(f"No test upgrades from {previous}. Run `scripts/freeze {previous[1:]}` and commit the folder.")
+
+
 def find_release(repository: Repository, version: str) -> GitRelease | None:
     """The release of a tag, also when it is a draft, which is not found by its tag."""
     return next((one for one in repository.get_releases() if one.tag_name == version), None)
@@ -128,9 +143,18 @@ def upload(draft: GitRelease, files: Sequence[Path]) -> None:
 
 def is_whole(asset: Mapping[str, Any], path: Path) -> bool:
     """Whether an asset, as GitHub tells of it, has a file's content. An older server has no digests."""
-    digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    digest = f"sha256:{digest_of(path)}"
     same = asset.get("size") == path.stat().st_size and asset.get("digest") in (digest, None)
     return same and asset.get("state") == "uploaded"
+
+
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file, which may be larger than the memory."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            found.update(part)
+    return found.hexdigest()
 
 
 def release(version: str, folder: Path, remote: str, repository: Repository, *, dry: bool) -> None:
@@ -143,6 +167,9 @@ def release(version: str, folder: Path, remote: str, repository: Repository, *, 
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     if not files:
         raise Refused(f"{folder} is empty. Run `scripts/build {folder}`.")
+    for path in files:
+        if path.stat().st_size >= LARGEST:
+            raise Refused(f"{path.name} has {path.stat().st_size:,} bytes. GitHub takes assets of less than 2 GiB.")
     text = notes(version)
     if git("status", "--porcelain"):
         raise Refused("The checkout has changes that are not committed.")
@@ -151,6 +178,7 @@ def release(version: str, folder: Path, remote: str, repository: Repository, *, 
     tags = remote_tags(remote)
     if tags.get(version, commit) != commit:
         raise Refused(f"{version} is {tags[version]} already, and a release never changes. Raise the version.")
+    check_frozen(version, tags)
     found = find_release(repository, version)
     major = version.split(".")[0]
     newest = max((tag for tag in {*tags, version} if tag.startswith(f"{major}.")), key=numbers)
@@ -173,6 +201,7 @@ def release(version: str, folder: Path, remote: str, repository: Repository, *, 
             print("It can be changed: turn on immutable releases in the repository's settings.", file=sys.stderr)
     else:
         print(f"{version}: is published, {found.html_url}")
+    print(f"Next: `scripts/freeze {version[1:]}`, and commit the folder for the upgrade test.")
     if newest != version:
         print(f"{major}: stays at {newest}")
     elif tags.get(major) != commit:
@@ -205,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         token = os.environ.get("GH_TOKEN")
         if not token:
             raise Refused("GH_TOKEN is not set.")
-        github = Github(auth=Auth.Token(token), base_url=given.api, lazy=True)
+        github = Github(auth=Auth.Token(token), base_url=given.api, timeout=300, lazy=True)
         release(given.version, given.folder, given.remote, github.get_repo(name), dry=given.dry_run)
     except (GitFailed, GithubException, requests.RequestException) as error:
         print(f"scripts/release: {error}. Run it again: it goes on where it was.", file=sys.stderr)

@@ -18,6 +18,10 @@ _INHERITED = ("GITHUB_", "INPUT_", "MLOPS_", "AWS_", "RUNNER_")
 _numbers = itertools.count()
 _KEPT = ("MLOPS_CACHE", "MLOPS_TEST_REQUIRES", "AWS_CA_BUNDLE")
 Run = Callable[..., subprocess.CompletedProcess[str]]
+NOWHERE = dict.fromkeys(("PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX"), "http://127.0.0.1:9/simple")
+NOWHERE |= {"PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "0", "PIP_NO_CACHE_DIR": "1", "UV_NO_CONFIG": "1"}
+NOWHERE |= {"PATH": "/usr/bin:/bin"}
+"""Variables of a machine where neither uv nor a package index is there."""
 
 # A shell starts what it runs in the background with SIGINT ignored, and so is everything that is started from there.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
-from conftest import ROOT, Run
-
-NOWHERE = dict.fromkeys(("PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX"), "http://127.0.0.1:9/simple")
-NOWHERE |= {"PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "0", "PIP_NO_CACHE_DIR": "1", "UV_NO_CONFIG": "1"}
-NOWHERE |= {"PATH": "/usr/bin:/bin"}
+from conftest import NOWHERE, ROOT, Run
 
 
 def bundle(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -27,6 +22,17 @@ def test_a_bundle_takes_the_place_of_the_index(mlops: Run, tmp_path: Path) -> No
     assert alone.returncode == 3, "without the bundle there is nothing to make the environment of"
     done = mlops("--version", MLOPS_CACHE=str(tmp_path / "with"), MLOPS_BUNDLE=str(tmp_path / "bundle"), **cold)
     assert done.returncode == 0 and done.stdout.startswith("mlops-actions, version"), done.stderr
+
+
+def test_a_bundle_of_one_file_is_the_same_each_time_and_unpacks_to_a_whole_one(tmp_path: Path) -> None:
+    for name in ("a.tar", "b.tar"):
+        made = bundle(name, "serving", cwd=tmp_path)
+        assert made.returncode == 0, made.stderr
+    assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} <= {"a.tar", "b.tar", "home"}, "nothing half-made is left"
+    (tmp_path / "unpacked").mkdir()
+    subprocess.run(["tar", "xf", "../a.tar"], cwd=tmp_path / "unpacked", check=True)
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path / "unpacked", check=True)
 
 
 def test_a_bundle_that_is_not_there_is_told(mlops: Run, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 
 import github_api
-from conftest import ROOT
+from conftest import NOWHERE, ROOT
 from mlops_actions import __version__
 from mlops_actions.environments import cache_folder, ensure
 
@@ -230,6 +230,25 @@ def test_a_release_is_a_fixed_tag_a_published_draft_with_its_files_and_a_major_t
     check_released(rehearsal)
 
 
+def test_the_bundle_of_a_release_is_all_that_a_machine_without_an_index_needs(
+    rehearsal: Rehearsal, tmp_path: Path
+) -> None:
+    name = "bundle.tar"
+    subprocess.run([rehearsal.checkout / "scripts" / "bundle", rehearsal.files / name, "core"], check=True)
+    code, said = rehearsal.run()
+    assert code == 0, said
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / name).write_bytes(rehearsal.releases.content[name])
+    for file in (name, "repository.tar.gz"):
+        subprocess.run(["tar", "xf", file], cwd=taken, check=True)
+    environ = {**os.environ, **NOWHERE, "MLOPS_BUNDLE": str(taken), "MLOPS_CACHE": str(taken / "cache")}
+    environ.pop("PYTHONPATH", None)
+    command = [taken / "mlops-actions" / "scripts" / "mlops", "--version"]
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"mlops-actions, version {__version__}\n"), done.stderr
+
+
 def test_killed_at_any_request_and_run_again_it_goes_on(rehearsal: Rehearsal) -> None:
     kills = 0
     while True:
@@ -271,6 +290,13 @@ def test_a_version_that_is_another_commit_is_refused(rehearsal: Rehearsal) -> No
     assert rehearsal.tags() == before and rehearsal.releases.release is None
 
 
+def test_a_release_that_no_test_upgrades_to_from_the_minor_version_before_is_refused(rehearsal: Rehearsal) -> None:
+    git(rehearsal.checkout, "push", "--quiet", str(rehearsal.remote), "HEAD:refs/tags/v0.0.9")
+    code, said = rehearsal.run()
+    assert code == 2 and "Run `scripts/freeze 0.0.9`" in said
+    assert set(rehearsal.tags()) == {"v0.0.9"} and rehearsal.releases.release is None
+
+
 def test_an_older_version_does_not_take_the_major_tag(rehearsal: Rehearsal) -> None:
     newer = f"{MAJOR}.999.0"
     git(
@@ -296,6 +322,7 @@ def test_an_older_version_does_not_take_the_major_tag(rehearsal: Rehearsal) -> N
         (VERSION, "date", "is unreleased"),
         (VERSION, "file", "changes that are not committed"),
         (VERSION, "empty", "is empty"),
+        (VERSION, "large", "less than 2 GiB"),
     ],
 )
 def test_what_cannot_be_released_is_refused(rehearsal: Rehearsal, version: str, change: str, told: str) -> None:
@@ -304,6 +331,9 @@ def test_what_cannot_be_released_is_refused(rehearsal: Rehearsal, version: str, 
         log.write_text(log.read_text().replace("(2026-11-28)", "(unreleased)", 1))
     elif change == "file":
         log.write_text(log.read_text() + "\n")
+    elif change == "large":
+        with (rehearsal.files / "bundle.tar").open("wb") as file:
+            file.truncate(2 << 30)
     elif change == "empty":
         for path in rehearsal.files.iterdir():
             path.unlink()

@@ -81,10 +81,20 @@ def test_a_caller_that_grants_only_contents_read_may_call_a_workflow(name: str) 
     asked = {job: about.get("permissions", {}) for job, about in document["jobs"].items()}
     assert [job for job, rights in asked.items() if not rights.items() <= {"contents": "read"}.items()] == []
     inheriting = {job for job, about in document["jobs"].items() if "permissions" not in about}
-    assert inheriting == (set(document["jobs"]) - {"share"} if name == "mlops" else set())
-    if inheriting:
-        assert "permissions" not in document, "the top level would take from them what the caller grants"
-        assert set(document[True]) == {"workflow_call"}, "another would give them the default token"
+    assert inheriting == set(document["jobs"]) - {"share"}
+    assert "permissions" not in document, "the top level would take from them what the caller grants"
+    assert set(document[True]) == {"workflow_call"}, "another would give them the default token"
+
+
+def test_every_job_that_uses_the_store_can_take_its_role() -> None:
+    """A role is taken with the job's own identity: `id-token: write`, asked for or left to the caller."""
+    for name in ("mlops", "deploy", "monitor", "catalog"):
+        document = yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text(encoding="utf-8"))
+        assert set(document[True]) == {"workflow_call"}
+        for job, about in document["jobs"].items():
+            if job != "share" and any("$/actions/" in step.get("uses", "") for step in about["steps"]):
+                rights = about.get("permissions", document.get("permissions", {"id-token": "write"}))
+                assert rights.get("id-token") == "write", f"{name}.yml: {job}"
 
 
 def test_the_readmes_command_for_act_is_the_one_that_the_tests_run(tmp_path: Path) -> None:

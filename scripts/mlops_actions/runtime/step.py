@@ -151,10 +151,14 @@ class Step:
             last = self.workspace.store.get_json(self._last(of))
             before, when = dict(last["parts"]), f"run {last['run']} at {str(last['started'])[:19]}Z"
         except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return ""
+            folder = self._last(of).rpartition("/")[0]
+            names = [entry.path.rpartition("/")[2] for entry in self.workspace.store.list(f"{folder}/")]
+            noted = any(name.startswith("last-") for name in names)  # of another project or model
+            old = names and not noted and isinstance(key, Key)
+            return "An earlier release did it last, whose results are not reused" if old else ""
         now = dict(key.parts) if isinstance(key, Key) else {}
-        names = [_PARTS.get(name, name) for name in now if before.get(name) != now[name]]
-        return f"Changed since {when}: {', '.join(names)}" if names else ""
+        changed = [_PARTS.get(name, name) for name in now if before.get(name) != now[name]]
+        return f"Changed since {when}: {', '.join(changed)}" if changed else ""
 
     def keep(self, record: Record) -> None:
         """Keep the record of finished work under its key, for whoever asks for the same work."""
