@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from types import UnionType
@@ -126,12 +127,17 @@ def run(action: Action[Any, Any], given: dict[str, Any], *, as_json: bool = Fals
     from .runtime.execute import execute
 
     environ = config.environ()
+    joined = given_inputs(action, given, environ)
+    context = read_context(environ, Path(joined.get("working_directory") or "."))
+    return execute(action, joined, context, make_console(environ, as_json=as_json))
+
+
+def given_inputs(action: Action[Any, Any], given: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """The values that an action is given by its options and, on a runner, by the step's inputs."""
     if environ.get("GITHUB_ACTIONS") == "true":
         inputs = {name: environ.get(f"INPUT_{name.upper()}") for name in action.inputs.model_fields}
         given = {**inputs, **{name: value for name, value in given.items() if value not in (None, ())}}
-    joined = {name: "\n".join(value) if isinstance(value, tuple) else value for name, value in given.items()}
-    context = read_context(environ, Path(joined.get("working_directory") or "."))
-    return execute(action, joined, context, make_console(environ, as_json=as_json))
+    return {name: "\n".join(value) if isinstance(value, tuple) else value for name, value in given.items()}
 
 
 def option(name: str, info: FieldInfo) -> click.Option:

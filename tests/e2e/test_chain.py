@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
 
-from act import make_consumer, plain
+from act import Consumer, make_consumer, plain
 from conftest import ROOT, Run
 from mlops_actions.reports.shared import read_shared
 
@@ -35,6 +36,38 @@ def test_push_goes_through_the_chain_and_a_second_push_reuses_it(tmp_path: Path)
     assert again["register-model"]["outputs"]["version"] == 1
     assert again["register-model"]["outputs"]["created"] is False
     assert len(list(consumer.store.glob("models/*/versions/*.json"))) == 1
+
+
+def in_one_job(consumer: Consumer) -> None:
+    """Let the consumer's workflow say `jobs: one`."""
+    workflow = consumer.folder / ".github" / "workflows" / "mlops.yml"
+    text = workflow.read_text()
+    assert text.count("    with:\n") == 1
+    workflow.write_text(text.replace("    with:\n", "    with:\n      jobs: one\n"))
+    consumer.commit()
+
+
+def test_one_job_comes_to_what_many_come_to(tmp_path: Path) -> None:
+    one, many = (make_consumer(tmp_path / name, "minimal") for name in ("one", "many"))
+    in_one_job(one)
+    logs = []
+    for consumer in (one, many):
+        code, log = consumer.run()
+        assert code == 0, log
+        logs.append(log)
+    ended = [set(re.findall(r"\[mlops/mlops/(\w[^\]]*?) *\].*Job succeeded", log)) for log in logs]
+    assert len(ended[0]) == 2 and len(ended[1]) == 5, ended
+    (ours,), (theirs,) = one.records(), many.records()
+    assert set(ours) == set(theirs) == STEPS
+    for name in STEPS:
+        assert ours[name]["verdict"] == theirs[name]["verdict"], name
+    assert ours["evaluate-model"]["outputs"]["metrics"] == theirs["evaluate-model"]["outputs"]["metrics"]
+    assert ours["register-model"]["outputs"]["version"] == theirs["register-model"]["outputs"]["version"] == 1
+    heads = [next(c.store.glob("reports/*/report.md")).read_text().splitlines()[1] for c in (one, many)]
+    assert heads[0] == heads[1]
+    code, log = one.run()
+    assert code == 0, log
+    assert "✓ run-pipeline: reused" in log and one.records()[1]["run-pipeline"]["reused"]
 
 
 def test_pull_request_trains_and_registers_nothing(tmp_path: Path) -> None:

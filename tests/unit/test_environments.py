@@ -15,7 +15,7 @@ CACHE = Path("/caches")
 
 
 def entry(environ: dict[str, str], group: str = "core") -> dict[str, str]:
-    return environments.cache_entry(group, CACHE, environ)
+    return environments.cache_entry([group], CACHE, environ)
 
 
 def test_the_key_changes_with_lock_python_system_and_architecture(

@@ -130,7 +130,7 @@ def resolve(
         variable = f"MLOPS_{name.upper()}"
         if option not in (None, "", ()):
             values[name], origins[name] = option, "input"
-        elif (_is_shared(name) or is_secret(info.annotation)) and environ.get(variable):
+        elif (is_shared(name) or is_secret(info.annotation)) and environ.get(variable):
             values[name], origins[name] = environ[variable], f"variable {variable}"
         else:
             for path in () if is_secret(info.annotation) else _paths(action.name, kebab(name), environment):
@@ -331,14 +331,14 @@ def _optional(inputs: type[Inputs], without: tuple[str, ...]) -> dict[str, Any]:
 
 def _paths(action: str, name: str, environment: str) -> Iterator[Path_]:
     """Where an input may stand in the file, first choice first."""
-    shared = _is_shared(name.replace("-", "_"))
+    shared = is_shared(name.replace("-", "_"))
     for start in ([("environments", environment)] if environment else []) + [()]:
         yield (*start, action, name)
         if shared:
             yield (*start, name)
 
 
-def _is_shared(name: str) -> bool:
+def is_shared(name: str) -> bool:
     """Whether an input may stand at the top level, and come from a variable: those that several actions have."""
     return any(name in base.model_fields for base in SHARED)
 

@@ -6,6 +6,7 @@ The order is that of the jobs of `mlops.yml`; what runs is decided by `planning`
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import threading
 import time
@@ -15,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import environments
-from ..inputs import kebab
+from ..inputs import is_secret, kebab
 from ..processes.group import Group
 from ..untrusted import printed_lines
-from . import chain
+from ..workspace import RUNNER
+from . import chain, config
 
 AFTER: Mapping[str, tuple[str, ...]] = {
     "validate-data": (),
@@ -35,6 +37,19 @@ AFTER: Mapping[str, tuple[str, ...]] = {
 """Each action with those that come before it; what does not run stands in nobody's way."""
 LAST = "report"
 """The action that comes when all others have ended, however they did."""
+_OF = {
+    "data": ("validate-data",),
+    "contract": ("validate-data",),
+    "experiment": ("tune-hyperparams",),
+    "pipeline": ("run-pipeline",),
+    "parameters": ("run-pipeline",),
+    "python": ("tune-hyperparams", "run-pipeline", "evaluate-model"),
+    "registry_username": ("build-image", "deploy-model"),
+}
+"""Values that are for these actions alone, as in `mlops.yml`: others may have an input of that name with a sense of
+their own. What is not named here goes to each action if several share it (`inputs.SHARED`)."""
+_FOR_TRIALS = {"tune-hyperparams": "run-pipeline"}
+"""Actions that run another one's work, and so need its secrets."""
 _GRACE = 30.0  # seconds that a cancelled action has to end what it started elsewhere
 _AT_ONCE = 2
 _PROGRAM = Path(__file__).resolve().parents[1]
@@ -54,6 +69,7 @@ class Part:
         code: its exit code; None while it has none.
         record: what it gave, found and was given, as JSON; {} if it ended without one.
         log: the lines that it printed.
+        summary: what it says in a job's summary, in Markdown.
         why: of a part that a dry run found stale, the reason.
     """
 
@@ -67,6 +83,7 @@ class Part:
     code: int | None = None
     record: dict[str, Any] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
+    summary: str = ""
     why: str = ""
 
     @property
@@ -92,9 +109,21 @@ def parts_of(plan: Mapping[str, Any], given: Mapping[str, str]) -> list[Part]:
             variant = one.get("name", "") if len(legs) > 1 else ""
             own = {"variant": one["name"]} if action == "test-model" else {}
             known = chain.load(action).inputs.model_fields
-            options = {kebab(name): value for name, value in given.items() if name in known} | own
+            options = {kebab(name): value for name, value in given.items() if name in known and _for(name, action)}
+            options |= own
             parts.append(Part(action, variant, options, one.get("environment", plan["environment"])))
     return [*parts, Part(LAST, environment=plan["environment"])]
+
+
+def _for(name: str, action: str) -> bool:
+    return action in _OF[name] if name in _OF else config.is_shared(name)
+
+
+def secrets_of(action: str) -> set[str]:
+    """The variables with the secrets that an action declares, and so may see."""
+    names = {action, _FOR_TRIALS.get(action, action)}
+    fields = [field for name in names for field in chain.load(name).fields().items()]
+    return {f"MLOPS_{name.upper()}" for name, info in fields if is_secret(info.annotation)}
 
 
 def before(action: str) -> set[str]:
@@ -106,10 +135,13 @@ def before(action: str) -> set[str]:
 class Chain:
     """Runs parts, up to two at a time, as soon as those before them have ended well.
 
+    On a runner a part speaks as a step of a job does, and its line is what the runner is to read; elsewhere as in a
+    terminal.
+
     Args:
         parts: what to run; parts of one action one after the other.
         folder: the consumer's.
-        environ: variables for all of them.
+        environ: variables for all of them; of the secrets each gets those that its action declares.
         cache: the folder of the environments.
         logs: a folder for a log a part.
         said: is told each line that a part prints.
@@ -187,33 +219,50 @@ class Chain:
         action = chain.load(part.action)
         python = environments.ensure(action.group, self._cache, say=lambda text: self._line(part, text)).python
         options = [f"--{name}={value}" for name, value in part.options.items()]
-        environ = {**self._environ, "MLOPS_WORKING_DIRECTORY": str(self._folder)}
-        if self._dry:
-            environ["MLOPS_DRY_RUN"] = "true"
-        if part.environment:
-            environ["MLOPS_ENVIRONMENT"] = part.environment
         self._logs.mkdir(parents=True, exist_ok=True)
-        said = self._logs / f"{part.name}.json"
+        said, summary = self._logs / f"{part.name}.outputs", self._logs / f"{part.name}.md"
+        on_runner = self._environ.get("GITHUB_ACTIONS") == "true"
+        environ = self._variables(part)
+        if on_runner:
+            environ |= {"GITHUB_OUTPUT": str(said), "GITHUB_STEP_SUMMARY": str(summary)}
+        else:
+            options.append("--json")
         with said.open("wb") as out, (self._logs / f"{part.name}.log").open("w", encoding="utf-8") as log:
-            command = [str(python), str(_PROGRAM), part.action, "--json", *options]
-            group = Group(command, self._folder, environ, stdout=out, stderr=subprocess.PIPE)
+            command = [str(python), str(_PROGRAM), part.action, *options]
+            streams = (subprocess.PIPE, subprocess.STDOUT) if on_runner else (out, subprocess.PIPE)
+            group = Group(command, self._folder, environ, stdout=streams[0], stderr=streams[1])
             self._groups[id(part)] = group
-            assert group.process.stderr
-            for raw in group.process.stderr:
-                for line in printed_lines(raw.decode(errors="replace").rstrip("\r\n")):
+            printed = group.process.stdout or group.process.stderr
+            assert printed
+            for raw in printed:
+                text = raw.decode(errors="replace").rstrip("\r\n")
+                for line in [text] if on_runner else printed_lines(text):
                     log.write(line + "\n")
                     log.flush()
                     self._line(part, line)
             code = group.process.wait()
         try:
-            outputs = json.loads(said.read_bytes())
+            outputs = _outputs(said) if on_runner else json.loads(said.read_bytes())
             part.record, part.why = outputs.get("record", {}), outputs.get("would-run", "")
         except (ValueError, AttributeError):
             pass  # it ended before it had any
-        said.unlink()
+        part.summary = summary.read_text(encoding="utf-8", errors="replace") if summary.exists() else ""
+        for file in (said, summary):
+            file.unlink(missing_ok=True)
         del self._groups[id(part)]
         group.end(0)
         return code
+
+    def _variables(self, part: Part) -> dict[str, str]:
+        own = secrets_of(part.action)
+        others = {name for action in chain.NAMES for name in secrets_of(action)} - own
+        kept = {k: v for k, v in self._environ.items() if k not in others and not k.startswith(RUNNER)}
+        kept["MLOPS_WORKING_DIRECTORY"] = str(self._folder)
+        if self._dry:
+            kept["MLOPS_DRY_RUN"] = "true"
+        if part.environment:
+            kept["MLOPS_ENVIRONMENT"] = part.environment
+        return kept
 
     def _line(self, part: Part, line: str) -> None:
         part.log.append(line)
@@ -225,3 +274,12 @@ class Chain:
             threading.Thread(target=group.end, args=(_GRACE,), daemon=True).start()
         for thread in self._threads:
             thread.join(_GRACE + 5)
+
+
+_OUTPUT = re.compile(r"^([\w-]+)<<(\S+)\n(.*?)\n\2$", re.MULTILINE | re.DOTALL)
+
+
+def _outputs(file: Path) -> dict[str, Any]:
+    """The record in a file that GITHUB_OUTPUT named, as `github.console` writes it."""
+    found = {name: value for name, _, value in _OUTPUT.findall(file.read_text(encoding="utf-8"))}
+    return {"record": json.loads(found["record"])} if "record" in found else {}
