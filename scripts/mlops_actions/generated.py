@@ -134,7 +134,8 @@ def readme(action: Action[Any, Any]) -> str:
         f"In a terminal, in the consumer's folder: `mlops {action.name}`; all options: `mlops {action.name} --help`.",
         "## Inputs",
         "All are optional here: each can also stand in `mlops.yaml`, under the key"
-        f" `{action.name}`. An input wins over the file, and the file over the default.",
+        f" `{'plan` or that of its action' if action is RUN else f'{action.name}`'}. An input wins over the file, and the"
+        " file over the default.",
         _table(["input", "type", "default", "meaning"], [_row(n, i) for n, i in own]) if own else "",
         "Inputs that every action has:",
         _table(["input", "type", "default", "meaning"], [*(_row(n, i) for n, i in common), cache]),

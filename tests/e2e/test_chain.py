@@ -11,6 +11,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from act import Consumer, make_consumer, plain
 from conftest import ROOT, Run
 from mlops_actions.reports.shared import read_shared
@@ -91,12 +93,15 @@ def test_a_caller_with_contents_read_alone_trains_and_reports(tmp_path: Path) ->
     assert list(consumer.store.glob("reports/*/report.md"))
 
 
-def test_failure_is_said_once_where_it_is_and_reported(tmp_path: Path) -> None:
+@pytest.mark.parametrize("jobs", ["many", "one"])
+def test_failure_is_said_once_where_it_is_and_reported(tmp_path: Path, jobs: str) -> None:
     source = (ROOT / "examples" / "minimal" / "pipeline.py").read_text()
     marker = "import pandas"
     assert marker in source
     broken = source.replace(marker, "raise ZeroDivisionError('on purpose')  # noqa\n    import pandas", 1)
     consumer = make_consumer(tmp_path, "minimal", **{"pipeline.py": broken})
+    if jobs == "one":
+        in_one_job(consumer)
     code, log = consumer.run()
     assert code == 1
     errors = [line for line in log.splitlines() if "::error " in line]
@@ -165,13 +170,16 @@ def test_two_runs_at_once_make_one_version(tmp_path: Path) -> None:
     assert versions == [1, 1]
 
 
-def test_cancelled_run_leaves_no_process_and_the_next_one_succeeds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("jobs", ["many", "one"])
+def test_cancelled_run_leaves_no_process_and_the_next_one_succeeds(tmp_path: Path, jobs: str) -> None:
     source = (ROOT / "examples" / "minimal" / "pipeline.py").read_text()
     mark = tmp_path / "started"
     slow = source.replace(
         "import pandas", f"import time; open({str(mark)!r}, 'w').close(); time.sleep(600)\n    import pandas", 1
     )
     consumer = make_consumer(tmp_path, "minimal", **{"pipeline.py": slow})
+    if jobs == "one":
+        in_one_job(consumer)
     run = subprocess.Popen(
         consumer.command("push"), cwd=consumer.folder, env=consumer.environ(), text=True, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -46,6 +46,18 @@ def test_the_interpreter_is_unpacked_last() -> None:
     assert programs == others.replace("/[!b]*", "/bin")
 
 
+def test_several_environments_are_one_entry_without_those_that_are_there(tmp_path: Path) -> None:
+    names = [Path(entry(HOSTED, group)["path"].splitlines()[1]).parent.name for group in ("core", "data")]
+    both = environments.cache_entry(["core", "data"], tmp_path, HOSTED)
+    assert "-".join(names) in both["key"] and len(both["path"].splitlines()) == 4
+    python = tmp_path / "environments" / names[0] / Path(both["path"].splitlines()[1]).name / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    one = environments.cache_entry(["core", "data"], tmp_path, HOSTED)
+    assert one == environments.cache_entry(["data"], tmp_path, HOSTED)
+    assert environments.cache_entry(["core"], tmp_path, HOSTED) == {}
+
+
 @pytest.mark.parametrize("event", ["pull_request_target", "issue_comment", "workflow_run", ""])
 def test_events_with_the_default_branchs_scope_and_anybodys_code_have_no_entry(event: str) -> None:
     assert entry({**HOSTED, "GITHUB_EVENT_NAME": event}) == {}

@@ -179,7 +179,7 @@ class Groups:
     def _waiting(self) -> list[Part]:
         """The parts that have ended and are not told; the one that is shown comes first, then by when they ended."""
         ended = [p for p in self._parts if p.state not in ("waiting", "running") and p.name not in self._told]
-        return sorted(ended, key=lambda part: (part is not self._open, part.began + part.seconds))
+        return sorted(ended, key=lambda part: (part is not self._open, part.state == "left", part.began + part.seconds))
 
     def _begin(self, part: Part) -> None:
         self._open = part

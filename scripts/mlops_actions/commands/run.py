@@ -154,7 +154,9 @@ def _chain(asked: _Asked, values: Mapping[str, Any], environ: Mapping[str, str],
             console.finish(_outputs(run, parts), "\n\n".join(filter(None, (part.summary for part in parts))))
     if asked.dry:
         console.table(["", "action", "because"], [(word(part), part.name, about(part)) for part in parts])
-    return _ended(parts, logs, time.monotonic() - began, asked.show, console)
+    if not on_runner:  # there it stands below each part's group
+        _tell_failed(parts, logs)
+    return _ended(parts, time.monotonic() - began, asked.show, console)
 
 
 def _plan(inputs: RunInputs, values: Mapping[str, Any], step: Step) -> dict[str, Any]:
@@ -247,13 +249,17 @@ def _chosen(parts: list[Part], begin: str, only: Sequence[str], until: str = "")
     return [part for part in parts if not begin or part.action in (begin, LAST) or begin in before(part.action)]
 
 
-def _ended(parts: Sequence[Part], logs: Path, seconds: float, show: bool, console: Console) -> int:
+def _tell_failed(parts: Sequence[Part], logs: Path) -> None:
+    """Show the end of the log of each part that failed."""
+    for part in parts:
+        if part.state == "failed":
+            click.echo(f"\n{part.name} (exit code {part.code}; its log is {logs / f'{part.name}.log'})", err=True)
+            for line in part.log[-LOG_LINES:]:
+                click.echo(f"  {line}", err=True)
+
+
+def _ended(parts: Sequence[Part], seconds: float, show: bool, console: Console) -> int:
     """Say how it ended; the exit code is that of the first part that failed."""
-    failed = [part for part in parts if part.state == "failed"]
-    for part in failed:
-        click.echo(f"\n{part.name} (exit code {part.code}; its log is {logs / f'{part.name}.log'})", err=True)
-        for line in part.log[-LOG_LINES:]:
-            click.echo(f"  {line}", err=True)
     page = next((str(p.record["outputs"]["page-file"]) for p in parts if p.action == LAST and p.state == "done"), "")
     counted = Counter(word(part) for part in parts)
     console.say(f"{', '.join(f'{n} {word}' for word, n in counted.items())} in {seconds:.1f} s")
@@ -261,7 +267,7 @@ def _ended(parts: Sequence[Part], logs: Path, seconds: float, show: bool, consol
         console.say(f"The report: {page}")
         if show:
             webbrowser.open(Path(page).as_uri())
-    return next((part.code for part in failed if part.code), 0)
+    return next((part.code for part in parts if part.code), 0)
 
 
 ACTION: Action[RunInputs, RunOutputs] = Action("run", "core", RunInputs, RunOutputs, cast(Any, _run), icon="play")

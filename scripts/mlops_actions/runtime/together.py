@@ -251,7 +251,7 @@ class Chain:
             file.unlink(missing_ok=True)
         del self._groups[id(part)]
         group.end(0)
-        return code
+        return code if code >= 0 else 128 - code  # killed: as a shell says it
 
     def _variables(self, part: Part) -> dict[str, str]:
         own = secrets_of(part.action)
