@@ -133,9 +133,8 @@ def readme(action: Action[Any, Any]) -> str:
         f"In a workflow:\n\n```yaml\n- uses: {OWNER}/actions/{action.name}@v1\n{_with(own)}```",
         f"In a terminal, in the consumer's folder: `mlops {action.name}`; all options: `mlops {action.name} --help`.",
         "## Inputs",
-        "All are optional here: each can also stand in `mlops.yaml`, under the key"
-        f" `{'plan` or that of its action' if action is RUN else f'{action.name}`'}. An input wins over the file, and the"
-        " file over the default.",
+        f"All are optional here: each can also stand in `mlops.yaml`, under the key {_key(action)}. An input wins over"
+        " the file, and the file over the default.",
         _table(["input", "type", "default", "meaning"], [_row(n, i) for n, i in own]) if own else "",
         "Inputs that every action has:",
         _table(["input", "type", "default", "meaning"], [*(_row(n, i) for n, i in common), cache]),
@@ -217,6 +216,10 @@ def _quoted(text: str) -> str:
 
 def _module(action: Action[Any, Any]) -> str:
     return f"scripts/{action.run.__module__.replace('.', '/')}.py"
+
+
+def _key(action: Action[Any, Any]) -> str:
+    return "of its action, such as `plan` or `run-pipeline`" if action is RUN else f"`{action.name}`"
 
 
 def _step(action: Action[Any, Any]) -> str:

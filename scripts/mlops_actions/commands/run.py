@@ -3,7 +3,7 @@
 Run the whole chain here, by the same plan and with the same records as on GitHub. Finished work is reused, so a run
 that was interrupted goes on where it was.
 
-As a step of a job it runs the actions one after the other, as soon as those before them have ended well, in this one
+As a step of a job it runs the actions, each as soon as those before it have ended well, in this one
 job. Each is a group of the log, and below the group stand how it ended and what is wrong. The workflow `mlops.yml` uses
 it with `jobs: one`. Of the secrets each action gets those that it declares.
 """
