@@ -79,7 +79,20 @@ class _Commands(click.Group):
 def start() -> None:
     """The command as a process of its own."""
     conceal_environ()
+    if sys.argv[1:2] == [chain.STANDBY]:
+        del sys.argv[1]
+        _stand_by(sys.argv[1])
     main(prog_name="mlops")
+
+
+def _stand_by(name: str) -> None:
+    """Import what an action needs before its work, and wait for a line. Without one, whoever started this has ended."""
+    command(chain.load(name))
+    for module in ("github.context", "reports.sections", "runtime.execute"):
+        import_module(f".{module}", __package__)
+    import_module(".runtime.config", __package__).file_model()
+    if not sys.stdin.readline():
+        sys.exit(0)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -84,7 +84,7 @@ def test_the_log_of_a_job_has_a_group_a_part_and_below_it_how_it_ended() -> None
     view = Groups([data, image, train], log)
     with view:
         data.state = image.state = "running"
-        view.wait()
+        view.show()
         view.said(image, "built a layer")
         view.said(data, "::group::Reading")
         view.said(data, "10 rows")
@@ -92,10 +92,10 @@ def test_the_log_of_a_job_has_a_group_a_part_and_below_it_how_it_ended() -> None
         view.said(data, "::error file=d.csv::Not a table")
         view.said(image, "::add-mask::hunter2")
         image.state, image.began, image.seconds = "done", 0.0, 1.0
-        view.wait()
+        view.show()
         data.state, data.code, data.began, data.seconds = "failed", 1, 0.0, 2.0
         train.state = "left"
-        view.wait()
+        view.show()
     assert log.getvalue().splitlines() == [
         "::group::validate-data",
         "Reading",

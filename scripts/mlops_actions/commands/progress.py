@@ -49,8 +49,8 @@ class View(Protocol):
     def said(self, part: Part, line: str) -> None:
         """Take a line that a part prints, from the part's thread."""
 
-    def wait(self) -> None:
-        """Show what is new, and wait a moment."""
+    def show(self) -> None:
+        """Show what is new."""
 
 
 class Lines:
@@ -71,10 +71,9 @@ class Lines:
         if not self._quiet:
             click.echo(f"{part.name:<{self._width}} │ {line}", err=True)
 
-    def wait(self) -> None:
+    def show(self) -> None:
         """Show what is new."""
         self._tell()
-        time.sleep(0.05)
 
     def _tell(self) -> None:
         for part in self._parts:
@@ -104,10 +103,9 @@ class Live:
     def said(self, part: Part, line: str) -> None:
         """The table shows the last line of a part that runs."""
 
-    def wait(self) -> None:
+    def show(self) -> None:
         """Show what is new."""
         self._live.refresh()
-        time.sleep(0.1)
 
     def _table(self) -> Any:
         from rich.table import Table
@@ -166,7 +164,7 @@ class Groups:
             else:
                 self._kept[part.name].append(line)
 
-    def wait(self) -> None:
+    def show(self) -> None:
         """Show what is new."""
         with self._lock:
             for part in self._waiting():
@@ -174,7 +172,6 @@ class Groups:
             running = next((part for part in self._parts if part.state == "running"), None)
             if running and not self._open:
                 self._begin(running)
-        time.sleep(0.05)
 
     def _waiting(self) -> list[Part]:
         """The parts that have ended and are not told; the one that is shown comes first, then by when they ended."""

@@ -144,7 +144,7 @@ def _chain(asked: _Asked, values: Mapping[str, Any], environ: Mapping[str, str],
     began = time.monotonic()
     try:
         with view:
-            chain_run.run(view.wait)
+            chain_run.run(view.show)
     finally:
         if asked.dry:
             for entry in list(step.workspace.store.list(step.workspace.kept(f"runs/{run}/"))):

@@ -83,7 +83,7 @@ def read_project(path: Path, *, required: bool = False) -> Project:
         return Project(path.name)
     project = Project(path.name, values if isinstance(values, dict) else {}, places)
     try:
-        _model().model_validate(values)
+        file_model().model_validate(values)
     except ValidationError as error:
         mistakes = Mistakes()
         for problem in error.errors():
@@ -282,13 +282,13 @@ def environ() -> Mapping[str, str]:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of `mlops.yaml`, for editors."""
-    made = _model().model_json_schema(by_alias=True)
+    made = file_model().model_json_schema(by_alias=True)
     head = {"$schema": "http://json-schema.org/draft-07/schema#", "$id": SCHEMA_URL, "title": "mlops.yaml"}
     return {**made, **head}
 
 
 @cache
-def _model() -> type[BaseModel]:
+def file_model() -> type[BaseModel]:
     """The whole file: shared inputs, a section an action, and the same again for each environment."""
     sections: dict[str, Any] = {}
     for name in chain.NAMES:
@@ -366,7 +366,7 @@ def _mistake(problem: Any, project: Project) -> BadInput:
 
 def _known(path: Path_) -> list[str]:
     """The names that may stand where the path's last part stands."""
-    model: Any = _model()
+    model: Any = file_model()
     for part in path[:-1]:
         found = next((info.annotation for name, info in model.model_fields.items() if kebab(name) == part), model)
         model = _model_in(found) or model
