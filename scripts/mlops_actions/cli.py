@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from types import UnionType
@@ -78,7 +79,20 @@ class _Commands(click.Group):
 def start() -> None:
     """The command as a process of its own."""
     conceal_environ()
+    if sys.argv[1:2] == [chain.STANDBY]:
+        del sys.argv[1]
+        _stand_by(sys.argv[1])
     main(prog_name="mlops")
+
+
+def _stand_by(name: str) -> None:
+    """Import what an action needs before its work, and wait for a line. Without one, whoever started this has ended."""
+    command(chain.load(name))
+    for module in ("github.context", "reports.sections", "runtime.execute"):
+        import_module(f".{module}", __package__)
+    import_module(".runtime.config", __package__).file_model()
+    if not sys.stdin.readline():
+        sys.exit(0)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -126,12 +140,17 @@ def run(action: Action[Any, Any], given: dict[str, Any], *, as_json: bool = Fals
     from .runtime.execute import execute
 
     environ = config.environ()
+    joined = given_inputs(action, given, environ)
+    context = read_context(environ, Path(joined.get("working_directory") or "."))
+    return execute(action, joined, context, make_console(environ, as_json=as_json))
+
+
+def given_inputs(action: Action[Any, Any], given: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """The values that an action is given by its options and, on a runner, by the step's inputs."""
     if environ.get("GITHUB_ACTIONS") == "true":
         inputs = {name: environ.get(f"INPUT_{name.upper()}") for name in action.inputs.model_fields}
         given = {**inputs, **{name: value for name, value in given.items() if value not in (None, ())}}
-    joined = {name: "\n".join(value) if isinstance(value, tuple) else value for name, value in given.items()}
-    context = read_context(environ, Path(joined.get("working_directory") or "."))
-    return execute(action, joined, context, make_console(environ, as_json=as_json))
+    return {name: "\n".join(value) if isinstance(value, tuple) else value for name, value in given.items()}
 
 
 def option(name: str, info: FieldInfo) -> click.Option:

@@ -180,8 +180,10 @@ CACHED_EVENTS = ("merge_group", "pull_request", "push", "repository_dispatch", "
 `issue_comment` and `workflow_run` have the default branch's scope and may have checked out anybody's code."""
 
 
-def cache_entry(group: str, cache: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """Where GitHub's cache keeps the environment of a group: `key` and `path` for actions/cache, or nothing.
+def cache_entry(groups: Sequence[str], cache: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Where GitHub's cache keeps the environments of groups: `key` and `path` for actions/cache, or nothing.
+
+    Those that are there already are left out.
 
     Only a machine that is thrown away after its job needs it: a runner of GitHub's, or act when it has a cache server.
     The interpreter comes last in `path`, so that an archive that was not unpacked to its end leaves no environment.
@@ -191,12 +193,16 @@ def cache_entry(group: str, cache: Path, environ: Mapping[str, str]) -> dict[str
         return {}
     if environ.get("MLOPS_GITHUB_CACHE") == "false" or environ.get("GITHUB_EVENT_NAME") not in CACHED_EVENTS:
         return {}
-    name = _name(group, (), (), environ.get("MLOPS_PYTHON", ""))
+    names = [_name(group, (), (), environ.get("MLOPS_PYTHON", "")) for group in groups]
+    folders = {name: cache / "environments" / name for name in names}
+    folders = {name: folder for name, folder in folders.items() if not _python_of(folder).exists()}
+    if not folders:
+        return {}
     made_by = f"{platform.python_version()} {sys.base_prefix}".encode()
     system = f"{platform.system()}-{platform.machine()}-py{platform.python_version()}-{_digest(made_by)[:8]}"
-    folder = (cache / "environments" / name).as_posix()
     programs = _python_of(Path()).parent.name
-    return {"key": f"mlops-{name}-{system}", "path": f"{folder}/[!{programs[0]}]*\n{folder}/{programs}"}
+    paths = [f"{one.as_posix()}/{part}" for one in folders.values() for part in (f"[!{programs[0]}]*", programs)]
+    return {"key": f"mlops-{'-'.join(folders)}-{system}", "path": "\n".join(paths)}
 
 
 def lock_of(group: str) -> Path:
@@ -416,12 +422,18 @@ def python_of_group(group: str) -> Path:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """By `scripts/mlops`: print the Python of a group, or with `--cache-key` write the outputs of `cache_entry`."""
+    """By `scripts/mlops`: print the Python of a group; with `--cache-key` write the outputs of `cache_entry`; with
+    `--prepare` make the environments of groups.
+    """
+    if arguments[0] == "--prepare":
+        for group in arguments[1:]:
+            python_of_group(group)
+        return
     if arguments[0] != "--cache-key":
         print(python_of_group(arguments[0]))
         return
     with open(os.environ.get("GITHUB_OUTPUT", os.devnull), "a", encoding="utf-8") as output:  # noqa: PTH123
-        for name, value in cache_entry(arguments[1], cache_folder(), os.environ).items():
+        for name, value in cache_entry(arguments[1:], cache_folder(), os.environ).items():
             output.write(f"{name}<<end-of-{name}\n{value}\nend-of-{name}\n")
 
 

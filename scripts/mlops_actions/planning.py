@@ -38,6 +38,7 @@ class PlanRequest:
         runners: of single jobs, by their names; and where they stand, if that is in a file.
         model: its name in the registry, or "".
         alone: whether the jobs have no store in common, nor any keys.
+        one: whether all up to the registration is done in one job.
     """
 
     context: Context
@@ -59,6 +60,7 @@ class PlanRequest:
     runners_at: Place | None = None
     model: str = ""
     alone: bool = False
+    one: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,8 @@ def make_plan(request: PlanRequest) -> Plan:
         raise BadInput("Nothing to run", fix="Name a pipeline with the input `pipeline`, or run `mlops init`")
     runners = _runners(request)
     tests = [{**leg, "runs-on": leg["runs-on"] or runners["test"]} for leg in github_matrix(request.matrix)]
+    if request.one:
+        _refuse_other_runners(request, runners, tests)
     return Plan(_run_name(request.context), steps, tests, _deployments(request), runners)
 
 
@@ -220,6 +224,27 @@ def _runners(request: PlanRequest) -> dict[str, Any]:
     for_all = _runner(request.runs_on or "ubuntu-latest", "runs-on", None)
     own = {name: _runner(value, f"runners.{name}", request.runners_at) for name, value in request.runners.items()}
     return {name: own.get(name, for_all) for name in JOBS}
+
+
+MERGED = ("data", "image", "train", "test", "register")
+"""Jobs of the workflow that are one with `jobs: one`."""
+
+
+def _refuse_other_runners(request: PlanRequest, runners: Mapping[str, Any], tests: Sequence[Mapping[str, Any]]) -> None:
+    """One job has one runner.
+
+    Raises:
+        BadInput: a part of it is to have another one.
+    """
+    own = _runner(request.runs_on or "ubuntu-latest", "runs-on", None)
+    others = [f"`runners.{name}`" for name in MERGED if runners[name] != own]
+    others = others or [f"the environment {leg['name']!r} of test-model" for leg in tests if leg["runs-on"] != own]
+    if others:
+        raise BadInput(
+            f"`jobs: one` has one runner, and {others[0]} names another",
+            fix="Use `jobs: many`, or the same runner for all (`runs-on`)",
+            place=request.runners_at,
+        )
 
 
 def _runner(value: Any, name: str, place: Place | None) -> Any:

@@ -77,7 +77,10 @@ def test_a_part_of_the_chain_can_be_run_and_one_that_does_not_pass_stops_those_a
         assert done.returncode == 2 and words in done.stderr
 
 
-def test_a_run_that_is_interrupted_leaves_nothing_running_and_goes_on_where_it_was(mlops: Run, starter: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_interrupted_leaves_nothing_running_and_goes_on_where_it_was(
+    mlops: Run, starter: Path, number: signal.Signals
+) -> None:
     source = (starter / "pipeline.py").read_text()
     mark = starter / "pid"
     slow = f"    import os, time\n    open({str(mark)!r}, 'w').write(str(os.getpid()))\n    time.sleep(60)\n"
@@ -88,10 +91,18 @@ def test_a_run_that_is_interrupted_leaves_nothing_running_and_goes_on_where_it_w
     deadline = time.monotonic() + 120
     while not mark.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    started = Identity.of(int(mark.read_text()))
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
-    assert not started.alive
+    listed = subprocess.run(
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(process.pid)], capture_output=True, text=True
+    )
+    waiting = [line.split()[0] for line in listed.stdout.splitlines() if "--standby evaluate-model" in line]
+    assert waiting, "the next part stands by"
+    started = [Identity.of(int(pid)) for pid in (mark.read_text(), *waiting)]
+    process.send_signal(number)
+    assert process.wait(60) == (130 if number == signal.SIGINT else -number)
+    deadline = time.monotonic() + 30  # a guard ends what is left of a run that was killed
+    while any(one.alive for one in started) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(one.alive for one in started)
     (starter / "pipeline.py").write_text(source)
     again = mlops("run")
     assert again.returncode == 0, again.stderr

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
 
-from act import make_consumer, plain
+import pytest
+
+from act import Consumer, make_consumer, plain
 from conftest import ROOT, Run
 from mlops_actions.reports.shared import read_shared
 
@@ -37,6 +40,38 @@ def test_push_goes_through_the_chain_and_a_second_push_reuses_it(tmp_path: Path)
     assert len(list(consumer.store.glob("models/*/versions/*.json"))) == 1
 
 
+def in_one_job(consumer: Consumer) -> None:
+    """Let the consumer's workflow say `jobs: one`."""
+    workflow = consumer.folder / ".github" / "workflows" / "mlops.yml"
+    text = workflow.read_text()
+    assert text.count("    with:\n") == 1
+    workflow.write_text(text.replace("    with:\n", "    with:\n      jobs: one\n"))
+    consumer.commit()
+
+
+def test_one_job_comes_to_what_many_come_to(tmp_path: Path) -> None:
+    one, many = (make_consumer(tmp_path / name, "minimal") for name in ("one", "many"))
+    in_one_job(one)
+    logs = []
+    for consumer in (one, many):
+        code, log = consumer.run()
+        assert code == 0, log
+        logs.append(log)
+    ended = [set(re.findall(r"\[mlops/mlops/(\w[^\]]*?) *\].*Job succeeded", log)) for log in logs]
+    assert len(ended[0]) == 2 and len(ended[1]) == 5, ended
+    (ours,), (theirs,) = one.records(), many.records()
+    assert set(ours) == set(theirs) == STEPS
+    for name in STEPS:
+        assert ours[name]["verdict"] == theirs[name]["verdict"], name
+    assert ours["evaluate-model"]["outputs"]["metrics"] == theirs["evaluate-model"]["outputs"]["metrics"]
+    assert ours["register-model"]["outputs"]["version"] == theirs["register-model"]["outputs"]["version"] == 1
+    heads = [next(c.store.glob("reports/*/report.md")).read_text().splitlines()[1] for c in (one, many)]
+    assert heads[0] == heads[1]
+    code, log = one.run()
+    assert code == 0, log
+    assert "✓ run-pipeline: reused" in log and one.records()[1]["run-pipeline"]["reused"]
+
+
 def test_pull_request_trains_and_registers_nothing(tmp_path: Path) -> None:
     consumer = make_consumer(tmp_path, "minimal")
     code, log = consumer.run("pull_request")
@@ -58,12 +93,15 @@ def test_a_caller_with_contents_read_alone_trains_and_reports(tmp_path: Path) ->
     assert list(consumer.store.glob("reports/*/report.md"))
 
 
-def test_failure_is_said_once_where_it_is_and_reported(tmp_path: Path) -> None:
+@pytest.mark.parametrize("jobs", ["many", "one"])
+def test_failure_is_said_once_where_it_is_and_reported(tmp_path: Path, jobs: str) -> None:
     source = (ROOT / "examples" / "minimal" / "pipeline.py").read_text()
     marker = "import pandas"
     assert marker in source
     broken = source.replace(marker, "raise ZeroDivisionError('on purpose')  # noqa\n    import pandas", 1)
     consumer = make_consumer(tmp_path, "minimal", **{"pipeline.py": broken})
+    if jobs == "one":
+        in_one_job(consumer)
     code, log = consumer.run()
     assert code == 1
     errors = [line for line in log.splitlines() if "::error " in line]
@@ -132,13 +170,16 @@ def test_two_runs_at_once_make_one_version(tmp_path: Path) -> None:
     assert versions == [1, 1]
 
 
-def test_cancelled_run_leaves_no_process_and_the_next_one_succeeds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("jobs", ["many", "one"])
+def test_cancelled_run_leaves_no_process_and_the_next_one_succeeds(tmp_path: Path, jobs: str) -> None:
     source = (ROOT / "examples" / "minimal" / "pipeline.py").read_text()
     mark = tmp_path / "started"
     slow = source.replace(
         "import pandas", f"import time; open({str(mark)!r}, 'w').close(); time.sleep(600)\n    import pandas", 1
     )
     consumer = make_consumer(tmp_path, "minimal", **{"pipeline.py": slow})
+    if jobs == "one":
+        in_one_job(consumer)
     run = subprocess.Popen(
         consumer.command("push"), cwd=consumer.folder, env=consumer.environ(), text=True, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

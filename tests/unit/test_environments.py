@@ -15,7 +15,7 @@ CACHE = Path("/caches")
 
 
 def entry(environ: dict[str, str], group: str = "core") -> dict[str, str]:
-    return environments.cache_entry(group, CACHE, environ)
+    return environments.cache_entry([group], CACHE, environ)
 
 
 def test_the_key_changes_with_lock_python_system_and_architecture(
@@ -44,6 +44,18 @@ def test_the_interpreter_is_unpacked_last() -> None:
     others, programs = entry(HOSTED)["path"].splitlines()
     assert others.startswith("/caches/environments/core-") and others.endswith("/[!b]*")
     assert programs == others.replace("/[!b]*", "/bin")
+
+
+def test_several_environments_are_one_entry_without_those_that_are_there(tmp_path: Path) -> None:
+    names = [Path(entry(HOSTED, group)["path"].splitlines()[1]).parent.name for group in ("core", "data")]
+    both = environments.cache_entry(["core", "data"], tmp_path, HOSTED)
+    assert "-".join(names) in both["key"] and len(both["path"].splitlines()) == 4
+    python = tmp_path / "environments" / names[0] / Path(both["path"].splitlines()[1]).name / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    one = environments.cache_entry(["core", "data"], tmp_path, HOSTED)
+    assert one == environments.cache_entry(["data"], tmp_path, HOSTED)
+    assert environments.cache_entry(["core"], tmp_path, HOSTED) == {}
 
 
 @pytest.mark.parametrize("event", ["pull_request_target", "issue_comment", "workflow_run", ""])

@@ -184,6 +184,26 @@ def test_each_environment_of_the_matrix_is_a_job_on_its_runner(tmp_path: Path) -
     ]
 
 
+@pytest.mark.parametrize(
+    "values, named",
+    [
+        ({"runners": {"train": "gpu"}}, "`runners.train`"),
+        ({"matrix": TypeAdapter(Legs).validate_python({"mac": {"runs-on": "macos-15"}})}, "the environment 'mac'"),
+    ],
+)
+def test_one_job_refuses_a_part_that_is_to_have_another_runner(
+    tmp_path: Path, values: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(BadInput, match=f"`jobs: one` has one runner, and {named}.*Use `jobs: many`"):
+        make_plan(request(tmp_path, one=True, **values))
+    make_plan(request(tmp_path, one=False, **values))
+
+
+def test_one_job_leaves_deployments_and_monitoring_their_runners(tmp_path: Path) -> None:
+    plan = make_plan(request(tmp_path, one=True, runners={"deploy": "inside", "monitor": "inside"}))
+    assert plan.runners["deploy"] == "inside"
+
+
 def test_deployments_are_in_order_and_known(tmp_path: Path) -> None:
     plan = make_plan(request(tmp_path, deploy_to=["staging", "production"]))
     assert [one["name"] for one in plan.deployments] == ["staging", "production"]

@@ -46,6 +46,14 @@ def test_records_come_from_outputs_and_store_in_chain_order() -> None:
     assert report.jobs == {"train": "success", "deploy": "skipped"}
 
 
+def test_records_of_one_job_are_a_list() -> None:
+    text = f"[{DONE.model_dump_json()}, {BAD.model_dump_json()}]"
+    report = gather(needs(plan={"result": "failure", "outputs": {"records": text}}), [], NAMES)
+    assert [record.action for record in report.records] == ["validate-data", "run-pipeline"]
+    with pytest.raises(BadInput, match="records is not a record"):
+        gather(needs(plan={"result": "failure", "outputs": {"records": "{}"}}), [], NAMES)
+
+
 def test_jobs_without_outputs_are_null_under_act() -> None:
     assert gather(needs(a={"result": "success", "outputs": None}), [], NAMES).records == []
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import yaml
 
 from conftest import ROOT
+from mlops_actions.commands.progress import Groups
+from mlops_actions.commands.run import RunInputs
+from mlops_actions.inputs import is_secret
 from mlops_actions.runtime.chain import NAMES
-from mlops_actions.runtime.together import AFTER, LAST, before, parts_of
+from mlops_actions.runtime.together import AFTER, LAST, Part, before, parts_of, secrets_of
 
 PLAN: dict[str, Any] = {
     **dict.fromkeys(AFTER, True),
@@ -55,3 +59,68 @@ def test_what_the_plan_leaves_out_is_no_part() -> None:
     parts = [part.action for part in parts_of({**PLAN, "deploy-model": False, "run-pipeline": False}, {})]
     assert "deploy-model" not in parts and "evaluate-model" not in parts
     assert parts[-1] == LAST
+
+
+def test_a_value_goes_to_the_actions_that_it_is_meant_for() -> None:
+    given = {"experiment": "experiment.yaml", "data": "d.csv", "python": "3.12", "requirements": "r.txt"}
+    parts = {part.name: part.options for part in parts_of(PLAN, given)}
+    assert parts["tune-hyperparams"]["experiment"] == "experiment.yaml"
+    assert "experiment" not in parts["run-pipeline"], "there it is the name of a group of runs"
+    assert parts["validate-data"]["data"] == "d.csv" and "data" not in parts["monitor-model"]
+    assert parts["run-pipeline"]["python"] == "3.12" and "python" not in parts["test-model (old)"]
+    assert parts["test-model (old)"]["requirements"] == "r.txt"
+
+
+def test_an_action_sees_the_secrets_that_it_declares() -> None:
+    cluster = {"MLOPS_KUBECONFIG", "MLOPS_KFP_TOKEN", "MLOPS_KFP_CLIENT_SECRET"}
+    assert secrets_of("run-pipeline") == cluster
+    assert secrets_of("tune-hyperparams") == cluster, "whole pipelines can be trials"
+    assert secrets_of("build-image") == {"MLOPS_REGISTRY_PASSWORD"}
+    taken = {f"MLOPS_{name.upper()}" for name, info in RunInputs.model_fields.items() if is_secret(info.annotation)}
+    assert set().union(*map(secrets_of, [*AFTER, LAST])) == taken, "what an action needs, `run` must be given"
+    assert secrets_of("test-model") == {"MLOPS_REGISTRY_PASSWORD"}
+    assert secrets_of("register-model") == {"MLOPS_SIGNING_KEY"}
+    for action in ("validate-data", "materialize-features", "evaluate-model", "monitor-model"):
+        assert secrets_of(action) == set(), action
+
+
+def test_the_log_of_a_job_has_a_group_a_part_and_below_it_how_it_ended() -> None:
+    data, image, train = (Part(name) for name in ("validate-data", "build-image", "run-pipeline"))
+    log = io.StringIO()
+    view = Groups([data, image, train], log)
+    with view:
+        data.state = image.state = "running"
+        view.show()
+        view.said(image, "built a layer")
+        view.said(data, "::group::Reading")
+        view.said(data, "10 rows")
+        view.said(data, "::endgroup::")
+        view.said(data, "::error file=d.csv::Not a table")
+        view.said(image, "::add-mask::hunter2")
+        image.state, image.began, image.seconds = "done", 0.0, 1.0
+        view.show()
+        data.state, data.code, data.began, data.seconds = "failed", 1, 0.0, 2.0
+        train.state = "left"
+        view.show()
+    assert log.getvalue().splitlines() == [
+        "::group::validate-data",
+        "Reading",
+        "10 rows",
+        "::add-mask::hunter2",
+        "::endgroup::",
+        "✗ validate-data: failed in 2.0 s",
+        "::error file=d.csv::Not a table",
+        "::group::build-image",
+        "built a layer",
+        "::endgroup::",
+        "✓ build-image: done in 1.0 s",
+        "– run-pipeline: left out",
+    ]
+
+
+def test_a_part_that_dies_without_a_word_is_told_with_the_end_of_its_log() -> None:
+    part = Part("run-pipeline", state="failed", code=137, log=["the last line"])
+    log = io.StringIO()
+    with Groups([part], log):
+        pass
+    assert log.getvalue().splitlines()[-1] == "::error::run-pipeline ended with exit code 137%0A%0Athe last line"

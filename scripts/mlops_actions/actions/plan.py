@@ -12,7 +12,7 @@ an image that is not pushed, training and evaluation with `engine: local`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import Field, TypeAdapter
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from ..workspace import Workspace
 
 
-class PlanInputs(ModelInputs):
-    """What `plan` takes."""
+class ChainInputs(ModelInputs):
+    """What decides which parts of the chain run."""
 
     pipeline: str = Field(
         "", description="The pipeline file. By default `pipeline.py`, if it is there.", examples=["pipeline.py"]
@@ -43,6 +43,16 @@ class PlanInputs(ModelInputs):
     deploy: Choice = Field("auto", description="Whether to deploy. `auto`: when `deploy-model` is configured.")
     deploy_to: Lines = Field(
         default=[], description="Environments of the configuration to deploy to, one after the other."
+    )
+
+
+class PlanInputs(ChainInputs):
+    """What `plan` takes."""
+
+    jobs: Literal["many", "one"] = Field(
+        "many",
+        description="`one`: all up to the registration in one job, which is billed and set up once. `many`: a job a"
+        " part, with runners and secrets of their own.",
     )
     runs_on: str = Field(
         "ubuntu-latest",
@@ -74,6 +84,7 @@ class PlanOutputs(Outputs):
     )
     deploy_matrix: dict[str, Any] = Field(description="Matrix of the deployments.")
     runners: dict[str, Any] = Field(description="The value of `runs-on` of each job.")
+    locks: list[str] = Field(description="The locks of the environments that what runs needs up to the registration.")
 
 
 def run(inputs: PlanInputs, step: Step) -> Result[PlanOutputs]:
@@ -81,6 +92,7 @@ def run(inputs: PlanInputs, step: Step) -> Result[PlanOutputs]:
     from ..errors import BadInput
     from ..evaluation.matrix import Legs
     from ..planning import PlanRequest, environment_of, make_plan
+    from ..runtime import chain
 
     alone = lacks_store(step.context, inputs.store, step.workspace.environ)
     if not alone and not inputs.store and step.workspace.environ.get("RUNNER_ENVIRONMENT") == "github-hosted":
@@ -120,6 +132,7 @@ def run(inputs: PlanInputs, step: Step) -> Result[PlanOutputs]:
             runners_at=place_of(step.project, "plan", "runners", environment),
             model=inputs.model,
             alone=alone,
+            one=inputs.jobs == "one",
         )
     )
     if plan.steps["deploy-model"].runs:
@@ -141,6 +154,7 @@ def run(inputs: PlanInputs, step: Step) -> Result[PlanOutputs]:
         test_matrix={"include": plan.tests},
         deploy_matrix={"include": plan.deployments},
         runners=dict(plan.runners),
+        locks=sorted({chain.load(name).group for name in plan.steps if plan.steps[name].runs and name not in _LATER}),
         **{name: value for name, value in runs.items() if name in PlanOutputs.model_fields},
     )
     chosen = [name for name, part in plan.steps.items() if part.runs]
@@ -148,6 +162,8 @@ def run(inputs: PlanInputs, step: Step) -> Result[PlanOutputs]:
     return Result(outputs, details, reason=f"{len(chosen)} of {len(plan.steps)} actions run")
 
 
+_LATER = ("deploy-model", "monitor-model")
+"""What is a job of its own also with `jobs: one`."""
 _SECRETS = "MLOPS_EMPTY_SECRETS"
 """Names a variable with the secrets that came through empty, by their names."""
 

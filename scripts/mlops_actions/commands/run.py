@@ -1,7 +1,16 @@
-"""`mlops run`: the whole chain in a terminal, by the same plan and with the same records as on GitHub."""
+"""Run the whole chain, or a part of it.
+
+Run the whole chain here, by the same plan and with the same records as on GitHub. Finished work is reused, so a run
+that was interrupted goes on where it was.
+
+As a step of a job it runs the actions, each as soon as those before it have ended well, in this one
+job. Each is a group of the log, and below the group stand how it ended and what is wrong. The workflow `mlops.yml` uses
+it with `jobs: one`. Of the secrets each action gets those that it declares.
+"""
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
 import sys
@@ -11,37 +20,70 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
+from pydantic import Field, SecretStr
 
+from ..actions.plan import ChainInputs, PlanOutputs
 from ..console import Console
 from ..errors import BadInput, MlopsError
 from ..evaluation.matrix import elsewhere
-from ..github.console import TerminalConsole
-from ..github.context import read_context
+from ..github.context import make_console, read_context
+from ..inputs import Outputs, is_secret, kebab
 from ..runtime import chain, config
+from ..runtime.action import Action
 from ..runtime.execute import prepare, signals
 from ..runtime.runs import run_of_folder
+from ..runtime.step import Step
 from ..runtime.together import AFTER, LAST, Chain, Part, before, parts_of
 from ..suggest import did_you_mean
-from ..untrusted import visible
+from ..values import Values
+from .progress import LOG_LINES, Groups, Lines, Live, View, about, word
 
-_GLYPHS = {"waiting": "·", "running": "▸", "done": "✓", "failed": "✗", "left": "–", "stale": "▸"}
-_STYLES = {"waiting": "dim", "running": "bold", "done": "green", "failed": "bold red", "left": "dim", "stale": "bold"}
-_LOG_LINES = 15
+
+class RunInputs(ChainInputs):
+    """What `run` takes: what decides which parts run, and what these are given."""
+
+    plan: str = Field(
+        "",
+        description="What `plan` gave as JSON, if it ran before in the same job. By default it is planned here.",
+        examples=["${{ toJSON(steps.plan.outputs) }}"],
+    )
+    until: str = Field("", description="End with this action. By default with `report`.", examples=["register-model"])
+    contract: str = Field("", description="The contract of validate-data.")
+    parameters: Values = Field(default={}, description="Pipeline parameters, `name=value` lines or YAML.")
+    requirements: str = Field("", description="The consumer's requirements file.")
+    python: str = Field("", description="Python for the consumer's code: a version such as `3.12`, or a path.")
+    kfp_host: str = Field("", description="URL of Kubeflow Pipelines, for the engine `kfp`.")
+    registry_username: str = Field("", description="User of the registry that images are pushed to.")
+    registry_password: SecretStr | None = Field(None, description="Password or token of that user.")
+    kubeconfig: SecretStr | None = Field(None, description="A kubeconfig, for engines on a cluster.")
+    kfp_token: SecretStr | None = Field(None, description="Bearer token for Kubeflow Pipelines.")
+    kfp_client_secret: SecretStr | None = Field(None, description="Secret of the client of OpenID Connect, for it.")
+    signing_key: SecretStr | None = Field(None, description="Private key (PEM) that versions are signed with.")
+    gitops_token: SecretStr | None = Field(None, description="Token for the repository of the engine `git`.")
+    token: SecretStr | None = Field(None, description="GitHub token for the report's comment and check.")
+
+
+class RunOutputs(Outputs):
+    """What `run` gives."""
+
+    run: str = Field(description="Name of this run of the chain.")
+    metrics: dict[str, Any] = Field(description="The model's metrics.")
+    version: int | None = Field(description="The registered version.")
+    model_uri: str = Field(description="Where the registered model is.")
+    records: list[dict[str, Any]] = Field(description="The records of the actions that ran. `report` takes them.")
 
 
 def run_command() -> click.Command:
-    """The command: the options of `plan`, and its own."""
+    """The command: what the action takes, and what is for a terminal alone."""
     from ..cli import option
 
-    fields = {name: info for name, info in chain.load("plan").fields().items() if name not in ("run", "reuse")}
+    fields = {n: i for n, i in ACTION.fields().items() if n not in ("run", "plan") and not is_secret(i.annotation)}
     own = [
         click.Option(["--from", "begin"], metavar="ACTION", help="Begin with this action; before it, the last run's."),
         click.Option(["--only"], metavar="ACTION", multiple=True, help="Run only this action. May be repeated."),
-        click.Option(["--parameters"], metavar="TEXT", multiple=True, help="Pipeline parameters, name=value lines."),
-        click.Option(["--reuse/--no-reuse"], default=True, help="Take finished work.  [default: on]"),
         click.Option(["--dry-run", "dry"], is_flag=True, help="Say what would be done or reused, and why; do nothing."),
         click.Option(["--open", "show"], is_flag=True, help="Show the report in a browser at the end."),
     ]
@@ -49,9 +91,8 @@ def run_command() -> click.Command:
         "run",
         params=[*own, *(option(name, info) for name, info in fields.items())],
         callback=_run,
-        help="Run the whole chain here, by the same plan and with the same records as on GitHub. Finished work is"
-        " reused, so a run that was interrupted goes on where it was.",
-        short_help="Run the whole chain, or a part of it.",
+        help=" ".join(ACTION.documentation.split("\n\n")[1].split()),
+        short_help=ACTION.summary,
     )
 
 
@@ -61,52 +102,116 @@ class _Asked:
 
     begin: str
     only: tuple[str, ...]
-    parameters: tuple[str, ...]
-    reuse: bool
     dry: bool
     show: bool
 
 
 def _run(**given: Any) -> None:
-    console = TerminalConsole()
+    from ..cli import given_inputs
+
+    environ = config.environ()
+    console = make_console(environ)
     asked = _Asked(**{name: given.pop(name) for name in _Asked.__dataclass_fields__})
     try:
         with signals():
-            sys.exit(_chain(asked, given, console))
+            sys.exit(_chain(asked, given_inputs(ACTION, given, environ), environ, console))
     except MlopsError as error:
         console.failure(error)
         sys.exit(error.exit_code)
 
 
-def _chain(asked: _Asked, given: Mapping[str, Any], console: Console) -> int:
-    environ = config.environ()
-    values = {n: "\n".join(v) if isinstance(v, tuple) else v for n, v in given.items() if v not in (None, "", ())}
-    plan = chain.load("plan")
-    step, inputs = prepare(plan, values, read_context(environ, _folder(values)), console, environ)
-    planned = plan.run(inputs, step).outputs.model_dump(mode="json", by_alias=True)
+def _chain(asked: _Asked, values: Mapping[str, Any], environ: Mapping[str, str], console: Console) -> int:
+    for secret in config.secrets_in(environ):
+        console.mask(secret)
+    step, inputs = prepare(ACTION, values, read_context(environ, _folder(values)), console, environ)
+    assert isinstance(inputs, RunInputs)
+    planned = _plan(inputs, values, step)
     planned["test-matrix"] = {"include": list(_here(planned["test-matrix"]["include"], console))}
-    options = {name: str(value) for name, value in values.items() if name not in ("environment", "working_directory")}
-    parts = _chosen(parts_of(planned, options | {"parameters": "\n".join(asked.parameters)}), asked.begin, asked.only)
+    parts = _chosen(parts_of(planned, _texts(values)), asked.begin, asked.only, inputs.until)
     if asked.dry:
         parts = [part for part in parts if part.action != LAST]
     first, anew = replace(step, action=parts[0].action), not asked.begin and not asked.only
-    run = f"dry-{secrets.token_hex(6)}" if asked.dry else run_of_folder(first, anew=anew)
+    if asked.dry:
+        run = f"dry-{secrets.token_hex(6)}"
+    else:
+        run = planned["run"] if step.run else run_of_folder(first, anew=anew)
     logs = step.workspace.home / "runs" / run
-    variables = {**environ, "MLOPS_RUN": run, "MLOPS_REUSE": str(asked.reuse).lower()}
-    view: _Lines | _Live = _Live(parts) if sys.stderr.isatty() and not asked.dry else _Lines(parts, quiet=asked.dry)
+    variables = {**environ, **_secrets(inputs), "MLOPS_RUN": run, "MLOPS_REUSE": str(inputs.reuse).lower()}
+    on_runner = step.context.on_runner
+    view: View = Groups(parts) if on_runner else Lines(parts, quiet=asked.dry)
+    if sys.stderr.isatty() and not asked.dry and not on_runner:
+        view = Live(parts)
     chain_run = Chain(parts, step.workspace.root, variables, step.workspace.cache, logs, view.said, dry=asked.dry)
     began = time.monotonic()
     try:
         with view:
-            chain_run.run(view.wait)
+            chain_run.run(view.show)
     finally:
         if asked.dry:
             for entry in list(step.workspace.store.list(step.workspace.kept(f"runs/{run}/"))):
                 step.workspace.store.delete(entry.path)
             shutil.rmtree(logs, ignore_errors=True)
+        if on_runner:
+            console.finish(_outputs(run, parts), "\n\n".join(filter(None, (part.summary for part in parts))))
     if asked.dry:
-        console.table(["", "action", "because"], [(_word(part), part.name, _about(part)) for part in parts])
-    return _ended(parts, logs, time.monotonic() - began, asked.show, console)
+        console.table(["", "action", "because"], [(word(part), part.name, about(part)) for part in parts])
+    if not on_runner:  # there it stands below each part's group
+        _tell_failed(parts, logs)
+    return _ended(parts, time.monotonic() - began, asked.show, console)
+
+
+def _plan(inputs: RunInputs, values: Mapping[str, Any], step: Step) -> dict[str, Any]:
+    """The outputs of `plan`: those that were given, else made now.
+
+    Raises:
+        BadInput: what was given is not what `plan` gives, or nothing can be planned.
+    """
+    if not inputs.plan:
+        plan = chain.load("plan")
+        own = {name: value for name, value in values.items() if name in plan.inputs.model_fields}
+        resolved = config.resolve(plan, own, step.workspace.environ, step.project, inputs.environment)
+        made = plan.run(resolved.inputs, replace(step, action=plan.name)).outputs
+    else:
+        fields = {kebab(name): info.annotation for name, info in PlanOutputs.model_fields.items()}
+        try:
+            texts = {name: text for name, text in json.loads(inputs.plan).items() if name in fields}
+            made = PlanOutputs.model_validate(
+                {name: text if fields[name] is str else json.loads(text) for name, text in texts.items()}
+            )
+        except (ValueError, TypeError, AttributeError) as error:
+            first = str(error).split("\n")[0]
+            raise BadInput(
+                "`plan` is not what `plan` gives", why=first, fix="Give `${{ toJSON(steps.plan.outputs) }}`"
+            ) from None
+    planned: dict[str, Any] = made.model_dump(mode="json", by_alias=True)
+    return planned
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    """The values for actions, as texts; secrets go another way."""
+    own = ("environment", "working_directory", "plan", "until", "run", "reuse")
+    shown = {name for name, info in RunInputs.model_fields.items() if not is_secret(info.annotation)}.difference(own)
+    return {name: str(value) for name, value in values.items() if name in shown and value not in (None, "")}
+
+
+def _secrets(inputs: RunInputs) -> dict[str, str]:
+    """The secrets that were given, as variables."""
+    values = {name: getattr(inputs, name) for name, i in type(inputs).model_fields.items() if is_secret(i.annotation)}
+    return {f"MLOPS_{name.upper()}": value.get_secret_value() for name, value in values.items() if value}
+
+
+def _outputs(run: str, parts: Sequence[Part]) -> dict[str, object]:
+    """What the jobs after it need."""
+    made = {part.action: part.record.get("outputs", {}) for part in parts if part.state == "done"}
+    registered = made.get("register-model", {})
+    outputs = RunOutputs(
+        run=run,
+        metrics=made.get("evaluate-model", {}).get("metrics", {}),
+        version=registered.get("version"),
+        model_uri=registered.get("model-uri", ""),
+        records=[part.record for part in parts if part.record],
+    )
+    return outputs.model_dump(mode="json", by_alias=True)
 
 
 def _here(legs: Sequence[Mapping[str, Any]], console: Console) -> Iterator[Mapping[str, Any]]:
@@ -122,12 +227,16 @@ def _folder(values: Mapping[str, Any]) -> Path:
     return Path(values.get("working_directory") or ".")
 
 
-def _chosen(parts: list[Part], begin: str, only: Sequence[str]) -> list[Part]:
+def _chosen(parts: list[Part], begin: str, only: Sequence[str], until: str = "") -> list[Part]:
     """The parts that were asked for.
 
     Raises:
         BadInput: an action is not of the chain, or does not run.
     """
+    if until and until not in (*AFTER, LAST):
+        raise BadInput(f"{until!r} is not an action of the chain", fix=did_you_mean(until, AFTER, "It has: {}"))
+    if until in AFTER:
+        parts = [part for part in parts if part.action == until or part.action in before(until)]
     planned = dict.fromkeys(part.action for part in parts)
     for name in filter(None, (begin, *only)):
         if name not in planned:
@@ -141,112 +250,26 @@ def _chosen(parts: list[Part], begin: str, only: Sequence[str]) -> list[Part]:
     return [part for part in parts if not begin or part.action in (begin, LAST) or begin in before(part.action)]
 
 
-def _ended(parts: Sequence[Part], logs: Path, seconds: float, show: bool, console: Console) -> int:
+def _tell_failed(parts: Sequence[Part], logs: Path) -> None:
+    """Show the end of the log of each part that failed."""
+    for part in parts:
+        if part.state == "failed":
+            click.echo(f"\n{part.name} (exit code {part.code}; its log is {logs / f'{part.name}.log'})", err=True)
+            for line in part.log[-LOG_LINES:]:
+                click.echo(f"  {line}", err=True)
+
+
+def _ended(parts: Sequence[Part], seconds: float, show: bool, console: Console) -> int:
     """Say how it ended; the exit code is that of the first part that failed."""
-    failed = [part for part in parts if part.state == "failed"]
-    for part in failed:
-        click.echo(f"\n{part.name} (exit code {part.code}; its log is {logs / f'{part.name}.log'})", err=True)
-        for line in part.log[-_LOG_LINES:]:
-            click.echo(f"  {line}", err=True)
     page = next((str(p.record["outputs"]["page-file"]) for p in parts if p.action == LAST and p.state == "done"), "")
-    counted = Counter(_word(part) for part in parts)
+    counted = Counter(word(part) for part in parts)
     console.say(f"{', '.join(f'{n} {word}' for word, n in counted.items())} in {seconds:.1f} s")
     if page:
         console.say(f"The report: {page}")
         if show:
             webbrowser.open(Path(page).as_uri())
-    return next((part.code for part in failed if part.code), 0)
+    return next((part.code for part in parts if part.code), 0)
 
 
-def _word(part: Part) -> str:
-    """How a part ended."""
-    if part.state == "done":
-        return "reused" if part.record.get("reused") else "unchecked" if _verdict(part) == "unchecked" else "done"
-    if part.state == "failed":
-        return "did not pass" if _verdict(part) == "rejected" else "failed"
-    return {"left": "left out", "stale": "would run", "waiting": "waiting", "running": "running"}[part.state]
-
-
-def _verdict(part: Part) -> str:
-    return str(part.record.get("verdict", ""))
-
-
-def _about(part: Part) -> str:
-    """What is said of a part beside its name: its last line while it runs, then its result."""
-    if part.state == "running":
-        return part.log[-1] if part.log else ""
-    return part.why or str(part.record.get("reason") or (part.record.get("problem") or {}).get("what") or "")
-
-
-class _Lines:
-    """Progress where it is read later: each line as it comes, with the name of its part."""
-
-    def __init__(self, parts: Sequence[Part], *, quiet: bool) -> None:
-        self._parts, self._told = () if quiet else parts, set[str]()
-        self._quiet = quiet
-        self._width = max((len(part.name) for part in parts), default=0)
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *exc: object) -> None:
-        self._tell()
-
-    def said(self, part: Part, line: str) -> None:
-        if not self._quiet:
-            click.echo(f"{part.name:<{self._width}} │ {line}", err=True)
-
-    def wait(self) -> None:
-        self._tell()
-        time.sleep(0.05)
-
-    def _tell(self) -> None:
-        for part in self._parts:
-            if part.state not in ("waiting", "running") and part.name not in self._told:
-                self._told.add(part.name)
-                took = f" in {part.seconds:.1f} s" if part.state in ("done", "failed") else ""
-                click.echo(f"{part.name:<{self._width}} {_GLYPHS[part.state]} {_word(part)}{took}", err=True)
-
-
-class _Live:
-    """Progress on a terminal: a table of all parts, which changes in place."""
-
-    def __init__(self, parts: Sequence[Part]) -> None:
-        from rich.console import Console as Rich
-        from rich.live import Live
-
-        self._parts = parts
-        self._live = Live(console=Rich(stderr=True, highlight=False), auto_refresh=False, get_renderable=self._table)
-
-    def __enter__(self) -> None:
-        self._live.start()
-
-    def __exit__(self, *exc: object) -> None:
-        self._live.refresh()
-        self._live.stop()
-
-    def said(self, part: Part, line: str) -> None:
-        """The table shows the last line of a part that runs."""
-
-    def wait(self) -> None:
-        self._live.refresh()
-        time.sleep(0.1)
-
-    def _table(self) -> Any:
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-        table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True, justify="right")
-        table.add_column(no_wrap=True, overflow="ellipsis")
-        for part in self._parts:
-            seconds = time.monotonic() - part.began if part.state == "running" else part.seconds
-            state = "" if part.state in ("waiting", "running") else _word(part)
-            table.add_row(
-                Text(f"{_GLYPHS[part.state]} {part.name}", _STYLES[part.state]),
-                Text(state, "yellow" if state == "unchecked" else "cyan" if state == "reused" else ""),
-                f"{seconds:.1f} s" if seconds else "",
-                Text(visible(_about(part).replace("\n", " ")), "dim"),
-            )
-        return table
+ACTION: Action[RunInputs, RunOutputs] = Action("run", "core", RunInputs, RunOutputs, cast(Any, _run), icon="play")
+"""What its `action.yml` and README are made of. It is no step of the chain: it runs those that are."""

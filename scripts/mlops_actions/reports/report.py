@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from markdown_it import MarkdownIt
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from ..errors import BadInput
 from ..records import Record
@@ -168,8 +168,8 @@ def _success(record: Record) -> str:
 def gather(needs: str, stored: Sequence[Record], order: Sequence[str]) -> Report:
     """A report from `toJSON(needs)` and the records that the store has of the run.
 
-    A record is any output of a job whose name ends with `record`. The store's win: they are whole, and of each leg
-    of a matrix.
+    A record is any output of a job whose name ends with `record`; `records` is a list of them. The store's win: they
+    are whole, and of each leg of a matrix.
 
     Raises:
         BadInput: `needs` is not what GitHub gives.
@@ -183,12 +183,13 @@ def gather(needs: str, stored: Sequence[Record], order: Sequence[str]) -> Report
     for job in jobs.values():
         for name, text in (job.get("outputs") or {}).items():
             # act gives the outputs of a job that was skipped as they are written, not evaluated
-            if name.endswith("record") and text and not text.startswith("${{"):
+            if name.endswith(("record", "records")) and text and not text.startswith("${{"):
+                several = TypeAdapter(list[Record] if name.endswith("s") else Record)
                 try:
-                    record = Record.model_validate_json(text)
+                    records = several.validate_json(text)
                 except ValidationError as error:
                     raise BadInput(f"The output {name} is not a record", why=str(error).split("\n")[0]) from None
-                found[_identity(record)] = record
+                found |= {_identity(one): one for one in (records if isinstance(records, list) else [records])}
     found |= {_identity(record): record for record in stored}
     ordered = sorted(
         found.values(), key=lambda r: (order.index(r.action) if r.action in order else len(order), r.started)

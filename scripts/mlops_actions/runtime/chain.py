@@ -30,6 +30,10 @@ PLAIN = {"infer-schema": "data", "data": "data", "rollback": "data", "drill": "d
 """Commands that are not actions and need more than the core, with the lock of their environment."""
 
 
+STANDBY = "--standby"
+"""Before an action's name: import what it needs, and wait for a line on standard input before it begins."""
+
+
 def load(name: str) -> Action[Any, Any]:
     """The action's declaration. Cheap: a command's module imports its capability only when it runs."""
     module = import_module(f"mlops_actions.actions.{name.replace('-', '_')}")

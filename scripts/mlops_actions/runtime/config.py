@@ -83,7 +83,7 @@ def read_project(path: Path, *, required: bool = False) -> Project:
         return Project(path.name)
     project = Project(path.name, values if isinstance(values, dict) else {}, places)
     try:
-        _model().model_validate(values)
+        file_model().model_validate(values)
     except ValidationError as error:
         mistakes = Mistakes()
         for problem in error.errors():
@@ -130,7 +130,7 @@ def resolve(
         variable = f"MLOPS_{name.upper()}"
         if option not in (None, "", ()):
             values[name], origins[name] = option, "input"
-        elif (_is_shared(name) or is_secret(info.annotation)) and environ.get(variable):
+        elif (is_shared(name) or is_secret(info.annotation)) and environ.get(variable):
             values[name], origins[name] = environ[variable], f"variable {variable}"
         else:
             for path in () if is_secret(info.annotation) else _paths(action.name, kebab(name), environment):
@@ -282,13 +282,13 @@ def environ() -> Mapping[str, str]:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of `mlops.yaml`, for editors."""
-    made = _model().model_json_schema(by_alias=True)
+    made = file_model().model_json_schema(by_alias=True)
     head = {"$schema": "http://json-schema.org/draft-07/schema#", "$id": SCHEMA_URL, "title": "mlops.yaml"}
     return {**made, **head}
 
 
 @cache
-def _model() -> type[BaseModel]:
+def file_model() -> type[BaseModel]:
     """The whole file: shared inputs, a section an action, and the same again for each environment."""
     sections: dict[str, Any] = {}
     for name in chain.NAMES:
@@ -331,14 +331,14 @@ def _optional(inputs: type[Inputs], without: tuple[str, ...]) -> dict[str, Any]:
 
 def _paths(action: str, name: str, environment: str) -> Iterator[Path_]:
     """Where an input may stand in the file, first choice first."""
-    shared = _is_shared(name.replace("-", "_"))
+    shared = is_shared(name.replace("-", "_"))
     for start in ([("environments", environment)] if environment else []) + [()]:
         yield (*start, action, name)
         if shared:
             yield (*start, name)
 
 
-def _is_shared(name: str) -> bool:
+def is_shared(name: str) -> bool:
     """Whether an input may stand at the top level, and come from a variable: those that several actions have."""
     return any(name in base.model_fields for base in SHARED)
 
@@ -366,7 +366,7 @@ def _mistake(problem: Any, project: Project) -> BadInput:
 
 def _known(path: Path_) -> list[str]:
     """The names that may stand where the path's last part stands."""
-    model: Any = _model()
+    model: Any = file_model()
     for part in path[:-1]:
         found = next((info.annotation for name, info in model.model_fields.items() if kebab(name) == part), model)
         model = _model_in(found) or model
