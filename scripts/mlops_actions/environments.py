@@ -226,16 +226,19 @@ def find_uv(cache: Path) -> str:
         return str(uv)
     cache.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=".part-", dir=cache))
-    options = ["--quiet", "--no-deps", "--require-hashes", "--disable-pip-version-check", "--only-binary=:all:"]
-    command = [sys.executable, "-m", "pip", "install", *options, *_source(), "--target", str(part), "-r", str(lock)]
+    options = ["--no-deps", "--require-hashes", "--disable-pip-version-check", "--only-binary=:all:"]
+    options += _source()
+    if os.environ.get("SSL_CERT_FILE") and not os.environ.get("PIP_CERT"):
+        options += ["--cert", os.environ["SSL_CERT_FILE"]]  # which uv reads, and pip does not
+    command = [sys.executable, "-m", "pip", "install", *options, "--target", str(part), "-r", str(lock)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode and "No module named pip" in done.stderr:
             done = _pip_of_a_venv(command)
         if done.returncode:
             raise EnvironmentFailed(
-                "uv is not installed, and installing it with pip failed: "
-                f"{_last_line(done.stderr)}. Check the network (or your index settings), or install uv yourself."
+                f"uv is not installed, and installing it with pip failed: {_last_line(done.stderr)}."
+                f" {_untrusted(done.stdout) or 'Check the network (or your index settings), or install uv yourself.'}"
             )
         _rename(part, folder)
     finally:
@@ -302,7 +305,15 @@ def _check(done: subprocess.CompletedProcess[str], what: str) -> None:
     if done.returncode:
         lines = [re.sub(r"^[\s×│╰├─▶]+", "", line) for line in done.stderr.splitlines() if line.strip()]
         text = re.sub(r"://[^/@\s]+@", "://***@", f"{what} failed: {' '.join(lines)[:600]}")
-        raise EnvironmentFailed(f"{text}. Check the requirements, or the network if it says so.")
+        remedy = _untrusted(done.stderr) or "Check the requirements, or the network if it says so."
+        raise EnvironmentFailed(f"{text}. {remedy}")
+
+
+def _untrusted(said: str) -> str:
+    """What to do where pip or uv does not trust a certificate; "" where that is not what it says."""
+    if not re.search(r"certificate.verify.failed|invalid peer certificate", said, re.IGNORECASE):
+        return ""
+    return "Its certificate is not trusted: set SSL_CERT_FILE to a file with the certificates of your authority (PEM)."
 
 
 _UNSEEN = (

@@ -23,7 +23,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -147,10 +147,11 @@ class Web:
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
-                self.wfile.write(data[: len(data) // 2] if fault == "half" else data)
+                if self.command != "HEAD":
+                    self.wfile.write(data[: len(data) // 2] if fault == "half" else data)
                 self.close_connection = fault == "half"
 
-            do_GET = do_POST = do_DELETE = respond
+            do_GET = do_HEAD = do_POST = do_DELETE = respond
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -517,10 +518,12 @@ class Proxy(Web):
 
     Attributes:
         asked: the hosts that it was asked for.
+        hosts: where those are that only it knows; host and port by host and port.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hosts: Mapping[str, str] | None = None) -> None:
         self.asked: list[str] = []
+        self.hosts = hosts or {}
         super().__init__()
 
     def answer(self, asked: Asked) -> Reply:
@@ -529,12 +532,12 @@ class Proxy(Web):
         return Reply(answer.status_code, answer.json())
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
-        asked = self.asked
+        asked, hosts = self.asked, self.hosts
 
         class Handler(super()._handler()):  # type: ignore[misc]
             def do_CONNECT(self) -> None:
                 asked.append(self.path)
-                host, _, port = self.path.partition(":")
+                host, _, port = hosts.get(self.path, self.path).partition(":")
                 with socket.create_connection((host, int(port)), 5) as there:
                     self.send_response(200)
                     self.end_headers()

@@ -41,10 +41,10 @@ from ..runtime.chain import NAMES
 from ..runtime.result import Result
 
 if TYPE_CHECKING:
-    from ..console import Console
     from ..context import Context
     from ..reports.report import Report
     from ..runtime.step import Step
+    from ..workspace import Workspace
 
 
 class ReportInputs(Inputs):
@@ -112,7 +112,9 @@ def run(inputs: ReportInputs, step: Step) -> Result[ReportOutputs]:
     if step.context.outside:
         shared = str(file.parent / FILE)
         Path(shared).write_bytes(write_shared(report))
-    comment_url, check_url = ("", "") if shared else _published(report, text, mark, inputs, step.context, step.console)
+    comment_url, check_url = (
+        ("", "") if shared else _published(report, text, mark, inputs, step.context, step.workspace)
+    )
     outputs = ReportOutputs(
         verdict=report.verdict,
         headline=report.headline,
@@ -138,7 +140,7 @@ def _of_fork(inputs: ReportInputs, step: Step) -> Result[ReportOutputs]:
     report, mark = found.report, marker(inputs.working_directory.as_posix())
     text = markdown(report, mark=mark)
     theirs = replace(context, pull_request=found.number, commit=found.commit, run=found.run, url=found.url)
-    comment_url, check_url = _published(report, text, mark, inputs, theirs, step.console)
+    comment_url, check_url = _published(report, text, mark, inputs, theirs, step.workspace)
     outputs = ReportOutputs(
         verdict=report.verdict, headline=report.headline, markdown_uri="", page_uri="", page_file="",
         comment_url=comment_url, check_url=check_url, shared_file="",
@@ -147,23 +149,25 @@ def _of_fork(inputs: ReportInputs, step: Step) -> Result[ReportOutputs]:
 
 
 def _published(
-    report: Report, text: str, mark: str, inputs: ReportInputs, context: Context, console: Console
+    report: Report, text: str, mark: str, inputs: ReportInputs, context: Context, workspace: Workspace
 ) -> tuple[str, str]:
     """Write the comment and the check; their URLs, each "" where there is none.
 
     When GitHub refuses one, a warning says why: the report exists all the same, in the summary.
     """
     from ..github.api import Check, Comment, write_check, write_comment
+    from ..http.tls import trusted_file
     from ..reports.annotations import annotate
 
+    trusted = trusted_file(workspace.environ)
     token = inputs.token.get_secret_value()
     urls = ["", ""]
     if inputs.comment == "auto" and token and context.pull_request:
         comment = Comment(mark, text, report.good, context.run)
         try:
-            urls[0] = write_comment(context.api, token, context.repository, context.pull_request, comment)
+            urls[0] = write_comment(context.api, token, context.repository, context.pull_request, comment, trusted)
         except MlopsError as error:
-            console.warning(str(error))
+            workspace.console.warning(str(error))
     if inputs.check == "auto" and token and context.on_runner and context.commit:
         folder = inputs.working_directory.as_posix().strip("./")
         where = f"{folder}/" if folder else ""
@@ -172,9 +176,9 @@ def _published(
         name = f"mlops ({folder})" if folder else "mlops"
         check = Check(name, _CONCLUSIONS.get(report.verdict, "failure"), report.headline, text, context.url, placed)
         try:
-            urls[1] = write_check(context.api, token, context.repository, context.commit, check)
+            urls[1] = write_check(context.api, token, context.repository, context.commit, check, trusted)
         except MlopsError as error:
-            console.warning(str(error))
+            workspace.console.warning(str(error))
     return urls[0], urls[1]
 
 

@@ -64,7 +64,9 @@ class Check:
     annotations: Sequence[Annotation] = ()
 
 
-def write_comment(api: str, token: str, repository: str, number: int, comment: Comment) -> str:
+def write_comment(
+    api: str, token: str, repository: str, number: int, comment: Comment, trusted: str | bool = True
+) -> str:
     """Write the one comment of a pull request that has the marker: it is updated while the verdict is the same.
 
     When the verdict flips, a new comment says so, and the old one is minimised. Of several that runs at the same time
@@ -77,6 +79,7 @@ def write_comment(api: str, token: str, repository: str, number: int, comment: C
         repository: `owner/name`.
         number: of the pull request.
         comment: what is written.
+        trusted: see `connected`.
 
     Returns:
         The comment's URL.
@@ -84,7 +87,9 @@ def write_comment(api: str, token: str, repository: str, number: int, comment: C
     Raises:
         RemoteFailed: GitHub refuses or cannot be reached.
     """
-    with connected(api, token, f"Cannot write the comment on pull request {number}", "pull-requests: write") as client:
+    with connected(
+        api, token, f"Cannot write the comment on pull request {number}", "pull-requests: write", trusted
+    ) as client:
         issue = client.get_repo(repository).get_issue(number)
 
         def ours() -> list[IssueComment]:
@@ -106,7 +111,7 @@ def write_comment(api: str, token: str, repository: str, number: int, comment: C
         return url
 
 
-def write_check(api: str, token: str, repository: str, commit: str, check: Check) -> str:
+def write_check(api: str, token: str, repository: str, commit: str, check: Check, trusted: str | bool = True) -> str:
     """Make a check of a commit, with its annotations in as many requests as it takes.
 
     Args:
@@ -115,6 +120,7 @@ def write_check(api: str, token: str, repository: str, commit: str, check: Check
         repository: `owner/name`.
         commit: the full hash.
         check: what is said.
+        trusted: see `connected`.
 
     Returns:
         The check's URL.
@@ -122,7 +128,7 @@ def write_check(api: str, token: str, repository: str, commit: str, check: Check
     Raises:
         RemoteFailed: GitHub refuses or cannot be reached.
     """
-    with connected(api, token, f"Cannot write the check of commit {commit[:12]}", "checks: write") as client:
+    with connected(api, token, f"Cannot write the check of commit {commit[:12]}", "checks: write", trusted) as client:
         output: dict[str, Any] = {"title": check.title[:255], "summary": shortened(check.summary, CHECK_LIMIT, _CUT)}
         batches = [check.annotations[at : at + ANNOTATIONS] for at in range(0, len(check.annotations), ANNOTATIONS)]
         first, *others = [[_annotation(one) for one in batch] for batch in batches or [[]]]
@@ -201,8 +207,10 @@ class _Retry(GithubRetry):
 
 
 @contextmanager
-def connected(api: str, token: str, what: str, right: str) -> Iterator[Github]:
+def connected(api: str, token: str, what: str, right: str, trusted: str | bool = True) -> Iterator[Github]:
     """A client whose failures are told: `what` could not be done, for which the token needs a `right`.
+
+    `trusted` is a file of certificates, see `http.tls.trusted_file`.
 
     Reads and writes are sent again when GitHub has a fault (502 and the like) or limits them for a while. A comment
     that was made twice by that is one of those that say the same.
@@ -212,7 +220,10 @@ def connected(api: str, token: str, what: str, right: str) -> Iterator[Github]:
         total=4, backoff_factor=1, secondary_rate_wait=60, max_rate_limit_wait=_LONGEST_WAIT,
         status_forcelist=[403, 429, 500, 502, 503, 504], allowed_methods=methods,
     )  # fmt: skip
-    client = Github(auth=Auth.Token(token), base_url=api, timeout=_TIMEOUT, lazy=True, retry=retry, per_page=100)
+    client = Github(
+        auth=Auth.Token(token), base_url=api, timeout=_TIMEOUT, lazy=True, retry=retry, per_page=100,
+        verify=trusted,
+    )  # fmt: skip
     try:
         yield client
     except (GithubException, OSError) as error:

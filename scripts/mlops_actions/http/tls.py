@@ -100,6 +100,12 @@ def machine_authority(environ: Mapping[str, str]) -> str:
     return ""
 
 
+def trusted_file(environ: Mapping[str, str]) -> str | bool:
+    """What requests is to trust (`verify`): this machine's certificates, and not those that come with it."""
+    named = environ.get("REQUESTS_CA_BUNDLE") or environ.get("SSL_CERT_FILE")
+    return named or ssl.get_default_verify_paths().cafile or True
+
+
 def read_pem(value: str, name: str, folder: Path) -> str:
     """A setting that is PEM or the path of such a file; "" if it is not set. A private key must be in a file.
 

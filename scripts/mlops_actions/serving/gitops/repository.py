@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from github import Auth, Github, GithubException
 
 from ...errors import BadInput, RemoteFailed
+from ...http.tls import trusted_file
 from ...text import without_login
 
 _ATTEMPTS = 5
@@ -128,7 +129,9 @@ class Repository:
         """
         api = self.environ.get("GITHUB_API_URL") or "https://api.github.com"
         try:
-            repository = Github(auth=Auth.Token(self.token), base_url=api, timeout=20, lazy=True).get_repo(self.name)
+            auth = Auth.Token(self.token)
+            client = Github(auth=auth, base_url=api, timeout=20, lazy=True, verify=trusted_file(self.environ))
+            repository = client.get_repo(self.name)
             base = self.branch or repository.default_branch
             owner = self.name.partition("/")[0]
             for found in repository.get_pulls(state="open", base=base, head=f"{owner}:{branch}"):
