@@ -118,6 +118,7 @@ class DeployModelOutputs(Outputs):
 
 def run(inputs: DeployModelInputs, step: Step) -> Result[DeployModelOutputs]:
     """Deploy the version, go back to one, try how that works, or stop."""
+    from ..registry.policy import read_policy
     from ..registry.promoting import name_of, refusal, to_deploy
     from ..registry.registry import Registry
     from ..serving.engine import Serving
@@ -125,7 +126,8 @@ def run(inputs: DeployModelInputs, step: Step) -> Result[DeployModelOutputs]:
     kind = _kind(inputs)
     registry, records = Registry(step.workspace.store), step.records()
     name = name_of(records, inputs.model)
-    place = _place(kind, inputs, step, name)
+    policy = read_policy(step.workspace.path(inputs.policy)) if inputs.policy else None
+    place = _place(kind, inputs, step, name, policy)
     if kind == "stop":
         return _stopped(name, place.stop())
     if kind == "drill":
@@ -134,7 +136,7 @@ def run(inputs: DeployModelInputs, step: Step) -> Result[DeployModelOutputs]:
         return _deployed(inputs, step, place, place.go_back(inputs.version), ())
     manifest, why = to_deploy(registry, records, name, inputs.version)
     step.console.say(f"Version {manifest.version} of {name}: {why}")
-    answers = _judged(inputs, step, registry, manifest)
+    answers = _judged(inputs, step, registry, manifest, policy)
     if no := refusal(manifest, f"become {inputs.alias}" if inputs.alias else "be deployed", answers):
         live = place.history.read().live
         now = Serving("", live.release, live.version, live.digest) if live else None
@@ -152,7 +154,7 @@ def _kind(inputs: DeployModelInputs) -> Kind:
     return asked[0] if asked else "deploy"
 
 
-def _place(kind: Kind, inputs: DeployModelInputs, step: Step, name: str) -> Place:
+def _place(kind: Kind, inputs: DeployModelInputs, step: Step, name: str, policy: Policy | None) -> Place:
     from ..registry.promoting import refusal, signature
     from ..registry.registry import Registry
     from ..serving.deploying import Place
@@ -162,7 +164,6 @@ def _place(kind: Kind, inputs: DeployModelInputs, step: Step, name: str) -> Plac
     from ..serving.rollout import Rules
 
     workspace, context, registry = step.workspace, step.context, Registry(step.workspace.store)
-    policy = _policy(inputs, step)
 
     def check(manifest: Manifest) -> None:
         if no := refusal(manifest, "serve", signature(registry, manifest, policy, workspace)):
@@ -213,20 +214,16 @@ def _shares(steps: Sequence[str]) -> tuple[int, ...]:
         raise BadInput(f"`steps` is {', '.join(steps)}", fix="Give shares in per cent, such as 10, 50, 100") from None
 
 
-def _judged(inputs: DeployModelInputs, step: Step, registry: Registry, manifest: Manifest) -> Sequence[Answer]:
+def _judged(
+    inputs: DeployModelInputs, step: Step, registry: Registry, manifest: Manifest, policy: Policy | None
+) -> Sequence[Answer]:
     """What is required of a version, if an alias, a policy or `requires` ask for that."""
     from ..registry.promoting import judged
 
     requires = inputs.requires if "requires" in inputs.model_fields_set else None
-    if not inputs.alias and inputs.policy is None and requires is None:
+    if not inputs.alias and policy is None and requires is None:
         return ()
-    return judged(registry, step.records(), manifest, _policy(inputs, step), requires, step.workspace)
-
-
-def _policy(inputs: DeployModelInputs, step: Step) -> Policy | None:
-    from ..registry.policy import read_policy
-
-    return read_policy(step.workspace.path(inputs.policy)) if inputs.policy else None
+    return judged(registry, step.records(), manifest, policy, requires, step.workspace)
 
 
 def _deployed(

@@ -28,6 +28,11 @@ def word(part: Part) -> str:
     return {"left": "left out", "stale": "would run", "waiting": "waiting", "running": "running"}[part.state]
 
 
+def ended(part: Part) -> str:
+    """How a part ended, and how long it took if it ran."""
+    return word(part) + (f" in {part.seconds:.1f} s" if part.state in ("done", "failed") else "")
+
+
 def _verdict(part: Part) -> str:
     return str(part.record.get("verdict", ""))
 
@@ -64,7 +69,7 @@ class Lines:
     def __enter__(self) -> None: ...
 
     def __exit__(self, *exc: object) -> None:
-        self._tell()
+        self.show()
 
     def said(self, part: Part, line: str) -> None:
         """Show it with the part's name."""
@@ -73,14 +78,10 @@ class Lines:
 
     def show(self) -> None:
         """Show what is new."""
-        self._tell()
-
-    def _tell(self) -> None:
         for part in self._parts:
             if part.state not in ("waiting", "running") and part.name not in self._told:
                 self._told.add(part.name)
-                took = f" in {part.seconds:.1f} s" if part.state in ("done", "failed") else ""
-                click.echo(f"{part.name:<{self._width}} {_GLYPHS[part.state]} {word(part)}{took}", err=True)
+                click.echo(f"{part.name:<{self._width}} {_GLYPHS[part.state]} {ended(part)}", err=True)
 
 
 class Live:
@@ -175,8 +176,8 @@ class Groups:
 
     def _waiting(self) -> list[Part]:
         """The parts that have ended and are not told; the one that is shown comes first, then by when they ended."""
-        ended = [p for p in self._parts if p.state not in ("waiting", "running") and p.name not in self._told]
-        return sorted(ended, key=lambda part: (part is not self._open, part.state == "left", part.began + part.seconds))
+        done = [p for p in self._parts if p.state not in ("waiting", "running") and p.name not in self._told]
+        return sorted(done, key=lambda part: (part is not self._open, part.state == "left", part.began + part.seconds))
 
     def _begin(self, part: Part) -> None:
         self._open = part
@@ -197,8 +198,7 @@ class Groups:
         if part.state == "failed" and not any(line.startswith("::error") for line in below):
             last = "\n".join(part.log[-LOG_LINES:])
             below.append(log_command("error", f"{part.name} ended with exit code {part.code}\n\n{last}", {}))
-        took = f" in {part.seconds:.1f} s" if part.state in ("done", "failed") else ""
-        self._write(log_line(visible(f"{_GLYPHS[part.state]} {part.name}: {word(part)}{took}")))
+        self._write(log_line(visible(f"{_GLYPHS[part.state]} {part.name}: {ended(part)}")))
         for line in below:
             self._write(line)
 

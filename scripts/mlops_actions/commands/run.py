@@ -30,7 +30,7 @@ from ..console import Console
 from ..errors import BadInput, MlopsError
 from ..evaluation.matrix import elsewhere
 from ..github.context import make_console, read_context
-from ..inputs import Outputs, is_secret, kebab
+from ..inputs import Outputs, RegistryInputs, is_secret, kebab
 from ..runtime import chain, config
 from ..runtime.action import Action
 from ..runtime.execute import prepare, signals
@@ -42,7 +42,7 @@ from ..values import Values
 from .progress import LOG_LINES, Groups, Lines, Live, View, about, word
 
 
-class RunInputs(ChainInputs):
+class RunInputs(ChainInputs, RegistryInputs):
     """What `run` takes: what decides which parts run, and what these are given."""
 
     plan: str = Field(
@@ -56,8 +56,6 @@ class RunInputs(ChainInputs):
     requirements: str = Field("", description="The consumer's requirements file.")
     python: str = Field("", description="Python for the consumer's code: a version such as `3.12`, or a path.")
     kfp_host: str = Field("", description="URL of Kubeflow Pipelines, for the engine `kfp`.")
-    registry_username: str = Field("", description="User of the registry that images are pushed to.")
-    registry_password: SecretStr | None = Field(None, description="Password or token of that user.")
     kubeconfig: SecretStr | None = Field(None, description="A kubeconfig, for engines on a cluster.")
     kfp_token: SecretStr | None = Field(None, description="Bearer token for Kubeflow Pipelines.")
     kfp_client_secret: SecretStr | None = Field(None, description="Secret of the client of OpenID Connect, for it.")
