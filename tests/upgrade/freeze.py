@@ -3,7 +3,8 @@
 A small consumer goes through the chain of that version twice, with its store on an S3 server that is started for it,
 and one of the two versions of its model is deployed after the other. `tests/upgrade/X.Y.Z` then has
 
-- `consumer`: its files, with `mlops.yaml` as that version takes it, and `callers`: the examples' workflows,
+- `consumer`: the files of `examples/starter`, with `mlops.yaml` of `tests/upgrade/consumer`, both as that version takes
+  them, and `callers`: the examples' workflows,
 - `store`: every object that was written: records, manifests, aliases, the deployments, finished work, reports,
 - `home`: what is kept on a machine beside the store, such as what the engine `local` serves,
 - `workflows.json` and `actions.json`: what the reusable workflows and the actions take and give.
@@ -46,8 +47,9 @@ def freeze(checkout: Path, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch)
         consumer, home = made / "consumer", made / "home"
-        of_then = checkout / "tests" / "upgrade" / "consumer"
-        shutil.copytree(of_then if of_then.is_dir() else Path(__file__).parent / "consumer", consumer)
+        for part in ("examples/starter", "tests/upgrade/consumer"):  # as they are in that version, if it has them
+            source = checkout / part
+            shutil.copytree(source if source.is_dir() else ROOT / part, consumer, dirs_exist_ok=True)
         shutil.copytree(consumer, folder / "consumer")
         environ = {**os.environ, **server.environ(STORE), "MLOPS_HOME": str(home)}
         environ |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "user.name", "GIT_CONFIG_VALUE_0": "someone"}
