@@ -157,6 +157,7 @@ def _start_seaweedfs() -> S3 | None:
     command += [f"-s3.port={port}", f"-s3.config={folder / 's3.json'}", "-s3.autoCreateBucket=false", *ports]
     command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
     command += ["-master.telemetry=false", "-volume.max=2000", "-master.volumeSizeLimitMB=64", "-s3.iam=false"]
+    command += ["-volume.minFreeSpace=100MiB"]  # by default one per cent of the disk, which is gigabytes on a large one
     command += [f"-filer.localSocket={folder / 'filer.sock'}"]
     endpoint = f"http://127.0.0.1:{port}"
     _start(command, folder / "log")
