@@ -15,7 +15,7 @@ from mlops_actions.project import Project
 from mlops_actions.records import Record
 from mlops_actions.runtime.result import Result
 from mlops_actions.runtime.runs import run_of_folder
-from mlops_actions.runtime.step import Step
+from mlops_actions.runtime.step import DryRun, Step
 from workspaces import Remembering, workspace
 
 
@@ -97,6 +97,25 @@ def test_work_of_a_pull_request_is_taken_by_nobody_else(tmp_path: Path) -> None:
     assert not once(None).reused, "the default branch does its own work"
     assert once(replace(pull, pull_request=9)).reused, "and a pull request takes what the default branch has done"
     assert len(made) == 3
+
+
+def test_a_dry_run_says_why_each_work_would_be_done(tmp_path: Path) -> None:
+    one = step(tmp_path, "evaluate-model")
+
+    def why(*parts: object, reuse: bool = True, gone: str = "", key: str | None = None) -> str:
+        dry = replace(one, dry=True, reuse=reuse)
+        with pytest.raises(DryRun) as raised:
+            asked = one.key(predictions=parts) if key is None else key
+            dry.once(asked, Outputs, lambda: pytest.fail("a dry run does nothing"), gone=lambda _: gone)
+        return "" if raised.value.result else str(raised.value)
+
+    assert why(1) == "It has not been done before"
+    one.once(one.key(predictions=[1]), Outputs, lambda: Result(Outputs()))
+    assert why(1) == "", "it would be reused"
+    assert why(2).startswith("Changed since ") and why(2).endswith("predictions")
+    assert why(1, gone="its page is gone") == "Done before, but its page is gone"
+    assert why(1, reuse=False) == "`reuse` is false"
+    assert why(key="") == "It is done each time"
 
 
 def test_what_an_engine_has_of_a_pull_request_is_found_by_nobody_else(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "scripts")]
 
 import servers  # noqa: E402
+from mlops_actions.environments import cache_folder  # noqa: E402
 
 BUCKET = "frozen"
 STORE = f"s3://{BUCKET}/churn"
@@ -72,6 +73,7 @@ def freeze(checkout: Path, folder: Path) -> None:
                 server.client().fget_object(BUCKET, str(one.object_name), str(folder / "store" / str(one.object_name)))
         keep_home(home, folder / "home")
         names = {str(home): HOME, str(consumer): "/frozen/consumer", server.endpoint: "http://127.0.0.1:8333"}
+        names[str(cache_folder())] = "/frozen/cache"
         boot = Path("/proc/sys/kernel/random/boot_id")
         names |= {boot.read_text().strip(): "an-earlier-start"} if boot.exists() else {}
         forget(folder, names)
@@ -95,7 +97,8 @@ def forget(folder: Path, names: Mapping[str, str]) -> None:
         if path.is_file() and path.suffix in TEXT:
             text = path.read_text(encoding="utf-8")
             for name, other in names.items():
-                text = text.replace(name, other)
+                for form in (name, name.replace("_", "\\_")):  # as it is, and as Markdown has it
+                    text = text.replace(form, other)
             path.write_text(text, encoding="utf-8")
 
 

@@ -119,15 +119,20 @@ class Step:
             gone: says why an earlier result does not hold any more; "" when it does.
             of: which of several that a project has this is about, such as a model: what has changed is told of each.
         """
-        found = self._finished(key, outputs, gone) if key else None
+        found, why = self._finished(key, outputs, gone)
+        if not found and self.reuse and key:
+            why = why or self._changed(key, of)
         if self.dry:
-            raise DryRun(found, "" if found else self._changed(key, of))
+            never = "It has not been done before" if self.reuse else "`reuse` is false"
+            raise DryRun(found, why or (never if key else "It is done each time"))
+        if why:
+            self.console.say(why)
         if found or not key:
             return found or work()
-        if changed := self._changed(key, of):
-            self.console.say(changed)
         with self.workspace.lock(f"{self.action} {key}"):
-            if found := self._finished(key, outputs, gone):
+            found, why = self._finished(key, outputs, gone)
+            if found:
+                self.console.say(why)
                 return found
             result = work()
             result = replace(result, key=key if result.reusable else "")
@@ -214,10 +219,13 @@ class Step:
         reference = str(self.output_of("build-image", "image-ref"))
         return reference if "@" in reference else ""
 
-    def _finished(self, key: str, outputs: type[O], gone: Callable[[Result[O]], str]) -> Result[O] | None:
-        """The result of the same work, if it was done before, may be taken, and what it made is still there."""
-        if not self.reuse:
-            return None
+    def _finished(self, key: str, outputs: type[O], gone: Callable[[Result[O]], str]) -> tuple[Result[O] | None, str]:
+        """The result of the same work, if it was done before, may be taken, and what it made is still there.
+
+        With it a sentence about it or, when there is none, about why there is none; "" when there is nothing to say.
+        """
+        if not key or not self.reuse:
+            return None, ""
         store = self.workspace.store
         shared = work_path(self.action, key)
         for path in dict.fromkeys((self.workspace.kept(shared), shared)):
@@ -228,17 +236,15 @@ class Step:
             except (FileNotFoundError, ValidationError, ValueError):
                 continue
         else:
-            return None
+            return None, ""
         origin = f"{f'run {record.run} at ' if record.run else ''}{record.started[:19]}Z"
         result = Result(made, record.details, True, record.reason, record.subject, key, reused=True, origin=origin)
         prefix = store.url + "/"
         uris = [value for value in record.outputs.values() if isinstance(value, str) and value.startswith(prefix)]
         missing = [f"{uri} is gone" for uri in uris if not self._exists(uri[len(prefix) :])]
         if why := missing[0] if missing else gone(result):
-            self.console.say(f"Done before, but {why}: doing it again")
-            return None
-        self.console.say(f"Reused: the same work was done in {origin}")
-        return result
+            return None, f"Done before, but {why}"
+        return result, f"Reused: the same work was done in {origin}"
 
     def _exists(self, path: str) -> bool:
         store = self.workspace.store
