@@ -137,3 +137,12 @@ def make_consumer(tmp_path: Path, example: str, **files: str) -> Consumer:
 def plain(text: str) -> str:
     """Text without colours."""
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def in_one_job(consumer: Consumer) -> None:
+    """Let the consumer's workflow say `jobs: one`."""
+    workflow = consumer.folder / ".github" / "workflows" / "mlops.yml"
+    text = workflow.read_text()
+    assert text.count("    with:\n") == 1
+    workflow.write_text(text.replace("    with:\n", "    with:\n      jobs: one\n"))
+    consumer.commit()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from act import Consumer, make_consumer, plain
+from act import in_one_job, make_consumer, plain
 from conftest import ROOT, Run
 from mlops_actions.reports.shared import read_shared
 
@@ -40,15 +40,6 @@ def test_push_goes_through_the_chain_and_a_second_push_reuses_it(tmp_path: Path)
     assert len(list(consumer.store.glob("models/*/versions/*.json"))) == 1
 
 
-def in_one_job(consumer: Consumer) -> None:
-    """Let the consumer's workflow say `jobs: one`."""
-    workflow = consumer.folder / ".github" / "workflows" / "mlops.yml"
-    text = workflow.read_text()
-    assert text.count("    with:\n") == 1
-    workflow.write_text(text.replace("    with:\n", "    with:\n      jobs: one\n"))
-    consumer.commit()
-
-
 def test_one_job_comes_to_what_many_come_to(tmp_path: Path) -> None:
     one, many = (make_consumer(tmp_path / name, "minimal") for name in ("one", "many"))
     in_one_job(one)
@@ -72,8 +63,11 @@ def test_one_job_comes_to_what_many_come_to(tmp_path: Path) -> None:
     assert "✓ run-pipeline: reused" in log and one.records()[1]["run-pipeline"]["reused"]
 
 
-def test_pull_request_trains_and_registers_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("jobs", ["many", "one"])
+def test_pull_request_trains_and_registers_nothing(tmp_path: Path, jobs: str) -> None:
     consumer = make_consumer(tmp_path, "minimal")
+    if jobs == "one":
+        in_one_job(consumer)
     code, log = consumer.run("pull_request")
     assert code == 0, log
     assert set(consumer.records("pulls/7")[0]) == STEPS - {"register-model"}
@@ -81,8 +75,11 @@ def test_pull_request_trains_and_registers_nothing(tmp_path: Path) -> None:
     assert not (consumer.store / "models").exists()
 
 
-def test_a_caller_with_contents_read_alone_trains_and_reports(tmp_path: Path) -> None:
+@pytest.mark.parametrize("jobs", ["many", "one"])
+def test_a_caller_with_contents_read_alone_trains_and_reports(tmp_path: Path, jobs: str) -> None:
     consumer = make_consumer(tmp_path, "minimal")
+    if jobs == "one":
+        in_one_job(consumer)
     workflow = consumer.folder / ".github" / "workflows" / "mlops.yml"
     lines = workflow.read_text().splitlines(keepends=True)
     workflow.write_text("".join(line for line in lines if ": write" not in line))
@@ -220,7 +217,8 @@ def test_a_deployment_that_fails_is_reported(tmp_path: Path) -> None:
     assert "The version does not serve" in report.splitlines()[1]
 
 
-def test_a_forks_pull_request_without_keys_runs_what_it_can(tmp_path: Path) -> None:
+@pytest.mark.parametrize("jobs", ["many", "one"])
+def test_a_forks_pull_request_without_keys_runs_what_it_can(tmp_path: Path, jobs: str) -> None:
     consumer = make_consumer(
         tmp_path, "starter", **{"mlops.yaml": "model: m\nvalidate-data: {data: data/customers.csv}\n"}
     )
@@ -228,6 +226,8 @@ def test_a_forks_pull_request_without_keys_runs_what_it_can(tmp_path: Path) -> N
     workflow.parent.mkdir(parents=True)
     workflow.write_text((ROOT / "examples" / "minimal" / ".github" / "workflows" / "mlops.yml").read_text())
     consumer.commit()
+    if jobs == "one":
+        in_one_job(consumer)
     consumer = replace(consumer, fork=True, store_url="s3://bucket/prefix")
     code, log = consumer.run("pull_request")
     assert code == 0, log
