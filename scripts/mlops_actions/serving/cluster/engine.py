@@ -128,7 +128,7 @@ class ClusterServing:
         self._name, self._inputs, self._workspace = engine, inputs, workspace
         self._workload, self._sharing, self._image, self._part = workload, sharing, image, part
         self._connect = connector(inputs, workspace.environ, workspace.console.mask)
-        self._moved: float | None = None  # when a model's own Service was seen to lead to another release
+        self._moved: float | None = None  # when a model's own Service was last seen to lead where it should
 
     @property
     def place(self) -> str:
@@ -189,16 +189,15 @@ class ClusterServing:
 
     def finish(self, release: Release) -> None:
         """See `ServingEngine`. One that serves already gets what its settings have become."""
-        name, route = release.name, self._route(release.name)
+        name = release.name
         state = self._state(name) or State()
         if state.stable != release.id or state.candidate:
-            if not route:
-                self._wait_for_nodes()
+            self._wait_for_nodes(name)
             state = state.after(release.id)
             self._keep(name, state)
         else:
             self._renew(release)
-        if route:
+        if route := self._route(name):
             route.split({release.id: 100})
         self._settle(name, release.id)
         self._tidy(name, state)
@@ -337,15 +336,16 @@ class ClusterServing:
         if state.selected != release:
             self._keep(name, replace(state, selected=release))
         self._settle(name, release)
-        self._moved = self._cluster.clock.now()
 
-    def _wait_for_nodes(self) -> None:
-        """Until new connections come to the release that the model's own Service leads to, whatever node they are of.
+    def _wait_for_nodes(self, name: str) -> None:
+        """Without a route: until new connections from all nodes come to the release that the model's Service leads to.
 
         The answers do not show it: they come through the API server, which looks the pods up itself. Only then may the
         pods before it end, and may users be told the address of a new model. After a kill it is not known since when
         the Service leads there, so the time begins anew.
         """
+        if self._route(name):
+            return
         clock = self._cluster.clock
         moved = clock.now() if self._moved is None else self._moved
         clock.wait(moved + _NODES - clock.now())
@@ -368,6 +368,7 @@ class ClusterServing:
                 f"The Service {service_of(name)} does not lead to {release} within {_SETTLE:g} s",
                 fix="Check that its pods are ready, and that the cluster's controller manager runs",
             )
+        self._moved = self._cluster.clock.now()
 
     def _endpoints(self, service: str) -> set[str]:
         """The pods that a Service leads to."""
