@@ -126,10 +126,11 @@ class InferenceServices:
         def is_taken() -> bool:
             service = cluster.get(INFERENCE_SERVICE, name) or {}
             made[:] = cluster.list(DEPLOYMENT, labels=pod_selector(release.name, release.id))
-            if not made:
-                _check(cluster, service, self._mode)
             wanted = _settings_of((service.get("spec") or {}).get("predictor") or {})
-            return any(_settings_of(one["spec"]["template"]["metadata"]) == wanted for one in made)
+            if any(_settings_of(one["spec"]["template"]["metadata"]) == wanted for one in made):
+                return True
+            _check(cluster, service, self._mode)
+            return False
 
         def complete() -> bool:
             return is_taken() and all(is_complete(one, release.id) for one in made)
