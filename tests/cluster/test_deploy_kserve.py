@@ -47,6 +47,7 @@ from mlops_actions.serving.cluster.knative import Knative
 from mlops_actions.serving.cluster.kserve import InferenceServices, Storage, name_in
 from mlops_actions.serving.cluster.manifests import Settings
 from mlops_actions.serving.cluster.names import pod_labels, selector, service_of
+from mlops_actions.serving.cluster.pods import living
 from mlops_actions.serving.engine import NotServed, Release, ServingEngine
 from mlops_actions.serving.engines.kserve import ENGINE, KServeInputs
 from mlops_actions.serving.protocol import Client, Direct
@@ -179,6 +180,16 @@ def test_the_next_one_takes_over_and_the_one_before_can_be_gone_back_to(on: str,
     third = one.live(3)
     assert wait_until(lambda: not one.cluster.list(DEPLOYMENT, labels=selector(one.name, second.id)), 60.0)
     assert wait_until(lambda: kept(one) == {first.id, third.id}, 60.0), kept(one)
+
+
+def test_new_settings_are_in_force_when_it_is_done(on: str, world: Callable[..., World]) -> None:
+    one = world()
+    first = one.live(1)
+    for memory in ("70Mi", "80Mi"):
+        one.made(KServeInputs(namespace=one.namespace), {"memory": memory}).finish(first)
+        (pod,) = living(one.cluster, selector(one.name, first.id))
+        assert pod["spec"]["containers"][0]["resources"]["limits"]["memory"] == memory
+    assert one.answering(5) == {first.id: 5}
 
 
 def kept(one: World) -> set[str]:

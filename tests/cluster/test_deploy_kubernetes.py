@@ -42,7 +42,7 @@ from mlops_actions.serving.engine import NotServed, Release, ServingEngine
 from mlops_actions.serving.engines.kubernetes import ENGINE
 from mlops_actions.serving.protocol import Client, Direct
 from mlops_actions.stores.store import Store
-from mlops_actions.waiting import wait_until
+from mlops_actions.waiting import Clock, wait_until
 from serving_worlds import EXAMPLE, PACKAGES, Models, asking, inputs
 from workspaces import workspace
 
@@ -147,6 +147,42 @@ def test_versions_take_over_and_go_back_without_a_failed_request(
     assert engine.serving(NAME) is None
     assert admin.list(DEPLOYMENT) == [] and admin.list(SERVICE) == []
     assert engine.stop(NAME) is None
+
+
+class Watching(Clock):
+    """A clock that looks at the cluster in each long wait, and does not wait then."""
+
+    def __init__(self, look: Any) -> None:
+        self._look = look
+
+    def wait(self, seconds: float, wake: threading.Event | None = None) -> bool:
+        return bool(self._look()) if seconds > 5 else super().wait(seconds, wake)
+
+
+def test_pods_that_are_replaced_serve_until_every_node_knows(admin: Cluster, models: Models, tmp_path: Path) -> None:
+    one, two, seen = models.sklearn(1), models.sklearn(2), list[tuple[Any, dict[str, int]]]()
+
+    def look() -> None:
+        service = admin.get(SERVICE, service_of(NAME)) or {}
+        seen.append((service["spec"]["selector"][RELEASE], replicas(admin)))
+
+    def engine() -> ServingEngine:
+        made = engine_of(admin, tmp_path)
+        assert isinstance(made, ClusterServing)
+        made._cluster.clock = Watching(look)
+        return made
+
+    deploy(engine(), one)
+    deploy(engine(), two)
+    killed = engine()
+    killed.start(one)
+    killed.shift(one, 100)
+    engine().finish(one)
+    both = {one.id: 1, two.id: 1}
+    assert seen == [(one.id, {one.id: 1}), (two.id, both), (one.id, both)]
+    assert replicas(admin) == {one.id: 1, two.id: 0}
+    engine().finish(one)  # nothing moves
+    assert len(seen) == 3
 
 
 def test_a_candidate_that_fails_is_explained_and_ended_while_the_other_serves(

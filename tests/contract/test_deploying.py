@@ -124,7 +124,7 @@ def test_going_back_takes_the_code_that_the_release_was_asked_by(world: World) -
     assert world.place("rollback").go_back("").outcome.how == "deployed"
     assert world.live.release == served and world.engine.stable
     assert (world.engine.stable.root / "own.py").read_text() == CODE
-    with pytest.raises(BadInput, match="No other version of m has served"):
+    with pytest.raises(BadInput, match="Only version 1 has served"):
         world.place("rollback").go_back("")  # what was gone back from is not good
 
 
@@ -154,6 +154,22 @@ def test_going_back_twice_goes_further_back(world: World) -> None:
     assert world.place("rollback").go_back("").outcome.how == "deployed" and world.live.version == 3, "deployed again"
 
 
+def test_when_there_is_nothing_to_go_back_to_it_says_why_and_what_can_be_done(world: World) -> None:
+    world.deploy(1)
+    with pytest.raises(BadInput, match="no version of m to go back to at memory") as only:
+        world.place("rollback").go_back("")
+    assert "Only version 1 has served" in str(only.value)
+    for version in (2, 3):
+        world.deploy(version)
+        world.place("rollback").go_back("")
+    with pytest.raises(BadInput, match="All others were gone back from: 2, 3") as back:
+        world.place("rollback").go_back("")
+    assert "`mlops rollback --to 3`" in str(back.value)
+    assert world.place("rollback").go_back("3").outcome.how == "deployed" and world.live.version == 3
+    with pytest.raises(BadInput, match=r"Version 7 of m has not served at memory[.] Those that have: 1, 2, 3"):
+        world.place("rollback").go_back("7")
+
+
 def test_packages_that_cannot_be_installed_any_more_do_not_keep_it_from_going_back(world: World) -> None:
     world.deploy(1)
     kept = world.registry.put_bytes(b"gone==1\n", "installed.txt").digest
@@ -174,7 +190,7 @@ def test_an_alias_that_was_not_moved_for_the_version_is_left_alone(world: World)
 
 
 def test_nothing_was_ever_deployed(world: World) -> None:
-    with pytest.raises(BadInput, match="No other version of m has served at memory"):
+    with pytest.raises(BadInput, match=r"^No version of m has served at memory"):
         world.place("rollback").go_back("")
     with pytest.raises(BadInput, match="Nothing serves m"):
         world.place("drill").drill()

@@ -161,7 +161,7 @@ def test_only_the_room_for_it_reads_variables_prints_or_speaks_click(path: Path)
     text = path.read_text(encoding="utf-8")
     if WORKERS & {path.name, path.parent.name}:
         return
-    if name_of(path) not in ("runtime.config", "processes.concealing"):
+    if name_of(path) not in ("runtime.config", "processes.concealing", "serving.server.process"):
         assert "os.environ" not in text and "getenv(" not in text, "variables are read in runtime/config.py"
     if room not in ("cli", "commands"):
         assert not re.search(r"^\s*(import|from) click\b", text, re.MULTILINE)

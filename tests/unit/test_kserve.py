@@ -70,6 +70,15 @@ def test_a_model_from_storage_is_served_by_a_runtime() -> None:
     model = found["model"]
     assert (model["storageUri"], model["runtime"]) == (f"s3://models/flights/3/{RELEASE.id}", "mine")
     assert model["modelFormat"] == {"name": "sklearn"}
+    assert model["env"] == [{"name": "MLOPS_DIGEST", "value": RELEASE.digest}]
+
+
+def test_settings_that_change_are_told_from_those_before() -> None:
+    def settings(**given: Any) -> str:
+        return str(predictor(Settings(**given))["labels"]["mlops-actions.io/settings"])
+
+    assert settings() == settings(timeout=120.0)
+    assert len({settings(), settings(memory="2Gi"), settings(replicas=2), settings(node_selector={"a": "b"})}) == 4
 
 
 def deployment(**status: int) -> dict[str, Any]:

@@ -19,7 +19,9 @@ from mlops_actions.serving.engine import Release, folder_of
 from mlops_actions.serving.local import State
 from mlops_actions.serving.process import free_port, is_free, running
 from mlops_actions.serving.protocol import Client, Refused, Reply, body, score
-from mlops_actions.serving.served import read_release, write_release
+from mlops_actions.serving.served import ServedRelease, read_release, write_release
+from mlops_actions.serving.server.model import FAILURE, ServedModel
+from mlops_actions.stores.digests import tree_digest
 from mlops_actions.waiting import wait_until
 from workspaces import workspace
 
@@ -213,3 +215,18 @@ def test_a_release_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_models_of_one_name_in_two_stores_are_served_apart(tmp_path: Path) -> None:
     folders = {folder_of(workspace(tmp_path, store=(tmp_path / name).as_uri()), "flights") for name in ("a", "b")}
     assert len(folders) == 2
+
+
+def test_a_model_that_is_not_the_one_to_be_served_is_not_loaded(tmp_path: Path) -> None:
+    """Such as one that KServe fetched from a storage where another one lies by now."""
+    model = tmp_path / "model.bin"
+    model.write_text("as it was registered")
+    (tmp_path / "own.py").write_text("def load(path):\n    return lambda rows: [1.0 for _ in rows]\n")
+    served = ServedRelease("v1-1", "m", 1, "", "other", model, "own.py:load", tmp_path, [])
+    digest = tree_digest(model)
+    right = ServedModel(served, digest)
+    assert right.load(tmp_path) and right.headers["mlops-digest"] == digest
+    model.write_text("as somebody has changed it")
+    wrong = ServedModel(served, digest)
+    assert not wrong.load(tmp_path) and not wrong.ready
+    assert "is to be served" in json.loads((tmp_path / FAILURE).read_text())["error"]

@@ -27,6 +27,7 @@ from mlops_actions.serving.cluster.manifests import Settings
 from mlops_actions.serving.cluster.names import name_of, pod_labels, service_of
 from mlops_actions.serving.engine import Release
 from mlops_actions.serving.protocol import Refused, Reply
+from mlops_actions.waiting import Clock
 
 IMAGE = "registry.example.com/models@sha256:1"
 
@@ -163,7 +164,7 @@ def test_the_first_version_has_its_address_when_that_responds() -> None:
     pod = {"metadata": {"name": "p"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
     found = {POD: [pod], ENDPOINT_SLICE: [{"endpoints": [{"targetRef": {"name": "p"}}]}]}
     cluster = SimpleNamespace(
-        namespace="ml", clock=None, get=lambda *_: None, apply=lambda *_: {}, list=lambda kind, **_: found[kind]
+        namespace="ml", clock=Clock(), get=lambda *_: None, apply=lambda *_: {}, list=lambda kind, **_: found[kind]
     )
     fresh, workspace = Fresh(), SimpleNamespace(environ={}, console=SimpleNamespace(mask=lambda _: None))
     given: Any = (ServingClusterInputs(), workspace, None, fresh, None, "kubernetes")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from ..registry.registry import Registry
 from ..stores.lease import Held, Lease, lease
 from .drill import Drilled, drill, make_wrong
 from .engine import Release, Serving, ServingEngine, folder_of
-from .history import Deployment, History
+from .history import Deployment, Deployments, History
 from .releases import Releases
 from .rollout import Outcome, Questions, Rollout, Rules
 
@@ -152,11 +152,22 @@ class Place:
             raise BadInput(f"`version` is {wanted!r}", fix="Give the number of a version that has served")
         found = known.good_of(int(wanted)) if wanted else known.good_before()
         if found is None:
-            good = sorted({one.version for one in known.history if one.ended == "live"})
-            listed = f"Those that have: {', '.join(map(str, good))}" if good else "None has"
-            what = f"Version {wanted} of {self.name} has not" if wanted else f"No other version of {self.name} has"
-            raise BadInput(f"{what} served at {known.place}", why=listed, fix="`mlops history` shows what has")
+            raise self._no_earlier(known, wanted)
         return found
+
+    def _no_earlier(self, known: Deployments, wanted: str) -> BadInput:
+        """Why there is no deployment to go back to."""
+        served = {one.version for one in known.history if one.ended == "live"}
+        others = sorted(served - {known.live.version}) if known.live else []
+        if wanted or not served:
+            what = f"Version {wanted} of {self.name} has not" if wanted else f"No version of {self.name} has"
+            why = f"Those that have: {_listed(served)}" if served else ""
+            return BadInput(f"{what} served at {known.place}", why=why, fix="`mlops history` shows what was deployed")
+        what = f"There is no version of {self.name} to go back to at {known.place}"
+        if not others:
+            return BadInput(what, why=f"Only version {_listed(served)} has served", fix="Deploy another version")
+        fix = f"`mlops rollback --to {others[-1]}` lets one serve all the same"
+        return BadInput(what, why=f"All others were gone back from: {_listed(others)}", fix=fix)
 
     def _trusted(self, manifest: Manifest, earlier: Deployment) -> Deployment | None:
         """An earlier deployment, with its code and packages; None where signatures are asked for, as it has none."""
@@ -233,3 +244,7 @@ class Place:
             after = f", after version {before}" if before else ""
             self.console.say(f"Version {manifest.version} of {self.name} is the {alias}{after}")
         return changed
+
+
+def _listed(versions: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(versions)))

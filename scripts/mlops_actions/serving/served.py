@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .engine import Release
 
 RELEASE = "release.json"
+EXPECTED = "MLOPS_DIGEST"
+"""Variable of a server with the digest that its model must have, where others fetch the model at each start."""
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,9 @@ _SETTLE = 60.0
 """Seconds in which a Service must lead to the pods that it selects."""
 _RESPOND = 30.0
 """Seconds in which a pod that is ready must respond through the API server, and a new address at all."""
+_NODES = 10.0
+"""Seconds, besides `manifests.DRAIN`, until every node sends new connections to where a Service leads: what does that
+there, kube-proxy, gathers changes for 1 s by default, for 10 s on GKE (`--iptables-min-sync-period`)."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,7 @@ class ClusterServing:
         self._name, self._inputs, self._workspace = engine, inputs, workspace
         self._workload, self._sharing, self._image, self._part = workload, sharing, image, part
         self._connect = connector(inputs, workspace.environ, workspace.console.mask)
+        self._moved: float | None = None  # when a model's own Service was last seen to lead where it should
 
     @property
     def place(self) -> str:
@@ -188,6 +192,7 @@ class ClusterServing:
         name = release.name
         state = self._state(name) or State()
         if state.stable != release.id or state.candidate:
+            self._wait_for_nodes(name)
             state = state.after(release.id)
             self._keep(name, state)
         else:
@@ -211,7 +216,7 @@ class ClusterServing:
             self._settle(name, state.stable)
         except RemoteFailed as error:
             self._workspace.console.say(str(error))  # it is worse to let the candidate live than to end it early
-        self._tidy(name, state)
+        self._tidy(name, state)  # without a wait for nodes: a refused connection is better than a wrong answer
         return self.serving(name)
 
     def stop(self, name: str) -> Serving | None:
@@ -321,11 +326,29 @@ class ClusterServing:
         return 100 if state.selected == state.candidate else 0
 
     def _select(self, name: str, state: State, release: str) -> None:
-        """Let the model's own Service lead to a release; returns when it does."""
-        if release and state.selected != release:
+        """Let the model's own Service lead to a release; returns when it does.
+
+        There is no moment without pods: the ports of all releases are the same numbers, so the controller replaces the
+        pods of one EndpointSlice (for each 100) by one update of it, and those of the release are ready before.
+        """
+        if not release:
+            return
+        if state.selected != release:
             self._keep(name, replace(state, selected=release))
-        if release:
-            self._settle(name, release)
+        self._settle(name, release)
+
+    def _wait_for_nodes(self, name: str) -> None:
+        """Without a route: until new connections from all nodes come to the release that the model's Service leads to.
+
+        The answers do not show it: they come through the API server, which looks the pods up itself. Only then may the
+        pods before it end, and may users be told the address of a new model. After a kill it is not known since when
+        the Service leads there, so the time begins anew.
+        """
+        if self._route(name):
+            return
+        clock = self._cluster.clock
+        moved = clock.now() if self._moved is None else self._moved
+        clock.wait(moved + _NODES - clock.now())
 
     def _settle(self, name: str, release: str) -> None:
         """Until the model's own Service leads to pods of a release that are ready, and to no others.
@@ -345,6 +368,7 @@ class ClusterServing:
                 f"The Service {service_of(name)} does not lead to {release} within {_SETTLE:g} s",
                 fix="Check that its pods are ready, and that the cluster's controller manager runs",
             )
+        self._moved = self._cluster.clock.now()
 
     def _endpoints(self, service: str) -> set[str]:
         """The pods that a Service leads to."""

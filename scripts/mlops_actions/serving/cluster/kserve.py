@@ -13,6 +13,7 @@ https://kserve.github.io/website/docs/reference/crd-api
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,10 +30,11 @@ from ...kubernetes.objects import (
 )
 from ...waiting import wait_until
 from ..engine import NotServed, Release
+from ..served import EXPECTED
 from . import manifests
 from .knative import knative_pod
 from .manifests import HTTP, Made, Settings
-from .names import RELEASE, pod_labels, pod_selector, service_of
+from .names import RELEASE, SETTINGS, pod_labels, pod_selector, service_of
 from .pods import digest_of, wait_for_pods
 
 CONTAINER = "kserve-container"
@@ -115,19 +117,25 @@ class InferenceServices:
         self._stop(cluster, release.name, release.id, None)
 
     def wait(self, cluster: Cluster, release: Release) -> None:
-        """See `Workload`. No pods but those of the release's template may be left."""
+        """See `Workload`. No pods but those of the release's template may be left.
+
+        Until KServe looks at an InferenceService that was changed, what it made of the one before is complete, too.
+        """
         name, made = name_in(cluster.namespace, release.name, release.id), list[Object]()
 
-        def has_pods() -> bool:
+        def is_taken() -> bool:
+            service = cluster.get(INFERENCE_SERVICE, name) or {}
             made[:] = cluster.list(DEPLOYMENT, labels=pod_selector(release.name, release.id))
-            if not made:
-                _check(cluster, cluster.get(INFERENCE_SERVICE, name) or {}, self._mode)
-            return bool(made)
+            wanted = _settings_of((service.get("spec") or {}).get("predictor") or {})
+            if any(_settings_of(one["spec"]["template"]["metadata"]) == wanted for one in made):
+                return True
+            _check(cluster, service, self._mode)
+            return False
 
         def complete() -> bool:
-            return has_pods() and all(is_complete(one, release.id) for one in made)
+            return is_taken() and all(is_complete(one, release.id) for one in made)
 
-        if not wait_until(has_pods, _PATIENCE, cluster.clock):
+        if not wait_until(is_taken, _PATIENCE, cluster.clock):
             raise NotServed(
                 f"KServe has made nothing of the InferenceService {name} within {_PATIENCE:g} s",
                 fix="See whether its controller runs: `kubectl -n kserve get pods`",
@@ -189,9 +197,12 @@ def inference_service(
             "protocolVersion": "v2",
             "storageUri": storage.uri.format(name=release.name, version=release.version, release=release.id),
             "ports": [{"containerPort": HTTP, "protocol": "TCP"}],
+            "env": [{"name": EXPECTED, "value": release.digest}],  # each pod fetches it anew, when it starts
             **{key: pod["containers"][0][key] for key in _CONTAINER_OF_RUNTIME},
             **({"runtime": storage.runtime} if storage.runtime else {}),
         }
+    settings_digest = hashlib.sha256(json.dumps(predictor, sort_keys=True).encode()).hexdigest()[:10]
+    predictor["labels"] = {**own, SETTINGS: settings_digest}
     about = manifests.about(release)
     metadata = {
         "name": name,
@@ -199,6 +210,10 @@ def inference_service(
         "annotations": {**about["annotations"], _MODE: _NAMES[mode]},
     }
     return INFERENCE_SERVICE, {"metadata": metadata, "spec": {"predictor": predictor}}
+
+
+def _settings_of(labelled: Object) -> str:
+    return str((labelled.get("labels") or {}).get(SETTINGS, ""))
 
 
 def is_complete(deployment: Object, release: str) -> bool:

@@ -16,6 +16,8 @@ MODEL, RELEASE, PART = f"{DOMAIN}/model", f"{DOMAIN}/release", f"{DOMAIN}/part"
 STABLE, CANDIDATE, PREVIOUS = f"{DOMAIN}/stable", f"{DOMAIN}/candidate", f"{DOMAIN}/previous"
 """Annotations of the model's own Service: the releases in these roles."""
 NAME, VERSION, DIGEST = f"{DOMAIN}/name", f"{DOMAIN}/version", f"{DOMAIN}/digest"
+SETTINGS = f"{DOMAIN}/settings"
+"""Label of KServe's pods: a digest of the settings that they were made by, as nothing else there tells."""
 _LONGEST = 40  # of a Service's name there may be 63, and `-v12-1a2b3c4d` is added
 
 

@@ -35,14 +35,15 @@ class ServedModel:
 
     Args:
         release: that is served.
+        expected: the digest that the model must have to be loaded; "" for any.
 
     Attributes:
         ready: whether it is loaded.
         headers: who answers: `mlops-release`, `mlops-version`, `mlops-digest`.
     """
 
-    def __init__(self, release: ServedRelease) -> None:
-        self.release = release
+    def __init__(self, release: ServedRelease, expected: str = "") -> None:
+        self.release, self._expected = release, expected
         self.ready = False
         self.headers: dict[str, str] = {}
         self._inputs: list[dict[str, Any]] = []
@@ -108,6 +109,8 @@ class ServedModel:
     def _load(self) -> None:
         release = self.release
         digest = tree_digest(release.model)
+        if self._expected not in ("", digest):
+            raise ValueError(f"the model has the digest {digest}, and {self._expected} is to be served")
         self._model = Model(release.model, release.predict, release.root)
         self._inputs = tensors.signature(release.example)
         if self._inputs:

@@ -32,7 +32,7 @@ import uvicorn
 
 from ...processes.identity import Identity
 from .. import control
-from ..served import read_release, write_json
+from ..served import EXPECTED, read_release, write_json
 from .model import ServedModel
 from .pipes import Pipes
 from .rest import Rest, application
@@ -94,7 +94,7 @@ class Server:
 
     def __init__(self, folder: Path, sockets: Path | None) -> None:
         self._folder, self._sockets = folder, sockets
-        self._model = ServedModel(read_release(folder))
+        self._model = ServedModel(read_release(folder), os.environ.get(EXPECTED, ""))
         self._worker = ThreadPoolExecutor(1, "model")
         self._traffic = Traffic(Rest(self._model, self._worker), sockets.parent if sockets else Path())
         self._config = uvicorn.Config(
