@@ -23,6 +23,7 @@ from mlops_actions.registry.promoting import signature
 from mlops_actions.registry.registering import Registration, register
 from mlops_actions.registry.registry import Registry, manifest_path
 from mlops_actions.registry.signing import GITHUB_ISSUER, Signer, pen_of_job, pen_of_key, sign, signer_of_file, verified
+from mlops_actions.runtime.chain import NAMES
 from mlops_actions.stores.store import to_json
 from mlops_actions.workspace import Workspace
 from workspaces import Remembering, workspace
@@ -65,7 +66,7 @@ class World:
 
     def found(self, version: int = 1) -> tuple[bool, str]:
         """What the policy says of a version as it is in the store now."""
-        policy = read_policy(self.workspace.path("policy.yaml"))
+        policy = read_policy(self.workspace.path("policy.yaml"), NAMES)
         (answer,) = signature(self.registry, self.registry.manifest("m", version), policy, self.workspace)
         return answer.met, answer.found
 
