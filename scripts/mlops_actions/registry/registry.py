@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from ..errors import BadInput, RemoteFailed
 from ..inputs import ALIAS_NAME, MODEL_NAME, PATTERNS
 from ..misfits import misfit
-from ..stores.digests import file_digest
+from ..stores.digests import digest_of, file_digest
 from ..stores.store import EMPTY, Store, blob_path, to_json
 from ..stores.swap import swap
 from ..untrusted import visible
@@ -23,6 +23,8 @@ from .manifest import HISTORY, Alias, Evidence, File, Manifest, Move, newest
 _M = TypeVar("_M", bound=BaseModel)
 ATTEMPTS = 20
 """Numbers that are tried for a new version when others register at the same time."""
+
+_AGAIN = "register the same model again, which puts it back"
 
 
 class Registry:
@@ -229,29 +231,50 @@ class Registry:
         """
         if target.is_file() and file_digest(target) == file.digest:
             return target
-        path = blob_path(file.digest)
         try:
-            self.store.get_file(path, target)
+            self.store.get_file(blob_path(file.digest), target)
         except FileNotFoundError:
-            raise RemoteFailed(f"{self.store.uri(path)} is gone", why=f"It is {file.path!r} of a version") from None
-        if file_digest(target) != file.digest:
+            raise self._damaged(file.digest, "", f"It is {file.path!r} of a version") from None
+        if (found := file_digest(target)) != file.digest:
             target.unlink()
-            raise RemoteFailed(
-                f"{self.store.uri(path)} does not have the bytes that its name promises",
-                fix="The store has damaged or changed it: put the file back, or register the model again",
-            )
+            raise self._damaged(file.digest, found, f"It is {file.path!r} of a version")
         return target
+
+    def changed(self, manifest: Manifest) -> str:
+        """What the store has no longer as a version's manifest says, as a sentence; "" if all is there as it was.
+
+        Every file of the version is read.
+        """
+        others = [file for file in (manifest.predictions, manifest.golden, manifest.card) if file]
+        for file in (*manifest.files, *others):
+            try:
+                found = self.store.digest(blob_path(file.digest))
+            except FileNotFoundError:
+                found = "none"
+            if found != file.digest:
+                what = f"{visible(file.path, 200)} was changed in the store"
+                return f"{what}: expected {file.digest}, found {found}; {_AGAIN}"
+        return ""
 
     def read_blob(self, digest: str) -> bytes:
         """The bytes that a digest names.
 
         Raises:
-            RemoteFailed: they are gone.
+            RemoteFailed: they are gone, or others.
         """
         try:
-            return self.store.get(blob_path(digest))
+            data = self.store.get(blob_path(digest))
         except FileNotFoundError:
-            raise RemoteFailed(f"{self.store.uri(blob_path(digest))} is gone") from None
+            raise self._damaged(digest) from None
+        if (found := digest_of([data])) != digest:
+            raise self._damaged(digest, found)
+        return data
+
+    def _damaged(self, digest: str, found: str = "", of: str = "") -> RemoteFailed:
+        """An error for a blob that is gone, or has the digest `found`."""
+        uri = self.store.uri(blob_path(digest))
+        what = f"{uri} does not have the bytes that its name promises: found {found}" if found else f"{uri} is gone"
+        return RemoteFailed(what, why=of, fix=f"The store was changed or has damaged it: {_AGAIN}")
 
     def put_file(self, source: Path, path: str) -> File:
         """Keep a file's bytes as a blob. `path` is the name that the manifest gives it."""
@@ -259,9 +282,7 @@ class Registry:
 
     def put_bytes(self, data: bytes, path: str) -> File:
         """Keep bytes as a blob. `path` is the name that the manifest gives them."""
-        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        self.store.create(blob_path(digest), data)
-        return File(path=path, digest=digest, size=len(data))
+        return File(path=path, digest=self.store.put_blob(data), size=len(data))
 
     def _tagged_alias(self, name: str, alias: str) -> tuple[Alias | None, str]:
         path = alias_path(name, alias)
