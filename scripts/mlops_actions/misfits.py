@@ -33,6 +33,8 @@ def misfit(where: str, problem: Mapping[str, Any], origin: str = "") -> str:
     kind, text = str(problem["type"]), str(problem["msg"])
     if kind == "missing":
         return f"{name} is missing"
+    if kind == "json_invalid":
+        return f"{name} is not valid JSON: {problem['ctx']['error']}"
     if kind == "extra_forbidden":
         return f"{name} is unknown"
     if kind in ("value_error", "assertion_error"):

@@ -201,7 +201,7 @@ def test_a_signed_version_in_the_place_of_another_is_refused(world: World) -> No
     store.put(manifest_path("m", 1), store.get(manifest_path("m", 2)))
     with pytest.raises(RemoteFailed, match="is not what the registry writes") as caught:
         world.found(1)
-    assert caught.value.why == "It is the manifest of m 2"
+    assert caught.value.why == "It is the manifest of m, version 2"
 
 
 def test_garbage_beside_a_right_signature_does_no_harm(world: World) -> None:

@@ -366,6 +366,32 @@ def test_what_is_absent_is_named_with_what_there_is(registry: Registry, model: P
         registry.resolve("m", "champion")
 
 
+def test_a_model_that_is_misspelt_is_told_with_those_there_are(registry: Registry, model: Path) -> None:
+    register(registry, Registration("flights", model))
+    with pytest.raises(BadInput, match=r"Unknown model 'flihgts'.*Did you mean `flights`\?"):
+        registry.known("flihgts")
+    with pytest.raises(BadInput, match=r"Unknown model 'churn'.*It has flights"):
+        registry.manifest("churn", 1)
+
+
+def test_a_version_may_be_written_with_leading_zeros(registry: Registry, model: Path) -> None:
+    one = register(registry, Registration("m", model)).manifest
+    assert registry.resolve("m", "01") == one
+    for wrong in ("²", "9" * 5000):
+        with pytest.raises(BadInput):
+            registry.resolve("m", wrong)
+
+
+@pytest.mark.parametrize("kept", [0, 40])
+def test_a_manifest_that_is_cut_off_is_told_so(registry: Registry, model: Path, kept: int) -> None:
+    register(registry, Registration("m", model))
+    path = manifest_path("m", 1)
+    registry.store.put(path, registry.store.get(path)[:kept])
+    with pytest.raises(RemoteFailed, match=r"It is not valid JSON: EOF while parsing .* at line") as raised:
+        registry.manifest("m", 1)
+    assert raised.value.fix == "Put it back from a backup of the store"
+
+
 def test_manifest_of_a_newer_tool_is_not_guessed_at(registry: Registry) -> None:
     registry.store.put(manifest_path("m", 1), b'{"schema_version": 2}')
     with pytest.raises(RemoteFailed, match="Update mlops-actions"):

@@ -11,7 +11,8 @@ The layout is public. With `$MLOPS_STORE` as the prefix:
 | `blobs/sha256/<hex>` | the bytes with that SHA-256: files of models, cards, predictions, records | once |
 
 Blobs are written first and the manifest last, so a version is there as a whole or not at all. A blob that is there
-when it is to be written is read, and written again if it is damaged. A blob that no manifest names does no harm. No code of this project is needed to fetch a model:
+when it is to be written is read, and written again if it is damaged. A blob that no manifest names does no harm.
+No code of this project is needed to fetch a model:
 
     version=$(aws s3 cp $MLOPS_STORE/models/flight-delays/aliases/champion.json - | jq .version)
     aws s3 cp $MLOPS_STORE/models/flight-delays/versions/$version.json - |

@@ -16,6 +16,7 @@ from ..misfits import misfit
 from ..stores.digests import digest_of, file_digest
 from ..stores.store import EMPTY, Store, blob_path, to_json
 from ..stores.swap import swap
+from ..suggest import did_you_mean
 from ..untrusted import visible
 from ..waiting import Clock
 from .manifest import HISTORY, Alias, Evidence, File, Manifest, Move, newest
@@ -37,7 +38,24 @@ class Registry:
         """The numbers of a model's versions, in order."""
         folder = f"models/{name}/versions/"
         names = [entry.path[len(folder) :] for entry in self.store.list(folder)]
-        return sorted(int(one[:-5]) for one in names if one.endswith(".json") and one[:-5].isdigit())
+        numbers = (number_of(one.removesuffix(".json")) for one in names if one.endswith(".json"))
+        return sorted(number for number in numbers if number is not None)
+
+    def known(self, name: str) -> list[int]:
+        """The numbers of the versions of a model that there is, in order.
+
+        Raises:
+            BadInput: there is none of that name.
+        """
+        check_name("a model", name, MODEL_NAME)
+        if found := self.versions(name):
+            return found
+        others = [folder.split("/")[-2] for folder in self.store.folders("models/")]
+        raise BadInput(
+            f"Unknown model {name!r}",
+            why=f"The registry is in {self.store.url}",
+            fix=did_you_mean(name, others, "It has {}") or "Register it with register-model, or correct `store`",
+        )
 
     def manifest(self, name: str, version: int) -> Manifest:
         """A version's manifest.
@@ -49,17 +67,17 @@ class Registry:
         try:
             data = self.store.get(manifest_path(name, version))
         except FileNotFoundError:
-            known = self.versions(name)
+            known = self.known(name)
             raise BadInput(
-                f"The model {name!r} has no version {version}" if known else f"Unknown model {name!r}",
-                why=f"Its versions are {_listed(known)}" if known else f"The registry is in {self.store.url}",
-                fix="Correct `version`" if known else "Register it with register-model, or correct `model` or `store`",
+                f"The model {name!r} has no version {version}",
+                why=f"Its versions are {_listed(known)}",
+                fix="Correct `version`",
             ) from None
         found = read_stored(self.store, Manifest, data, manifest_path(name, version))
         if (found.name, found.version) != (name, version):
             raise RemoteFailed(
                 f"{self.store.uri(manifest_path(name, version))} is not what the registry writes",
-                why=f"It is the manifest of {visible(found.name, 80)} {found.version}",
+                why=f"It is the manifest of {visible(found.name, 80)}, version {found.version}",
                 fix="Find out who wrote it: a version never changes",
             )
         return found
@@ -70,15 +88,15 @@ class Registry:
         Raises:
             BadInput: there is neither.
         """
-        if wanted.isdigit():
-            return self.manifest(name, int(wanted))
+        if (number := number_of(wanted)) is not None:
+            return self.manifest(name, number)
         alias = self.alias(name, wanted)
         if alias is None:
-            known = self.versions(name)
+            known = self.known(name)
             raise BadInput(
-                f"The model {name!r} has no alias {wanted!r}" if known else f"Unknown model {name!r}",
-                why=f"Its versions are {_listed(known)}" if known else f"The registry is in {self.store.url}",
-                fix="Give it to a version with promote-model, or name a version" if known else "Register it first",
+                f"The model {name!r} has no alias {wanted!r}",
+                why=f"Its versions are {_listed(known)}",
+                fix="Give it to a version with promote-model, or name a version",
             )
         return self.manifest(name, alias.version)
 
@@ -303,11 +321,18 @@ def read_stored(store: Store, model: type[_M], data: bytes, path: str) -> _M:
         return model.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
+        why = misfit(".".join(map(str, first["loc"])), first)
+        damaged = first["type"] == "json_invalid"
         raise RemoteFailed(
             f"{store.uri(path)} is not what the registry writes",
-            why=misfit(".".join(map(str, first["loc"])), first),
-            fix="Update mlops-actions if a newer one wrote it",
+            why=why[:1].upper() + why[1:],
+            fix="Put it back from a backup of the store" if damaged else "Update mlops-actions if a newer one wrote it",
         ) from None
+
+
+def number_of(version: str) -> int | None:
+    """The number that a version is named by, also as `02`; None when it is an alias."""
+    return int(version) if re.fullmatch("[0-9]{1,9}", version) else None
 
 
 def manifest_path(name: str, version: int) -> str:

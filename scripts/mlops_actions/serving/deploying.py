@@ -12,7 +12,7 @@ from ..evaluation.golden import Tolerance
 from ..evaluation.golden_rows import Golden
 from ..registry.manifest import Manifest
 from ..registry.promoting import move_now
-from ..registry.registry import Registry
+from ..registry.registry import Registry, number_of
 from ..stores.lease import Held, Lease, lease
 from .drill import Drilled, drill, make_wrong
 from .engine import Release, Serving, ServingEngine, folder_of
@@ -148,13 +148,14 @@ class Place:
 
     def _earlier(self, wanted: str) -> Deployment:
         known = self.history.read()
-        if wanted and not wanted.isdigit():
+        number = number_of(wanted)
+        if wanted and number is None:
             raise BadInput(f"`version` is {wanted!r}", fix="Give the number of a version that has served")
-        found = known.good_of(int(wanted)) if wanted else known.good_before()
+        found = known.good_before() if number is None else known.good_of(number)
         if found is None:
             good = sorted({one.version for one in known.history if one.ended == "live"})
             listed = f"Those that have: {', '.join(map(str, good))}" if good else "None has"
-            what = f"Version {wanted} of {self.name} has not" if wanted else f"No other version of {self.name} has"
+            what = f"Version {number} of {self.name} has not" if wanted else f"No other version of {self.name} has"
             raise BadInput(f"{what} served at {known.place}", why=listed, fix="`mlops history` shows what has")
         return found
 
