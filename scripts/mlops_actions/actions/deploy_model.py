@@ -128,7 +128,7 @@ def run(inputs: DeployModelInputs, step: Step) -> Result[DeployModelOutputs]:
     registry, records = Registry(step.workspace.store), step.records()
     name = name_of(records, inputs.model)
     policy = read_policy(step.workspace.path(inputs.policy), NAMES) if inputs.policy else None
-    if kind != "deploy":
+    if kind in ("rollback", "drill"):
         registry.known(name)
     place = _place(kind, inputs, step, name, policy)
     if kind == "stop":
