@@ -66,6 +66,8 @@ _COLUMN = ("title", "description", "dtype", "nullable", "required", "regex", "un
 _CHANGES = ("coerce", "default", "drop_invalid_rows", "add_missing_columns")
 """Keys of pandera's that change data. A contract only looks."""
 _IGNORED = ("report_duplicates", "unique_column_names", "index", "dtype")
+_FLAGS = ("nullable", "required", "regex", "strict", "ordered")
+"""Keys that are true or false; older panderas write null for others that are not set, such as `unique` of the table."""
 _OF_LISTS = {"isin", "notin", "unique_values_eq"}
 _ALIASES = {"equal_to": "eq", "not_equal_to": "ne", "greater_than": "gt", "greater_than_or_equal_to": "ge",
             "less_than": "lt", "less_than_or_equal_to": "le", "in_range": "between"}  # fmt: skip
@@ -170,7 +172,7 @@ def _check_keys(values: Mapping[str, Any], draft: Contract) -> None:
 def _known(values: Mapping[str, Any], known: Sequence[str], path: Path_, draft: Contract) -> None:
     for key, value in values.items():
         place = draft.place(*path, key)
-        if value is None and key in CHECKS:
+        if value is None and (key in CHECKS or key in _FLAGS or (key == "unique" and path)):
             raise BadInput(f"The contract's `{'.'.join(map(str, (*path, key)))}` {NO_VALUE}", place=place)
         if key in known or (key in _CHANGES and not value):
             continue
