@@ -7,9 +7,9 @@ README's tables and the keys of its section in `mlops.yaml`. Names are kebab-cas
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from .values import Lines, StoreUrl
 
@@ -29,6 +29,30 @@ PATTERNS = {
     ALIAS_NAME: "small letters, digits, `.`, `_` and `-`, begin with a letter and end with a letter or digit",
 }
 """What a name of a pattern must be, in words."""
+
+
+NO_VALUE = "has no value: give it one, or take it out"
+
+
+def valued(value: Any) -> Any:
+    """A value that stands in a file.
+
+    Raises:
+        ValueError: the key is there and nothing after it (null), which would switch off what it asks for.
+    """
+    if value is None:
+        raise ValueError(NO_VALUE)
+    return value
+
+
+class Written(BaseModel):
+    """A part of a file that people write: its keys are known ones in kebab-case, and one that is there has a value."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, alias_generator=kebab, validate_by_name=True, validate_by_alias=True
+    )
+
+    _valued = field_validator("*", mode="before")(valued)
 
 
 class Inputs(BaseModel):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .inputs import PATTERNS
+from .inputs import NO_VALUE, PATTERNS
 from .text import without_login
 
 _KINDS = {
@@ -33,6 +33,8 @@ def misfit(where: str, problem: Mapping[str, Any], origin: str = "") -> str:
     kind, text = str(problem["type"]), str(problem["msg"])
     if kind == "missing":
         return f"{name} is missing"
+    if kind == "json_invalid":
+        return f"{name} is not valid JSON: {problem['ctx']['error']}"
     if kind == "extra_forbidden":
         return f"{name} is unknown"
     if kind in ("value_error", "assertion_error"):
@@ -40,6 +42,10 @@ def misfit(where: str, problem: Mapping[str, Any], origin: str = "") -> str:
         return f"{name} {text}" if text.startswith(_PREDICATES) else f"{name}: {text}"
     if kind == "string_pattern_mismatch" and problem["ctx"]["pattern"] in PATTERNS:
         text = f"must be {PATTERNS[problem['ctx']['pattern']]}"
+    elif kind == "too_short" and not problem["ctx"]["actual_length"]:
+        return f"{name} must not be empty"
+    elif kind.endswith("_type") and problem.get("input", "") is None:
+        return f"{name} {NO_VALUE}"
     elif (named := _KINDS.get(kind.split("_")[0])) and kind.endswith(("_type", "_parsing")):
         text = f"must be {named}"
     text = re.sub(r"^\w+ should", "must", text)

@@ -176,7 +176,7 @@ def test_contract(folder: Path, text: str) -> None:
 @fuzz
 @given(text=changed(POLICIES))
 def test_policy(folder: Path, text: str) -> None:
-    reads(folder / "policy.yaml", text, read_policy)
+    reads(folder / "policy.yaml", text, lambda path: read_policy(path, NAMES))
 
 
 @fuzz

@@ -22,7 +22,7 @@ from mlops_actions.registry.registering import Registration, register
 from mlops_actions.registry.registry import Registry
 from mlops_actions.registry.signing import pen_of_key, sign
 from mlops_actions.serving.process import running
-from mlops_actions.stores.store import Store
+from mlops_actions.stores.store import Store, blob_path
 from workspaces import workspace
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="models are served on Linux and macOS")
@@ -202,6 +202,16 @@ def test_what_is_not_signed_as_the_policy_asks_does_not_serve(first: World) -> N
     sign(registry, registry.manifest("flights", 1), made, pen_of_key((first.folder / "key.pem").read_text()))
     code, outputs, log = first.deploy("--rollback", "--policy", "policy.yaml")
     assert (code, outputs["version"]) == (0, 1), log
+
+    sign(registry, registry.manifest("flights", 2), made, pen_of_key((first.folder / "key.pem").read_text()))
+    path = blob_path(registry.manifest("flights", 2).files[0].digest)
+    kept, before = registry.store.get(path), first.servers
+    registry.store.put(path, b"x" * len(kept))
+    for how in (("--version", "2"), ("--rollback", "--version", "2")):
+        code, _, log = first.deploy(*how, "--policy", "policy.yaml")
+        assert code == 1 and "was changed in the store: expected sha256:" in log, log
+        assert first.servers == before
+    registry.store.put(path, kept)
 
 
 @pytest.mark.parametrize("version", ["5", "6"])

@@ -163,6 +163,21 @@ def test_policy_file_decides(store: Store, mlops: Run, tmp_path: Path) -> None:
     assert done.returncode == 2 and "policy.yaml" in done.stderr and "`requirements`" in done.stderr
 
 
+def test_commands_name_the_model_in_the_same_ways_and_a_misspelt_one_leaves_nothing_behind(
+    store: Store, mlops: Run, tmp_path: Path
+) -> None:
+    version(mlops, tmp_path / "model.joblib", b"1")
+    before = [entry.path for entry in store.list("models/")]
+    for command in (("history", "n"), ("rollback", "--model", "n"), ("drill", "n"), ("score", "--model", "n")):
+        done = mlops(*command)
+        assert done.returncode == 2 and "Unknown model 'n'" in done.stderr and "It has m" in done.stderr, done.stderr
+    assert [entry.path for entry in store.list("models/")] == before
+    done = mlops("history", "m", "--model", "n")
+    assert done.returncode == 2 and "MODEL is m, and --model n: name one" in done.stderr
+    done = mlops("history", "--model", "m")
+    assert done.returncode == 0 and "m has not been deployed yet" in done.stderr
+
+
 def test_alias_and_version_that_do_not_exist(store: Store, mlops: Run, tmp_path: Path) -> None:
     done = mlops("promote-model")
     assert done.returncode == 2 and "No model is named" in done.stderr

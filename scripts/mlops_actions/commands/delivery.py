@@ -13,7 +13,7 @@ from ..inputs import ModelInputs
 from ..runtime import chain
 from ..text import aligned, duration
 from ..untrusted import visible
-from .setup import opened, plain_errors
+from .setup import model_named, opened, plain_errors
 
 if TYPE_CHECKING:
     from ..serving.history import Deployment, Deployments
@@ -31,8 +31,7 @@ def _deploying(mode: str, about: str, left_out: str = "", *own: click.Parameter)
         sys.exit(run(action, {**given, mode: True}, as_json=as_json))
 
     taken = [one for one in command(action).params if one.name not in (*_MODES, "model", "version", left_out)]
-    named = click.Argument(["model"], required=False, default="")
-    return click.Command(mode, params=[named, *own, *taken], callback=call, help=about)
+    return model_named(click.Command(mode, params=[*own, *taken], callback=call, help=about))
 
 
 rollback_command = _deploying(
@@ -55,8 +54,8 @@ drill_command = _deploying(
 )
 
 
+@model_named
 @click.command("history", short_help="Show what was deployed: when, by whom, why, how it ended, what was measured.")
-@click.argument("model", required=False, default="")
 @click.option("--environment", default="", help="The section of `environments` to apply.")
 @click.option("--store", default="", help="Where the registry is.  [default: as mlops.yaml or MLOPS_STORE says]")
 @click.option("--limit", default=20, show_default=True, help="Deployments that are shown of each place.")
@@ -65,6 +64,7 @@ def history_command(model: str, environment: str, store: str, limit: int, as_jso
     """Show the deployments of MODEL at each place, the last one first."""
     with plain_errors():
         from ..registry.promoting import name_of
+        from ..registry.registry import Registry
         from ..serving.history import places
 
         given = {"model": model, "environment": environment, "store": store}
@@ -72,6 +72,8 @@ def history_command(model: str, environment: str, store: str, limit: int, as_jso
         assert isinstance(inputs, ModelInputs)
         name = name_of([], inputs.model)
         found = places(workspace.store, name)
+        if not found:
+            Registry(workspace.store).known(name)
     if as_json:
         click.echo(json.dumps([one.model_dump(mode="json") for one in found], indent=2))
         return

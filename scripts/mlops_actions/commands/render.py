@@ -11,7 +11,7 @@ from ..cli import command
 from ..engines import engines
 from ..errors import BadInput
 from ..runtime import chain, config
-from .setup import plain_errors
+from .setup import model_named, plain_errors
 
 _MODES = ("stop", "rollback", "drill", "as_json", "model", "alias")
 
@@ -52,15 +52,15 @@ def _render(**given: Any) -> None:
     click.echo(text, nl=False)
 
 
-render_command = click.Command(
-    "render",
-    params=[
-        click.Argument(["model"], required=False, default=""),
-        *(one for one in command(chain.load("deploy-model")).params if one.name not in _MODES),
-    ],
-    callback=_render,
-    help="Print the Kubernetes objects with which MODEL would be served, and apply nothing.\n\nThey are those of the"
-    " engine, with nothing but this version of the model. The image is named by its digest if it has been pushed,"
-    " else by the tag that it will get. Options are those of deploy-model, whose section of mlops.yaml applies.",
-    short_help="Print the manifests with which a version would be served, and apply nothing.",
+render_command = model_named(
+    click.Command(
+        "render",
+        params=[one for one in command(chain.load("deploy-model")).params if one.name not in _MODES],
+        callback=_render,
+        help="Print the Kubernetes objects with which MODEL would be served, and apply nothing.\n\nThey are those of"
+        " the engine, with nothing but this version of the model. The image is named by its digest if it has been"
+        " pushed, else by the tag that it will get. Options are those of deploy-model, whose section of mlops.yaml"
+        " applies.",
+        short_help="Print the manifests with which a version would be served, and apply nothing.",
+    )
 )

@@ -11,7 +11,7 @@ from ..runtime import config
 from ..runtime.action import Action
 from ..runtime.result import Result
 from ..untrusted import visible
-from .setup import plain_errors
+from .setup import model_named, plain_errors
 
 NOTE = """\
 Half a point: a person did it. Documented elsewhere: half a point, too, by the tag ml-test-score.<line> with the
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ..scoring.score import Score
 
 
+@model_named
 @click.command("score", short_help="Score how ready a version is for production, by what is kept of it.")
-@click.argument("model", required=False, default="")
 @click.option("--version", default="", help="A number or an alias.  [default: champion, else the last version]")
 @click.option("--environment", default="", help="The section of `environments` to apply.")
 @click.option("--store", default="", help="Where the registry is.  [default: as mlops.yaml or MLOPS_STORE says]")

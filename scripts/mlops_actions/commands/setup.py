@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -260,6 +261,24 @@ def opened(
     context = read_context(environ, Path())
     step, taken = prepare(action, given or {}, context, TerminalConsole(), environ)
     return step.workspace, taken
+
+
+def model_named(command: click.Command) -> click.Command:
+    """Let a command take the model as its argument MODEL or, as actions do, by `--model`."""
+    callback = command.callback
+    assert callback
+
+    def call(named: str, model: str, **given: Any) -> Any:
+        if named and model not in ("", named):
+            raise click.UsageError(f"MODEL is {named}, and --model {model}: name one")
+        return callback(model=named or model, **given)
+
+    command.params[:0] = [
+        click.Argument(["named"], metavar="[MODEL]", required=False, default=""),
+        click.Option(["--model"], default="", metavar="TEXT", help="The same as MODEL."),
+    ]
+    command.callback = call
+    return command
 
 
 class plain_errors:

@@ -48,6 +48,7 @@ from pandera.polars import Column, DataFrameSchema
 from pydantic import ValidationError
 
 from ..errors import BadInput, Place
+from ..inputs import NO_VALUE
 from ..misfits import misfit
 from ..suggest import did_you_mean
 from ..yaml_io import read_text, read_yaml
@@ -65,6 +66,8 @@ _COLUMN = ("title", "description", "dtype", "nullable", "required", "regex", "un
 _CHANGES = ("coerce", "default", "drop_invalid_rows", "add_missing_columns")
 """Keys of pandera's that change data. A contract only looks."""
 _IGNORED = ("report_duplicates", "unique_column_names", "index", "dtype")
+_FLAGS = ("nullable", "required", "regex", "strict", "ordered")
+"""Keys that are true or false; older panderas write null for others that are not set, such as `unique` of the table."""
 _OF_LISTS = {"isin", "notin", "unique_values_eq"}
 _ALIASES = {"equal_to": "eq", "not_equal_to": "ne", "greater_than": "gt", "greater_than_or_equal_to": "ge",
             "less_than": "lt", "less_than_or_equal_to": "le", "in_range": "between"}  # fmt: skip
@@ -142,7 +145,7 @@ def read_contract(path: Path, name: str) -> Contract:
         raise BadInput(f"The contract {name} is not a mapping", fix="Start with `columns:`", place=Place(name, 1))
     draft = Contract(name, lines=lines)
     _check_keys(values, draft)
-    rules = _rules(values.pop("table", None) or {}, draft)
+    rules = _rules(values.pop("table", {}), draft)
     return Contract(name, _schema(values, draft), rules, lines, text)
 
 
@@ -154,7 +157,7 @@ def _check_keys(values: Mapping[str, Any], draft: Contract) -> None:
             f"The contract is of the schema type {kind!r}", fix="Write `schema_type: polars_dataframe`",
             place=draft.place("schema_type"),
         )  # fmt: skip
-    columns = values.get("columns") or {}
+    columns = values.get("columns", {})
     if not isinstance(columns, Mapping):
         raise BadInput("`columns` is not a mapping of names", place=draft.place("columns"))
     for column, rules in columns.items():
@@ -168,9 +171,11 @@ def _check_keys(values: Mapping[str, Any], draft: Contract) -> None:
 
 def _known(values: Mapping[str, Any], known: Sequence[str], path: Path_, draft: Contract) -> None:
     for key, value in values.items():
+        place = draft.place(*path, key)
+        if value is None and (key in CHECKS or key in _FLAGS or (key == "unique" and path)):
+            raise BadInput(f"The contract's `{'.'.join(map(str, (*path, key)))}` {NO_VALUE}", place=place)
         if key in known or (key in _CHANGES and not value):
             continue
-        place = draft.place(*path, key)
         if key in _CHANGES:
             raise BadInput(f"`{key}` changes data, and a contract only looks at it", fix="Take it out", place=place)
         fix = did_you_mean(key, known, "Known here: {}")

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
-from ..inputs import kebab
+from ..inputs import Written
 from ..yaml_io import load_yaml
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(m|min|h|d|w)")
@@ -39,18 +39,14 @@ Names = Annotated[list[str], BeforeValidator(_listed)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=kebab)
-
-
-class Rows(_Part):
+class Rows(Written):
     """How many rows there must be."""
 
     min: int = Field(1, ge=0)
     max: int | None = None
 
 
-class Freshness(_Part):
+class Freshness(Written):
     """How old the newest row may be."""
 
     column: str
@@ -62,13 +58,13 @@ class Freshness(_Part):
         return parse_duration(value)
 
 
-class PersonalData(_Part):
+class PersonalData(Written):
     """Columns that look personal and are known to be harmless."""
 
-    allow: list[str] = []
+    allow: list[str] = Field([])
 
 
-class ForeignKey(_Part):
+class ForeignKey(Written):
     """Every value of `columns` (a row with a null among them is left out, as in SQL) is in another table.
 
     `table` has that table's files, as `data` of the action; `keys` its columns, by default of the same names.
@@ -76,17 +72,17 @@ class ForeignKey(_Part):
 
     columns: Names = Field(min_length=1)
     table: Names = Field(min_length=1)
-    keys: Names = []
+    keys: Names = Field([])
 
 
-class HeldOut(_Part):
+class HeldOut(Written):
     """Rows that are kept for testing and must not be here: files, and the columns that tell rows apart (all)."""
 
     data: Names = Field(min_length=1)
-    columns: Names = []
+    columns: Names = Field([])
 
 
-class Training(_Part):
+class Training(Written):
     """What is asked of a table that a model is trained on (data rules of the ML Test Score).
 
     Attributes:
@@ -101,16 +97,16 @@ class Training(_Part):
     """
 
     label: str = ""
-    features: Names = []
+    features: Names = Field([])
     max_power: float = Field(0.95, gt=0, le=1)
     min_class_share: float = Field(0.0, ge=0, le=0.5)
     prediction_time: str = ""
-    known_at: dict[str, str] = {}
-    known_later: Names = []
+    known_at: dict[str, str] = Field({})
+    known_later: Names = Field([])
     held_out: HeldOut | None = None
 
 
-class Serving(_Part):
+class Serving(Written):
     """What the online store gave for the same keys: train/serve skew is a row whose values differ.
 
     Attributes:
@@ -123,12 +119,12 @@ class Serving(_Part):
 
     data: Names = Field(min_length=1)
     keys: Names = Field(min_length=1)
-    columns: Names = []
+    columns: Names = Field([])
     tolerance: float = Field(1e-6, ge=0)
     max_share: float = Field(0.0, ge=0, lt=1)
 
 
-class DriftLimits(_Part):
+class DriftLimits(Written):
     """What a column's distance from the reference may be, instead of the one limit of all columns.
 
     Attributes:
@@ -144,7 +140,7 @@ class DriftLimits(_Part):
     vanished_categories: bool = True
 
 
-class TableRules(_Part):
+class TableRules(Written):
     """What is asked of the table as a whole.
 
     Attributes:
@@ -156,17 +152,17 @@ class TableRules(_Part):
     """
 
     rows: Rows = Rows.model_validate({})
-    nulls: dict[str, Share] = {}
+    nulls: dict[str, Share] = Field({})
     duplicates: Share | None = None
-    not_constant: Names = []
+    not_constant: Names = Field([])
     freshness: Freshness | None = None
-    forbidden: list[str] = []
+    forbidden: list[str] = Field([])
     personal_data: PersonalData = PersonalData.model_validate({})
-    checks: dict[str, str] = {}
-    foreign_keys: list[ForeignKey] = []
+    checks: dict[str, str] = Field({})
+    foreign_keys: list[ForeignKey] = Field([])
     training: Training | None = None
     serving: Serving | None = None
-    drift: dict[str, DriftLimits] = {}
+    drift: dict[str, DriftLimits] = Field({})
 
     def tables(self) -> Iterator[list[str]]:
         """The other tables that the rules name, each by its patterns."""

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from ..errors import BadInput
-from ..inputs import kebab
+from ..inputs import Written
 from ..values import parse_mappings
 from .golden import Tolerance, difference
 
@@ -23,12 +23,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-class Expectation(BaseModel):
+class Expectation(Written):
     """One expectation: golden rows are changed, and predicted again."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, alias_generator=kebab, validate_by_name=True, validate_by_alias=True
-    )
 
     change: dict[str, str | float | bool] = Field(
         min_length=1,

@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from ..errors import BadInput
-from ..inputs import kebab
+from ..inputs import Written
 from ..suggest import did_you_mean
 from ..values import Lines, parse_mappings
 
@@ -20,13 +20,7 @@ TRAINING = "training"
 """What the only environment is called where none is configured: that of the training."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, alias_generator=kebab, validate_by_name=True, validate_by_alias=True
-    )
-
-
-class RunnerGroup(_Part):
+class RunnerGroup(Written):
     """A group of runners, as `runs-on` of a workflow has it."""
 
     group: str = ""
@@ -42,7 +36,7 @@ def _version(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-class Leg(_Part):
+class Leg(Written):
     """One environment of the matrix. What it leaves out is as the inputs of test-model say."""
 
     runs_on: str | list[str] | RunnerGroup = Field(

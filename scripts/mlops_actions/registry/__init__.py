@@ -10,8 +10,9 @@ The layout is public. With `$MLOPS_STORE` as the prefix:
 | `models/<name>/aliases/<alias>.json` | which version an alias names, and its history | compare-and-swap: If-Match |
 | `blobs/sha256/<hex>` | the bytes with that SHA-256: files of models, cards, predictions, records | once |
 
-Blobs are written first and the manifest last, so a version is there as a whole or not at all. A blob that no manifest
-names does no harm. No code of this project is needed to fetch a model:
+Blobs are written first and the manifest last, so a version is there as a whole or not at all. A blob that is there
+when it is to be written is read, and written again if it is damaged. A blob that no manifest names does no harm.
+No code of this project is needed to fetch a model:
 
     version=$(aws s3 cp $MLOPS_STORE/models/flight-delays/aliases/champion.json - | jq .version)
     aws s3 cp $MLOPS_STORE/models/flight-delays/versions/$version.json - |

@@ -6,29 +6,37 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from ..errors import BadInput, Place
-from ..inputs import kebab
+from ..inputs import Written
 from ..misfits import misfit
+from ..suggest import did_you_mean
 from ..yaml_io import read_yaml
 from .manifest import Evidence, Manifest
 from .signing import GITHUB_ISSUER, Signer, signer_of_file
 
+_MAY = (
+    "It may have `requires` and `accept-unchecked` (lists of actions), `metrics` (name: {min, max}) and"
+    " `signed-by` (a list of {key}, or {issuer, subject, repository, ref})"
+)
 
-class Limits(BaseModel):
+
+class Limits(Written):
     """What a metric must be: not under `min`, not over `max`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     min: float | None = None
     max: float | None = None
 
+    @model_validator(mode="after")
+    def _limits(self) -> Limits:
+        if self.min is None and self.max is None:
+            raise ValueError("must have `min` or `max`")
+        return self
 
-class SignedBy(BaseModel):
+
+class SignedBy(Written):
     """Who may have signed: the file of a public key, or an identity (see `signing.Signer`)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     key: Path | None = None
     issuer: str = ""
@@ -63,7 +71,7 @@ class SignedBy(BaseModel):
         return Signer("", self.issuer, self.subject, self.repository, self.ref)
 
 
-class Policy(BaseModel):
+class Policy(Written):
     """A policy file.
 
     Attributes:
@@ -74,11 +82,9 @@ class Policy(BaseModel):
         signed_by: one of them must have signed the version; in the file `signed-by`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=kebab)
-
     requires: list[str] | None = None
-    accept_unchecked: list[str] = []
-    metrics: dict[str, Limits] = Field(default_factory=dict)
+    accept_unchecked: list[str] = Field(default_factory=list)
+    metrics: dict[str, Limits] = Field(default_factory=dict, min_length=1)
     signed_by: list[SignedBy] | None = Field(default=None, min_length=1)
 
 
@@ -91,15 +97,22 @@ class Answer:
     found: str
 
 
-def read_policy(path: Path) -> Policy:
+def read_policy(path: Path, actions: Sequence[str]) -> Policy:
     """Read a policy file.
 
+    Args:
+        path: the file.
+        actions: all there are.
+
     Raises:
-        BadInput: there is none, or it is not a policy.
+        BadInput: there is none, or it is not a policy; or it is empty, and would ask for nothing.
     """
     values, places = read_yaml(path, path.name, "Correct `policy`")
+    if not values:
+        fix = f"Write what it asks for, or take `policy` out. {_MAY}"
+        raise BadInput(f"The policy {path.name} is empty", fix=fix, place=Place(path.name, 1))
     try:
-        return Policy.model_validate(values or {})
+        policy = Policy.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
@@ -107,10 +120,18 @@ def read_policy(path: Path) -> Policy:
         at = next((places[where[:n]] for n in range(len(where), 0, -1) if where[:n] in places), ())
         raise BadInput(
             f"The policy {path.name}: {misfit(key, first)}",
-            fix="It may have `requires` and `accept-unchecked` (lists of actions), `metrics` (name: {min, max}) and"
-            " `signed-by` (a list of {key}, or {issuer, subject, repository, ref})",
+            fix=_MAY,
             place=Place(path.name, *at),
         ) from None
+    for key, named in (("requires", policy.requires or []), ("accept-unchecked", policy.accept_unchecked)):
+        for number, action in enumerate(named):
+            if action not in actions:
+                raise BadInput(
+                    f"The policy {path.name}: `{key}` names the unknown action {action!r}",
+                    fix=did_you_mean(action, actions),
+                    place=Place(path.name, *places.get((key, number), ())),
+                )
+    return policy
 
 
 def judge(policy: Policy, requires: Sequence[str], manifest: Manifest, evidence: Sequence[Evidence]) -> list[Answer]:

@@ -56,7 +56,8 @@ def judged(
 
 
 def signature(registry: Registry, manifest: Manifest, policy: Policy | None, workspace: Workspace) -> list[Answer]:
-    """Whether one has signed the version of those who must, by the policy; nothing if it names nobody.
+    """Whether one has signed the version of those who must, by the policy, and the store has its files as they were
+    signed; nothing if it names nobody.
 
     Raises:
         BadInput: a key of the policy cannot be used.
@@ -66,6 +67,8 @@ def signature(registry: Registry, manifest: Manifest, policy: Policy | None, wor
         return []
     signers = [one.signer(workspace.path) for one in policy.signed_by]
     signer, found = verified(registry, manifest, workspace, signers)
+    if changed := registry.changed(manifest) if signer else "":
+        return [Answer("signature", False, changed)]
     return [Answer("signature", signer is not None, found)]
 
 

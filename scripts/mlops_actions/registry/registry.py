@@ -13,9 +13,10 @@ from pydantic import BaseModel, ValidationError
 from ..errors import BadInput, RemoteFailed
 from ..inputs import ALIAS_NAME, MODEL_NAME, PATTERNS
 from ..misfits import misfit
-from ..stores.digests import file_digest
+from ..stores.digests import digest_of, file_digest
 from ..stores.store import EMPTY, Store, blob_path, to_json
 from ..stores.swap import swap
+from ..suggest import did_you_mean
 from ..untrusted import visible
 from ..waiting import Clock
 from .manifest import HISTORY, Alias, Evidence, File, Manifest, Move, newest
@@ -23,6 +24,8 @@ from .manifest import HISTORY, Alias, Evidence, File, Manifest, Move, newest
 _M = TypeVar("_M", bound=BaseModel)
 ATTEMPTS = 20
 """Numbers that are tried for a new version when others register at the same time."""
+
+_AGAIN = "register the same model again, which puts it back"
 
 
 class Registry:
@@ -35,7 +38,24 @@ class Registry:
         """The numbers of a model's versions, in order."""
         folder = f"models/{name}/versions/"
         names = [entry.path[len(folder) :] for entry in self.store.list(folder)]
-        return sorted(int(one[:-5]) for one in names if one.endswith(".json") and one[:-5].isdigit())
+        numbers = (number_of(one.removesuffix(".json")) for one in names if one.endswith(".json"))
+        return sorted(number for number in numbers if number is not None)
+
+    def known(self, name: str) -> list[int]:
+        """The numbers of the versions of a model that there is, in order.
+
+        Raises:
+            BadInput: there is none of that name.
+        """
+        check_name("a model", name, MODEL_NAME)
+        if found := self.versions(name):
+            return found
+        others = [folder.split("/")[-2] for folder in self.store.folders("models/")]
+        raise BadInput(
+            f"Unknown model {name!r}",
+            why=f"The registry is in {self.store.url}",
+            fix=did_you_mean(name, others, "It has {}") or "Register it with register-model, or correct `store`",
+        )
 
     def manifest(self, name: str, version: int) -> Manifest:
         """A version's manifest.
@@ -47,17 +67,17 @@ class Registry:
         try:
             data = self.store.get(manifest_path(name, version))
         except FileNotFoundError:
-            known = self.versions(name)
+            known = self.known(name)
             raise BadInput(
-                f"The model {name!r} has no version {version}" if known else f"Unknown model {name!r}",
-                why=f"Its versions are {_listed(known)}" if known else f"The registry is in {self.store.url}",
-                fix="Correct `version`" if known else "Register it with register-model, or correct `model` or `store`",
+                f"The model {name!r} has no version {version}",
+                why=f"Its versions are {_listed(known)}",
+                fix="Correct `version`",
             ) from None
         found = read_stored(self.store, Manifest, data, manifest_path(name, version))
         if (found.name, found.version) != (name, version):
             raise RemoteFailed(
                 f"{self.store.uri(manifest_path(name, version))} is not what the registry writes",
-                why=f"It is the manifest of {visible(found.name, 80)} {found.version}",
+                why=f"It is the manifest of {visible(found.name, 80)}, version {found.version}",
                 fix="Find out who wrote it: a version never changes",
             )
         return found
@@ -68,15 +88,15 @@ class Registry:
         Raises:
             BadInput: there is neither.
         """
-        if wanted.isdigit():
-            return self.manifest(name, int(wanted))
+        if (number := number_of(wanted)) is not None:
+            return self.manifest(name, number)
         alias = self.alias(name, wanted)
         if alias is None:
-            known = self.versions(name)
+            known = self.known(name)
             raise BadInput(
-                f"The model {name!r} has no alias {wanted!r}" if known else f"Unknown model {name!r}",
-                why=f"Its versions are {_listed(known)}" if known else f"The registry is in {self.store.url}",
-                fix="Give it to a version with promote-model, or name a version" if known else "Register it first",
+                f"The model {name!r} has no alias {wanted!r}",
+                why=f"Its versions are {_listed(known)}",
+                fix="Give it to a version with promote-model, or name a version",
             )
         return self.manifest(name, alias.version)
 
@@ -229,29 +249,50 @@ class Registry:
         """
         if target.is_file() and file_digest(target) == file.digest:
             return target
-        path = blob_path(file.digest)
         try:
-            self.store.get_file(path, target)
+            self.store.get_file(blob_path(file.digest), target)
         except FileNotFoundError:
-            raise RemoteFailed(f"{self.store.uri(path)} is gone", why=f"It is {file.path!r} of a version") from None
-        if file_digest(target) != file.digest:
+            raise self._damaged(file.digest, "", f"It is {file.path!r} of a version") from None
+        if (found := file_digest(target)) != file.digest:
             target.unlink()
-            raise RemoteFailed(
-                f"{self.store.uri(path)} does not have the bytes that its name promises",
-                fix="The store has damaged or changed it: put the file back, or register the model again",
-            )
+            raise self._damaged(file.digest, found, f"It is {file.path!r} of a version")
         return target
+
+    def changed(self, manifest: Manifest) -> str:
+        """What the store has no longer as a version's manifest says, as a sentence; "" if all is there as it was.
+
+        Every file of the version is read.
+        """
+        others = [file for file in (manifest.predictions, manifest.golden, manifest.card) if file]
+        for file in (*manifest.files, *others):
+            try:
+                found = self.store.digest(blob_path(file.digest))
+            except FileNotFoundError:
+                found = "none"
+            if found != file.digest:
+                what = f"{visible(file.path, 200)} was changed in the store"
+                return f"{what}: expected {file.digest}, found {found}; {_AGAIN}"
+        return ""
 
     def read_blob(self, digest: str) -> bytes:
         """The bytes that a digest names.
 
         Raises:
-            RemoteFailed: they are gone.
+            RemoteFailed: they are gone, or others.
         """
         try:
-            return self.store.get(blob_path(digest))
+            data = self.store.get(blob_path(digest))
         except FileNotFoundError:
-            raise RemoteFailed(f"{self.store.uri(blob_path(digest))} is gone") from None
+            raise self._damaged(digest) from None
+        if (found := digest_of([data])) != digest:
+            raise self._damaged(digest, found)
+        return data
+
+    def _damaged(self, digest: str, found: str = "", of: str = "") -> RemoteFailed:
+        """An error for a blob that is gone, or has the digest `found`."""
+        uri = self.store.uri(blob_path(digest))
+        what = f"{uri} does not have the bytes that its name promises: found {found}" if found else f"{uri} is gone"
+        return RemoteFailed(what, why=of, fix=f"The store was changed or has damaged it: {_AGAIN}")
 
     def put_file(self, source: Path, path: str) -> File:
         """Keep a file's bytes as a blob. `path` is the name that the manifest gives it."""
@@ -259,9 +300,7 @@ class Registry:
 
     def put_bytes(self, data: bytes, path: str) -> File:
         """Keep bytes as a blob. `path` is the name that the manifest gives them."""
-        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        self.store.create(blob_path(digest), data)
-        return File(path=path, digest=digest, size=len(data))
+        return File(path=path, digest=self.store.put_blob(data), size=len(data))
 
     def _tagged_alias(self, name: str, alias: str) -> tuple[Alias | None, str]:
         path = alias_path(name, alias)
@@ -282,11 +321,18 @@ def read_stored(store: Store, model: type[_M], data: bytes, path: str) -> _M:
         return model.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
+        why = misfit(".".join(map(str, first["loc"])), first)
+        damaged = first["type"] == "json_invalid"
         raise RemoteFailed(
             f"{store.uri(path)} is not what the registry writes",
-            why=misfit(".".join(map(str, first["loc"])), first),
-            fix="Update mlops-actions if a newer one wrote it",
+            why=why[:1].upper() + why[1:],
+            fix="Put it back from a backup of the store" if damaged else "Update mlops-actions if a newer one wrote it",
         ) from None
+
+
+def number_of(version: str) -> int | None:
+    """The number that a version is named by, also as `02`; None when it is an alias."""
+    return int(version) if re.fullmatch("[0-9]{1,9}", version) else None
 
 
 def manifest_path(name: str, version: int) -> str:

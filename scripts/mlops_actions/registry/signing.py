@@ -114,7 +114,7 @@ def signer_of_file(path: Path) -> Signer:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    what = f"The key {path.name} of `signed-by`"
+    what = f"The key {path} of `signed-by`"
     try:
         data = path.read_bytes()
     except OSError as error:

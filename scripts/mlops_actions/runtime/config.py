@@ -17,13 +17,13 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from ..context import Context
 from ..errors import BadInput, Mistakes, Place
 from ..http.proxies import proxy_for
 from ..http.tokens import may_ask
-from ..inputs import SHARED, Inputs, Outputs, is_secret, kebab
+from ..inputs import SHARED, Inputs, Outputs, is_secret, kebab, valued
 from ..misfits import misfit
 from ..project import Path_, Project
 from ..stores import identity
@@ -315,7 +315,9 @@ def _partial(name: str, inputs: type[Inputs], without: tuple[str, ...], summary:
 
 
 def _optional(inputs: type[Inputs], without: tuple[str, ...]) -> dict[str, Any]:
-    """The model's fields, each of which may be absent. Secrets are left out: they do not belong in a file."""
+    """The model's fields, each of which may be absent, but not empty. Secrets are left out: they do not belong in a
+    file.
+    """
     fields: dict[str, Any] = {}
     for name, info in inputs.model_fields.items():
         if name in without or is_secret(info.annotation):
@@ -325,8 +327,13 @@ def _optional(inputs: type[Inputs], without: tuple[str, ...]) -> dict[str, Any]:
             annotation = Annotated[annotation, extra]
         default = info.get_default(call_default_factory=True)
         example = [default] if isinstance(default, str | int | float | bool) and default != "" else None
-        fields[name] = (annotation | None, Field(None, description=info.description, examples=example))
+        about = Field(None, description=info.description, examples=example, json_schema_extra=_no_default)
+        fields[name] = (Annotated[annotation, BeforeValidator(valued)], about)
     return fields
+
+
+def _no_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)  # null, which no key may have
 
 
 def _paths(action: str, name: str, environment: str) -> Iterator[Path_]:

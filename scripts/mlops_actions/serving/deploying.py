@@ -12,7 +12,7 @@ from ..evaluation.golden import Tolerance
 from ..evaluation.golden_rows import Golden
 from ..registry.manifest import Manifest
 from ..registry.promoting import move_now
-from ..registry.registry import Registry
+from ..registry.registry import Registry, number_of
 from ..stores.lease import Held, Lease, lease
 from .drill import Drilled, drill, make_wrong
 from .engine import Release, Serving, ServingEngine, folder_of
@@ -148,11 +148,12 @@ class Place:
 
     def _earlier(self, wanted: str) -> Deployment:
         known = self.history.read()
-        if wanted and not wanted.isdigit():
+        number = number_of(wanted)
+        if wanted and number is None:
             raise BadInput(f"`version` is {wanted!r}", fix="Give the number of a version that has served")
-        found = known.good_of(int(wanted)) if wanted else known.good_before()
+        found = known.good_before() if number is None else known.good_of(number)
         if found is None:
-            raise self._no_earlier(known, wanted)
+            raise self._no_earlier(known, str(number) if wanted else "")
         return found
 
     def _no_earlier(self, known: Deployments, wanted: str) -> BadInput:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 CHUNK = 8 * 1024 * 1024
 
 
+def digest_of(chunks: Iterable[bytes]) -> str:
+    """`sha256:<hex>` of bytes that come in chunks."""
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return f"sha256:{digest.hexdigest()}"
+
+
 def file_digest(path: Path) -> str:
     """`sha256:<hex>` of a file's bytes."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return f"sha256:{digest.hexdigest()}"
+        return digest_of(iter(lambda: file.read(CHUNK), b""))
 
 
 def tree_digest(path: Path) -> str:
@@ -23,4 +29,4 @@ def tree_digest(path: Path) -> str:
         return file_digest(path)
     files = sorted(item for item in path.rglob("*") if item.is_file())
     lines = [f"{file_digest(file)} {file.relative_to(path).as_posix()}\n" for file in files]
-    return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
+    return f"sha256:{hashlib.sha256(''.join(lines).encode(errors='surrogateescape')).hexdigest()}"

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -36,7 +36,7 @@ from ..console import hidden
 from ..errors import BadInput, MlopsError, RemoteFailed
 from ..text import without_login
 from ..values import check_store
-from .digests import CHUNK, file_digest
+from .digests import CHUNK, digest_of, file_digest
 from .identity import Lent
 
 LONGEST = timedelta(hours=6)
@@ -136,6 +136,11 @@ class Store:
             tag = found.meta.get("e_tag")
         return data, _content_tag(data) if self._root or not tag else tag
 
+    def digest(self, path: str) -> str:
+        """`sha256:<hex>` of the object's bytes, of which a part at a time is in memory."""
+        with self._explain(path):
+            return digest_of(obstore.get(self._objects, path).stream(min_chunk_size=CHUNK))
+
     def get_all(self, paths: Iterable[str]) -> dict[str, bytes]:
         """The bytes of many objects, read at the same time; those that are absent are left out."""
 
@@ -234,11 +239,19 @@ class Store:
         self.put(path, self._hide(source.read_text(encoding="utf-8", errors="replace")).encode())
         return self.uri(path)
 
-    def put_blob(self, source: Path) -> str:
-        """Upload a file to `blobs/sha256/<hex>` unless it is there; its digest, `sha256:<hex>`."""
-        digest = file_digest(source)
+    def put_blob(self, source: Path | bytes) -> str:
+        """Keep a file, or bytes, at `blobs/sha256/<hex>`; the digest, `sha256:<hex>`.
+
+        What is there already is read, and written again as a whole where it is damaged.
+        """
+        digest = digest_of([source]) if isinstance(source, bytes) else file_digest(source)
         path = blob_path(digest)
-        if not self.exists(path):
+        with suppress(FileNotFoundError):
+            if self.digest(path) == digest:
+                return digest
+        if isinstance(source, bytes):
+            self.put(path, source)
+        else:
             self.put_file(source, path)
         return digest
 
@@ -405,7 +418,7 @@ def files_in(folder: Path) -> list[Path]:
     Raises:
         BadInput: there is something that cannot be kept the same on every store: a link that leads out of the folder,
             nowhere or to a folder, what is neither a file nor a folder, a file that cannot be read, or a name that
-            stores or other systems do not have.
+            stores or other systems do not have. Nothing in the folder has been opened.
     """
     found = []
     for item in sorted(folder.rglob("*")):
@@ -423,13 +436,14 @@ def _unfit(folder: Path, item: Path) -> str:
     """Why an item of a folder cannot be kept; "" when it can."""
     if re.search(r"[\\\x00-\x1f\x7f]", item.name):
         return "its name has a backslash or a control character"
+    if re.search(r"[\ud800-\udfff]", item.name):
+        return "its name is not UTF-8"
     if len(os.fsencode(item.name)) > _LONGEST_NAME:
         return f"its name is longer than {_LONGEST_NAME} bytes"
     if item.name == EMPTY or re.search(r"#\d+$", item.name):
         return "its name is one that stores of objects or folders use themselves"
     if item.is_symlink():
-        target = item.resolve()
-        if not target.is_relative_to(folder.resolve()) or not target.is_file():
+        if not item.is_file() or not item.resolve().is_relative_to(folder.resolve()):
             return "it is a link that leads out of the folder, nowhere, or to a folder"
     elif not item.is_file() and not item.is_dir():
         return "it is neither a file nor a folder"
@@ -462,7 +476,7 @@ def fetch(uri: str, target: Path, options: StoreOptions | None = None) -> Path:
     """Download any URI, or copy a path without a scheme, to `target`.
 
     Raises:
-        BadInput: nothing is there.
+        BadInput: nothing is there, or what is on this machine cannot be kept; see `files_in`.
         RemoteFailed: the store cannot be used.
     """
     try:
@@ -470,14 +484,20 @@ def fetch(uri: str, target: Path, options: StoreOptions | None = None) -> Path:
             source = file_path(uri) if "://" in uri else Path(uri)
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
+                files_in(source)
                 shutil.copytree(source, target, dirs_exist_ok=True)
-            else:
+            elif source.is_file() or not os.path.lexists(source):
                 shutil.copyfile(source, target)
+            else:
+                why = "It is a link that leads nowhere" if source.is_symlink() else "It is neither a file nor a folder"
+                raise BadInput(f"Cannot read {uri}", why=why, fix="Name a file or a folder")
             return target
         parent, _, name = uri.rstrip("/").rpartition("/")
         return Store(parent, options).get_file(name, target)
     except FileNotFoundError:
         raise BadInput(f"Nothing found at {uri}", fix="Check the URI and the store it is in") from None
+    except PermissionError as error:
+        raise BadInput(f"Cannot copy {uri}", why=str(error), fix="Check its rights") from None
 
 
 def file_path(url: str) -> Path:
