@@ -71,6 +71,15 @@ def test_a_value_goes_to_the_actions_that_it_is_meant_for() -> None:
     assert parts["test-model (old)"]["requirements"] == "r.txt"
 
 
+def test_an_option_that_all_actions_have_reaches_every_part() -> None:
+    given = {"store": "s3://b/p", "config": "other.yaml", "store_endpoint": "https://s3", "model": "m"}
+    for part in parts_of(PLAN, given):
+        assert {name: part.options.get(name) for name in ("store", "config", "store-endpoint")} == {
+            "store": "s3://b/p", "config": "other.yaml", "store-endpoint": "https://s3",
+        }, part.name  # fmt: skip
+    assert "model" not in part.options, "the report does not have it"
+
+
 def test_an_action_sees_the_secrets_that_it_declares() -> None:
     cluster = {"MLOPS_KUBECONFIG", "MLOPS_KFP_TOKEN", "MLOPS_KFP_CLIENT_SECRET"}
     assert secrets_of("run-pipeline") == cluster

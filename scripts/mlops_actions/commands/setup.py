@@ -17,6 +17,7 @@ from ..generated import OWNER
 from ..github.console import TerminalConsole
 from ..github.context import read_context
 from ..inputs import MODEL_NAME, PATTERNS, Inputs, Outputs, kebab
+from ..project import repository_of
 from ..runtime import chain, config
 from ..runtime.action import Action
 from ..runtime.result import Result
@@ -68,7 +69,7 @@ def init_command(pipeline: str, model: str, branch: str, example: bool, force: b
     """
     with plain_errors():
         root = folder.resolve()
-        repository = next((one for one in (root, *root.parents) if (one / ".git").exists()), root)
+        repository = repository_of(root)
         if not re.fullmatch(MODEL_NAME, model):
             raise BadInput(f"`--model` must be {PATTERNS[MODEL_NAME]}, not {model!r}", fix="Nothing was written")
         files: dict[Path, str] = {}

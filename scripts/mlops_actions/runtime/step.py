@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -16,7 +17,7 @@ from ..console import Console
 from ..context import PULL_REQUEST, Context
 from ..errors import BadInput
 from ..inputs import Inputs, LineageInputs, Outputs
-from ..project import Project
+from ..project import Project, repository_of
 from ..records import Record
 from ..workspace import Workspace
 from .record import record_of
@@ -75,11 +76,22 @@ class Step:
         return Key(_hash(whole)[:32], {name: _hash(part)[:12] for name, part in whole.items() if name != "action"})
 
     @property
+    def folder(self) -> str:
+        """The project's folder in its repository, which is the same wherever the repository is; "." for all of it."""
+        return self.workspace.root.relative_to(self._repository).as_posix()
+
+    @property
     def project_name(self) -> str:
         """Tells this project from others with the same store: the repository, and the folder in it."""
-        root = self.workspace.root
-        top = next((one for one in (root, *root.parents) if (one / ".git").exists()), root)
-        return f"{self.context.repository or top}\n{root.relative_to(top).as_posix()}"
+        return f"{self.context.repository or self._repository}\n{self.folder}"
+
+    @property
+    def _repository(self) -> Path:
+        """Its root: git's; on a runner without git the checkout's."""
+        root, checkout = self.workspace.root, Path(self.workspace.environ.get("GITHUB_WORKSPACE") or "/").resolve()
+        found = repository_of(root)
+        inside = checkout != Path("/") and root.is_relative_to(checkout)
+        return checkout if inside and not (found / ".git").exists() else found
 
     def own_key(self, key: str) -> str:
         """The key that an engine does the work with: on a pull request one of its own.

@@ -103,8 +103,8 @@ def parts_of(plan: Mapping[str, Any], given: Mapping[str, str]) -> list[Part]:
     """
     parts: list[Part] = []
     several = {"test-model": plan["test-matrix"], "deploy-model": plan["deploy-matrix"]}
-    for action in AFTER:
-        if not plan["run-pipeline" if action == "evaluate-model" else action]:
+    for action in (*AFTER, LAST):
+        if action != LAST and not plan["run-pipeline" if action == "evaluate-model" else action]:
             continue
         legs = several.get(action, {"include": [{}]})["include"]
         for one in legs:
@@ -114,7 +114,7 @@ def parts_of(plan: Mapping[str, Any], given: Mapping[str, str]) -> list[Part]:
             options = {kebab(name): value for name, value in given.items() if name in known and _for(name, action)}
             options |= own
             parts.append(Part(action, variant, options, one.get("environment", plan["environment"])))
-    return [*parts, Part(LAST, environment=plan["environment"])]
+    return parts
 
 
 def _for(name: str, action: str) -> bool:
