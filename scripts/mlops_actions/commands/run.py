@@ -215,7 +215,7 @@ def _outputs(run: str, parts: Sequence[Part]) -> dict[str, object]:
 def _here(legs: Sequence[Mapping[str, Any]], console: Console) -> Iterator[Mapping[str, Any]]:
     """The environments of the test matrix that can be tested on this machine."""
     for leg in legs:
-        if why := elsewhere(leg["runs-on"]):
+        if why := elsewhere(leg["runs-on"], gpu=leg.get("gpu", False)):
             console.notice(f"test-model ({leg['name']}) is left out: {why}")
         else:
             yield leg
