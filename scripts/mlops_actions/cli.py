@@ -18,6 +18,7 @@ from .inputs import is_secret, kebab
 from .processes.concealing import conceal_environ
 from .runtime import chain
 from .runtime.action import Action
+from .streams import delivered
 from .suggest import did_you_mean
 
 _OWN = {
@@ -82,7 +83,8 @@ def start() -> None:
     if sys.argv[1:2] == [chain.STANDBY]:
         del sys.argv[1]
         _stand_by(sys.argv[1])
-    main(prog_name="mlops")
+    with delivered():
+        main(prog_name="mlops")
 
 
 def _stand_by(name: str) -> None:
