@@ -94,6 +94,17 @@ def test_finished_work_is_kept_as_it_was_made_however_often_it_is_found(run: Any
     assert not Record.model_validate_json(made).reused
 
 
+def test_a_dry_run_keeps_its_records_in_its_own_folder_and_nothing_in_the_store(
+    run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run(a=1)
+    monkeypatch.setenv("MLOPS_DRY_RUN", str(tmp_path / "dry"))
+    before = [entry.path for entry in run.store.list("")]
+    assert run(a=1, run="r2")[0] == 0 and run(a=2, run="r2")[0] == 0
+    assert calls == [1] and [entry.path for entry in run.store.list("")] == before
+    assert Record.model_validate_json((tmp_path / "dry/runs/r2/doctor-sum.json").read_text()).reused
+
+
 def test_what_has_changed_is_told_of_the_same_project_alone(run: Any, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()

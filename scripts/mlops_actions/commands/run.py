@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import json
 import secrets
-import shutil
 import sys
+import tempfile
 import time
 import webbrowser
 from collections import Counter
@@ -31,10 +31,11 @@ from ..errors import BadInput, MlopsError
 from ..evaluation.matrix import elsewhere
 from ..github.context import make_console, read_context
 from ..inputs import Outputs, RegistryInputs, is_secret, kebab
+from ..processes.scratch import scratch
 from ..runtime import chain, config
 from ..runtime.action import Action
 from ..runtime.execute import prepare, signals
-from ..runtime.runs import run_of_folder
+from ..runtime.runs import last_of_folder, run_of_folder
 from ..runtime.step import Step
 from ..runtime.together import AFTER, LAST, Chain, Part, before, parts_of
 from ..suggest import did_you_mean
@@ -111,14 +112,14 @@ def _run(**given: Any) -> None:
     console = make_console(environ)
     asked = _Asked(**{name: given.pop(name) for name in _Asked.__dataclass_fields__})
     try:
-        with signals():
-            sys.exit(_chain(asked, given_inputs(ACTION, given, environ), environ, console))
+        with signals(), scratch(Path(tempfile.gettempdir())) as folder:
+            sys.exit(_chain(asked, given_inputs(ACTION, given, environ), environ, console, folder))
     except MlopsError as error:
         console.failure(error)
         sys.exit(error.exit_code)
 
 
-def _chain(asked: _Asked, values: Mapping[str, Any], environ: Mapping[str, str], console: Console) -> int:
+def _chain(asked: _Asked, values: Mapping[str, Any], environ: Mapping[str, str], console: Console, folder: Path) -> int:
     for secret in config.secrets_in(environ):
         console.mask(secret)
     step, inputs = prepare(ACTION, values, read_context(environ, _folder(values)), console, environ)
@@ -126,29 +127,25 @@ def _chain(asked: _Asked, values: Mapping[str, Any], environ: Mapping[str, str],
     planned = _plan(inputs, values, step)
     planned["test-matrix"] = {"include": list(_here(planned["test-matrix"]["include"], console))}
     parts = _chosen(parts_of(planned, _texts(values)), asked.begin, asked.only, inputs.until)
-    if asked.dry:
+    anew, dry = not asked.begin and not asked.only, folder if asked.dry else None
+    if dry:
         parts = [part for part in parts if part.action != LAST]
-    first, anew = replace(step, action=parts[0].action), not asked.begin and not asked.only
-    if asked.dry:
-        run = f"dry-{secrets.token_hex(6)}"
+        run = "" if anew else step.run or last_of_folder(step.workspace)
+        run = run or f"dry-{secrets.token_hex(6)}"
     else:
-        run = planned["run"] if step.run else run_of_folder(first, anew=anew)
-    logs = step.workspace.home / "runs" / run
+        run = planned["run"] if step.run else run_of_folder(replace(step, action=parts[0].action), anew=anew)
+    logs = (dry or step.workspace.home) / "runs" / run
     variables = {**environ, **_secrets(inputs), "MLOPS_RUN": run, "MLOPS_REUSE": str(inputs.reuse).lower()}
     on_runner = step.context.on_runner
     view: View = Groups(parts) if on_runner else Lines(parts, quiet=asked.dry)
     if sys.stderr.isatty() and not asked.dry and not on_runner:
         view = Live(parts)
-    chain_run = Chain(parts, step.workspace.root, variables, step.workspace.cache, logs, view.said, dry=asked.dry)
+    chain_run = Chain(parts, step.workspace.root, variables, step.workspace.cache, logs, view.said, dry=dry)
     began = time.monotonic()
     try:
         with view:
             chain_run.run(view.show)
     finally:
-        if asked.dry:
-            for entry in list(step.workspace.store.list(step.workspace.kept(f"runs/{run}/"))):
-                step.workspace.store.delete(entry.path)
-            shutil.rmtree(logs, ignore_errors=True)
         if on_runner:
             console.finish(_outputs(run, parts), "\n\n".join(filter(None, (part.summary for part in parts))))
     if asked.dry:

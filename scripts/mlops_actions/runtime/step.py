@@ -19,6 +19,7 @@ from ..errors import BadInput
 from ..inputs import Inputs, LineageInputs, Outputs
 from ..project import Project, repository_of
 from ..records import Record
+from ..stores.store import Store
 from ..workspace import Workspace
 from .record import record_of
 from .result import Result
@@ -58,7 +59,7 @@ class Step:
         run: name of the run of the chain.
         project: the configuration file, for the few that look beyond their own inputs.
         reuse: whether work that was done before may be taken.
-        dry: whether it is only to be found out if work would be done.
+        dry: where it is only to be found out if work would be done, the folder that has the records of this.
     """
 
     action: str
@@ -68,7 +69,7 @@ class Step:
     run: str
     project: Project
     reuse: bool
-    dry: bool = False
+    dry: Path | None = None
 
     def key(self, **parts: object) -> Key:
         """The hash of all that decides a result, our own version among it. Every part must have JSON."""
@@ -185,13 +186,25 @@ class Step:
 
     def records(self) -> list[Record]:
         """The records of this run of the chain, in the order they were started."""
-        store, found = self.workspace.store, []
-        for entry in store.list(self.workspace.kept(f"runs/{self.run}/")):
-            try:
-                found.append(Record.model_validate(store.get_json(entry.path)))
-            except (FileNotFoundError, ValidationError, ValueError):
-                self.console.debug(f"{entry.path} is not a record")
+        found = []
+        for store in self._stores():
+            for entry in store.list(self.workspace.kept(f"runs/{self.run}/")):
+                try:
+                    found.append(Record.model_validate(store.get_json(entry.path)))
+                except (FileNotFoundError, ValidationError, ValueError):
+                    self.console.debug(f"{entry.path} is not a record")
         return sorted(found, key=lambda record: record.started)
+
+    def keep_in_run(self, record: Record) -> None:
+        """Keep a record with those of its run."""
+        variant = record.details.get("variant")
+        name = f"{record.action}@{variant}" if variant else record.action
+        path = self.workspace.kept(f"runs/{record.run}/{name}.json")
+        self._stores()[-1].put_json(path, record.model_dump(mode="json"))
+
+    def _stores(self) -> list[Store]:
+        """The stores that have the run's records; the last one takes more. A dry run leaves nothing in the first."""
+        return [self.workspace.store, *([Store(self.dry.as_uri())] if self.dry else [])]
 
     def previous(self, action: str, **subject: str) -> Record | None:
         """The record of an action earlier in this run of the chain, if it speaks of this subject."""
