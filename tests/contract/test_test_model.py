@@ -248,7 +248,7 @@ def test_a_model_is_tested_in_an_image(tmp_path: Path, mlops: Run) -> None:
     call = (*CALL, "--store", store.url)
     with docker_engine.docker_engine() as engine:
         unbuilt = mlops(*call, "--variant", "image", **engine.environ)
-        assert unbuilt.returncode == 2 and "build-image made none in this run" in unbuilt.stderr
+        assert unbuilt.returncode == 2 and "build-image gave none in this run" in unbuilt.stderr
         (tmp_path / "hooks.py").write_text(DOUBLE)  # the image has pandas
         (tmp_path / "Dockerfile").write_text(f"FROM {docker_engine.python_image(engine, REQUIREMENTS)}\n")
         built = mlops("build-image", "--run", "r", "--store", store.url, "--image", "m", **engine.environ)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import pytest
 import yaml
 
 from conftest import ROOT
 from mlops_actions.commands.progress import Groups
-from mlops_actions.commands.run import RunInputs
+from mlops_actions.commands.run import RunInputs, chosen
+from mlops_actions.errors import BadInput
 from mlops_actions.inputs import is_secret
 from mlops_actions.runtime.chain import NAMES
 from mlops_actions.runtime.together import AFTER, LAST, Part, before, parts_of, secrets_of
@@ -78,6 +80,35 @@ def test_an_option_that_all_actions_have_reaches_every_part() -> None:
             "store": "s3://b/p", "config": "other.yaml", "store-endpoint": "https://s3",
         }, part.name  # fmt: skip
     assert "model" not in part.options, "the report does not have it"
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (("evaluate-model", (), "run-pipeline"), "`--until run-pipeline` does not come after `--from evaluate-model`"),
+        (("materialize-features", (), "build-image"), "`--until build-image` does not come after"),
+        (("", ("run-pipeline",), "test-model"), "`--only` does not go with `--until`"),
+        (("run-pipeline", ("test-model",), ""), "`--only` does not go with `--from`"),
+        (("", (), "test-modle"), "'test-modle' is not an action of the chain. Did you mean `test-model`"),
+        (("monitor-model", (), ""), "The plan leaves monitor-model out. See above why"),
+    ],
+)
+def test_a_part_of_the_chain_that_contradicts_itself_is_refused(
+    asked: tuple[str, tuple[str, ...], str], words: str
+) -> None:
+    with pytest.raises(BadInput) as refused:
+        chosen(parts_of({**PLAN, "monitor-model": False}, {}), *asked)
+    assert words in str(refused.value)
+
+
+def test_a_part_of_the_chain_begins_and_ends_where_it_is_asked_to() -> None:
+    def names(*asked: Any) -> list[str]:
+        return [part.action for part in chosen(parts_of(PLAN, {}), *asked)]
+
+    assert names("run-pipeline", (), "evaluate-model") == ["run-pipeline", "evaluate-model"]
+    assert names("run-pipeline", (), "run-pipeline") == ["run-pipeline"]
+    assert names("monitor-model", (), "report") == ["monitor-model", "report"]
+    assert names("", ("test-model",), "") == ["test-model", "test-model"], "in each of its environments"
 
 
 def test_an_action_sees_the_secrets_that_it_declares() -> None:

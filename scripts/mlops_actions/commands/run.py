@@ -126,7 +126,7 @@ def _chain(asked: _Asked, values: Mapping[str, Any], environ: Mapping[str, str],
     assert isinstance(inputs, RunInputs)
     planned = _plan(inputs, values, step)
     planned["test-matrix"] = {"include": list(_here(planned["test-matrix"]["include"], console))}
-    parts = _chosen(parts_of(planned, _texts(values)), asked.begin, asked.only, inputs.until)
+    parts = chosen(parts_of(planned, _texts(values)), asked.begin, asked.only, inputs.until)
     anew, dry = not asked.begin and not asked.only, folder if asked.dry else None
     if dry:
         parts = [part for part in parts if part.action != LAST]
@@ -222,16 +222,16 @@ def _folder(values: Mapping[str, Any]) -> Path:
     return Path(values.get("working_directory") or ".")
 
 
-def _chosen(parts: list[Part], begin: str, only: Sequence[str], until: str = "") -> list[Part]:
+def chosen(parts: list[Part], begin: str, only: Sequence[str], until: str = "") -> list[Part]:
     """The parts that were asked for.
 
     Raises:
-        BadInput: an action is not of the chain, or does not run.
+        BadInput: an action is not of the chain, or does not run; or options contradict each other.
     """
+    if only and (begin or until):
+        raise BadInput(f"`--only` does not go with `--{'from' if begin else 'until'}`", fix="Give one of them")
     if until and until not in (*AFTER, LAST):
         raise BadInput(f"{until!r} is not an action of the chain", fix=did_you_mean(until, AFTER, "It has: {}"))
-    if until in AFTER:
-        parts = [part for part in parts if part.action == until or part.action in before(until)]
     planned = dict.fromkeys(part.action for part in parts)
     for name in filter(None, (begin, *only)):
         if name not in planned:
@@ -240,6 +240,12 @@ def _chosen(parts: list[Part], begin: str, only: Sequence[str], until: str = "")
                 f"The plan leaves {name} out" if known else f"{name!r} is not an action of the chain",
                 fix="See above why" if known else did_you_mean(name, planned, "It has: {}"),
             )
+    if until in AFTER:
+        up_to = {until, *before(until)}
+        if begin and begin not in up_to:
+            fix = f"Give {begin} or an action that comes after it, or begin with an earlier one"
+            raise BadInput(f"`--until {until}` does not come after `--from {begin}` in the chain", fix=fix)
+        parts = [part for part in parts if part.action in up_to]
     if only:
         return [part for part in parts if part.action in only]
     return [part for part in parts if not begin or part.action in (begin, LAST) or begin in before(part.action)]

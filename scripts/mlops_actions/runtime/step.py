@@ -147,12 +147,13 @@ class Step:
             if found:
                 self.console.say(why)
                 return found
+            started = datetime.now(timezone.utc)
             result = work()
             result = replace(result, key=key if result.reusable else "")
             if result.key and result.passed:
                 # Now, while the lock is held, for whoever waits for it; `execute` writes the whole record at the end.
-                record = record_of(self.action, datetime.now(timezone.utc), 0.0, result)
-                self.keep(record)
+                record = record_of(self.action, started, 0.0, result)
+                self.keep(record.model_copy(update={"run": self.run, "source": self.context.source()}))
                 if isinstance(key, Key):
                     last = {"parts": key.parts, "run": self.run, "started": record.started}
                     self.workspace.store.put_json(self._last(of), last)
@@ -215,6 +216,19 @@ class Step:
         """What an earlier action of this run of the chain gave as an output; "" when there is none."""
         record = self.previous(action)
         return (record.outputs.get(output) if record else None) or ""
+
+    def lacks(self, what: str, action: str, instead: str) -> BadInput:
+        """What a step says that needs what an earlier action makes, and this run has none.
+
+        Args:
+            what: what is missing and what for, such as `model to register`.
+            action: the one that makes it.
+            instead: the inputs that could name it.
+        """
+        fix = f"Give {instead}"
+        if not self.previous(action):
+            fix = f"Run {action} before it, as `mlops run --from {action}` does, or give {instead}"
+        return BadInput(f"No {what}: {action} gave none in this run", fix=fix)
 
     def lineage(self, inputs: LineageInputs) -> dict[str, str]:
         """The data's fingerprint and the features' digest by their inputs: given, else found in this run, else "".
