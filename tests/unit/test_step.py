@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,16 @@ def test_same_work_is_found_again_and_says_so(run: Any) -> None:
     assert calls == [1]
     record = Record.model_validate(run.store.get_json("runs/r1/doctor-sum.json"))
     assert record.reused and record.outputs["total"] == 2 and record.source["commit"] == "c0ffee"
+
+
+def test_who_waited_for_another_run_is_told_which_one_did_the_work(run: Any) -> None:
+    def meanwhile(inputs: SumInputs, step: Step) -> Result[SumOutputs]:
+        done = add(inputs, step)
+        add(inputs, replace(step, run="r2"))  # before the one that did it has come to its end
+        return done
+
+    assert "Reused: the same work was done in run r1 at" in run(meanwhile, a=1)[1]
+    assert calls == [1]
 
 
 def test_work_is_done_again_by_a_release_whose_results_may_be_others(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
