@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from mlops_actions.commands.progress import Groups
+from mlops_actions.commands.progress import Groups, Live
 from mlops_actions.commands.run import RunInputs, chosen
 from mlops_actions.errors import BadInput
 from mlops_actions.inputs import is_secret
@@ -122,6 +122,31 @@ def test_an_action_sees_the_secrets_that_it_declares() -> None:
     assert secrets_of("register-model") == {"MLOPS_SIGNING_KEY"}
     for action in ("validate-data", "materialize-features", "evaluate-model", "monitor-model"):
         assert secrets_of(action) == set(), action
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 120])
+def test_the_table_of_a_narrow_terminal_has_each_verdict_as_a_whole(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    parts = [
+        Part("validate-data", state="done", seconds=312.4, record={"reused": True, "reason": "27 of 27 checks passed"}),
+        Part(
+            "tune-hyperparams", state="done", seconds=9.0, record={"verdict": "unchecked", "reason": "12 trials " * 9}
+        ),
+        Part("evaluate-model", state="failed", seconds=1.0, record={"verdict": "rejected", "reason": "too low"}),
+        Part("test-model", "lowest", state="failed", code=130, seconds=1.0, record={"verdict": "cancelled"}),
+        Part("deploy-model", "production", state="left"),
+    ]
+    with Live(parts):
+        pass
+    rows = capsys.readouterr().err.splitlines()
+    assert len(rows) == len(parts) and all(len(row.rstrip()) <= columns for row in rows)
+    for part, row, verdict in zip(
+        parts, rows, ["reused  ", "unchecked  ", "did not pass  ", "cancelled  ", "left out"]
+    ):
+        assert verdict in row and (columns == 40 or part.name in row)
+    assert "5 min 12 s" in rows[0] and ("27 of 27" in rows[0]) == (columns >= 80)
 
 
 def test_the_log_of_a_job_has_a_group_a_part_and_below_it_how_it_ended() -> None:

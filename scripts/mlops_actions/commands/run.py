@@ -39,6 +39,7 @@ from ..runtime.runs import last_of_folder, run_of_folder
 from ..runtime.step import Step
 from ..runtime.together import AFTER, LAST, Chain, Part, before, parts_of
 from ..suggest import did_you_mean
+from ..text import duration
 from ..values import Values
 from .progress import LOG_LINES, Groups, Lines, Live, View, about, word
 
@@ -264,7 +265,7 @@ def _ended(parts: Sequence[Part], seconds: float, show: bool, console: Console) 
     """Say how it ended; the exit code is that of the first part that failed."""
     page = next((str(p.record["outputs"]["page-file"]) for p in parts if p.action == LAST and p.state == "done"), "")
     counted = Counter(word(part) for part in parts)
-    console.say(f"{', '.join(f'{n} {word}' for word, n in counted.items())} in {seconds:.1f} s")
+    console.say(f"{', '.join(f'{n} {word}' for word, n in counted.items())} in {duration(seconds)}")
     if page:
         console.say(f"The report: {page}")
         if show:
