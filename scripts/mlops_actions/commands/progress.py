@@ -125,6 +125,7 @@ class Live:
         names, states, times = (
             max(map(len, column)) for column in zip(*((f"  {part.name}", *rest) for part, *rest in rows))
         )
+        states = max(states, len("reused"))  # so that the table moves little
         room = self._console.width - states - times - 3 * _GAP  # for the name, and then for what is said
         names = min(names, room)
         room -= names + _GAP

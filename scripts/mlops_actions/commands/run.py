@@ -27,7 +27,7 @@ from pydantic import Field, SecretStr
 
 from ..actions.plan import ChainInputs, PlanOutputs
 from ..console import Console
-from ..errors import BadInput, MlopsError
+from ..errors import BadInput, Cancelled, MlopsError
 from ..evaluation.matrix import elsewhere
 from ..github.context import make_console, read_context
 from ..inputs import Outputs, RegistryInputs, is_secret, kebab
@@ -116,6 +116,8 @@ def _run(**given: Any) -> None:
         with signals(), scratch(Path(tempfile.gettempdir())) as folder:
             sys.exit(_chain(asked, given_inputs(ACTION, given, environ), environ, console, folder))
     except MlopsError as error:
+        if isinstance(error, Cancelled) and not asked.dry:
+            error.fix = "What was done is kept: run it again, and it goes on from there"
         console.failure(error)
         sys.exit(error.exit_code)
 

@@ -92,7 +92,8 @@ def init_command(pipeline: str, model: str, branch: str, example: bool, force: b
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
             click.echo(f"wrote {os.path.relpath(path)}")
-        click.echo("Next: `mlops doctor`, then `mlops run-pipeline`; commit, push, and open a pull request.")
+        click.echo("Next: `mlops run` does the whole chain here, and `mlops doctor` says what it lacks.")
+        click.echo("Then commit, push, and open a pull request.")
 
 
 @click.command("config", short_help="Print each value of an action's inputs, and where it came from.")
