@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +19,7 @@ from .inputs import is_secret, kebab
 from .processes.concealing import conceal_environ
 from .runtime import chain
 from .runtime.action import Action
+from .streams import delivered
 from .suggest import did_you_mean
 
 _OWN = {
@@ -62,7 +64,10 @@ class _Commands(click.Group):
         known = self.list_commands(ctx)
         if args[0] not in known:
             ctx.fail(f"No such command {args[0]!r}. {did_you_mean(args[0], known)}")
-        return super().resolve_command(ctx, args)
+        name, found, rest = super().resolve_command(ctx, args)
+        if found:
+            _refuse_repeated(found, rest, ctx)
+        return name, found, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, names in (
@@ -76,13 +81,29 @@ class _Commands(click.Group):
                 formatter.write_dl(rows)
 
 
+def _refuse_repeated(command: click.Command, args: list[str], parent: click.Context) -> None:
+    """Refuse an option with one value that is given several times: click takes the last one, and says nothing.
+
+    Raises:
+        click.UsageError: it is.
+    """
+    context = click.Context(command, parent=parent, info_name=command.name, resilient_parsing=True)
+    _, rest, order = command.make_parser(context).parse_args(list(args))
+    for one, times in Counter(order).items():
+        if isinstance(one, click.Option) and not (one.multiple or one.is_flag or one.count) and times > 1:
+            raise click.UsageError(f"Option {one.opts[0]!r} is given {times} times. Give it once.", context)
+    if isinstance(command, click.Group) and rest and (inner := command.get_command(context, rest[0])):
+        _refuse_repeated(inner, rest[1:], context)
+
+
 def start() -> None:
     """The command as a process of its own."""
     conceal_environ()
     if sys.argv[1:2] == [chain.STANDBY]:
         del sys.argv[1]
         _stand_by(sys.argv[1])
-    main(prog_name="mlops")
+    with delivered():
+        main(prog_name="mlops")
 
 
 def _stand_by(name: str) -> None:

@@ -34,14 +34,8 @@ class EnvironmentFailed(Exception):
     exit_code = 3
 
 
-class UselessLock(EnvironmentFailed):
-    """The requirements leave nothing to choose, or everything."""
-
-    exit_code = 2
-
-
-class CacheFailed(EnvironmentFailed):
-    """There is no folder to make it in."""
+class Unusable(EnvironmentFailed):
+    """What was given cannot be used: requirements, a Python, the folder of the caches, a bundle."""
 
     exit_code = 2
 
@@ -83,7 +77,8 @@ def ensure(
         say: is told what is made and how long it took.
 
     Raises:
-        EnvironmentFailed: no uv can be had, no such Python, or the packages do not go together.
+        Unusable: no such Python, the packages do not go together, or the folder cannot be written.
+        EnvironmentFailed: no uv can be had, or the packages cannot be installed.
     """
     name = _name(group, requirements, packages, python)
     folder = cache / "environments" / name
@@ -99,7 +94,7 @@ def ensure(
             _make(uv, Path(part), group, requirements, packages, python)
             _rename(Path(part), folder)
     except OSError as error:
-        raise CacheFailed(f"Cannot write to {folder}: {error}. Free some space, or set MLOPS_CACHE.") from error
+        raise Unusable(f"Cannot write to {folder}: {error}. Free some space, or set MLOPS_CACHE.") from error
     say(f"Prepared {name} in {time.monotonic() - began:.1f} s")
     return Environment(folder, name)
 
@@ -123,8 +118,9 @@ def locked(
         python: a version or a path; by default the Python that runs this.
 
     Raises:
-        UselessLock: every version is pinned, or one has no lower bound, so that there is nothing to choose from.
-        EnvironmentFailed: the packages do not go together, or the index cannot be reached.
+        Unusable: the packages do not go together; every version is pinned, so that there is nothing to choose from; or
+            one has no lower bound.
+        EnvironmentFailed: the index cannot be reached.
     """
     texts = [_requirements_text(path) for path in requirements]
     lines = [line.strip() for text in [*texts, *packages] for line in text.splitlines()]
@@ -143,7 +139,7 @@ def locked(
         and not toml
         and all(re.search(r"===?[^*]+$", line.partition(";")[0]) for line in named)
     ):
-        raise UselessLock(
+        raise Unusable(
             f"{over} pins every package, so that `{dependencies}` has nothing to choose from."
             " Name the file that has the ranges as `requirements`, such as requirements.in or pyproject.toml."
         )
@@ -158,11 +154,11 @@ def locked(
         output = ["--python", python or sys.executable, "--output-file", str(Path(part) / "lock.txt")]
         done = _run([uv, "pip", "compile", *choose, *output, *sources])
         if unbound := re.findall(r"direct dependency `([^`]+)` is unpinned", done.stderr):
-            raise UselessLock(
+            raise Unusable(
                 f"{', '.join(unbound)} in {over} has no lower bound, so that `lowest` would be its very first version."
                 f" Write the oldest version that is to work, such as `{unbound[0]}>=1.0`."
             )
-        _check(done, f"Resolving the {dependencies} versions of {over}")
+        _check(done, f"Resolving the {dependencies} versions of {over}", theirs=True)
         text = (Path(part) / "lock.txt").read_text(encoding="utf-8")
         lock = folder / f"{dependencies}-{_digest(text.encode())}.txt"
         (Path(part) / "lock.txt").replace(lock)
@@ -259,22 +255,23 @@ def _make(
     chosen = python or sys.executable
     done = _run([uv, "venv", "--quiet", "--relocatable", "--allow-existing", "--python", chosen, str(folder)])
     if done.returncode:
-        raise EnvironmentFailed(
-            f"Cannot create an environment for Python {chosen!r}: {_last_line(done.stderr)}."
+        kind = Unusable if "No interpreter found" in done.stderr else EnvironmentFailed
+        raise kind(
+            f"Cannot create an environment for Python {chosen!r}: {_told(done.stderr)}."
             " Install that Python, or set `python` to one that this machine has."
         )
     interpreter = str(_python_of(folder))
     install = [uv, "pip", "install", "--quiet", "--compile-bytecode", *_source(), "--python", interpreter]
     if group:
-        _install([*install, "--require-hashes", "-r", str(lock_of(group))], f"the lock {group}")
+        _check(_run([*install, "--require-hashes", "-r", str(lock_of(group))]), f"Installing the lock {group}")
     if requirements or packages:
         asked = [item for path in requirements for item in ("-r", str(path))]
         over = " and ".join(filter(None, [", ".join(str(path) for path in requirements), " ".join(packages)]))
-        _install([*install, *asked, *packages], over)
+        _check(_run([*install, *asked, *packages]), f"Installing {over}", theirs=True)
         check = _run([uv, "pip", "check", "--python", interpreter])
         if check.returncode:
             conflicts = [line for line in check.stderr.splitlines() if " requires " in line]
-            raise EnvironmentFailed(
+            raise Unusable(
                 f"{over} does not go with the packages that the action needs: {'; '.join(conflicts[:3])}."
                 " Loosen the pins that are named."
             )
@@ -286,27 +283,36 @@ def _source() -> list[str]:
     """Options of uv and pip that take all packages from a bundle (see `scripts/bundle`), where MLOPS_BUNDLE names one.
 
     Raises:
-        CacheFailed: there is no such folder.
+        Unusable: there is no such folder.
     """
     bundle = os.environ.get("MLOPS_BUNDLE")
     if not bundle:
         return []
     packages = Path(bundle, "packages").resolve()
     if not packages.is_dir():
-        raise CacheFailed(f"MLOPS_BUNDLE names {bundle}, which has no folder `packages`. Make it with scripts/bundle.")
+        raise Unusable(f"MLOPS_BUNDLE names {bundle}, which has no folder `packages`. Make it with scripts/bundle.")
     return ["--no-index", "--find-links", str(packages)]
 
 
-def _install(command: list[str], what: str) -> None:
-    _check(_run(command), f"Installing {what}")
+def _check(done: subprocess.CompletedProcess[str], what: str, *, theirs: bool = False) -> None:
+    """Refuse what uv refused.
 
-
-def _check(done: subprocess.CompletedProcess[str], what: str) -> None:
+    Raises:
+        Unusable: `theirs`, the consumer's requirements, cannot be satisfied or read.
+        EnvironmentFailed: it failed otherwise.
+    """
     if done.returncode:
-        lines = [re.sub(r"^[\s×│╰├─▶]+", "", line) for line in done.stderr.splitlines() if line.strip()]
-        text = re.sub(r"://[^/@\s]+@", "://***@", f"{what} failed: {' '.join(lines)[:600]}")
+        text = f"{what} failed: {_told(done.stderr)}"
+        if theirs and re.search(r"No solution found|(Couldn't|Failed to) parse", done.stderr):
+            raise Unusable(f"{text}. Change the requirements.")
         remedy = _untrusted(done.stderr) or "Check the requirements, or the network if it says so."
         raise EnvironmentFailed(f"{text}. {remedy}")
+
+
+def _told(said: str) -> str:
+    """What uv said, as one sentence without its full stop, its frame and logins."""
+    text = " ".join(re.sub(r"[\s×│╰├─▶]+", " ", said).split()).removeprefix("error: ")
+    return re.sub(r"://[^/@\s]+@", "://***@", text.replace(" cause:", ":"))[:600].rstrip(".")
 
 
 def _untrusted(said: str) -> str:
@@ -360,7 +366,7 @@ def _requirements_text(path: Path) -> str:
     try:
         text = path.read_text()
     except OSError as error:
-        raise EnvironmentFailed(f"The requirements file {path} cannot be read: {error.strerror}.") from error
+        raise Unusable(f"The requirements file {path} cannot be read: {error.strerror}.") from error
     for local in re.findall(r"^\s*(?:-e\s+|--editable[ =])?(\.{1,2}(?:/\S*)?|/\S+)", text, re.MULTILINE):
         text += _sources(path.parent / local.split("[")[0])
     included = re.findall(r"^\s*(?:-r|--requirement|-c|--constraint)[ =]+(\S+)", text, re.MULTILINE)

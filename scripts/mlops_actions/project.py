@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from .errors import Place
 
 Path_ = tuple[str | int, ...]
 """Keys and indices that lead to a value in the file."""
+
+
+def repository_of(folder: Path) -> Path:
+    """The root of the git repository that a folder is in; without one, the folder itself."""
+    return next((one for one in (folder, *folder.parents) if (one / ".git").exists()), folder)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import environments
 from .console import Console
-from .environments import Environment, EnvironmentFailed, UselessLock
+from .environments import Environment, EnvironmentFailed
 from .errors import BadInput, RemoteFailed
 from .inputs import CodeInputs
 from .stores.store import Store, StoreOptions
@@ -80,7 +80,8 @@ class Workspace:
                 that to the installation.
 
         Raises:
-            BadInput: the requirements file does not exist, conflicts with the lock, or leaves nothing to choose.
+            BadInput: the requirements file does not exist, cannot be satisfied, conflicts with the lock, or leaves
+                nothing to choose; or there is no such Python.
             RemoteFailed: the packages cannot be installed.
         """
         files = [self.path(inputs.requirements)] if inputs and inputs.requirements else []
@@ -95,10 +96,9 @@ class Workspace:
             return environments.ensure(
                 group, self.cache, requirements=files, packages=packages, python=python, say=self.console.say
             )
-        except UselessLock as error:
-            raise BadInput("Cannot choose the versions of packages", why=str(error)) from error
         except EnvironmentFailed as error:
-            raise RemoteFailed("Cannot prepare the Python environment", why=str(error)) from error
+            kind = BadInput if error.exit_code == BadInput.exit_code else RemoteFailed
+            raise kind("Cannot prepare the Python environment", why=str(error)) from error
 
     def child_environ(self, **extra: str) -> dict[str, str]:
         """Variables for a process that runs the consumer's code: this process's, less what steers or signs in this one.

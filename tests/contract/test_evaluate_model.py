@@ -103,7 +103,7 @@ def test_a_worse_model_does_not_pass_the_champion(tmp_path: Path, mlops: Run) ->
 def test_nothing_to_evaluate_is_bad_input(mlops: Run) -> None:
     done = mlops("evaluate-model")
     assert done.returncode == 2
-    assert "Nothing to evaluate" in done.stderr
+    assert "No predictions or metrics to evaluate" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["predictions", "history"])
@@ -252,7 +252,10 @@ def test_size_memory_latency_and_training_are_gates(tmp_path: Path, mlops: Run) 
 
 @pytest.mark.parametrize(
     ("limit", "words"),
-    [("model_mb <= 1", "run-pipeline gave no model in this run"), ("memory_mb <= 1", "gave no model")],
+    [
+        ("model_mb <= 1", "No model to measure model_mb with: run-pipeline gave none in this run"),
+        ("memory_mb <= 1", "No model to measure"),
+    ],
 )
 def test_what_cannot_be_measured_is_bad_input(tmp_path: Path, mlops: Run, limit: str, words: str) -> None:
     done = mlops("evaluate-model", "--metrics", "auc=0.7", "--thresholds", limit)

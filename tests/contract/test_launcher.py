@@ -254,3 +254,25 @@ def test_packages_that_two_sets_share_are_downloaded_once(tmp_path: Path, monkey
     assert (first.frozen(), second.frozen()) == ("mlops-big==1.0\nmlops-one==1.0\n", "mlops-big==1.0\nmlops-two==1.0\n")
     assert fetched == {"mlops_big-1.0-py3-none-any.whl", "mlops_one-1.0-py3-none-any.whl"}
     assert set(index.wheels) == {"mlops_two-1.0-py3-none-any.whl"}, "what both have was fetched again"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_written_is_one_line_and_a_reader_who_has_gone_is_nothing(
+    tmp_path: Path, unbuffered: str
+) -> None:
+    environ = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    for call in (["schema"], ["--help"], ["doctor", "--json"]):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [MLOPS, *call], cwd=tmp_path, env=environ, stdout=full, stderr=subprocess.PIPE, text=True
+            )
+        assert done.returncode == 3 and "Traceback" not in done.stderr
+        assert done.stderr.splitlines()[-1] == "error: Cannot write to standard output: No space left on device."
+        process = subprocess.Popen(
+            [MLOPS, *call], cwd=tmp_path, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        said = process.stderr.read()
+        assert process.wait(60) == 141 and "Cannot write" not in said and "Traceback" not in said

@@ -8,6 +8,7 @@ from conftest import Run
 from mlops_actions.records import Record
 from mlops_actions.registry.manifest import File, Lineage, Manifest
 from mlops_actions.registry.registry import Registry
+from mlops_actions.reports.report import marker
 from mlops_actions.stores.store import Store
 
 DIGEST = f"sha256:{'0' * 64}"
@@ -65,6 +66,25 @@ def test_a_report_is_not_compared_with_the_run_of_another_project_or_model(tmp_p
     assert "the last run" not in report("3")
     trained(store, "4", 0.9)
     assert "Changed against the last run of this branch" in report("4")
+
+
+def test_the_report_of_a_folder_is_marked_by_its_path_in_the_repository_wherever_that_is(
+    tmp_path: Path, mlops: Run
+) -> None:
+    store, folder = Store((tmp_path / "store").as_uri()), tmp_path / "models" / "churn"
+    folder.mkdir(parents=True)
+    (tmp_path / ".git").mkdir()
+
+    def mark(*options: str, cwd: Path = tmp_path, **environ: str) -> str:
+        done = mlops("report", "--run", "1", "--store", store.url, *options, cwd=cwd, **environ)
+        assert done.returncode == 0, done.stderr
+        return store.get("reports/1/report.md").decode().splitlines()[0]
+
+    trained(store, "1", 0.8)
+    marks = {mark("--working-directory", one) for one in ("models/churn", f"{folder}", "./models/../models/churn/")}
+    assert marks == {mark(cwd=folder)} == {mark(MLOPS_WORKING_DIRECTORY=str(folder))} == {marker("models/churn")}
+    (tmp_path / ".git").rmdir()
+    assert mark(MLOPS_WORKING_DIRECTORY="models/churn", GITHUB_WORKSPACE=str(tmp_path)) == marker("models/churn")
 
 
 def test_a_report_is_compared_with_the_champion_and_says_where_it_serves(tmp_path: Path, mlops: Run) -> None:

@@ -32,6 +32,9 @@ def records(folder: Path, run: str = "") -> dict[str, dict[str, object]]:
 def test_the_chain_runs_to_its_report_and_the_second_time_reuses_what_has_not_changed(
     mlops: Run, starter: Path
 ) -> None:
+    fresh = mlops("run", "--dry-run")
+    assert "would run   validate-data    It has not been done before" in fresh.stderr
+    assert not (starter / "home" / "store" / "runs").exists(), "a dry run keeps nothing"
     first = mlops("run")
     assert first.returncode == 0, first.stderr
     made = records(starter)
@@ -99,6 +102,8 @@ def test_a_run_that_is_interrupted_leaves_nothing_running_and_goes_on_where_it_w
     started = [Identity.of(int(pid)) for pid in (mark.read_text(), *waiting)]
     process.send_signal(number)
     assert process.wait(60) == (130 if number == signal.SIGINT else -number)
+    if number == signal.SIGINT:
+        assert process.stderr and b"\nCancelled by SIGINT. What was done is kept" in process.stderr.read()
     deadline = time.monotonic() + 30  # a guard ends what is left of a run that was killed
     while any(one.alive for one in started) and time.monotonic() < deadline:
         time.sleep(0.05)

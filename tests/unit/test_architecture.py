@@ -41,7 +41,7 @@ CAPABILITIES = {
 FLOORS: list[set[str]] = [
     {
         "__init__", "console", "context", "engines", "environments", "errors", "files", "inputs", "misfits",
-        "processes", "project", "records", "suggest", "text", "untrusted", "values", "waiting", "yaml_io",
+        "processes", "project", "records", "streams", "suggest", "text", "untrusted", "values", "waiting", "yaml_io",
     },
     {"code_files", "http", "kubernetes", "stores", "workspace"},
     CAPABILITIES,

@@ -177,7 +177,7 @@ def test_each_environment_of_the_matrix_is_a_job_on_its_runner(tmp_path: Path) -
         {"name": "new", "runs-on": "ubuntu-latest"},
         {"name": "same", "runs-on": "ubuntu-latest"},
         {"name": "mac", "runs-on": "macos-15"},
-        {"name": "gpu", "runs-on": ["self-hosted", "gpu"]},
+        {"name": "gpu", "runs-on": ["self-hosted", "gpu"], "gpu": True},
         {"name": "big", "runs-on": {"group": "large", "labels": ["linux", "x64"]}},
         {"name": "grouped", "runs-on": {"group": "large"}},
         {"name": "image", "runs-on": "ubuntu-latest", "image": True},  # which gets the registry's login

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,16 @@ def test_same_work_is_found_again_and_says_so(run: Any) -> None:
     assert record.reused and record.outputs["total"] == 2 and record.source["commit"] == "c0ffee"
 
 
+def test_who_waited_for_another_run_is_told_which_one_did_the_work(run: Any) -> None:
+    def meanwhile(inputs: SumInputs, step: Step) -> Result[SumOutputs]:
+        done = add(inputs, step)
+        add(inputs, replace(step, run="r2"))  # before the one that did it has come to its end
+        return done
+
+    assert "Reused: the same work was done in run r1 at" in run(meanwhile, a=1)[1]
+    assert calls == [1]
+
+
 def test_work_is_done_again_by_a_release_whose_results_may_be_others(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     run(a=1)
     monkeypatch.setattr("mlops_actions.runtime.step.RESULTS", "99.0")
@@ -92,6 +103,17 @@ def test_finished_work_is_kept_as_it_was_made_however_often_it_is_found(run: Any
     run(a=1)
     assert run.store.get(path) == made
     assert not Record.model_validate_json(made).reused
+
+
+def test_a_dry_run_keeps_its_records_in_its_own_folder_and_nothing_in_the_store(
+    run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run(a=1)
+    monkeypatch.setenv("MLOPS_DRY_RUN", str(tmp_path / "dry"))
+    before = [entry.path for entry in run.store.list("")]
+    assert run(a=1, run="r2")[0] == 0 and run(a=2, run="r2")[0] == 0
+    assert calls == [1] and [entry.path for entry in run.store.list("")] == before
+    assert Record.model_validate_json((tmp_path / "dry/runs/r2/doctor-sum.json").read_text()).reused
 
 
 def test_what_has_changed_is_told_of_the_same_project_alone(run: Any, tmp_path: Path) -> None:

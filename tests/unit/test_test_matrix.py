@@ -14,10 +14,10 @@ from pydantic import TypeAdapter, ValidationError
 from mlops_actions.actions import test_model
 from mlops_actions.actions.test_model import TestModelInputs
 from mlops_actions.errors import BadInput
-from mlops_actions.evaluation import side_by_side
+from mlops_actions.evaluation import matrix, side_by_side
 from mlops_actions.evaluation.expectations import Expectation, Expectations, change, judge
 from mlops_actions.evaluation.golden import Tolerance
-from mlops_actions.evaluation.matrix import Leg, Legs, elsewhere, leg_of
+from mlops_actions.evaluation.matrix import Leg, Legs, elsewhere, github_matrix, leg_of
 
 FRAME = pl.DataFrame({"hour": [1, 22, 23], "carrier": ["AA", "UA", None], "late": [0.5, 1.5, 2.5]})
 
@@ -85,6 +85,14 @@ def test_an_environment_of_another_system_or_processor_is_not_tested_here(
     assert all(label in elsewhere(label) for label in not_here)
     assert not_here[0] in elsewhere(["self-hosted", not_here[0]])
     assert not_here[0] in elsewhere({"group": "big", "labels": not_here[0]})
+
+
+def test_an_environment_that_must_have_a_gpu_is_tested_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [leg.get("gpu", False) for leg in github_matrix(legs(big={"gpu": True}, small={}))] == [True, False]
+    for found, words in (([], "needs a GPU"), (["A GPU, 16 GB"], "")):
+        monkeypatch.setattr(matrix, "gpus", lambda found=found: found)
+        assert words in elsewhere("", gpu=True) and bool(elsewhere(["self-hosted", "gpu"], gpu=True)) == bool(words)
+        assert elsewhere("") == ""
 
 
 def test_golden_rows_are_changed_all_at_once_and_keep_their_types() -> None:

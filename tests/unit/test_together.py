@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import pytest
 import yaml
 
 from conftest import ROOT
-from mlops_actions.commands.progress import Groups
-from mlops_actions.commands.run import RunInputs
+from mlops_actions.commands.progress import Groups, Live
+from mlops_actions.commands.run import RunInputs, chosen
+from mlops_actions.errors import BadInput
 from mlops_actions.inputs import is_secret
 from mlops_actions.runtime.chain import NAMES
 from mlops_actions.runtime.together import AFTER, LAST, Part, before, parts_of, secrets_of
@@ -71,6 +73,44 @@ def test_a_value_goes_to_the_actions_that_it_is_meant_for() -> None:
     assert parts["test-model (old)"]["requirements"] == "r.txt"
 
 
+def test_an_option_that_all_actions_have_reaches_every_part() -> None:
+    given = {"store": "s3://b/p", "config": "other.yaml", "store_endpoint": "https://s3", "model": "m"}
+    for part in parts_of(PLAN, given):
+        assert {name: part.options.get(name) for name in ("store", "config", "store-endpoint")} == {
+            "store": "s3://b/p", "config": "other.yaml", "store-endpoint": "https://s3",
+        }, part.name  # fmt: skip
+    assert "model" not in part.options, "the report does not have it"
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (("evaluate-model", (), "run-pipeline"), "`--until run-pipeline` does not come after `--from evaluate-model`"),
+        (("materialize-features", (), "build-image"), "`--until build-image` does not come after"),
+        (("", ("run-pipeline",), "test-model"), "`--only` does not go with `--until`"),
+        (("run-pipeline", ("test-model",), ""), "`--only` does not go with `--from`"),
+        (("", (), "test-modle"), "'test-modle' is not an action of the chain. Did you mean `test-model`"),
+        (("monitor-model", (), ""), "The plan leaves monitor-model out. See above why"),
+    ],
+)
+def test_a_part_of_the_chain_that_contradicts_itself_is_refused(
+    asked: tuple[str, tuple[str, ...], str], words: str
+) -> None:
+    with pytest.raises(BadInput) as refused:
+        chosen(parts_of({**PLAN, "monitor-model": False}, {}), *asked)
+    assert words in str(refused.value)
+
+
+def test_a_part_of_the_chain_begins_and_ends_where_it_is_asked_to() -> None:
+    def names(*asked: Any) -> list[str]:
+        return [part.action for part in chosen(parts_of(PLAN, {}), *asked)]
+
+    assert names("run-pipeline", (), "evaluate-model") == ["run-pipeline", "evaluate-model"]
+    assert names("run-pipeline", (), "run-pipeline") == ["run-pipeline"]
+    assert names("monitor-model", (), "report") == ["monitor-model", "report"]
+    assert names("", ("test-model",), "") == ["test-model", "test-model"], "in each of its environments"
+
+
 def test_an_action_sees_the_secrets_that_it_declares() -> None:
     cluster = {"MLOPS_KUBECONFIG", "MLOPS_KFP_TOKEN", "MLOPS_KFP_CLIENT_SECRET"}
     assert secrets_of("run-pipeline") == cluster
@@ -82,6 +122,31 @@ def test_an_action_sees_the_secrets_that_it_declares() -> None:
     assert secrets_of("register-model") == {"MLOPS_SIGNING_KEY"}
     for action in ("validate-data", "materialize-features", "evaluate-model", "monitor-model"):
         assert secrets_of(action) == set(), action
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 120])
+def test_the_table_of_a_narrow_terminal_has_each_verdict_as_a_whole(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    parts = [
+        Part("validate-data", state="done", seconds=312.4, record={"reused": True, "reason": "27 of 27 checks passed"}),
+        Part(
+            "tune-hyperparams", state="done", seconds=9.0, record={"verdict": "unchecked", "reason": "12 trials " * 9}
+        ),
+        Part("evaluate-model", state="failed", seconds=1.0, record={"verdict": "rejected", "reason": "too low"}),
+        Part("test-model", "lowest", state="failed", code=130, seconds=1.0, record={"verdict": "cancelled"}),
+        Part("deploy-model", "production", state="left"),
+    ]
+    with Live(parts):
+        pass
+    rows = capsys.readouterr().err.splitlines()
+    assert len(rows) == len(parts) and all(len(row.rstrip()) <= columns for row in rows)
+    for part, row, verdict in zip(
+        parts, rows, ["reused  ", "unchecked  ", "did not pass  ", "cancelled  ", "left out"]
+    ):
+        assert verdict in row and (columns == 40 or part.name in row)
+    assert "5 min 12 s" in rows[0] and ("27 of 27" in rows[0]) == (columns >= 80)
 
 
 def test_the_log_of_a_job_has_a_group_a_part_and_below_it_how_it_ended() -> None:

@@ -248,10 +248,13 @@ def run(inputs: EvaluateModelInputs, step: Step) -> Result[EvaluateModelOutputs]
     trained = step.previous("run-pipeline")
     outputs = trained.outputs if trained else {}
     uri = inputs.predictions or str(outputs.get("predictions-uri") or "")
+    recorded = inputs.metrics or outputs.get("metrics") or {}
+    if not uri and not recorded:
+        raise step.lacks("predictions or metrics to evaluate", "run-pipeline", "`predictions` or `metrics`")
     given = _Given(
         source=find_one(step.workspace, uri, "predictions") if uri else None,
         history=find_one(step.workspace, inputs.history, "history") if inputs.history else None,
-        recorded=inputs.metrics or outputs.get("metrics") or {},
+        recorded=recorded,
         champion=find_champion(Registry(step.workspace.store), step.workspace.cache, inputs.model, inputs.champion),
         subject=trained.subject if trained and not inputs.predictions else {},
         evidence=uri or (f"{step.workspace.store.url}/runs/{trained.run}/run-pipeline.json" if trained else ""),
@@ -287,8 +290,7 @@ def _own(inputs: EvaluateModelInputs, trained: Mapping[str, Any], step: Step) ->
         return None
     model, golden = str(trained.get("model-uri") or ""), inputs.golden or str(trained.get("golden-uri") or "")
     if asked and not model:
-        fix = "Run run-pipeline before it with the same `run`, on a pipeline that makes a Model artifact"
-        raise BadInput(f"{asked[0]} cannot be measured: run-pipeline gave no model in this run", fix=fix)
+        raise step.lacks(f"model to measure {asked[0]} with", "run-pipeline", "no limit of it")
     if asked and asked != ["model_mb"] and not golden:
         fix = "Let the pipeline have an artifact `golden`, or give `golden`"
         raise BadInput(f"{asked[-1]} cannot be measured: there are no golden rows to predict", fix=fix)

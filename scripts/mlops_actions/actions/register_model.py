@@ -103,7 +103,7 @@ def run(inputs: RegisterModelInputs, step: Step) -> Result[RegisterModelOutputs]
     trained = next((record for record in reversed(records) if record.action == "run-pipeline"), None)
     uri = inputs.model_uri or _given(trained, "model-uri")
     if not uri:
-        raise BadInput("No model to register", fix="Give `model-uri`, or run run-pipeline first in this run")
+        raise step.lacks("model to register", "run-pipeline", "`model-uri`")
     with tempfile.TemporaryDirectory() as scratch:
         own = trained if uri == _given(trained, "model-uri") else None
         model = _fetch(step, uri, Path(scratch) / "model")

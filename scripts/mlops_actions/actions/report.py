@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from ..context import Context
     from ..reports.report import Report
     from ..runtime.step import Step
-    from ..workspace import Workspace
 
 
 class ReportInputs(Inputs):
@@ -99,7 +98,7 @@ def run(inputs: ReportInputs, step: Step) -> Result[ReportOutputs]:
         return _of_fork(inputs, step)
     store = step.workspace.store
     report = _compared(gather(inputs.needs, step.records(), NAMES), step)
-    mark = marker(inputs.working_directory.as_posix())
+    mark = marker(step.folder)
     text = markdown(report, mark=mark)
     html = page(report)
     folder = f"reports/{step.run}"
@@ -112,9 +111,7 @@ def run(inputs: ReportInputs, step: Step) -> Result[ReportOutputs]:
     if step.context.outside:
         shared = str(file.parent / FILE)
         Path(shared).write_bytes(write_shared(report))
-    comment_url, check_url = (
-        ("", "") if shared else _published(report, text, mark, inputs, step.context, step.workspace)
-    )
+    comment_url, check_url = ("", "") if shared else _published(report, text, mark, inputs, step.context, step)
     outputs = ReportOutputs(
         verdict=report.verdict,
         headline=report.headline,
@@ -137,10 +134,10 @@ def _of_fork(inputs: ReportInputs, step: Step) -> Result[ReportOutputs]:
     found = report_of(
         context.api, token, context.repository, inputs.fork_run, inputs.fork_workflow, step.workspace.environ
     )
-    report, mark = found.report, marker(inputs.working_directory.as_posix())
+    report, mark = found.report, marker(step.folder)
     text = markdown(report, mark=mark)
     theirs = replace(context, pull_request=found.number, commit=found.commit, run=found.run, url=found.url)
-    comment_url, check_url = _published(report, text, mark, inputs, theirs, step.workspace)
+    comment_url, check_url = _published(report, text, mark, inputs, theirs, step)
     outputs = ReportOutputs(
         verdict=report.verdict, headline=report.headline, markdown_uri="", page_uri="", page_file="",
         comment_url=comment_url, check_url=check_url, shared_file="",
@@ -149,7 +146,7 @@ def _of_fork(inputs: ReportInputs, step: Step) -> Result[ReportOutputs]:
 
 
 def _published(
-    report: Report, text: str, mark: str, inputs: ReportInputs, context: Context, workspace: Workspace
+    report: Report, text: str, mark: str, inputs: ReportInputs, context: Context, step: Step
 ) -> tuple[str, str]:
     """Write the comment and the check; their URLs, each "" where there is none.
 
@@ -159,7 +156,7 @@ def _published(
     from ..http.tls import trusted_file
     from ..reports.annotations import annotate
 
-    trusted = trusted_file(workspace.environ)
+    console, trusted = step.console, trusted_file(step.workspace.environ)
     token = inputs.token.get_secret_value()
     urls = ["", ""]
     if inputs.comment == "auto" and token and context.pull_request:
@@ -167,18 +164,17 @@ def _published(
         try:
             urls[0] = write_comment(context.api, token, context.repository, context.pull_request, comment, trusted)
         except MlopsError as error:
-            workspace.console.warning(str(error))
+            console.warning(str(error))
     if inputs.check == "auto" and token and context.on_runner and context.commit:
-        folder = inputs.working_directory.as_posix().strip("./")
-        where = f"{folder}/" if folder else ""
+        folder = "" if step.folder == "." else f"{step.folder}/"
         found = annotate(report.records, str(inputs.config))
-        placed = [replace(one, file=f"{where}{one.file}") for one in found]
-        name = f"mlops ({folder})" if folder else "mlops"
+        placed = [replace(one, file=f"{folder}{one.file}") for one in found]
+        name = f"mlops ({step.folder})" if folder else "mlops"
         check = Check(name, _CONCLUSIONS.get(report.verdict, "failure"), report.headline, text, context.url, placed)
         try:
             urls[1] = write_check(context.api, token, context.repository, context.commit, check, trusted)
         except MlopsError as error:
-            workspace.console.warning(str(error))
+            console.warning(str(error))
     return urls[0], urls[1]
 
 

@@ -160,7 +160,6 @@ def run(inputs: TestModelInputs, step: Step) -> Result[TestModelOutputs]:
 def _run(inputs: TestModelInputs, leg: Leg, step: Step) -> Result[TestModelOutputs]:
     import platform
 
-    from ..errors import BadInput
     from ..evaluation import golden
     from ..evaluation.golden_rows import read_golden
     from ..models.checks import check_loadable, code_digest
@@ -171,9 +170,9 @@ def _run(inputs: TestModelInputs, leg: Leg, step: Step) -> Result[TestModelOutpu
     given = trained.outputs if trained else {}
     model_uri = inputs.model_uri or str(given.get("model-uri") or "")
     golden_uri = inputs.golden or str(given.get("golden-uri") or "")
-    for name, value in (("model-uri", model_uri), ("golden", golden_uri)):
+    for name, what, value in (("model-uri", "model", model_uri), ("golden", "golden predictions", golden_uri)):
         if not value:
-            raise BadInput(f"No `{name}` is given, and run-pipeline gave none in this run", fix=f"Give `{name}`")
+            raise step.lacks(f"{what} to test", "run-pipeline", f"`{name}`")
     trained_with = [] if inputs.requirements else given.get("packages") or []
     with tempfile.TemporaryDirectory(prefix="mlops-model-") as scratch:
         model = fetch(workspace.uri(model_uri), Path(scratch) / Path(model_uri).name, workspace.store_options)
@@ -239,16 +238,11 @@ def _image(leg: Leg, step: Step) -> str:
     Raises:
         BadInput: it is to be the built one, and none was built.
     """
-    from ..errors import BadInput
-
     if leg.image != BUILT:
         return leg.image
     found = str(step.output_of("build-image", "image-ref"))
     if not found:
-        raise BadInput(
-            "There is no image to test in: build-image made none in this run",
-            fix="Let build-image run before (with `push` where jobs have machines of their own), or name an `image`",
-        )
+        raise step.lacks("image to test in", "build-image", "the environment another `image`")
     return found
 
 

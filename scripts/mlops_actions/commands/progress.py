@@ -11,10 +11,12 @@ from typing import IO, Any, Protocol
 import click
 
 from ..runtime.together import Part
+from ..text import duration
 from ..untrusted import log_command, log_line, visible
 
 _GLYPHS = {"waiting": "·", "running": "▸", "done": "✓", "failed": "✗", "left": "–", "stale": "▸"}
 _STYLES = {"waiting": "dim", "running": "bold", "done": "green", "failed": "bold red", "left": "dim", "stale": "bold"}
+_GAP, _LEAST = 2, 12  # columns between two cells, and those that a cell of words must have to say anything
 LOG_LINES = 15
 """Lines of the log of a part that failed, where it is told."""
 
@@ -24,13 +26,14 @@ def word(part: Part) -> str:
     if part.state == "done":
         return "reused" if part.record.get("reused") else "unchecked" if _verdict(part) == "unchecked" else "done"
     if part.state == "failed":
-        return "did not pass" if _verdict(part) == "rejected" else "failed"
+        cancelled = _verdict(part) == "cancelled" or part.code in (130, 143)
+        return "cancelled" if cancelled else "did not pass" if _verdict(part) == "rejected" else "failed"
     return {"left": "left out", "stale": "would run", "waiting": "waiting", "running": "running"}[part.state]
 
 
 def ended(part: Part) -> str:
     """How a part ended, and how long it took if it ran."""
-    return word(part) + (f" in {part.seconds:.1f} s" if part.state in ("done", "failed") else "")
+    return word(part) + (f" in {duration(part.seconds)}" if part.state in ("done", "failed") else "")
 
 
 def _verdict(part: Part) -> str:
@@ -92,7 +95,8 @@ class Live:
         from rich.live import Live
 
         self._parts = parts
-        self._live = Live(console=Rich(stderr=True, highlight=False), auto_refresh=False, get_renderable=self._table)
+        self._console = Rich(stderr=True, highlight=False)
+        self._live = Live(console=self._console, auto_refresh=False, get_renderable=self._table)
 
     def __enter__(self) -> None:
         self._live.start()
@@ -109,22 +113,34 @@ class Live:
         self._live.refresh()
 
     def _table(self) -> Any:
+        """A row a part. Where a line has no room for all of it, what is said of a part gives way, and its name last."""
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-        table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True, justify="right")
-        table.add_column(no_wrap=True, overflow="ellipsis")
+        rows = []
         for part in self._parts:
             seconds = time.monotonic() - part.began if part.state == "running" else part.seconds
             state = "" if part.state in ("waiting", "running") else word(part)
+            rows.append((part, state, duration(seconds) if seconds else ""))
+        names, states, times = (
+            max(map(len, column)) for column in zip(*((f"  {part.name}", *rest) for part, *rest in rows))
+        )
+        states = max(states, len("reused"))  # so that the table moves little
+        room = self._console.width - states - times - 3 * _GAP  # for the name, and then for what is said
+        names = min(names, room)
+        room -= names + _GAP
+        table = Table(box=None, padding=(0, _GAP, 0, 0), show_header=False)
+        table.add_column(no_wrap=True, width=names)
+        table.add_column(no_wrap=True, width=states)
+        table.add_column(no_wrap=True, width=times, justify="right")
+        for part, state, took in rows:
+            said = Text(visible(about(part).replace("\n", " ")), "dim")
+            said.truncate(room, overflow="ellipsis")
             table.add_row(
                 Text(f"{_GLYPHS[part.state]} {part.name}", _STYLES[part.state]),
                 Text(state, "yellow" if state == "unchecked" else "cyan" if state == "reused" else ""),
-                f"{seconds:.1f} s" if seconds else "",
-                Text(visible(about(part).replace("\n", " ")), "dim"),
+                took,
+                *([said] if room >= _LEAST else []),
             )
         return table
 

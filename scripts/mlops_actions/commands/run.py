@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import json
 import secrets
-import shutil
 import sys
+import tempfile
 import time
 import webbrowser
 from collections import Counter
@@ -27,17 +27,19 @@ from pydantic import Field, SecretStr
 
 from ..actions.plan import ChainInputs, PlanOutputs
 from ..console import Console
-from ..errors import BadInput, MlopsError
+from ..errors import BadInput, Cancelled, MlopsError
 from ..evaluation.matrix import elsewhere
 from ..github.context import make_console, read_context
 from ..inputs import Outputs, RegistryInputs, is_secret, kebab
+from ..processes.scratch import scratch
 from ..runtime import chain, config
 from ..runtime.action import Action
 from ..runtime.execute import prepare, signals
-from ..runtime.runs import run_of_folder
+from ..runtime.runs import last_of_folder, run_of_folder
 from ..runtime.step import Step
 from ..runtime.together import AFTER, LAST, Chain, Part, before, parts_of
 from ..suggest import did_you_mean
+from ..text import duration
 from ..values import Values
 from .progress import LOG_LINES, Groups, Lines, Live, View, about, word
 
@@ -111,44 +113,42 @@ def _run(**given: Any) -> None:
     console = make_console(environ)
     asked = _Asked(**{name: given.pop(name) for name in _Asked.__dataclass_fields__})
     try:
-        with signals():
-            sys.exit(_chain(asked, given_inputs(ACTION, given, environ), environ, console))
+        with signals(), scratch(Path(tempfile.gettempdir())) as folder:
+            sys.exit(_chain(asked, given_inputs(ACTION, given, environ), environ, console, folder))
     except MlopsError as error:
+        if isinstance(error, Cancelled) and not asked.dry:
+            error.fix = "What was done is kept: run it again, and it goes on from there"
         console.failure(error)
         sys.exit(error.exit_code)
 
 
-def _chain(asked: _Asked, values: Mapping[str, Any], environ: Mapping[str, str], console: Console) -> int:
+def _chain(asked: _Asked, values: Mapping[str, Any], environ: Mapping[str, str], console: Console, folder: Path) -> int:
     for secret in config.secrets_in(environ):
         console.mask(secret)
     step, inputs = prepare(ACTION, values, read_context(environ, _folder(values)), console, environ)
     assert isinstance(inputs, RunInputs)
     planned = _plan(inputs, values, step)
     planned["test-matrix"] = {"include": list(_here(planned["test-matrix"]["include"], console))}
-    parts = _chosen(parts_of(planned, _texts(values)), asked.begin, asked.only, inputs.until)
-    if asked.dry:
+    parts = chosen(parts_of(planned, _texts(values)), asked.begin, asked.only, inputs.until)
+    anew, dry = not asked.begin and not asked.only, folder if asked.dry else None
+    if dry:
         parts = [part for part in parts if part.action != LAST]
-    first, anew = replace(step, action=parts[0].action), not asked.begin and not asked.only
-    if asked.dry:
-        run = f"dry-{secrets.token_hex(6)}"
+        run = "" if anew else step.run or last_of_folder(step.workspace)
+        run = run or f"dry-{secrets.token_hex(6)}"
     else:
-        run = planned["run"] if step.run else run_of_folder(first, anew=anew)
-    logs = step.workspace.home / "runs" / run
+        run = planned["run"] if step.run else run_of_folder(replace(step, action=parts[0].action), anew=anew)
+    logs = (dry or step.workspace.home) / "runs" / run
     variables = {**environ, **_secrets(inputs), "MLOPS_RUN": run, "MLOPS_REUSE": str(inputs.reuse).lower()}
     on_runner = step.context.on_runner
     view: View = Groups(parts) if on_runner else Lines(parts, quiet=asked.dry)
     if sys.stderr.isatty() and not asked.dry and not on_runner:
         view = Live(parts)
-    chain_run = Chain(parts, step.workspace.root, variables, step.workspace.cache, logs, view.said, dry=asked.dry)
+    chain_run = Chain(parts, step.workspace.root, variables, step.workspace.cache, logs, view.said, dry=dry)
     began = time.monotonic()
     try:
         with view:
             chain_run.run(view.show)
     finally:
-        if asked.dry:
-            for entry in list(step.workspace.store.list(step.workspace.kept(f"runs/{run}/"))):
-                step.workspace.store.delete(entry.path)
-            shutil.rmtree(logs, ignore_errors=True)
         if on_runner:
             console.finish(_outputs(run, parts), "\n\n".join(filter(None, (part.summary for part in parts))))
     if asked.dry:
@@ -215,7 +215,7 @@ def _outputs(run: str, parts: Sequence[Part]) -> dict[str, object]:
 def _here(legs: Sequence[Mapping[str, Any]], console: Console) -> Iterator[Mapping[str, Any]]:
     """The environments of the test matrix that can be tested on this machine."""
     for leg in legs:
-        if why := elsewhere(leg["runs-on"]):
+        if why := elsewhere(leg["runs-on"], gpu=leg.get("gpu", False)):
             console.notice(f"test-model ({leg['name']}) is left out: {why}")
         else:
             yield leg
@@ -225,16 +225,16 @@ def _folder(values: Mapping[str, Any]) -> Path:
     return Path(values.get("working_directory") or ".")
 
 
-def _chosen(parts: list[Part], begin: str, only: Sequence[str], until: str = "") -> list[Part]:
+def chosen(parts: list[Part], begin: str, only: Sequence[str], until: str = "") -> list[Part]:
     """The parts that were asked for.
 
     Raises:
-        BadInput: an action is not of the chain, or does not run.
+        BadInput: an action is not of the chain, or does not run; or options contradict each other.
     """
+    if only and (begin or until):
+        raise BadInput(f"`--only` does not go with `--{'from' if begin else 'until'}`", fix="Give one of them")
     if until and until not in (*AFTER, LAST):
         raise BadInput(f"{until!r} is not an action of the chain", fix=did_you_mean(until, AFTER, "It has: {}"))
-    if until in AFTER:
-        parts = [part for part in parts if part.action == until or part.action in before(until)]
     planned = dict.fromkeys(part.action for part in parts)
     for name in filter(None, (begin, *only)):
         if name not in planned:
@@ -243,6 +243,12 @@ def _chosen(parts: list[Part], begin: str, only: Sequence[str], until: str = "")
                 f"The plan leaves {name} out" if known else f"{name!r} is not an action of the chain",
                 fix="See above why" if known else did_you_mean(name, planned, "It has: {}"),
             )
+    if until in AFTER:
+        up_to = {until, *before(until)}
+        if begin and begin not in up_to:
+            fix = f"Give {begin} or an action that comes after it, or begin with an earlier one"
+            raise BadInput(f"`--until {until}` does not come after `--from {begin}` in the chain", fix=fix)
+        parts = [part for part in parts if part.action in up_to]
     if only:
         return [part for part in parts if part.action in only]
     return [part for part in parts if not begin or part.action in (begin, LAST) or begin in before(part.action)]
@@ -261,7 +267,7 @@ def _ended(parts: Sequence[Part], seconds: float, show: bool, console: Console) 
     """Say how it ended; the exit code is that of the first part that failed."""
     page = next((str(p.record["outputs"]["page-file"]) for p in parts if p.action == LAST and p.state == "done"), "")
     counted = Counter(word(part) for part in parts)
-    console.say(f"{', '.join(f'{n} {word}' for word, n in counted.items())} in {seconds:.1f} s")
+    console.say(f"{', '.join(f'{n} {word}' for word, n in counted.items())} in {duration(seconds)}")
     if page:
         console.say(f"The report: {page}")
         if show:

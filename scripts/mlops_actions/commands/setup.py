@@ -18,6 +18,7 @@ from ..generated import OWNER
 from ..github.console import TerminalConsole
 from ..github.context import read_context
 from ..inputs import MODEL_NAME, PATTERNS, Inputs, Outputs, kebab
+from ..project import repository_of
 from ..runtime import chain, config
 from ..runtime.action import Action
 from ..runtime.result import Result
@@ -69,7 +70,7 @@ def init_command(pipeline: str, model: str, branch: str, example: bool, force: b
     """
     with plain_errors():
         root = folder.resolve()
-        repository = next((one for one in (root, *root.parents) if (one / ".git").exists()), root)
+        repository = repository_of(root)
         if not re.fullmatch(MODEL_NAME, model):
             raise BadInput(f"`--model` must be {PATTERNS[MODEL_NAME]}, not {model!r}", fix="Nothing was written")
         files: dict[Path, str] = {}
@@ -92,7 +93,8 @@ def init_command(pipeline: str, model: str, branch: str, example: bool, force: b
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
             click.echo(f"wrote {os.path.relpath(path)}")
-        click.echo("Next: `mlops doctor`, then `mlops run-pipeline`; commit, push, and open a pull request.")
+        click.echo("Next: `mlops run` does the whole chain here, and `mlops doctor` says what it lacks.")
+        click.echo("Then commit, push, and open a pull request.")
 
 
 @click.command("config", short_help="Print each value of an action's inputs, and where it came from.")

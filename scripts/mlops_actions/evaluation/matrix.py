@@ -13,6 +13,7 @@ from ..errors import BadInput
 from ..inputs import Written
 from ..suggest import did_you_mean
 from ..values import Lines, parse_mappings
+from .golden_worker import gpus
 
 BUILT = "built"
 """The image of a leg that is tested in the one that build-image made in the same run."""
@@ -91,11 +92,12 @@ def leg_of(matrix: Mapping[str, Leg], variant: str) -> tuple[str, Leg]:
 def github_matrix(matrix: Mapping[str, Leg]) -> list[dict[str, Any]]:
     """The matrix of a job: the name of each leg, and its runner in the form of `runs-on`; "" for the workflow's own.
 
-    A leg with an image says so: it gets the login of the registry.
+    A leg with an image says so: it gets the login of the registry. So does one that must have a GPU.
     """
     return [
         {"name": name, "runs-on": leg.model_dump(by_alias=True, exclude_defaults=True).get("runs-on", "")}
         | ({"image": True} if leg.image else {})
+        | ({"gpu": True} if leg.gpu else {})
         for name, leg in (matrix or {TRAINING: Leg()}).items()
     ]
 
@@ -104,8 +106,9 @@ _SYSTEMS = {"linux": "Linux", "ubuntu": "Linux", "windows": "Windows", "macos": 
 _MACHINES = {"arm64": "arm64", "arm": "arm64", "aarch64": "arm64", "x64": "x64", "amd64": "x64", "x86_64": "x64"}
 
 
-def elsewhere(runs_on: object) -> str:
-    """Why a leg cannot be tested on this machine, by the labels of its runner; "" where nothing speaks against it.
+def elsewhere(runs_on: object, *, gpu: bool = False) -> str:
+    """Why a leg cannot be tested on this machine, by the labels of its runner and the GPU that it must have; "" where
+    nothing speaks against it.
 
     GitHub's own labels tell the system and the processor: `windows-2025`, `ubuntu-24.04-arm`, and of self-hosted
     runners `Linux`, `ARM64`.
@@ -121,4 +124,4 @@ def elsewhere(runs_on: object) -> str:
         named = _MACHINES.get(rest[-1] if system and rest else first, "")
         if named and named != machine:
             return f"it runs on {label}, and this machine is {machine}"
-    return ""
+    return "it needs a GPU, and this machine has none" if gpu and not gpus() else ""

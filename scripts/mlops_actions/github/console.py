@@ -169,7 +169,8 @@ class TerminalConsole:
         text = str(error)
         if error.place:  # whose file a message may begin with, too
             text = f"{error.place}: {text.removeprefix(f'{error.place.file}: ')}"
-        self._sentence(f"{error.title}: {text}", "bold red")
+        title = "" if text.startswith(error.title) else f"{error.title}: "
+        self._sentence(f"{title}{text}", "bold red")
 
     @contextmanager
     def group(self, title: str) -> Iterator[None]:

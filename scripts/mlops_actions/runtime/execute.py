@@ -162,7 +162,7 @@ def prepare(
         store_options=config.store_options(inputs, environ, console.mask),
         scope=f"pulls/{context.pull_request}/" if context.pull else "",
     )
-    dry = environ.get("MLOPS_DRY_RUN") == "true"
+    dry = Path(environ["MLOPS_DRY_RUN"]) if environ.get("MLOPS_DRY_RUN") else None
     step = Step(action.name, console, context, workspace, inputs.run or context.run, project, inputs.reuse, dry)
     if not step.run and action.name in NAMES:
         step = replace(step, run=run_of_folder(step))
@@ -198,11 +198,8 @@ def _keep(record: Record, whole: Record, step: Step | None) -> MlopsError | None
     """Write the record to the run's folder; and `whole`, with what was taken out, under its key if it may be reused."""
     if step is None or record.action in ("plan", "report", "doctor"):
         return None
-    variant = record.details.get("variant")
-    name = f"{record.action}@{variant}" if variant else record.action
     try:
-        path = step.workspace.kept(f"runs/{record.run}/{name}.json")
-        step.workspace.store.put_json(path, record.model_dump(mode="json"))
+        step.keep_in_run(record)
         if record.key and record.verdict == "passed" and not record.reused:
             step.keep(whole)
     except MlopsError as error:

@@ -11,6 +11,7 @@ import hashlib
 import re
 import secrets
 from datetime import datetime, timezone
+from pathlib import Path
 
 from ..files import write_whole
 from ..records import Record
@@ -23,19 +24,29 @@ _BEGINS = NAMES[: NAMES.index("evaluate-model") + 1]
 
 def run_of_folder(step: Step, *, anew: bool = False) -> str:
     """The name of the run that an action in a terminal belongs to; see the module. `anew`: it begins one of its own."""
-    workspace = step.workspace
-    digest = hashlib.sha256(str(workspace.root).encode()).hexdigest()[:6]
-    folder = f"local-{re.sub(r'[^A-Za-z0-9_.-]', '_', workspace.root.name)[:80]}-{digest}"
-    kept = workspace.home / "runs" / folder
+    workspace, kept = step.workspace, _noted(step.workspace)
     with workspace.lock(f"the run of {workspace.root}"):
-        last = kept.read_text(encoding="utf-8").strip() if kept.is_file() and not anew else ""
+        last = "" if anew else last_of_folder(workspace)
         if last and not (step.action in _BEGINS and workspace.store.exists(f"runs/{last}/{step.action}.json")):
             return last
-        name = f"{folder}-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        name = f"{kept.name}-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
         if last:
             _take_over(step, last, name)
         write_whole(kept, name)
         return name
+
+
+def last_of_folder(workspace: Workspace) -> str:
+    """The name of the last run of a folder; "" for none."""
+    kept = _noted(workspace)
+    return kept.read_text(encoding="utf-8").strip() if kept.is_file() else ""
+
+
+def _noted(workspace: Workspace) -> Path:
+    """The file that has the name of the last run of a folder."""
+    digest = hashlib.sha256(str(workspace.root).encode()).hexdigest()[:6]
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", workspace.root.name)[:80]
+    return workspace.home / "runs" / f"local-{name}-{digest}"
 
 
 def _take_over(step: Step, last: str, name: str) -> None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -16,8 +17,9 @@ from ..console import Console
 from ..context import PULL_REQUEST, Context
 from ..errors import BadInput
 from ..inputs import Inputs, LineageInputs, Outputs
-from ..project import Project
+from ..project import Project, repository_of
 from ..records import Record
+from ..stores.store import Store
 from ..workspace import Workspace
 from .record import record_of
 from .result import Result
@@ -57,7 +59,7 @@ class Step:
         run: name of the run of the chain.
         project: the configuration file, for the few that look beyond their own inputs.
         reuse: whether work that was done before may be taken.
-        dry: whether it is only to be found out if work would be done.
+        dry: where it is only to be found out if work would be done, the folder that has the records of this.
     """
 
     action: str
@@ -67,7 +69,7 @@ class Step:
     run: str
     project: Project
     reuse: bool
-    dry: bool = False
+    dry: Path | None = None
 
     def key(self, **parts: object) -> Key:
         """The hash of all that decides a result, our own version among it. Every part must have JSON."""
@@ -75,11 +77,22 @@ class Step:
         return Key(_hash(whole)[:32], {name: _hash(part)[:12] for name, part in whole.items() if name != "action"})
 
     @property
+    def folder(self) -> str:
+        """The project's folder in its repository, which is the same wherever the repository is; "." for all of it."""
+        return self.workspace.root.relative_to(self._repository).as_posix()
+
+    @property
     def project_name(self) -> str:
         """Tells this project from others with the same store: the repository, and the folder in it."""
-        root = self.workspace.root
-        top = next((one for one in (root, *root.parents) if (one / ".git").exists()), root)
-        return f"{self.context.repository or top}\n{root.relative_to(top).as_posix()}"
+        return f"{self.context.repository or self._repository}\n{self.folder}"
+
+    @property
+    def _repository(self) -> Path:
+        """Its root: git's; on a runner without git the checkout's."""
+        root, checkout = self.workspace.root, Path(self.workspace.environ.get("GITHUB_WORKSPACE") or "/").resolve()
+        found = repository_of(root)
+        inside = checkout != Path("/") and root.is_relative_to(checkout)
+        return checkout if inside and not (found / ".git").exists() else found
 
     def own_key(self, key: str) -> str:
         """The key that an engine does the work with: on a pull request one of its own.
@@ -134,12 +147,13 @@ class Step:
             if found:
                 self.console.say(why)
                 return found
+            started = datetime.now(timezone.utc)
             result = work()
             result = replace(result, key=key if result.reusable else "")
             if result.key and result.passed:
                 # Now, while the lock is held, for whoever waits for it; `execute` writes the whole record at the end.
-                record = record_of(self.action, datetime.now(timezone.utc), 0.0, result)
-                self.keep(record)
+                record = record_of(self.action, started, 0.0, result)
+                self.keep(record.model_copy(update={"run": self.run, "source": self.context.source()}))
                 if isinstance(key, Key):
                     last = {"parts": key.parts, "run": self.run, "started": record.started}
                     self.workspace.store.put_json(self._last(of), last)
@@ -173,13 +187,25 @@ class Step:
 
     def records(self) -> list[Record]:
         """The records of this run of the chain, in the order they were started."""
-        store, found = self.workspace.store, []
-        for entry in store.list(self.workspace.kept(f"runs/{self.run}/")):
-            try:
-                found.append(Record.model_validate(store.get_json(entry.path)))
-            except (FileNotFoundError, ValidationError, ValueError):
-                self.console.debug(f"{entry.path} is not a record")
+        found = []
+        for store in self._stores():
+            for entry in store.list(self.workspace.kept(f"runs/{self.run}/")):
+                try:
+                    found.append(Record.model_validate(store.get_json(entry.path)))
+                except (FileNotFoundError, ValidationError, ValueError):
+                    self.console.debug(f"{entry.path} is not a record")
         return sorted(found, key=lambda record: record.started)
+
+    def keep_in_run(self, record: Record) -> None:
+        """Keep a record with those of its run."""
+        variant = record.details.get("variant")
+        name = f"{record.action}@{variant}" if variant else record.action
+        path = self.workspace.kept(f"runs/{record.run}/{name}.json")
+        self._stores()[-1].put_json(path, record.model_dump(mode="json"))
+
+    def _stores(self) -> list[Store]:
+        """The stores that have the run's records; the last one takes more. A dry run leaves nothing in the first."""
+        return [self.workspace.store, *([Store(self.dry.as_uri())] if self.dry else [])]
 
     def previous(self, action: str, **subject: str) -> Record | None:
         """The record of an action earlier in this run of the chain, if it speaks of this subject."""
@@ -190,6 +216,19 @@ class Step:
         """What an earlier action of this run of the chain gave as an output; "" when there is none."""
         record = self.previous(action)
         return (record.outputs.get(output) if record else None) or ""
+
+    def lacks(self, what: str, action: str, instead: str) -> BadInput:
+        """What a step says that needs what an earlier action makes, and this run has none.
+
+        Args:
+            what: what is missing and what for, such as `model to register`.
+            action: the one that makes it.
+            instead: the inputs that could name it.
+        """
+        fix = f"Give {instead}"
+        if not self.previous(action):
+            fix = f"Run {action} before it, as `mlops run --from {action}` does, or give {instead}"
+        return BadInput(f"No {what}: {action} gave none in this run", fix=fix)
 
     def lineage(self, inputs: LineageInputs) -> dict[str, str]:
         """The data's fingerprint and the features' digest by their inputs: given, else found in this run, else "".

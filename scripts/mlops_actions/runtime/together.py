@@ -103,8 +103,8 @@ def parts_of(plan: Mapping[str, Any], given: Mapping[str, str]) -> list[Part]:
     """
     parts: list[Part] = []
     several = {"test-model": plan["test-matrix"], "deploy-model": plan["deploy-matrix"]}
-    for action in AFTER:
-        if not plan["run-pipeline" if action == "evaluate-model" else action]:
+    for action in (*AFTER, LAST):
+        if action != LAST and not plan["run-pipeline" if action == "evaluate-model" else action]:
             continue
         legs = several.get(action, {"include": [{}]})["include"]
         for one in legs:
@@ -114,7 +114,7 @@ def parts_of(plan: Mapping[str, Any], given: Mapping[str, str]) -> list[Part]:
             options = {kebab(name): value for name, value in given.items() if name in known and _for(name, action)}
             options |= own
             parts.append(Part(action, variant, options, one.get("environment", plan["environment"])))
-    return [*parts, Part(LAST, environment=plan["environment"])]
+    return parts
 
 
 def _for(name: str, action: str) -> bool:
@@ -150,7 +150,7 @@ class Chain:
         cache: the folder of the environments.
         logs: a folder for a log a part.
         said: is told each line that a part prints.
-        dry: find out what would be done, and do nothing.
+        dry: a folder for the records of a dry run: it is found out what would be done, and nothing is done.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class Chain:
         logs: Path,
         said: Callable[[Part, str], None],
         *,
-        dry: bool = False,
+        dry: Path | None = None,
     ) -> None:
         self.parts, self._dry = list(parts), dry
         self._folder, self._environ, self._cache, self._logs, self._said = folder, environ, cache, logs, said
@@ -310,7 +310,7 @@ class Chain:
         kept = {k: v for k, v in self._environ.items() if k not in others and not k.startswith(RUNNER)}
         kept["MLOPS_WORKING_DIRECTORY"] = str(self._folder)
         if self._dry:
-            kept["MLOPS_DRY_RUN"] = "true"
+            kept["MLOPS_DRY_RUN"] = str(self._dry)
         if part.environment:
             kept["MLOPS_ENVIRONMENT"] = part.environment
         return kept
