@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from ...engines import Engine, engines
+from ...engines import Engine, Need, engines
 from ...errors import BadInput
 from ...workspace import Workspace
 from ..engine import ServingEngine
@@ -35,10 +36,16 @@ def _make(inputs: Any, workspace: Workspace) -> ServingEngine:
     return GitServing(inputs, workspace, applied)
 
 
+def _needs(inputs: Any) -> Sequence[Need]:
+    waits = inputs.gitops_wait and not inputs.gitops_pull_request
+    return ("repository", *(engines(__package__)[inputs.gitops_objects].needs(inputs) if waits else ()))
+
+
 ENGINE = Engine(
     "git",
     "the objects of `kubernetes` or `kserve`, written to a repository that Argo CD or Flux applies",
     _make,
     GitOpsInputs,
+    needs=_needs,
     remote=True,
 )

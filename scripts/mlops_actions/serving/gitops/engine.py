@@ -48,17 +48,7 @@ class GitServing(ClusterServing):
         parts = (applied._workload, applied._sharing, applied._image, applied._part)
         super().__init__("git", inputs, workspace, *parts)
         self._git, self._timeout = inputs, manifests.Settings.of(inputs).timeout
-        token = inputs.gitops_token.get_secret_value()
-        self._repository = Repository(
-            inputs.gitops_repository,
-            inputs.gitops_branch,
-            inputs.gitops_path.strip("/"),
-            token,
-            workspace.environ,
-            workspace.root,
-        )
-        if inputs.gitops_pull_request:
-            self._repository.check_proposing()
+        self._repository = Repository.of(inputs, workspace)
         self._waits = inputs.gitops_wait and not inputs.gitops_pull_request
 
     @property
