@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
     from .serving.gitops.inputs import GitOpsInputs
 
 State = Literal["ok", "missing", "optional"]
-_SPACE = 5 * 1024**3  # bytes: the environments of all actions, and a few models
+_GIB = 1024**3
+_SPACE = 2.0  # GiB: with less, an action's packages may not fit
 
 
 @dataclass(frozen=True)
@@ -81,10 +84,23 @@ def _git(root: Path) -> Finding:
 
 def _space(cache: Path) -> Finding:
     folder = next(path for path in (cache, *cache.parents) if path.exists())
-    free = shutil.disk_usage(folder).free
-    text = f"{free / 1024**3:.0f} GiB free at {folder}"
+    free = shutil.disk_usage(folder).free / _GIB
+    text = f"{free:.1f} GiB free at {folder}, and the cache has {_size(cache) / _GIB:.1f} GiB"
     fix = "Free some, or set MLOPS_CACHE to a folder on a larger disk"
-    return Finding("disk", "ok", text) if free > _SPACE else Finding("disk", "missing", text, fix)
+    return Finding("disk", "ok", text) if free >= _SPACE else Finding("disk", "missing", text, fix)
+
+
+def _size(folder: Path) -> int:
+    """Bytes that a folder takes, without what its links lead to."""
+    total, folders = 0, [str(folder)]
+    while folders:
+        with suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                else:
+                    total += entry.stat(follow_symlinks=False).st_size
+    return total
 
 
 def _store(workspace: Workspace) -> Finding:
