@@ -10,6 +10,7 @@ for 30 days is removed.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import platform
@@ -30,8 +31,13 @@ _WINDOWS = os.name == "nt"
 _DAY = 24 * 3600
 _HALF_MADE = _DAY  # seconds after which a half-made environment is somebody's left-over
 _UNUSED = 30 * _DAY  # seconds after which what nobody has used is removed from the cache
+_ROOM = 2**20  # bytes: with less, a disk is as good as full
 _MARK = "installed.txt"
 """Of an environment: written last, and its time is when it was used."""
+
+
+FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+"""Numbers of errors that say that a disk has no space left, or this user none on it."""
 
 
 class EnvironmentFailed(Exception):
@@ -105,7 +111,11 @@ def ensure(
             _make(uv, Path(part), group, requirements, packages, python)
             _rename(Path(part), folder)
     except OSError as error:
-        raise CacheFailed(f"Cannot write to {folder}: {error}. Free some space, or set MLOPS_CACHE.") from error
+        if error.errno in FULL:
+            raise EnvironmentFailed(f"No space left in {folder.parent}. {_FREE}") from error
+        raise CacheFailed(
+            f"Cannot write to {folder}: {error}. Set MLOPS_CACHE to a folder that can be written."
+        ) from error
     say(f"Prepared {name} in {time.monotonic() - began:.1f} s")
     return Environment(folder, name)
 
@@ -243,6 +253,7 @@ def find_uv(cache: Path) -> str:
         if done.returncode and "No module named pip" in done.stderr:
             done = _pip_of_a_venv(command)
         if done.returncode:
+            _refuse_full(done.stderr, "Installing uv")
             raise EnvironmentFailed(
                 f"uv is not installed, and installing it with pip failed: {_last_line(done.stderr)}."
                 f" {_untrusted(done.stdout) or 'Check the network (or your index settings), or install uv yourself.'}"
@@ -343,6 +354,7 @@ def _make(
     chosen = python or sys.executable
     done = _run([uv, "venv", "--quiet", "--relocatable", "--allow-existing", "--python", chosen, str(folder)])
     if done.returncode:
+        _refuse_full(done.stderr, "Creating an environment")
         raise EnvironmentFailed(
             f"Cannot create an environment for Python {chosen!r}: {_last_line(done.stderr)}."
             " Install that Python, or set `python` to one that this machine has."
@@ -388,10 +400,34 @@ def _install(command: list[str], what: str) -> None:
 
 def _check(done: subprocess.CompletedProcess[str], what: str) -> None:
     if done.returncode:
+        _refuse_full(done.stderr, what)
         lines = [re.sub(r"^[\s×│╰├─▶]+", "", line) for line in done.stderr.splitlines() if line.strip()]
         text = re.sub(r"://[^/@\s]+@", "://***@", f"{what} failed: {' '.join(lines)[:600]}")
         remedy = _untrusted(done.stderr) or "Check the requirements, or the network if it says so."
         raise EnvironmentFailed(f"{text}. {remedy}")
+
+
+_FREE = "Free some, or set MLOPS_CACHE (and UV_CACHE_DIR, for what uv keeps) to folders on a larger disk."
+
+
+def full_disks(*folders: Path) -> list[str]:
+    """Of the folders that are written to, and these, those on whose disk nothing more can be written."""
+    asked = [cache_folder(), Path(os.environ.get("UV_CACHE_DIR") or Path.home() / ".cache" / "uv"), *folders]
+    with suppress(FileNotFoundError):  # where all of them are full
+        asked.append(Path(tempfile.gettempdir()))
+    there = (next((one for one in (folder, *folder.parents) if one.exists()), folder) for folder in asked)
+    return [str(one) for one in dict.fromkeys(there) if shutil.disk_usage(one).free < _ROOM]
+
+
+def _refuse_full(said: str, what: str) -> None:
+    """Say so where uv or pip found that a disk is full.
+
+    Raises:
+        EnvironmentFailed: it did.
+    """
+    if re.search(r"no space left on device|disk quota exceeded", said, re.IGNORECASE):
+        where = f" in {' and '.join(full)}" if (full := full_disks()) else f": {_last_line(said)}"
+        raise EnvironmentFailed(f"{what} failed: no space left{where}. {_FREE}")
 
 
 def _untrusted(said: str) -> str:

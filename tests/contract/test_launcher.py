@@ -147,6 +147,24 @@ def test_layered_requirements_are_found_again_by_content(tmp_path: Path) -> None
     assert first.frozen().strip() == "six==1.16.0"
 
 
+@pytest.mark.parametrize("full", ["MLOPS_CACHE", "UV_CACHE_DIR"])
+def test_a_full_disk_is_named_and_leaves_no_environment(
+    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str
+) -> None:
+    monkeypatch.setenv("MLOPS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+    monkeypatch.setenv(full, str(small_disk / "cache"))
+    (small_disk / "filler").write_bytes(b"x" * 900_000)
+    cache = environments.cache_folder()
+    with pytest.raises(environments.EnvironmentFailed, match=f"(?i)no space left in {small_disk}") as caught:
+        environments.ensure("core", cache)
+    assert caught.value.exit_code == 3
+    assert [one for one in cache.glob("environments/*") if one.name[0] != "."] == []
+    (small_disk / "filler").unlink()
+    subprocess.run(["mount", "-o", "remount,size=300m", str(small_disk)], check=True)
+    assert environments.ensure("core", cache).python.exists()
+
+
 def later(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
     """Let it be later than it is."""
     now = time.time
