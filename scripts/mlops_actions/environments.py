@@ -292,7 +292,8 @@ def sweep(cache: Path) -> None:
                 if _is_unused(file):
                     file.unlink()
     marks = [(mark, mark.parent) for mark in cache.glob(f"environments/*/{_MARK}") if _is_unused(mark)]
-    marks += [(mark, mark.parent.parent) for mark in cache.glob("uv-*/bin/uv*") if _is_unused(mark)]
+    uvs = [uv for uv in cache.glob("uv-*/bin/uv*") if uv.stem == "uv"]  # beside it is uvx, which nobody uses
+    marks += [(mark, mark.parent.parent) for mark in uvs if _is_unused(mark)]
     running = _command_lines() if marks else ""
     for mark, folder in marks:
         with suppress(OSError):
@@ -412,7 +413,9 @@ _FREE = "Free some, or set MLOPS_CACHE (and UV_CACHE_DIR, for what uv keeps) to 
 
 def full_disks(*folders: Path) -> list[str]:
     """Of the folders that are written to, and these, those on whose disk nothing more can be written."""
-    asked = [cache_folder(), Path(os.environ.get("UV_CACHE_DIR") or Path.home() / ".cache" / "uv"), *folders]
+    asked = list(folders)
+    with suppress(RuntimeError):  # this user has no home
+        asked += [cache_folder(), Path(os.environ.get("UV_CACHE_DIR") or Path.home() / ".cache" / "uv")]
     with suppress(FileNotFoundError):  # where all of them are full
         asked.append(Path(tempfile.gettempdir()))
     there = (next((one for one in (folder, *folder.parents) if one.exists()), folder) for folder in asked)

@@ -178,6 +178,8 @@ def test_what_nobody_has_used_for_a_month_goes_when_a_new_one_is_made(
         environments.ensure("", tmp_path, packages=[f"six=={version}"]) for version in ("1.15.0", "1.16.0", "1.17.0")
     )
     downloaded = [tmp_path / name for name in ("objects/ab/abc.csv", "blobs/cd/cde-x.parquet", "locks/lowest-1.txt")]
+    uvs = [tmp_path / folder / "bin" / name for folder in ("uv-old", "uv-now") for name in ("uv", "uvx")]
+    downloaded += uvs
     left = tmp_path / ".part-killed"
     left.mkdir()
     for file in downloaded:
@@ -188,11 +190,12 @@ def test_what_nobody_has_used_for_a_month_goes_when_a_new_one_is_made(
         environments.sweep(tmp_path)
         assert kept.folder.exists() and old.folder.exists() and not left.exists()
         os.utime(kept.folder / "installed.txt", (environments.time.time(),) * 2)  # as somebody who uses it does then
+        assert environments.used(uvs[2])
         later(monkeypatch, 35)
         made = environments.ensure("", tmp_path, packages=["six==1.14.0"])
         names = {one.name for one in (tmp_path / "environments").iterdir()}
         assert names == {running.name, kept.name, made.name}
-        assert not any(file.exists() for file in downloaded)
+        assert [file for file in downloaded if file.exists()] == uvs[2:]
         process.communicate(b"\n")
     assert process.returncode == 0
     assert environments.made_before(old.name, tmp_path) is None
