@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .environments import EnvironmentFailed, find_uv
 from .errors import MlopsError
-from .inputs import KfpInputs
+from .inputs import KfpInputs, RegistryInputs
 from .kubernetes.connection import connector
 from .workspace import Workspace
 
 if TYPE_CHECKING:
     from .kubernetes.objects import Cluster
+    from .serving.cluster.sharing import Sharing
+    from .serving.gitops.inputs import GitOpsInputs
 
 State = Literal["ok", "missing", "optional"]
-_SPACE = 5 * 1024**3  # bytes: the environments of all actions, and a few models
+_GIB = 1024**3
+_SPACE = 2.0  # GiB: with less, an action's packages may not fit
 
 
 @dataclass(frozen=True)
@@ -79,10 +84,23 @@ def _git(root: Path) -> Finding:
 
 def _space(cache: Path) -> Finding:
     folder = next(path for path in (cache, *cache.parents) if path.exists())
-    free = shutil.disk_usage(folder).free
-    text = f"{free / 1024**3:.0f} GiB free at {folder}"
+    free = shutil.disk_usage(folder).free / _GIB
+    text = f"{free:.1f} GiB free at {folder}, and the cache has {_size(cache) / _GIB:.1f} GiB"
     fix = "Free some, or set MLOPS_CACHE to a folder on a larger disk"
-    return Finding("disk", "ok", text) if free > _SPACE else Finding("disk", "missing", text, fix)
+    return Finding("disk", "ok", text) if free >= _SPACE else Finding("disk", "missing", text, fix)
+
+
+def _size(folder: Path) -> int:
+    """Bytes that a folder takes, without what its links lead to."""
+    total, folders = 0, [str(folder)]
+    while folders:
+        with suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                else:
+                    total += entry.stat(follow_symlinks=False).st_size
+    return total
 
 
 def _store(workspace: Workspace) -> Finding:
@@ -164,13 +182,18 @@ def findings_of_kfp(inputs: KfpInputs, workspace: Workspace) -> list[Finding]:
     return findings
 
 
-def findings_of_cluster(open_cluster: Callable[[], Cluster], parts: Sequence[str]) -> list[Finding]:
-    """Look at a cluster: that it answers, the namespace, Katib, its label, KServe, and the rights.
+def findings_of_cluster(open_cluster: Callable[[], Cluster], parts: Sequence[str], gateway: str = "") -> list[Finding]:
+    """Look at a cluster: that it answers, the namespace, Katib, its label, KServe, what splits requests, the rights.
 
     Args:
         open_cluster: reaches the cluster that the inputs name.
         parts: what the configuration asks of it, of `cluster.rights.PARTS`; what it does not ask for is not looked at.
+            `gateway` and `knative`, too.
+        gateway: the name of the Gateway.
     """
+    from .serving.cluster.gateway import Gateway
+    from .serving.cluster.knative import Knative
+
     try:
         cluster = open_cluster()
         findings = [Finding("Kubernetes", "ok", f"{cluster.version or 'an API server'} at {cluster.server}")]
@@ -179,9 +202,99 @@ def findings_of_cluster(open_cluster: Callable[[], Cluster], parts: Sequence[str
             findings += _katib(cluster)
         if "kserve" in parts:
             findings.append(_kserve(cluster))
+        if "gateway" in parts:
+            findings.append(_sharing("Gateway API", Gateway(gateway, ""), cluster))
+        if "knative" in parts:
+            findings.append(_sharing("Knative Serving", Knative(lambda _, release: release, ""), cluster))
         return [*findings, *_rights(cluster, parts)]
     except MlopsError as error:
         return [_lacking("Kubernetes", error)]
+
+
+def _sharing(name: str, sharing: Sharing, cluster: Cluster) -> Finding:
+    """What splits requests, as a rollout finds it."""
+    try:
+        able = sharing.capabilities(cluster)
+    except MlopsError as error:
+        return _lacking(name, error)
+    return Finding(name, "ok", "splits requests") if able.weights else Finding(name, "missing", able.lacking)
+
+
+def finding_of_repository(inputs: GitOpsInputs, workspace: Workspace) -> Finding:
+    """Look at the repository that Argo CD or Flux applies: that it can be read. Only a push says if it takes one."""
+    from .serving.gitops.repository import Repository
+
+    try:
+        repository = Repository.of(inputs, workspace)
+        repository.read("")
+    except MlopsError as error:
+        return _lacking("deployments' repository", error)
+    return Finding("deployments' repository", "ok", f"{repository.name} can be read")
+
+
+def finding_of_image(reference: str, inputs: RegistryInputs, workspace: Workspace) -> Finding:
+    """Ask an image's registry for it, with the login that it will be pulled with."""
+    from .images.login import given_credentials
+    from .serving.cluster.image import place_of, registry_for, tag_of
+
+    name = f"image {reference}"
+    try:
+        registry = registry_for(place_of(reference), given_credentials(inputs), workspace.environ, lambda _: None)
+        there = registry.has(tag_of(reference))
+    except MlopsError as error:
+        return _lacking(name, error)
+    if there:
+        return Finding(name, "ok", "its registry shows it")
+    fix = "Correct its name, or give `registry-username` and `registry-password`, or run `docker login`"
+    return Finding(name, "missing", "its registry does not have it, or does not show it to this login", fix)
+
+
+def findings_of_signing(
+    key: str, sign: str, policies: Mapping[str, Path | None], workspace: Workspace
+) -> list[Finding]:
+    """Look at what versions are signed with, and at the keys that policies ask for; nothing where neither is asked.
+
+    Args:
+        key: the private key, PEM; "" for none.
+        sign: how register-model signs: "", `key` or `keyless`.
+        policies: the file of each action that has one.
+        workspace: the consumer's folder, and this machine's.
+    """
+    from .http.tokens import may_ask
+    from .registry.policy import read_policy
+    from .registry.signing import pen_of_key
+
+    findings, asked = list[Finding](), bool(key or sign)
+    if key and sign != "keyless":
+        try:
+            findings.append(Finding("signing-key", "ok", f"signs as {pen_of_key(key).signer}"))
+        except MlopsError as error:
+            findings.append(_lacking("signing-key", error))
+    elif sign == "key":
+        findings.append(Finding("signing-key", "missing", "it is not given", "Give register-model the secret"))
+    elif sign == "keyless":
+        here = may_ask(workspace.environ)
+        on_github = bool(workspace.environ.get("GITHUB_ACTIONS"))
+        found = "this job may ask for an identity" if here else "only a job on GitHub with an identity can sign"
+        state: State = "ok" if here else "missing" if on_github else "optional"
+        findings.append(Finding("sign: keyless", state, found, "" if here else "Give the job `id-token: write`"))
+    for action, path in policies.items():
+        if path is None:
+            continue
+        try:
+            signers = [one.signer(workspace.path) for one in read_policy(workspace.path(path)).signed_by or ()]
+        except MlopsError as error:
+            findings.append(_lacking(f"{action}: policy", error))
+            continue
+        asked = asked or bool(signers)
+        who = f"; signed by {' or '.join(map(str, signers))}" if signers else ""
+        findings.append(Finding(f"{action}: policy", "ok", f"{path}{who}"))
+    if asked:
+        try:
+            findings.append(Finding("packages for signatures", "ok", str(workspace.environment("signing").name)))
+        except MlopsError as error:
+            findings.append(_lacking("packages for signatures", error))
+    return findings
 
 
 def _namespace(cluster: Cluster, katib: bool) -> list[Finding]:

@@ -7,7 +7,7 @@ are its own, the choice of the engine, and what each engine takes. No other modu
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -20,7 +20,7 @@ from .inputs import Inputs
 E = TypeVar("E")
 I = TypeVar("I", bound=Inputs)  # noqa: E741
 
-Need = Literal["kfp", "katib", "docker", "kubernetes", "kserve"]
+Need = Literal["kfp", "katib", "docker", "kubernetes", "kserve", "gateway", "knative", "repository"]
 """What an engine cannot work without, beside the store; doctor looks for it."""
 
 
@@ -33,7 +33,7 @@ class Engine(Generic[E]):
         summary: what it is, for help texts: "`name`: …" is made of it.
         make: makes it from the action's inputs and what the capability gives its engines; imports it only then.
         inputs: what it takes beside the action's own inputs.
-        needs: what it cannot work without.
+        needs: gives what it cannot work without, by its inputs.
         remote: whether the work is done on other machines than this one.
     """
 
@@ -41,7 +41,7 @@ class Engine(Generic[E]):
     summary: str
     make: Callable[[Any, Any], E]
     inputs: type[Inputs] = Inputs
-    needs: tuple[Need, ...] = ()
+    needs: Callable[[Any], Sequence[Need]] = lambda _: ()
     remote: bool = False
 
 

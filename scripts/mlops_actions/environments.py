@@ -4,11 +4,13 @@ Only the standard library is used here: `scripts/mlops` runs this file with what
 action's environment is not there yet, and actions use it to lay a consumer's requirements over a lock.
 
 An environment is made in a folder of its own and renamed into place, so several jobs may make the same one at once
-(the first to finish wins) and a killed one leaves nothing that looks finished.
+(the first to finish wins) and a killed one leaves nothing that looks finished. When one is made, what nobody has used
+for 30 days is removed.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import platform
@@ -19,13 +21,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 LOCKS = Path(__file__).resolve().parent.parent / "locks"
 OLDEST = (3, 10)
 _WINDOWS = os.name == "nt"
-_HALF_MADE = 24 * 3600  # seconds after which a half-made environment is somebody's left-over
+_DAY = 24 * 3600
+_HALF_MADE = _DAY  # seconds after which a half-made environment is somebody's left-over
+_UNUSED = 30 * _DAY  # seconds after which what nobody has used is removed from the cache
+_ROOM = 2**20  # bytes: with less, a disk is as good as full
+_MARK = "installed.txt"
+"""Of an environment: written last, and its time is when it was used."""
+
+
+FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+"""Numbers of errors that say that a disk has no space left, or this user none on it."""
 
 
 class EnvironmentFailed(Exception):
@@ -54,7 +66,7 @@ class Environment:
 
     def frozen(self) -> str:
         """What is installed, as `name==version` lines in order."""
-        return (self.folder / "installed.txt").read_text()
+        return (self.folder / _MARK).read_text()
 
 
 def ensure(
@@ -82,19 +94,23 @@ def ensure(
     """
     name = _name(group, requirements, packages, python)
     folder = cache / "environments" / name
-    if _python_of(folder).exists():
+    if _python_of(folder).exists() and used(folder / _MARK):
         return Environment(folder, name)
     began = time.monotonic()
     say(f"Preparing the environment {name} (once)")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         uv = find_uv(cache)
-        _sweep(folder.parent)
+        sweep(cache)
         with tempfile.TemporaryDirectory(prefix=".part-", dir=folder.parent, ignore_cleanup_errors=True) as part:
             _make(uv, Path(part), group, requirements, packages, python)
             _rename(Path(part), folder)
     except OSError as error:
-        raise Unusable(f"Cannot write to {folder}: {error}. Free some space, or set MLOPS_CACHE.") from error
+        if error.errno in FULL:
+            raise EnvironmentFailed(f"No space left in {folder.parent}. {_FREE}") from error
+        raise Unusable(
+            f"Cannot write to {folder}: {error}. Set MLOPS_CACHE to a folder that can be written."
+        ) from error
     say(f"Prepared {name} in {time.monotonic() - began:.1f} s")
     return Environment(folder, name)
 
@@ -168,7 +184,8 @@ def locked(
 def made_before(name: str, cache: Path) -> Environment | None:
     """The environment of a name, if this machine has it."""
     folder = cache / "environments" / Path(name).name
-    return Environment(folder, folder.name) if name and _python_of(folder).exists() else None
+    found = name and _python_of(folder).exists() and used(folder / _MARK)
+    return Environment(folder, folder.name) if found else None
 
 
 CACHED_EVENTS = ("merge_group", "pull_request", "push", "repository_dispatch", "schedule", "workflow_dispatch")
@@ -218,7 +235,7 @@ def find_uv(cache: Path) -> str:
     lock = lock_of("uv")
     folder = cache / f"uv-{_digest(lock.read_bytes())}"
     uv = folder / "bin" / ("uv.exe" if _WINDOWS else "uv")
-    if uv.exists():
+    if used(uv):
         return str(uv)
     cache.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=".part-", dir=cache))
@@ -232,6 +249,7 @@ def find_uv(cache: Path) -> str:
         if done.returncode and "No module named pip" in done.stderr:
             done = _pip_of_a_venv(command)
         if done.returncode:
+            _refuse_full(done.stderr, "Installing uv")
             raise EnvironmentFailed(
                 f"uv is not installed, and installing it with pip failed: {_last_line(done.stderr)}."
                 f" {_untrusted(done.stdout) or 'Check the network (or your index settings), or install uv yourself.'}"
@@ -240,6 +258,84 @@ def find_uv(cache: Path) -> str:
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return str(uv)
+
+
+def used(path: Path) -> bool:
+    """Whether a file of the cache is there. That it is used now is noted in its time, at most once a day."""
+    try:
+        if time.time() - _last_use(path) > _DAY:
+            _note(path)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        pass  # who may not write there removes nothing either
+    return True
+
+
+def sweep(cache: Path) -> None:
+    """Remove what nobody has used for 30 days, and what was left half made. What cannot be removed stays.
+
+    These are environments in which no process runs, versions of uv, locks, and files that were downloaded.
+    """
+    for folder in (cache, cache / "environments", cache / "locks"):
+        for part in folder.glob(".part-*"):
+            with suppress(OSError):
+                if time.time() - part.stat().st_mtime > _HALF_MADE:
+                    shutil.rmtree(part)
+    for pattern in ("locks/*.txt", "blobs/*/*", "objects/*/*"):
+        for file in cache.glob(pattern):
+            with suppress(OSError):
+                if _is_unused(file):
+                    file.unlink()
+    marks = [(mark, mark.parent) for mark in cache.glob(f"environments/*/{_MARK}") if _is_unused(mark)]
+    uvs = [uv for uv in cache.glob("uv-*/bin/uv*") if uv.stem == "uv"]  # beside it is uvx, which nobody uses
+    marks += [(mark, mark.parent.parent) for mark in uvs if _is_unused(mark)]
+    running = _command_lines() if marks else ""
+    for mark, folder in marks:
+        with suppress(OSError):
+            if running is None or any(str(one) in running for one in (folder, folder.resolve())):
+                _note(mark)  # somebody may go back to it, once it has ended
+                continue
+            away = folder.with_name(f".part-{folder.name}-{os.getpid()}")
+            folder.rename(away)  # so that nobody finds a part of it; on Windows not while one runs in it
+            if _is_unused(away / mark.relative_to(folder)):
+                shutil.rmtree(away)
+            else:
+                away.rename(folder)  # somebody has just begun to use it
+
+
+def _last_use(path: Path) -> float:
+    """When a file was made or used. An archive that is unpacked sets the one time, and not the other."""
+    found = path.stat()
+    return max(found.st_mtime, found.st_ctime)
+
+
+def _note(path: Path) -> None:
+    now = time.time()
+    os.utime(path, (now, now))
+
+
+def _is_unused(path: Path) -> bool:
+    try:
+        return time.time() - _last_use(path) > _UNUSED
+    except OSError:
+        return False
+
+
+def _command_lines() -> str | None:
+    """What runs on this machine, with its interpreters' paths; None where that cannot be known."""
+    if _WINDOWS:
+        return ""  # it does not rename a folder with a program that runs
+    if Path("/proc/self/cmdline").exists():
+        found = []
+        for process in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                found.append(process.read_text(errors="replace"))
+        return "\n".join(found)
+    try:
+        return subprocess.run(["ps", "-A", "-ww", "-o", "args="], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def cache_folder() -> Path:
@@ -255,6 +351,7 @@ def _make(
     chosen = python or sys.executable
     done = _run([uv, "venv", "--quiet", "--relocatable", "--allow-existing", "--python", chosen, str(folder)])
     if done.returncode:
+        _refuse_full(done.stderr, "Creating an environment")
         kind = Unusable if "No interpreter found" in done.stderr else EnvironmentFailed
         raise kind(
             f"Cannot create an environment for Python {chosen!r}: {_told(done.stderr)}."
@@ -276,7 +373,8 @@ def _make(
                 " Loosen the pins that are named."
             )
     frozen = _run([uv, "pip", "freeze", "--quiet", "--python", interpreter])
-    (folder / "installed.txt").write_text(frozen.stdout)
+    _check(frozen, "Listing what is installed")
+    (folder / _MARK).write_text(frozen.stdout)
 
 
 def _source() -> list[str]:
@@ -302,6 +400,7 @@ def _check(done: subprocess.CompletedProcess[str], what: str, *, theirs: bool = 
         EnvironmentFailed: it failed otherwise.
     """
     if done.returncode:
+        _refuse_full(done.stderr, what)
         text = f"{what} failed: {_told(done.stderr)}"
         if theirs and re.search(r"No solution found|(Couldn't|Failed to) parse", done.stderr):
             raise Unusable(f"{text}. Change the requirements.")
@@ -313,6 +412,31 @@ def _told(said: str) -> str:
     """What uv said, as one sentence without its full stop, its frame and logins."""
     text = " ".join(re.sub(r"[\s×│╰├─▶]+", " ", said).split()).removeprefix("error: ")
     return re.sub(r"://[^/@\s]+@", "://***@", text.replace(" cause:", ":"))[:600].rstrip(".")
+
+
+_FREE = "Free some, or set MLOPS_CACHE (and UV_CACHE_DIR, for what uv keeps) to folders on a larger disk."
+
+
+def full_disks(*folders: Path) -> list[str]:
+    """Of the folders that are written to, and these, those on whose disk nothing more can be written."""
+    asked = list(folders)
+    with suppress(RuntimeError):  # this user has no home
+        asked += [cache_folder(), Path(os.environ.get("UV_CACHE_DIR") or Path.home() / ".cache" / "uv")]
+    with suppress(FileNotFoundError):  # where all of them are full
+        asked.append(Path(tempfile.gettempdir()))
+    there = (next((one for one in (folder, *folder.parents) if one.exists()), folder) for folder in asked)
+    return [str(one) for one in dict.fromkeys(there) if shutil.disk_usage(one).free < _ROOM]
+
+
+def _refuse_full(said: str, what: str) -> None:
+    """Say so where uv or pip found that a disk is full.
+
+    Raises:
+        EnvironmentFailed: it did.
+    """
+    if re.search(r"no space left on device|disk quota exceeded", said, re.IGNORECASE):
+        where = f" in {' and '.join(full)}" if (full := full_disks()) else f": {_last_line(said)}"
+        raise EnvironmentFailed(f"{what} failed: no space left{where}. {_FREE}")
 
 
 def _untrusted(said: str) -> str:
@@ -389,15 +513,6 @@ def _rename(part: Path, folder: Path) -> None:
             part.rename(folder)
         elif not folder.exists():
             raise
-
-
-def _sweep(folder: Path) -> None:
-    for part in folder.glob(".part-*"):
-        try:
-            if time.time() - part.stat().st_mtime > _HALF_MADE:
-                shutil.rmtree(part, ignore_errors=True)
-        except FileNotFoundError:
-            continue
 
 
 def _python_of(folder: Path) -> Path:

@@ -17,20 +17,66 @@ import yaml
 from memory_engine import release
 from mlops_actions.engines import engines
 from mlops_actions.errors import BadInput, RemoteFailed
+from mlops_actions.kubernetes.objects import ENDPOINT_SLICE, POD, Kind
+from mlops_actions.serving.cluster.engine import State
 from mlops_actions.serving.engine import Declarative, HandedOver
+from mlops_actions.serving.engines.kserve import KServeInputs
 from mlops_actions.serving.gitops.engine import GitServing
 from mlops_actions.serving.gitops.inputs import GitOpsInputs
 from mlops_actions.serving.gitops.repository import Repository
+from mlops_actions.serving.protocol import Client
+from mlops_actions.waiting import Clock
 from workspaces import workspace
 
 IMAGE = "registry.test/models:1"
 ENGINE = engines("mlops_actions.serving.engines")["git"]
 
 
-class Inputs(GitOpsInputs):
-    """Those of the action that the engine reads."""
+class Inputs(GitOpsInputs, KServeInputs):
+    """Those of the action that the engines read."""
 
     timeout: float = 120.0
+
+
+class Applied:
+    """A cluster that takes all that is applied, in which pods, routes and gateways are ready at once."""
+
+    namespace, clock = "team-a", Clock()
+
+    def __init__(self) -> None:
+        self.objects: dict[str, dict[str, Any]] = {}
+
+    def apply(self, kind: Kind, body: dict[str, Any], *, dry_run: bool = False, force: bool = False) -> dict[str, Any]:
+        """Take it, and its status as a controller would write it."""
+        made = {"apiVersion": kind.api_version, "kind": kind.kind, **body}
+        made = {**made, "metadata": {"generation": 1, **body["metadata"]}}
+        if not dry_run:
+            self.objects[f"{kind.kind} {body['metadata']['name']}"] = made
+        return made
+
+    def get(self, kind: Kind, name: str, namespace: str = "") -> dict[str, Any] | None:
+        """One of them."""
+        found = self.objects.get(f"{kind.kind} {name}")
+        true = {"status": "True", "observedGeneration": 1}
+        conditions = [{"type": one, **true} for one in ("Accepted", "ResolvedRefs", "Ready")]
+        parents = [{"parentRef": {"namespace": "infra", "name": "public"}, "conditions": conditions}]
+        status = {"observedGeneration": 1, "conditions": conditions, "parents": parents}
+        spec = {"replicas": 1, **found["spec"]} if found else {}  # an API server's own default
+        return found and {**found, "spec": spec, "status": status}
+
+    def list(self, kind: Kind, labels: str = "") -> list[dict[str, Any]]:
+        """The pod of a release, and the endpoint that it is; no releases are left over."""
+        pod = {"metadata": {"name": "p"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+        found: dict[Kind, dict[str, Any]] = {POD: pod, ENDPOINT_SLICE: {"endpoints": [{"targetRef": {"name": "p"}}]}}
+        return [found[kind]] if kind in found else []
+
+    def may(self, *_: Any, **__: Any) -> bool:
+        """All."""
+        return True
+
+    def versions(self, kind: Kind) -> tuple[str, ...]:
+        """Those that are spoken."""
+        return (kind.version,)
 
 
 @dataclass
@@ -141,6 +187,87 @@ def test_the_manifests_that_are_printed_are_those_that_are_written(world: World)
     assert set(printed) == set(written)
     for name, one in printed.items():
         assert written[name]["spec"] == one["spec"]
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs"),
+    [
+        ("kubernetes", {}),
+        (
+            "kubernetes",
+            {
+                "gateway": "infra/public", "hostname": "m.test", "network-policy": True, "replicas": 2,
+                "max-replicas": 4, "service-account": "models", "image-pull-secret": "pull",
+                "node-selector": {"pool": "cpu"},
+            },
+        ),
+        ("kserve", {"gateway": "infra/public", "network-policy": True, "replicas": 2}),
+        ("kserve", {"deployment-mode": "Knative", "max-replicas": 4}),
+        ("kserve", {"image": "", "storage": "s3://models/{name}/{version}", "model-format": "sklearn"}),
+    ],
+    ids=["plain", "all of kubernetes", "kserve", "knative", "storage"],
+)  # fmt: skip
+def test_the_repository_has_what_the_other_engine_applies(
+    world: World, monkeypatch: pytest.MonkeyPatch, name: str, inputs: dict[str, Any]
+) -> None:
+    given = {"gitops-repository": "remote.git", "image": IMAGE, "namespace": "team-a", **inputs}
+    other = engines("mlops_actions.serving.engines")[name].make(Inputs.model_validate(given), workspace(world.folder))
+    cluster = Applied()
+    monkeypatch.setattr(other, "_connect", lambda: cluster)
+    monkeypatch.setattr(other._workload, "wait", lambda *_: None)
+    monkeypatch.setattr(Client, "ready", lambda _: True)
+    other.start(release(1))
+    other.shift(release(1), 100)
+    other.finish(release(1))
+
+    world.give(1, namespace="team-a", **{"gitops-objects": name}, **inputs)
+    written = world.objects()
+    assert set(written) == set(cluster.objects)
+    for key, one in cluster.objects.items():
+        assert (written[key]["apiVersion"], written[key]["spec"]) == (one["apiVersion"], one["spec"]), key
+        about, wanted = written[key]["metadata"], one["metadata"]
+        assert (about["namespace"], about["labels"]) == ("team-a", wanted["labels"]), key
+        wave = {"argocd.argoproj.io/sync-wave": "1"}
+        assert {**(wanted.get("annotations") or {}), **wave}.items() >= (about.get("annotations") or {}).items()
+
+
+def test_an_inference_service_that_can_be_gone_back_to_is_at_rest_once_the_next_one_serves(world: World) -> None:
+    engine = world.engine(namespace="team-a", **{"gitops-objects": "kserve", "deployment-mode": "Knative"})
+    documents: dict[str, Any] = {}
+    for version in (1, 2):
+        documents |= engine._with(release(version), IMAGE, {})
+    one, two = release(1).id, release(2).id
+    engine._write("m", State(stable=two, previous=one, selected=two), documents, "two serves")
+    found = world.objects()
+    stop = "serving.kserve.io/stop"
+    assert found[f"InferenceService m-{one}"]["metadata"]["annotations"][stop] == "true"
+    assert stop not in found[f"InferenceService m-{two}"]["metadata"]["annotations"]
+    (target,) = found["Route m-live"]["spec"]["traffic"]
+    assert (target["configurationName"], target["percent"]) == (f"m-{two}-predictor", 100)
+
+
+def test_what_a_setting_that_went_had_made_goes_too(world: World) -> None:
+    world.give(1, **{"max-replicas": 3})
+    one = release(1).id
+    assert f"HorizontalPodAutoscaler m-{one}" in world.objects()
+    world.give(1)
+    assert set(world.objects()) == {"Service m", f"Service m-{one}", f"Deployment m-{one}"}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "what"),
+    [
+        ({"gitops-objects": "kserve"}, "`gitops-objects: kserve` needs `namespace`"),
+        ({"deployment-mode": "Knative"}, "Set `gitops-objects: kserve`"),
+        (
+            {"gitops-objects": "kserve", "namespace": "ml", "deployment-mode": "Knative", "gateway": "public"},
+            "`gateway` cannot be used with `deployment-mode: Knative`",
+        ),
+    ],
+)
+def test_objects_that_cannot_be_written_are_refused(world: World, inputs: dict[str, Any], what: str) -> None:
+    with pytest.raises(BadInput, match=what):
+        world.engine(**inputs)
 
 
 def test_somebody_who_pushes_meanwhile_loses_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

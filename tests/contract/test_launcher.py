@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -144,6 +145,73 @@ def test_layered_requirements_are_found_again_by_content(tmp_path: Path) -> None
     assert first == again != other
     assert len([line for line in said if line.startswith("Preparing")]) == 2
     assert first.frozen().strip() == "six==1.16.0"
+
+
+@pytest.mark.parametrize("full", ["MLOPS_CACHE", "UV_CACHE_DIR"])
+def test_a_full_disk_is_named_and_leaves_no_environment(
+    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str
+) -> None:
+    monkeypatch.setenv("MLOPS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+    monkeypatch.setenv(full, str(small_disk / "cache"))
+    (small_disk / "filler").write_bytes(b"x" * 900_000)
+    cache = environments.cache_folder()
+    with pytest.raises(environments.EnvironmentFailed, match=f"(?i)no space left in {small_disk}") as caught:
+        environments.ensure("core", cache)
+    assert caught.value.exit_code == 3
+    assert [one for one in cache.glob("environments/*") if one.name[0] != "."] == []
+    (small_disk / "filler").unlink()
+    subprocess.run(["mount", "-o", "remount,size=300m", str(small_disk)], check=True)
+    assert environments.ensure("core", cache).python.exists()
+
+
+def later(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
+    """Let it be later than it is."""
+    now = time.time
+    monkeypatch.setattr(environments, "time", SimpleNamespace(time=lambda: now() + days * 86400, monotonic=now))
+
+
+def test_what_nobody_has_used_for_a_month_goes_when_a_new_one_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, running, kept = (
+        environments.ensure("", tmp_path, packages=[f"six=={version}"]) for version in ("1.15.0", "1.16.0", "1.17.0")
+    )
+    downloaded = [tmp_path / name for name in ("objects/ab/abc.csv", "blobs/cd/cde-x.parquet", "locks/lowest-1.txt")]
+    uvs = [tmp_path / folder / "bin" / name for folder in ("uv-old", "uv-now") for name in ("uv", "uvx")]
+    downloaded += uvs
+    left = tmp_path / ".part-killed"
+    left.mkdir()
+    for file in downloaded:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    with subprocess.Popen([running.python, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        later(monkeypatch, 20)
+        environments.sweep(tmp_path)
+        assert kept.folder.exists() and old.folder.exists() and not left.exists()
+        os.utime(kept.folder / "installed.txt", (environments.time.time(),) * 2)  # as somebody who uses it does then
+        assert environments.used(uvs[2])
+        later(monkeypatch, 35)
+        made = environments.ensure("", tmp_path, packages=["six==1.14.0"])
+        names = {one.name for one in (tmp_path / "environments").iterdir()}
+        assert names == {running.name, kept.name, made.name}
+        assert [file for file in downloaded if file.exists()] == uvs[2:]
+        process.communicate(b"\n")
+    assert process.returncode == 0
+    assert environments.made_before(old.name, tmp_path) is None
+    environments.sweep(tmp_path)
+    assert running.folder.exists(), "it can be gone back to for another month"
+
+
+def test_an_environment_that_is_used_is_noted_once_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = environments.ensure("", tmp_path, packages=["six==1.17.0"])
+    mark, touched = made.folder / "installed.txt", list[Path]()
+    monkeypatch.setattr(os, "utime", lambda path, *_: touched.append(path))
+    environments.ensure("", tmp_path, packages=["six==1.17.0"])
+    assert touched == []
+    later(monkeypatch, 2)
+    environments.ensure("", tmp_path, packages=["six==1.17.0"])
+    assert touched == [mark]
 
 
 def test_requirements_that_conflict_with_the_lock_are_named(tmp_path: Path) -> None:

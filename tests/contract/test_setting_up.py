@@ -293,6 +293,23 @@ def test_doctor_asks_for_docker_only_where_the_chain_fails_without(mlops: Run, t
     assert mlops("doctor", **nowhere).returncode == 0, "what may be skipped is not missing"
 
 
+@pytest.mark.parametrize(
+    ("settings", "missing"),
+    [
+        ("deploy-model: {container: true, image-repository: registry.test/models}", ["Docker"]),
+        ("deploy-model: {engine: git, gitops-repository: nowhere.git}", ["deployments' repository"]),
+        ("test-model: {matrix: {slim: {image: '127.0.0.1:9/m:1'}}}", ["Docker", "image 127.0.0.1:9/m:1"]),
+        ("promote-model: {policy: gone.yaml}", ["promote-model: policy"]),
+    ],
+)
+def test_doctor_looks_for_what_the_configuration_asks_for(
+    mlops: Run, tmp_path: Path, settings: str, missing: list[str]
+) -> None:
+    (tmp_path / "mlops.yaml").write_text(settings)
+    seen = mlops("doctor", "--json", DOCKER_HOST="tcp://127.0.0.1:9")
+    assert json.loads(seen.stdout)["missing"] == missing, seen.stderr
+
+
 def test_rbac_prints_a_manifest_for_the_namespace_and_only_the_parts_that_were_asked_for(mlops: Run) -> None:
     done = mlops("rbac", "--namespace", "team-a", "--service-account", "robot")
     assert done.returncode == 0, done.stderr

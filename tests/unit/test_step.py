@@ -218,7 +218,7 @@ def test_full_disk_is_said_in_words(run: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "/data/x")
 
     code, text = run(full)
-    assert code == 3 and "No space left on device" in text and "Free some space" in text
+    assert code == 3 and "No space left on device: /data/x" in text and "Free some space" in text
 
 
 def test_bug_is_no_traceback_on_the_log(run: Any) -> None:

@@ -7,9 +7,11 @@ import glob
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePath
 from urllib.parse import unquote
 
+from ..environments import sweep, used
 from ..errors import BadInput
 from ..stores.digests import file_digest
 from ..stores.store import Entry, Store, file_path
@@ -124,6 +126,10 @@ def _entries(where: Workspace, pattern: str) -> tuple[Store, list[Entry]]:
     return store, chosen
 
 
+_sweep_once = cache(sweep)
+"""Before the first download of this process."""
+
+
 def _cached(where: Workspace, store: Store, entry: Entry) -> Path:
     if store.url.startswith("file://"):
         return file_path(store.uri(entry.path))
@@ -131,7 +137,10 @@ def _cached(where: Workspace, store: Store, entry: Entry) -> Path:
         f"{where.store_options.endpoint} {store.uri(entry.path)} {entry.version}".encode()
     ).hexdigest()
     target = where.cache / "objects" / name[:2] / f"{name}{Path(entry.path).suffix}"
-    return target if target.exists() else store.get_file(entry.path, target)
+    if used(target):
+        return target
+    _sweep_once(where.cache)
+    return store.get_file(entry.path, target)
 
 
 def state(workspace: Workspace, patterns: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..data.sources import DataSource
+from ..environments import used
 from ..errors import BadInput
 from ..registry.manifest import File, Manifest
 from ..registry.registry import Registry
@@ -77,4 +78,5 @@ def _fetched(registry: Registry, cache: Path, file: File, version: int) -> DataS
     name = file.digest.partition(":")[2]
     # the suffix tells the format
     target = cache / "blobs" / name[:2] / f"{name}-{file.path.rsplit('/', 1)[-1]}"
+    used(target)
     return DataSource(f"version {version}'s {file.path}", registry.fetch_file(file, target))

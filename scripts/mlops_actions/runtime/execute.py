@@ -219,9 +219,11 @@ def _as_ours(raised: BaseException) -> MlopsError:
     if isinstance(raised, KeyboardInterrupt):
         return Cancelled(signal.SIGINT)
     if isinstance(raised, OSError):
-        full = raised.errno == 28
-        fix = "Free some space, then run this again" if full else ""
-        return RemoteFailed(f"{type(raised).__name__}: {raised}", fix=fix)
+        if raised.errno in environments.FULL:
+            named = raised.filename or ", ".join(environments.full_disks(config.home(config.environ()), Path.cwd()))
+            what = "No space left on device" + (f": {named}" if named else "")
+            return RemoteFailed(what, fix="Free some space there, then run this again")
+        return RemoteFailed(f"{type(raised).__name__}: {raised}")
     return RemoteFailed(
         f"Unexpected error (this is a bug in mlops-actions): {type(raised).__name__}: {raised}",
         fix="Run it again with RUNNER_DEBUG=1, and open an issue with the traceback",

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -33,6 +33,7 @@ from obstore.exceptions import (
 from obstore.store import from_url
 
 from ..console import hidden
+from ..environments import FULL
 from ..errors import BadInput, MlopsError, RemoteFailed
 from ..text import without_login
 from ..values import check_store
@@ -263,7 +264,7 @@ class Store:
         try:
             with self._explain(path), os.fdopen(handle, "wb") as file:
                 for chunk in obstore.get(self._objects, path).stream(min_chunk_size=CHUNK):
-                    file.write(chunk)
+                    _write(file, chunk, target.parent)
             part.replace(target)
         except FileNotFoundError:
             part.unlink(missing_ok=True)
@@ -430,6 +431,21 @@ def files_in(folder: Path) -> list[Path]:
         if item.is_file() or not any(item.iterdir()):
             found.append(item)
     return found
+
+
+def _write(file: IO[bytes], chunk: bytes | obstore.Bytes, folder: Path) -> None:
+    """Write to a file of this machine, whose disk is not the store's.
+
+    Raises:
+        RemoteFailed: it is full.
+    """
+    try:
+        file.write(chunk)
+        file.flush()
+    except OSError as error:
+        if error.errno in FULL:
+            raise RemoteFailed(f"No space left in {folder}", fix="Free some, then run this again") from error
+        raise
 
 
 def _unfit(folder: Path, item: Path) -> str:

@@ -15,4 +15,4 @@ def _make(inputs: KfpEngineInputs, context: PipelineContext) -> PipelineEngine:
     return KfpEngine(inputs, context, connector(inputs, environ, mask) if is_named(inputs, environ) else None)
 
 
-ENGINE = Engine("kfp", "Kubeflow Pipelines", _make, KfpEngineInputs, needs=("kfp",), remote=True)
+ENGINE = Engine("kfp", "Kubeflow Pipelines", _make, KfpEngineInputs, needs=lambda _: ("kfp",), remote=True)

@@ -350,7 +350,7 @@ class ClusterServing:
         moved = clock.now() if self._moved is None else self._moved
         clock.wait(moved + _NODES - clock.now())
 
-    def _settle(self, name: str, release: str) -> None:
+    def _settle(self, name: str, release: str, timeout: float = _SETTLE) -> None:
         """Until the model's own Service leads to pods of a release that are ready, and to no others.
 
         Raises:
@@ -363,9 +363,9 @@ class ClusterServing:
             found = self._endpoints(service_of(name))
             return bool(found) and found <= ready
 
-        if not wait_until(settled, _SETTLE, self._cluster.clock):
+        if not wait_until(settled, timeout, self._cluster.clock):
             raise RemoteFailed(
-                f"The Service {service_of(name)} does not lead to {release} within {_SETTLE:g} s",
+                f"The Service {service_of(name)} does not lead to {release} within {timeout:g} s",
                 fix="Check that its pods are ready, and that the cluster's controller manager runs",
             )
         self._moved = self._cluster.clock.now()

@@ -98,8 +98,8 @@ class Images:
     def _with_packages(self, release: Release) -> Image:
         """The image below the model's layer: all releases that have the same packages have it."""
         lines, reference = pinned(release.lock), self._base(release)
-        place, source = _place(reference), _registry(_place(reference), None, self.environ, self.say)
-        base = read_image(source, place, _tag_of(reference), self._platform)
+        place, source = place_of(reference), registry_for(place_of(reference), None, self.environ, self.say)
+        base = read_image(source, place, tag_of(reference), self._platform)
         if base is None:
             raise BadInput(
                 f"There is no image {reference}, or it is not shown to us",
@@ -129,7 +129,7 @@ class Images:
 
     @cached_property
     def _registry(self) -> Registry:
-        return _registry(self._name, self.credentials, self.environ, self.say)
+        return registry_for(self._name, self.credentials, self.environ, self.say)
 
     def _base(self, release: Release) -> str:
         return self.base or f"python:{python_version(release.python)}-slim"
@@ -229,10 +229,10 @@ def given_image(
     say: Callable[[str], None],
 ) -> str:  # fmt: skip
     """An image that was built elsewhere, by digest where the registry tells; `say` is told how its packages differ."""
-    parsed = _place(reference)
+    parsed = place_of(reference)
     try:
-        registry = _registry(parsed, credentials, environ, say)
-        found = read_image(registry, parsed, _tag_of(reference), f"linux/{architecture}")
+        registry = registry_for(parsed, credentials, environ, say)
+        found = read_image(registry, parsed, tag_of(reference), f"linux/{architecture}")
     except MlopsError as error:
         say(f"Cannot see whether the packages of {reference} are those of version {release.version}: {error}")
         return reference
@@ -257,22 +257,23 @@ def differences(lock: str, packages: Sequence[str]) -> list[str]:
     return changed + [f"{name} {there[name]} is not asked for" for name in sorted({*there} - {*wanted})]
 
 
-def _place(reference: str) -> ImageName:
+def place_of(reference: str) -> ImageName:
     """The name in a reference, without its tag or digest."""
     name = reference.partition("@")[0]
     head, slash, tail = name.rpartition("/")
     return parse_name(head + slash + tail.partition(":")[0])
 
 
-def _tag_of(reference: str) -> str:
+def tag_of(reference: str) -> str:
     """The digest or the tag of a reference."""
     name, _, pin = reference.partition("@")
     return pin or name.rpartition("/")[2].partition(":")[2] or "latest"
 
 
-def _registry(
+def registry_for(
     name: ImageName, credentials: Credentials | None, environ: Mapping[str, str], say: Callable[[str], None]
 ) -> Registry:
+    """An image's place in its registry, with this login, or that of `docker login`."""
     known = credentials or stored_credentials(environ, name.registry)
     return Registry(name, known, environ, insecure=is_local(name.registry), say=say)
 

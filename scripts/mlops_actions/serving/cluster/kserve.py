@@ -149,6 +149,12 @@ class InferenceServices:
         """See `Workload`. KServe before 0.16 does not know the annotation and lets the pods run."""
         self._stop(cluster, model, release, "true")
 
+    def at_rest(self, kind: Kind, item: Object) -> Object | None:
+        """See `Workload`."""
+        about = item["metadata"]
+        notes = {**(about.get("annotations") or {}), _STOP: "true"}
+        return {**item, "metadata": {**about, "annotations": notes}} if kind == INFERENCE_SERVICE else None
+
     def _stop(self, cluster: Cluster, model: str, release: str, wanted: str | None) -> None:
         name = name_in(cluster.namespace, model, release)
         found = cluster.get(INFERENCE_SERVICE, name)

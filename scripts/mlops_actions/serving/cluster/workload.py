@@ -43,6 +43,9 @@ class Workload(Protocol):
     def rest(self, cluster: Cluster, model: str, release: str) -> None:
         """A release's objects stay and have no pods."""
 
+    def at_rest(self, kind: Kind, item: Object) -> Object | None:
+        """One of a release's objects as it is at rest; None for one that is of no use then."""
+
 
 class Deployments:
     """A Deployment a release.
@@ -84,6 +87,10 @@ class Deployments:
         found = cluster.get(DEPLOYMENT, name)
         if found and found["spec"].get("replicas"):
             cluster.patch(DEPLOYMENT, name, {"spec": {"replicas": 0}})
+
+    def at_rest(self, kind: Kind, item: Object) -> Object | None:
+        """See `Workload`."""
+        return {**item, "spec": {**item["spec"], "replicas": 0}} if kind == DEPLOYMENT else None
 
 
 def _is_seen(found: Object | None) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
 
-from ...engines import Engine
+from ...engines import Engine, Need
 from ...errors import BadInput
 from ...workspace import Workspace
 from ..cluster.inputs import ServingClusterInputs
@@ -78,11 +79,17 @@ def _make(inputs: KServeInputs, workspace: Workspace) -> ServingEngine:
     return ClusterServing("kserve", inputs, workspace, workload, sharing, image_maker(inputs, workspace), "kserve")
 
 
+def _needs(inputs: KServeInputs) -> Sequence[Need]:
+    if inputs.deployment_mode == "Knative":
+        return ("kserve", "knative")
+    return ("kserve", "gateway") if inputs.gateway else ("kserve",)
+
+
 ENGINE = Engine(
     "kserve",
     "an InferenceService a version in a cluster with KServe, behind a Gateway where one is named or Knative's Route",
     _make,
     KServeInputs,
-    needs=("kserve",),
+    needs=_needs,
     remote=True,
 )

@@ -28,6 +28,6 @@ ENGINE = Engine(
     "a Deployment and a Service a version in a Kubernetes cluster, behind a Gateway where one is named",
     _make,
     ServingClusterInputs,
-    needs=("kubernetes",),
+    needs=lambda inputs: ("kubernetes", "gateway") if inputs.gateway else ("kubernetes",),
     remote=True,
 )

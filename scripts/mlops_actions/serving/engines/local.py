@@ -77,4 +77,10 @@ def _make(inputs: LocalServingInputs, workspace: Workspace) -> ServingEngine:
     )
 
 
-ENGINE = Engine("local", "a server on this machine, as a process or in a container", _make, LocalServingInputs)
+ENGINE = Engine(
+    "local",
+    "a server on this machine, as a process or in a container",
+    _make,
+    LocalServingInputs,
+    needs=lambda inputs: ("docker",) if inputs.container else (),
+)

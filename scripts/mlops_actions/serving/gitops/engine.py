@@ -1,4 +1,4 @@
-"""Serving by a repository: the objects of the engine `kubernetes` as files, which Argo CD or Flux applies.
+"""Serving by a repository: the objects that another engine applies as files, which Argo CD or Flux applies.
 
 A model has a folder with a file for each object. Where the cluster can be reached, a rollout is three commits: the
 candidate beside what serves, the requests to the candidate, and what is left over removed; each is waited for. Where it
@@ -8,22 +8,21 @@ cannot, it is one commit or pull request, after which nothing here knows more.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import yaml
 
+from ...errors import RemoteFailed
 from ...kubernetes.objects import SERVICE, Object
 from ...waiting import wait_until
 from ...workspace import Workspace
 from ...yaml_io import load_yaml
 from ..cluster import manifests
 from ..cluster.engine import ClusterServing, State
-from ..cluster.gateway import Gateway
 from ..cluster.names import RELEASE, name_of, service_of
 from ..cluster.pods import digest_of
-from ..cluster.workload import Deployments
 from ..engine import Capabilities, HandedOver, NotServed, Release, Serving
 from ..protocol import Client
 from .inputs import GitOpsInputs
@@ -42,31 +41,14 @@ class GitServing(ClusterServing):
     Args:
         inputs: which repository, how it is written to, and how pods run.
         workspace: for variables, words and secrets.
-        settings: of the pods.
-        image: gives the image of a release; makes it if there is none and the second argument says so.
+        applied: the engine whose objects are written.
     """
 
-    def __init__(
-        self,
-        inputs: GitOpsInputs,
-        workspace: Workspace,
-        settings: manifests.Settings,
-        image: Callable[[Release, bool], str],
-    ) -> None:
-        sharing = Gateway(inputs.gateway, inputs.hostname)
-        super().__init__("git", inputs, workspace, Deployments(settings), sharing, image, "kubernetes")
-        self._git, self._timeout = inputs, settings.timeout
-        token = inputs.gitops_token.get_secret_value()
-        self._repository = Repository(
-            inputs.gitops_repository,
-            inputs.gitops_branch,
-            inputs.gitops_path.strip("/"),
-            token,
-            workspace.environ,
-            workspace.root,
-        )
-        if inputs.gitops_pull_request:
-            self._repository.check_proposing()
+    def __init__(self, inputs: GitOpsInputs, workspace: Workspace, applied: ClusterServing) -> None:
+        parts = (applied._workload, applied._sharing, applied._image, applied._part)
+        super().__init__("git", inputs, workspace, *parts)
+        self._git, self._timeout = inputs, manifests.Settings.of(inputs).timeout
+        self._repository = Repository.of(inputs, workspace)
         self._waits = inputs.gitops_wait and not inputs.gitops_pull_request
 
     @property
@@ -98,20 +80,15 @@ class GitServing(ClusterServing):
             HandedOver: it is written, and nothing can be waited for.
         """
         name, found = release.name, self._documents(release.name)
-        image = self._image(release, True)
-        made = _by_file(manifests.documents(self._objects(release, image), self._git.namespace))
+        image = self._image(release, True) if self._workload.needs_image else ""
+        documents = self._with(release, image, found)
         state = _state(name, found) or State()
         if not self._waits:
-            raise self._hand_over(release, state, {**found, **made})
+            raise self._hand_over(release, state, documents)
         self._check_rights()
         state = replace(state, candidate=release.id)
-        self._write(name, state, {**found, **made}, f"Bring up version {release.version} of {name}")
-        if not wait_until(lambda: self._has(release, image), self._timeout, self._cluster.clock):
-            raise NotServed(
-                f"the cluster does not have {name_of(name, release.id)} within {self._timeout:g} s",
-                fix="Check that Argo CD or Flux applies this folder, and how often; raise `timeout`",
-            )
-        self._workload.wait(self._cluster, release)
+        self._write(name, state, documents, f"Bring up version {release.version} of {name}")
+        self._wait(release, image)
         client = self.ask(name, release.id)
         if not wait_until(client.ready, self._timeout, self._cluster.clock):
             log = digest_of(self._cluster, name, release.id)
@@ -129,10 +106,15 @@ class GitServing(ClusterServing):
 
     def finish(self, release: Release) -> None:
         """See `ServingEngine`."""
-        found = self._documents(release.name)
-        state = (_state(release.name, found) or State()).after(release.id)
-        self._write(release.name, state, found, f"Version {release.version} of {release.name} serves")
-        self._settle(release.name, release.id)
+        name, found = release.name, self._documents(release.name)
+        state = _state(name, found) or State()
+        if state.stable == release.id and not state.candidate:
+            image = self._image_of(release)
+            if self._write(name, state, self._with(release, image, found), f"{name}: settings of {release.id}"):
+                self._wait(release, image)
+        else:
+            self._write(name, state.after(release.id), found, f"Version {release.version} of {name} serves")
+        self._settle(name, release.id)
 
     def abandon(self, name: str) -> Serving | None:
         """See `ServingEngine`."""
@@ -161,11 +143,48 @@ class GitServing(ClusterServing):
         release = (state.candidate or state.stable) if state else ""
         return digest_of(self._cluster, name, release) if release else ""
 
+    def _with(self, release: Release, image: str, documents: Documents) -> dict[str, Object]:
+        """Documents with those of a release as they are to be now, and none that it had before."""
+        made = _by_file(manifests.documents(self._objects(release, image), self._git.namespace))
+        return {**{file: one for file, one in documents.items() if _release(one) != release.id}, **made}
+
+    def _wait(self, release: Release, image: str) -> None:
+        """Until what was written of a release is in the cluster, and its pods are ready.
+
+        Raises:
+            NotServed: that is not so in time.
+        """
+        if not wait_until(lambda: self._has(release, image), self._timeout, self._cluster.clock):
+            raise NotServed(
+                f"the cluster does not have {name_of(release.name, release.id)} within {self._timeout:g} s",
+                fix="Check that Argo CD or Flux applies this folder, and how often; raise `timeout`",
+            )
+        self._workload.wait(self._cluster, release)
+
     def _documents(self, name: str) -> dict[str, Object]:
         return {file: load_yaml(text) for file, text in self._repository.read(service_of(name)).items()}
 
     def _has(self, release: Release, image: str) -> bool:
+        """Whether the cluster has what runs a release, not at rest and with this image."""
+        for kind, body in self._workload.objects(release, image):
+            found = self._cluster.get(kind, body["metadata"]["name"])
+            if found is None or found == self._workload.at_rest(kind, found):
+                return False
         return self._workload.image(self._cluster, release.name, release.id) == image
+
+    def _settle(self, name: str, release: str, timeout: float = 0) -> None:
+        """See `ClusterServing`: the commit must be applied first, and the route that it has is waited for, too."""
+        super()._settle(name, release, self._timeout)
+        if route := self._route(name):
+
+            def leads() -> bool:
+                return {one for one, share in route.shares().items() if share} == {release}
+
+            if not wait_until(leads, self._timeout, self._cluster.clock):
+                raise RemoteFailed(
+                    f"The route of {name} does not lead to {release} within {self._timeout:g} s",
+                    fix="Check that Argo CD or Flux applies this folder, and how often; raise `timeout`",
+                )
 
     def _hand_over(self, release: Release, state: State, documents: Documents) -> HandedOver:
         """Write that the release serves, with what served before beside it until the next one comes."""
@@ -195,11 +214,13 @@ class GitServing(ClusterServing):
         kept = {state.stable, state.candidate, state.previous} - {""}
         files = {file: one for file, one in documents.items() if _release(one) in kept}
         resting = state.previous if at_rest and state.previous != state.candidate else ""
+        kinds = {kind.kind: kind for kind in self._workload.kinds}
         for file, one in list(files.items()):
-            if resting and _release(one) == resting:
-                if one["kind"] == "Deployment":
-                    files[file] = {**one, "spec": {**one["spec"], "replicas": 0}}
-                elif one["kind"] != "Service":
+            if resting and _release(one) == resting and one["kind"] != SERVICE.kind:
+                kind = kinds.get(one["kind"])
+                if kind and (rested := self._workload.at_rest(kind, one)):
+                    files[file] = rested
+                else:
                     del files[file]
         notes = {key: value for key, value in state.annotations.items() if value}
         shared = [manifests.public_service(name, state.selected, {**notes, **_LATER})]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, SecretStr
 
 from ..cluster.inputs import ServingClusterInputs
@@ -14,6 +16,11 @@ class GitOpsInputs(ServingClusterInputs):
         "",
         description="The repository that Argo CD or Flux applies: `owner/name` on GitHub, a URL, or a path.",
         examples=["my-org/deployments"],
+    )
+    gitops_objects: Literal["kubernetes", "kserve"] = Field(
+        "kubernetes",
+        description="Of which engine the objects are that are written, with that engine's inputs: Deployments of"
+        " `kubernetes`, or InferenceServices of `kserve`, with its Route where `deployment-mode` is Knative.",
     )
     gitops_branch: str = Field("", description="Its branch. By default the repository's own.")
     gitops_path: str = Field(

@@ -17,6 +17,8 @@ from github import Auth, Github, GithubException
 from ...errors import BadInput, RemoteFailed
 from ...http.tls import trusted_file
 from ...text import without_login
+from ...workspace import Workspace
+from .inputs import GitOpsInputs
 
 _ATTEMPTS = 5
 """How often a change is made anew when somebody else has pushed meanwhile."""
@@ -46,6 +48,20 @@ class Repository:
     token: str
     environ: Mapping[str, str]
     root: Path
+
+    @classmethod
+    def of(cls, inputs: GitOpsInputs, workspace: Workspace) -> Repository:
+        """The one that an action's inputs name.
+
+        Raises:
+            BadInput: they name none, or a pull request is asked for that cannot be opened there.
+        """
+        token = inputs.gitops_token.get_secret_value()
+        named = (inputs.gitops_repository, inputs.gitops_branch, inputs.gitops_path.strip("/"))
+        made = cls(*named, token, workspace.environ, workspace.root)
+        if inputs.gitops_pull_request:
+            made.check_proposing()
+        return made
 
     def __post_init__(self) -> None:
         if not self.name:

@@ -29,4 +29,4 @@ def _make(inputs: KatibInputs, context: TuningContext) -> TuningEngine:
     )
 
 
-ENGINE = Engine("katib", "Katib in a Kubernetes cluster", _make, KatibInputs, needs=("katib",), remote=True)
+ENGINE = Engine("katib", "Katib in a Kubernetes cluster", _make, KatibInputs, needs=lambda _: ("katib",), remote=True)
