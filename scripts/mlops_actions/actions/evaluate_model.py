@@ -119,7 +119,8 @@ class EvaluateModelInputs(ModelInputs, PredictInputs):
     season: int = Field(1, ge=1, description="How many steps a season has.")
     thresholds: Limits = Field(
         {},
-        description='Limits of metrics, such as `auc: ">= 0.65"`, or `auc>=0.65` lines. The value decides.',
+        description='Limits of metrics, such as `auc: ">= 0.65"`, or `auc>=0.65` lines; a floor and a ceiling as'
+        ' `auc: ">= 0.65, <= 0.99"`, or two lines. The value decides.',
         examples=["auc>=0.7"],
     )
     primary_metric: str = Field(

@@ -25,9 +25,9 @@ from .gates import (
     Limit,
     check_known,
     compared,
+    each_limit,
     judged,
     missing,
-    parse_limit,
     threshold_gates,
 )
 from .metric import PRIMARY, Metric, Task, is_higher_better, named, unknown
@@ -257,7 +257,8 @@ def _baseline_gates(
                 why = {"linear": "the predictions have no columns of features", "season-naive": "set `history`"}[name]
                 yield missing("baseline", metric.name, f"{sign} that of {words}", why)
             continue
-        yield compared("baseline", metric.name, value, Limit(sign, base), None, words)
+        gate = compared("baseline", metric.name, value, Limit(sign, base), None, words)
+        yield replace(gate, limit=f"{sign} {base:g}")
 
 
 def _champion_gate(found: Comparison, request: EvaluationRequest) -> Gate:
@@ -348,20 +349,19 @@ def _slices(
     """The gates of slices, with intervals of which none misses the truth with 95 % certainty (Bonferroni)."""
     parts = list(find_slices(read.frame, request.slices))
     enough = [part for part in parts if len(part.rows) >= request.min_rows]
-    limits = request.slice_thresholds.items()
-    looked_at = len(enough) * len(limits)
+    looked_at = len(enough) * len(request.slice_thresholds)
     for part in enough:
         own = read.take(part.rows)
         values = metrics.compute(own, request.asked)
         shown.append({"column": part.column, "value": part.value, "rows": len(part.rows), "metrics": values})
         check_known(request.slice_thresholds, dict.fromkeys([*known, *values], 0.0), read.task)
-        for name, text in limits:
-            yield _slice_gate(request, part, own, values, known, looked_at, name, text)
+        for name, limit in each_limit(request.slice_thresholds):
+            yield _slice_gate(request, part, own, values, known, looked_at, name, limit)
     judged_ = {part.column for part in enough}
     for entry in request.slices:
         column = entry.partition(":")[0].strip()
         if column not in judged_:
-            for name, text in limits:
+            for name, text in request.slice_thresholds.items():
                 yield missing("slice", f"{column} {name}", text, f"no slice of it has {request.min_rows} rows")
 
 
@@ -407,9 +407,9 @@ def _slice_gate(
     known: Mapping[str, Metric],
     looked_at: int,
     name: str,
-    text: str,
+    limit: Limit,
 ) -> Gate:
-    limit, title = parse_limit(text, name), f"{part.name} {name}"
+    title = f"{part.name} {name}"
     if name not in values:
         return missing("slice", title, str(limit), _undefined(own, request.columns))
     found = interval(known[name], own, CHANCE / looked_at)
@@ -429,8 +429,8 @@ def _fairness_gates(request: EvaluationRequest, read: Predictions | None) -> Ite
         if column not in read.frame.columns:
             raise unknown_column(column, "The predictions file", read.frame.columns)
         groups = [g for g in find_slices(read.frame, [column]) if len(g.rows) >= request.min_rows]
-        for name, text in request.fairness.items():
-            limit, title = parse_limit(text, name), f"{column} {name}"
+        for name, limit in each_limit(request.fairness):
+            title = f"{column} {name}"
             if len(groups) < 2:
                 yield missing("fairness", title, str(limit), f"fewer than two groups have {request.min_rows} rows")
                 continue
