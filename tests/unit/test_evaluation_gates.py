@@ -446,7 +446,7 @@ def test_gates_that_checked_nothing_have_not_passed(tmp_path: Path) -> None:
         EvaluationRequest(predictions(tmp_path), {}, slices=["part"], slice_thresholds={"auc": ">= 0.6"}, min_rows=9999)
     )
     assert [gate.sentence() for gate in few.failed] == [
-        "part auc is missing, and must be >= 0.6: no slice of it has 9999 rows"
+        "part auc is missing, and must be >= 0.6: no slice of it has 9,999 rows"
     ]
 
 
