@@ -87,10 +87,12 @@ class Gate:
 
     def sentence(self) -> str:
         """The answer in words."""
-        value = "missing" if self.value is None else f"{self.value:.4g}"
-        said = f"{self.metric} is {value}, and must be {self.limit}"
-        told = self.value is not None and (self.passed or self.verdict != "cannot tell")
-        return said if told or not self.note else f"{said}: {self.note}"
+        what = f"{self.metric} is {'missing' if self.value is None else f'{self.value:.4g}'}"
+        if self.verdict == "cannot tell" and not self.passed:
+            why = self.note.removeprefix("cannot tell: ")
+            return f"{what}: the rows cannot tell whether it is {self.limit}, and `if-cannot-tell` is `fail` ({why})"
+        said = f"{what}, and must be {self.limit}"
+        return f"{said}: {self.note}" if self.value is None and self.note else said
 
 
 def missing(kind: Kind, metric: str, limit: str, why: str) -> Gate:
