@@ -328,7 +328,9 @@ def test_values_of_other_rows_are_no_proof(tmp_path: Path) -> None:
         strict = judge(tmp_path, columns, champion=champion, **asked, unsure=False)
         (gate,) = strict.failed
         assert gate.verdict == "cannot tell"
-        assert "cannot tell whether it is >= 0.5, and `if-cannot-tell` is `fail` (recorded values: not" in gate.sentence()
+        assert (
+            "cannot tell whether it is >= 0.5, and `if-cannot-tell` is `fail` (recorded values: not" in gate.sentence()
+        )
     better = Champion(4, {"auc": 0.9999999})
     (gate,) = judge(tmp_path, columns, champion=better, **asked, unsure=False).failed
     assert gate.verdict == "worse"
