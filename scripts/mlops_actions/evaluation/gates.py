@@ -172,7 +172,7 @@ def _limit(text: str, metric: str) -> Limit:
 def _parse_limits(value: object) -> object:
     """`name >= limit` lines, `name=limit` lines, or a YAML or JSON mapping of names to limits; as text again."""
     if isinstance(value, str):
-        value = _lines(value) or yaml_value(value) or {}
+        value = _lines(value) or (yaml_value(value) if value.strip() else {})
     if isinstance(value, Mapping):
         return {str(name): ", ".join(map(str, parse_limits(text, str(name)))) for name, text in value.items()}
     return value

@@ -315,7 +315,9 @@ def _partial(name: str, inputs: type[Inputs], without: tuple[str, ...], summary:
 
 
 def _optional(inputs: type[Inputs], without: tuple[str, ...]) -> dict[str, Any]:
-    """The model's fields, each of which may be absent. Secrets are left out: they do not belong in a file."""
+    """The model's fields, each of which may be absent, and none of which is empty: `thresholds:` with nothing after it
+    asks for nothing. Secrets are left out: they do not belong in a file.
+    """
     fields: dict[str, Any] = {}
     for name, info in inputs.model_fields.items():
         if name in without or is_secret(info.annotation):
@@ -325,7 +327,7 @@ def _optional(inputs: type[Inputs], without: tuple[str, ...]) -> dict[str, Any]:
             annotation = Annotated[annotation, extra]
         default = info.get_default(call_default_factory=True)
         example = [default] if isinstance(default, str | int | float | bool) and default != "" else None
-        fields[name] = (annotation | None, Field(None, description=info.description, examples=example))
+        fields[name] = (annotation, Field(None, description=info.description, examples=example))
     return fields
 
 
