@@ -142,7 +142,7 @@ def read_contract(path: Path, name: str) -> Contract:
         raise BadInput(f"The contract {name} is not a mapping", fix="Start with `columns:`", place=Place(name, 1))
     draft = Contract(name, lines=lines)
     _check_keys(values, draft)
-    rules = _rules(values.pop("table", None) or {}, draft)
+    rules = _rules(values.pop("table", {}), draft)
     return Contract(name, _schema(values, draft), rules, lines, text)
 
 
@@ -154,7 +154,11 @@ def _check_keys(values: Mapping[str, Any], draft: Contract) -> None:
             f"The contract is of the schema type {kind!r}", fix="Write `schema_type: polars_dataframe`",
             place=draft.place("schema_type"),
         )  # fmt: skip
-    columns = values.get("columns") or {}
+    for key in ("columns", "table"):
+        if key in values and values[key] is None:
+            raise BadInput(f"The contract's `{key}` is empty", fix="Write its rules, or leave it out",
+                           place=draft.place(key))  # fmt: skip
+    columns = values.get("columns", {})
     if not isinstance(columns, Mapping):
         raise BadInput("`columns` is not a mapping of names", place=draft.place("columns"))
     for column, rules in columns.items():
@@ -193,7 +197,7 @@ def _schema(values: dict[str, Any], draft: Contract) -> DataFrameSchema:
     pandera 0.35 imports pandas, which is not installed here, to read a check of a column that has a type: so types
     are read without checks, and checks without types.
     """
-    given = {str(name): dict(rules) for name, rules in (values.get("columns") or {}).items()}
+    given = {str(name): dict(rules) for name, rules in values.get("columns", {}).items()}
     try:
         columns = _columns(given)
     except _MISFITS:

@@ -42,6 +42,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=kebab)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _there(cls, value: object) -> object:
+        if value is None:
+            raise ValueError("is empty: write a value after it, or leave it out")
+        return value
+
 
 class Rows(_Part):
     """How many rows there must be."""
