@@ -423,6 +423,15 @@ def test_a_slice_that_the_champion_has_not_predicted_cannot_be_told(tmp_path: Pa
     assert {gate.metric for gate in strict.failed} >= {"part=c auc", last}
 
 
+def test_a_baseline_that_cannot_be_made_fails_with_its_reason(tmp_path: Path) -> None:
+    columns = {"label": [0, 2, 1] * 9, "score": [0.1, 0.9, 0.3] * 9, "q": [*range(9)] * 3, "x": [1.5, 2.5, 0.5] * 9}
+    request = EvaluationRequest(file(tmp_path, columns, "p"), {}, Columns(query="q"), "ranking", baselines=["linear"])
+    (gate,) = evaluate(request).failed
+    assert gate.note == "a ranking task has no linear model here"
+    (gate,) = evaluate(replace(request, columns=Columns(), task="regression", baselines=["season-naive"])).failed
+    assert gate.note == "set `history`"
+
+
 @pytest.mark.parametrize("asked", [{"max_regression": {"acu": 0.1}}, {"slice_regression": {"acu": 0.1}}])
 def test_a_metric_to_compare_by_is_known_without_a_champion_too(tmp_path: Path, asked: Any) -> None:
     source = file(tmp_path, {"label": [0, 1] * 9, "score": [0.1, 0.9] * 9, "part": ["a"] * 18}, "p")

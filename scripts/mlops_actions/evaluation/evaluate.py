@@ -259,11 +259,18 @@ def _baseline_gates(
         value = metrics.value_of(metric, ours)
         if base is None or value is None or not math.isfinite(base):
             if name != "constant":  # one that was asked for
-                why = {"linear": "the predictions have no columns of features", "season-naive": "set `history`"}[name]
-                yield missing("baseline", metric.name, f"{sign} that of {words}", why)
+                yield missing("baseline", metric.name, f"{sign} that of {words}", _why_no_baseline(name, read, naive))
             continue
         gate = compared("baseline", metric.name, value, Limit(sign, base), None, words)
         yield replace(gate, limit=f"{sign} {base:g}")
+
+
+def _why_no_baseline(name: str, read: Predictions, naive: Predictions | None) -> str:
+    if name == "season-naive":
+        return "set `history`" if naive is None else "`history` knows no test row's label of one season earlier"
+    if read.task not in baselines.LINEAR:
+        return f"a {read.task} task has no linear model here"
+    return "the predictions have no columns of features"
 
 
 def _champion_gate(found: Comparison, request: EvaluationRequest) -> Gate:
