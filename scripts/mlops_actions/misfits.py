@@ -50,6 +50,8 @@ def misfit(where: str, problem: Mapping[str, Any], origin: str = "") -> str:
         text = f"must be {named}"
     text = re.sub(r"^\w+ should", "must", text)
     value = problem.get("input")
+    if value is None:
+        return f"{name} is empty, and {text}"
     if isinstance(value, str | int | float | bool):
         text += f", not {without_login(value) if isinstance(value, str) else value!r}"
     return f"{name} {text}"

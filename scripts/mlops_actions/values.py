@@ -82,7 +82,7 @@ def parse_values(value: object) -> object:
     if texts is not None:
         return texts
     try:
-        return yaml_value(value) or {}
+        return yaml_value(value) if value.strip() else {}
     except ValueError as error:
         raise ValueError(f"expected name=value lines or a YAML mapping; {error}") from None
 

@@ -70,9 +70,8 @@ def test_the_runs_model_is_judged_by_thresholds_and_has_curves(tmp_path: Path, m
         "--thresholds",
         "seconds<10",
         "--thresholds",
-        "auc>=0.6",
     )
-    done = mlops(*call)
+    done = mlops(*call, "auc>=0.6")
     assert done.returncode == 0, done.stderr
     found = outputs(done.stdout)
     assert (found["verdict"], found["gates-passed"], found["gates-failed"]) == ("passed", 3, 0)
@@ -80,8 +79,9 @@ def test_the_runs_model_is_judged_by_thresholds_and_has_curves(tmp_path: Path, m
     assert found["champion-version"] is None
     curves = found["record"]["details"]["curves"]
     assert set(curves) >= {"roc", "pr"} and curves["roc"][-1] == [1, 1]
-    assert outputs(mlops(*call).stdout)["record"]["reused"] is True
-    refused = mlops(*call, "--thresholds", "auc>=0.99")
+    assert outputs(mlops(*call, "auc>=0.6").stdout)["record"]["reused"] is True
+    assert mlops(*call, "auc>=0.6", "--thresholds", "auc>=0.99").returncode == 2
+    refused = mlops(*call, "auc>=0.99")
     assert refused.returncode == 1
     assert "1 of 3 gates failed: auc is" in refused.stderr
 

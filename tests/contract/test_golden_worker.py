@@ -121,6 +121,8 @@ def test_the_version_that_a_scikit_learn_model_was_saved_with_is_told(folder: Pa
         ("import sys\ndef load(path): sys.exit('no licence')", golden.DoesNotWork, "no licence"),
         ("def load(path): return lambda rows: [[1.0, 2.0]] * len(rows)", golden.DoesNotWork, "6 predictions for 3"),
         ("def load(path): return lambda rows: None", golden.DoesNotWork, "cannot predict .* TypeError"),
+        ("class M:\n def predict(self, rows): return rows['x']\ndef load(path): return M()",
+         golden.DoesNotWork, "does not have pandas.* Add pandas to the `requirements`"),
         ("def load(path): return lambda rows: [rows[0]['y']]", golden.DoesNotWork, "cannot predict .* KeyError: 'y'"),
     ],
 )  # fmt: skip

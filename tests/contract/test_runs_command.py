@@ -84,6 +84,21 @@ def test_conditions(store: Store, condition: str, expected: list[str]) -> None:
     assert sorted(listed(store, "--where", condition)) == expected
 
 
+def test_an_action_of_a_matrix_is_what_its_worst_leg_is(store: Store) -> None:
+    for run, verdicts in {"a": ["passed", "passed"], "b": ["passed", "rejected"], "c": ["rejected", "failed"]}.items():
+        trained(store, run, 0.8)
+        for variant, verdict in zip(("3.11", "3.12"), verdicts):
+            record = Record(action="test-model", run=run, started="2026-01-01T00:00:00+00:00", seconds=1.0,
+                            verdict=verdict, details={"variant": variant})  # fmt: skip
+            store.put_json(f"runs/{run}/test-model.{variant}.json", record.model_dump(mode="json"))
+    assert listed(store, "--where", "test-model=passed") == ["a"]
+    assert sorted(listed(store, "--where", "test-model!=passed")) == ["b", "c"]
+    assert listed(store, "--where", "test-model=failed") == ["c"]
+    assert sorted(listed(store, "--where", "test-model (3.11)=passed")) == ["a", "b"]
+    assert listed(store, "--sort", "test-model") == ["b", "a", "c"]
+    assert mlops(store, "--where", "test-model (3.13)=passed").exit_code == 2
+
+
 def test_sorting_is_by_numbers_and_runs_without_the_value_come_last(store: Store) -> None:
     for run, auc in (("a", 0.9), ("b", 0.10), ("c", 0.5)):
         trained(store, run, auc)

@@ -199,6 +199,8 @@ def test_a_drift_gate_without_a_reference_has_checked_nothing(tmp_path: Path, ml
     assert done.returncode == 0, done.stderr
     record = outputs(done.stdout)["record"]
     assert record["verdict"] == "unchecked" and "nothing was checked for drift: no `reference`" in record["reason"]
+    named = mlops(*ARGUMENTS, "--json", "--columns", "kind")
+    assert outputs(named.stdout)["record"]["verdict"] == "unchecked"
     bare = mlops("validate-data", "--json", "--data", "data/1.parquet", "--personal-data", "off")
     assert outputs(bare.stdout)["record"]["verdict"] == "unchecked"
 

@@ -263,6 +263,39 @@ def test_a_blank_line_is_no_row_of_a_table_of_several_columns(
     assert found([source]).rows == len(rows)
 
 
+LACKING = [
+    ("a,b,c\n1,2,3\n4,5\n7,8,9\n", 3, "Line 3, byte 12: it has 2 fields, and the header has 3"),
+    ("a,b,c\n1,2,3\n4,5,6\n7,8", 4, "it has 2 fields, and the header has 3; it is the last line, as of a file"),
+    ("a,b,c\n1,2,3\n7", 3, "it has 1 field, and the header has 3; it is the last line"),
+    ("a,b,c\n\n1,2,3\n\n4,5\n\n7,8,9\n", 5, "Line 5, byte 14: it has 2 fields"),
+    ("\n\na,b\n1\n2,3\n", 4, "it has 1 field, and the header has 2"),
+    ('a,b\r\n"1,2",3\r\n"4,\r\n5"\r\n', 3, "it has 1 field, and the header has 2"),
+    ('a,b\n1,"x"\n2,"y', 3, "a quote opens here and never closes"),
+    ("a,b\n" + "1,2\n" * 200_000 + "1", 200_002, "it is the last line"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "line", "words"), LACKING)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_line_of_csv_that_lacks_fields_is_refused(
+    tmp_path: Path, text: str, line: int, words: str, *, packed: bool
+) -> None:
+    name = "a.csv.gz" if packed else "a.csv"
+    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+    with pytest.raises(BadInput) as raised:
+        open_table([DataSource(name, tmp_path / name)])
+    assert words in raised.value.why
+    assert raised.value.place and raised.value.place.line == line
+
+
+@pytest.mark.parametrize(
+    "text", ['a,b\n1,2\n3,"a,\n\nb"\n', "a,b\n1,\n,", 'a,b\n"1,2,3",""""\n', "a\n1\n\n", "a,b\r\n\r\n1,2\r\n\r\n"]
+)
+def test_a_line_of_csv_that_has_all_its_fields_is_read(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    assert not open_table([DataSource("a.csv", tmp_path / "a.csv")]).frame.collect().is_empty()
+
+
 @pytest.mark.parametrize("rows", [3, 100_000])
 @pytest.mark.parametrize("damage", ["cut", "changed"])
 def test_a_packed_file_that_is_cut_or_damaged_cannot_be_read(tmp_path: Path, rows: int, damage: str) -> None:

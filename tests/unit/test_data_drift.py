@@ -85,6 +85,11 @@ def test_a_table_is_compared_worst_first_and_says_what_it_leaves_out(tmp_path: P
     assert compare(before, now, ["k"]).drifted == []
     with pytest.raises(BadInput, match="The data has no column 'gone'"):
         compare(before, now, ["gone"])
+    changed = table(tmp_path, "c.parquet", x=["a"] * n, k=["a"] * n)
+    assert compare(before, changed).skipped["x"] == "is String, and Float64 in the reference"
+    for named in ({"columns": ["x", "k"]}, {"limits": {"x": DriftLimits()}}):
+        with pytest.raises(BadInput, match=r"'x' cannot be compared.* It is String, and Float64 in the reference"):
+            compare(before, changed, **named)
 
 
 def test_what_is_shown_of_a_column_are_the_bins_that_moved_most() -> None:

@@ -15,7 +15,16 @@ from mlops_actions.data.sources import DataSource
 from mlops_actions.errors import BadInput
 from mlops_actions.evaluation.champion import Champion
 from mlops_actions.evaluation.evaluate import Evaluation, EvaluationRequest, evaluate
-from mlops_actions.evaluation.gates import Allowances, Gate, Limits, Slices, judged, parse_limit, threshold_gates
+from mlops_actions.evaluation.gates import (
+    Allowances,
+    Gate,
+    Limit,
+    Limits,
+    Slices,
+    judged,
+    parse_limits,
+    threshold_gates,
+)
 from mlops_actions.evaluation.predictions import Columns, read_predictions
 
 
@@ -23,6 +32,11 @@ class Model(BaseModel):
     slices: Slices = []
     limits: Limits = {}
     allowed: Allowances = {}
+
+
+def limit_of(text: str) -> Limit:
+    (limit,) = parse_limits(text, "x")
+    return limit
 
 
 @pytest.mark.parametrize(
@@ -41,6 +55,13 @@ class Model(BaseModel):
         ("auc: >= 0.65", {"auc": ">= 0.65"}),
         ('  {"auc": 0.65}', {"auc": ">= 0.65"}),
         ("rmse: 12", {"rmse": "<= 12"}),
+        ("auc>=0.9,auc<=0.99", {"auc": ">= 0.9, <= 0.99"}),
+        ("lift<=0\nauc=0.7\nlift>=0", {"lift": "<= 0, >= 0", "auc": ">= 0.7"}),
+        ('auc: ">= 0.9, <= 0.99"', {"auc": ">= 0.9, <= 0.99"}),
+        ({"auc": ">= 0.9, <= 0.99"}, {"auc": ">= 0.9, <= 0.99"}),
+        ('{"auc": "0.9, < 0.99"}', {"auc": ">= 0.9, < 0.99"}),
+        ("auc>=0.9999999", {"auc": ">= 0.9999999"}),
+        ("rmse<=1234567.8", {"rmse": "<= 1234567.8"}),
     ],
 )  # fmt: skip
 def test_limits_are_read(given: object, limits: dict[str, str]) -> None:
@@ -50,11 +71,21 @@ def test_limits_are_read(given: object, limits: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("auc>=high", "auc: '>= high' is not a limit; write one like '>= 0.65'"),
-        ({"auc": "=> 1"}, "auc: '=> 1' is not a limit"),
-        ({"auc": True}, "auc: True is not a limit"),
-        ({"auc": None}, "auc: None is not a limit"),
-        ("auc=", "valid dictionary"),
+        ("auc>=high", "auc: '>=high' is not a limit; write one like '>= 0.65'"),
+        ({"auc": "=> 1"}, "auc: '=> 1' is not a limit; did you mean '>= 1'\\?"),
+        ("auc=>0.5", "auc: '=>0.5' is not a limit; did you mean '>= 0.5'\\?"),
+        ("rmse =< 12", "rmse: '=< 12' is not a limit; did you mean '<= 12'\\?"),
+        ("auc<=1e999", "auc: '<=1e999' is not a limit"),
+        ("auc>=0.9,auc>=0.8", "auc: `>= 0.9` and `>= 0.8`: a metric has one limit, or one floor and one ceiling"),
+        ("auc=0.9\nauc>0.8", "auc: `>= 0.9` and `> 0.8`: a metric has one limit"),
+        ({"auc": "== 0.9, <= 1"}, "auc: `== 0.9` and `<= 1`: a metric has one limit"),
+        ({"auc": ">= 0.1, <= 0.9, < 0.8"}, "a metric has one limit, or one floor and one ceiling"),
+        ({"auc": ">= 0.99, <= 0.9"}, "auc: no number is >= 0.99 and <= 0.9"),
+        ({"auc": "> 0.9, <= 0.9"}, "auc: no number is > 0.9 and <= 0.9"),
+        ({"auc": ">= 0.9,"}, "auc: '' is not a limit"),
+        ({"auc": True}, "auc: 'True' is not a limit"),
+        ({"auc": None}, "auc: 'None' is not a limit"),
+        ("auc=", "auc: '=' is not a limit"),
         ("auc", "valid dictionary"),
         (["auc>=1"], r"valid dictionary[^\n]*input_value=\['auc>=1'\]"),
         ("auc: [", "is not valid YAML"),
@@ -71,7 +102,7 @@ def test_what_is_no_limit_is_refused(given: object, words: str) -> None:
      ("==", False, True, False)],
 )  # fmt: skip
 def test_a_limit_holds_on_its_side(sign: str, below: bool, at: bool, above: bool) -> None:
-    limit = parse_limit(f"{sign} 0.5", "x")
+    limit = limit_of(f"{sign} 0.5")
     assert [limit.holds(value) for value in (0.4, 0.5, 0.6)] == [below, at, above]
     assert str(limit) == f"{sign} 0.5"
 
@@ -106,11 +137,11 @@ def test_what_is_no_allowance_is_refused(given: object) -> None:
      ("<= 1", float("inf"), False), ("<= 0", float("inf"), False)],
 )  # fmt: skip
 def test_what_floating_point_adds_decides_no_gate(limit: str, value: float, holds: bool) -> None:
-    assert parse_limit(limit, "x").holds(value) is holds
+    assert limit_of(limit).holds(value) is holds
 
 
 def test_nan_is_within_no_limit() -> None:
-    assert not any(parse_limit(f"{sign} 0", "x").holds(float("nan")) for sign in (">=", "<=", ">", "<", "=="))
+    assert not any(limit_of(f"{sign} 0").holds(float("nan")) for sign in (">=", "<=", ">", "<", "=="))
 
 
 def test_each_limit_is_a_question_with_its_answer() -> None:
@@ -141,7 +172,7 @@ def test_each_limit_is_a_question_with_its_answer() -> None:
 def test_where_chance_decides_the_whole_interval_must_be_beyond_the_limit(
     interval: Any, unsure: bool, verdict: str, passed: bool
 ) -> None:
-    gate = judged("slice", "part=a auc", 0.55, parse_limit(">= 0.5", "auc"), interval, unsure, "")
+    gate = judged("slice", "part=a auc", 0.55, limit_of(">= 0.5"), interval, unsure, "")
     assert (gate.verdict, gate.passed) == (verdict, passed)
 
 
@@ -373,6 +404,40 @@ def test_a_comparison_of_a_metric_of_unknown_direction_is_bad_input(tmp_path: Pa
     assert verdicts(evaluate(EvaluationRequest(None, **asked, thresholds={"lift": "< 9"})))["champion", "lift"] is False
 
 
+def test_a_limit_does_not_turn_the_direction_of_a_metric_that_is_known(tmp_path: Path) -> None:
+    better = Champion(1, {"auc": 0.9985, "evaluate.rmse": 1.0})
+    asked: Any = {"recorded": {"auc": 0.915, "evaluate.rmse": 2.0}, "champion": better}
+    for name, limit in (("auc", "<= 0.999"), ("auc", ">= 0.5, <= 0.999"), ("evaluate.rmse", ">= 0.1")):
+        found = evaluate(EvaluationRequest(None, **asked, primary=name, thresholds={name: limit}))
+        assert verdicts(found)["champion", name] is False
+        assert all(gate.passed for gate in found.gates if gate.kind == "threshold")
+
+
+def test_a_range_does_not_say_which_way_a_metric_goes() -> None:
+    asked: Any = {"recorded": {"lift": 3.0}, "primary": "lift", "champion": Champion(1, {"lift": 2.0})}
+    with pytest.raises(BadInput, match="more of the metric 'lift'") as raised:
+        evaluate(EvaluationRequest(None, **asked, thresholds={"lift": ">= 1, <= 9"}))
+    assert "one threshold with a sign" in raised.value.fix
+
+
+def test_a_floor_and_a_ceiling_are_two_gates(tmp_path: Path) -> None:
+    both, no_more = {"auc": ">= 0.1, <= 0.3"}, {"demographic_parity_difference": ">= 0, <= 1"}
+    source = predictions(tmp_path)
+    request = EvaluationRequest(
+        source, {}, thresholds=both, slices=["part"], slice_thresholds=both, groups=["part"], fairness=no_more
+    )
+    found = evaluate(request).gates
+    assert [(gate.limit, gate.passed) for gate in found if gate.kind == "threshold"] == [
+        (">= 0.1", True), ("<= 0.3", False)
+    ]  # fmt: skip
+    slices = [gate for gate in found if gate.kind == "slice"]
+    assert {(gate.limit, gate.passed) for gate in slices} == {(">= 0.1", True), ("<= 0.3", False)}
+    alone = [one for one in evaluate(EvaluationRequest(
+        source, {}, slices=["part"], slice_thresholds={"auc": ">= 0.1"})).gates if one.kind == "slice"]  # fmt: skip
+    assert [gate.note for gate in slices if gate.limit == ">= 0.1"] == [gate.note for gate in alone]
+    assert [gate.limit for gate in found if gate.kind == "fairness"] == [">= 0", "<= 1"]
+
+
 def test_gates_that_checked_nothing_have_not_passed(tmp_path: Path) -> None:
     assert not evaluate(EvaluationRequest(None, {"rmse": 3.0})).checked
     assert not evaluate(EvaluationRequest(predictions(tmp_path), {}, baselines=())).checked
@@ -381,7 +446,7 @@ def test_gates_that_checked_nothing_have_not_passed(tmp_path: Path) -> None:
         EvaluationRequest(predictions(tmp_path), {}, slices=["part"], slice_thresholds={"auc": ">= 0.6"}, min_rows=9999)
     )
     assert [gate.sentence() for gate in few.failed] == [
-        "part auc is missing, and must be >= 0.6: no slice of it has 9999 rows"
+        "part auc is missing, and must be >= 0.6: no slice of it has 9,999 rows"
     ]
 
 

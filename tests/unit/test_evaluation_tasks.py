@@ -328,7 +328,9 @@ def test_values_of_other_rows_are_no_proof(tmp_path: Path) -> None:
         strict = judge(tmp_path, columns, champion=champion, **asked, unsure=False)
         (gate,) = strict.failed
         assert gate.verdict == "cannot tell"
-        assert gate.sentence().endswith("must be >= 0.5: recorded values: not measured on the same rows")
+        assert (
+            "cannot tell whether it is >= 0.5, and `if-cannot-tell` is `fail` (recorded values: not" in gate.sentence()
+        )
     better = Champion(4, {"auc": 0.9999999})
     (gate,) = judge(tmp_path, columns, champion=better, **asked, unsure=False).failed
     assert gate.verdict == "worse"
@@ -389,6 +391,52 @@ def test_a_slice_that_is_worse_than_the_champions_fails_although_the_whole_is_no
     other = replace(champion, predictions=file(tmp_path, {name: value[:100] for name, value in old.items()}, "other"))
     unsure = evaluate(replace(made, champion=replace(other, metrics={"auc": 0.5}), slice_regression={"*": 0.01}))
     assert not unsure.checked and "slices cannot be compared with version 3" in unsure.unchecked[0]
+    few = evaluate(replace(made, slices=["time", "dusk: time = 'dusk'"], slice_regression={"*": 0.5}))
+    assert [gate.sentence() for gate in few.failed] == [
+        "dusk auc is missing, and must be no worse than the champion: no slice of it has 100 rows"
+    ]
+    none = evaluate(replace(made, slices=[], champion=None, slice_regression={"*": 0.5}))
+    assert [gate.sentence() for gate in none.failed] == [
+        "each slice's auc is missing, and must be no worse than the champion: no `slices` are named"
+    ]
+
+
+def test_a_slice_that_the_champion_has_not_predicted_cannot_be_told(tmp_path: Path) -> None:
+    rows = np.arange(900)
+    random = np.random.default_rng(3)
+    columns = {"id": rows, "label": (random.random(900) < 0.5).astype(int), "part": np.array([*"abc"])[rows // 300]}
+    new = {**columns, "score": np.clip(columns["label"] * 0.6 + random.random(900) * 0.4, 0, 1), "hour": rows / 900}
+    old = {name: value[:650] for name, value in new.items()}
+    request = EvaluationRequest(
+        file(tmp_path, new, "new"), {}, Columns(id="id"), champion=Champion(3, {}, file(tmp_path, old, "old")),
+        slices=["part", "hour"], slice_regression={"*": 0.01},
+    )  # fmt: skip
+    gates = {gate.metric: gate for gate in evaluate(request).gates if gate.kind == "champion" and "=" in gate.metric}
+    assert len(gates) == 7 and all(gate.passed for gate in gates.values())
+    told = {name: gate.note for name, gate in gates.items() if gate.value is None}
+    last = next(name for name in gates if name.startswith("hour=(0.749"))
+    assert told == {
+        "part=c auc": "version 3 has predicted 50 of its 300 rows",
+        last: "version 3 has predicted 0 of its 225 rows",
+    }
+    strict = evaluate(replace(request, unsure=False))
+    assert {gate.metric for gate in strict.failed} >= {"part=c auc", last}
+
+
+def test_a_baseline_that_cannot_be_made_fails_with_its_reason(tmp_path: Path) -> None:
+    columns = {"label": [0, 2, 1] * 9, "score": [0.1, 0.9, 0.3] * 9, "q": [*range(9)] * 3, "x": [1.5, 2.5, 0.5] * 9}
+    request = EvaluationRequest(file(tmp_path, columns, "p"), {}, Columns(query="q"), "ranking", baselines=["linear"])
+    (gate,) = evaluate(request).failed
+    assert gate.note == "a ranking task has no linear model here"
+    (gate,) = evaluate(replace(request, columns=Columns(), task="regression", baselines=["season-naive"])).failed
+    assert gate.note == "set `history`"
+
+
+@pytest.mark.parametrize("asked", [{"max_regression": {"acu": 0.1}}, {"slice_regression": {"acu": 0.1}}])
+def test_a_metric_to_compare_by_is_known_without_a_champion_too(tmp_path: Path, asked: Any) -> None:
+    source = file(tmp_path, {"label": [0, 1] * 9, "score": [0.1, 0.9] * 9, "part": ["a"] * 18}, "p")
+    with pytest.raises(BadInput, match="Unknown metric 'acu'"):
+        evaluate(EvaluationRequest(source, {}, slices=["part"], **asked))
 
 
 @pytest.mark.parametrize(

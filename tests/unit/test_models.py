@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import io
+import json
 import math
 import pickle
+import sys
 import warnings
 import zipfile
 import zlib
@@ -19,7 +22,7 @@ from mlops_actions.errors import BadInput
 from mlops_actions.models import tensors
 from mlops_actions.models.checks import check_loadable, code_digest
 from mlops_actions.models.kinds import NotLoadable, detect, kind_of
-from mlops_actions.models.predicting import Model
+from mlops_actions.models.predicting import Model, told
 from mlops_actions.models.tensors import WrongRequest
 
 PICKLE = pickle.dumps({"any": "thing"}, protocol=4)
@@ -238,6 +241,21 @@ def test_a_tensor_that_does_not_fit(changed: dict[str, Any], said: str) -> None:
         tensors.table(list({**given, changed["name"]: changed}.values()), TAKEN)
     with pytest.raises(WrongRequest, match="twice"):
         tensors.table([*given.values(), changed], TAKEN)
+
+
+@pytest.mark.parametrize(
+    "takes", [lambda rows: rows["a"], lambda rows: rows[["a"]], lambda rows: rows.iloc[:, 0], lambda rows: rows[:1].a]
+)
+def test_code_that_takes_rows_for_a_table_where_there_is_no_pandas_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, takes: Any
+) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    rows = tensors.table([tensor("a", "INT64", 1, 2)])
+    with pytest.raises(tensors.NoPandas, match="because this environment does not have pandas") as raised:
+        takes(rows)
+    assert told(raised.value)["missing"] == "pandas"
+    assert (rows[-1], rows[1:], [*rows], getattr(rows, "columns", 0)) == ({"a": 2}, [{"a": 2}], [{"a": 1}, {"a": 2}], 0)
+    assert json.loads(json.dumps(rows)) == copy.deepcopy(rows) == rows
 
 
 def test_no_rows_and_no_inputs_are_told() -> None:

@@ -52,6 +52,8 @@ def test_old_data_is_a_reason(tmp_path: Path) -> None:
     assert watch(tmp_path, time_column="t", max_age=timedelta(days=9)).reasons == ["the newest row is 240 h old"]
     with pytest.raises(BadInput, match="no column of times 'x'"):
         watch(tmp_path, time_column="x")
+    with pytest.raises(BadInput, match="`max-age` needs"):
+        watch(tmp_path, max_age=timedelta(days=9))
 
 
 def test_live_quality_is_compared_with_the_registered(tmp_path: Path) -> None:

@@ -69,10 +69,19 @@ def test_job_that_died_without_a_record_is_not_passed_over() -> None:
     assert report.verdict == "failed" and "train" in report.headline
 
 
-@pytest.mark.parametrize("text", ["[1]", "{", '{"a": 1}', '{"a": {}}'])
+@pytest.mark.parametrize("text", ["[1]", "{", '{"a": 1}', '{"a": {}}', '{"a": {"result": "success", "outputs": 5}}'])
 def test_what_is_not_needs_is_bad_input(text: str) -> None:
     with pytest.raises(BadInput, match="needs"):
         gather(text, [], NAMES)
+
+
+def test_a_slice_by_an_expression_has_a_name_and_no_value() -> None:
+    shown = {"rows": 300, "metrics": {"auc": 0.7}}
+    slices = [{"column": "night", "value": "", **shown}, {"column": "part", "value": "a", **shown}]
+    two = section(JUDGED.model_copy(update={"details": {"slices": slices, "rows": 1}}))
+    assert "| night | 300 |" in two and "| part = a | 300 |" in two
+    assert "<summary>2 slices</summary>" in two and "(1 test row)" in two
+    assert "<summary>1 slice</summary>" in section(JUDGED.model_copy(update={"details": {"slices": slices[:1]}}))
 
 
 def test_markdown_has_marker_problem_and_time() -> None:

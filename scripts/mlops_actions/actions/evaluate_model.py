@@ -59,6 +59,7 @@ from ..evaluation.metric import FOOTPRINT, Task, named
 from ..inputs import CodeInputs, ModelInputs, Outputs, PredictInputs
 from ..runtime.action import Action
 from ..runtime.result import Result
+from ..text import many
 from ..values import Lines, Mappings, Numbers, parse_lines
 
 if TYPE_CHECKING:
@@ -119,7 +120,8 @@ class EvaluateModelInputs(ModelInputs, PredictInputs):
     season: int = Field(1, ge=1, description="How many steps a season has.")
     thresholds: Limits = Field(
         {},
-        description='Limits of metrics, such as `auc: ">= 0.65"`, or `auc>=0.65` lines. The value decides.',
+        description='Limits of metrics, such as `auc: ">= 0.65"`, or `auc>=0.65` lines; a floor and a ceiling as'
+        ' `auc: ">= 0.65, <= 0.99"`, or two lines. The value decides.',
         examples=["auc>=0.7"],
     )
     primary_metric: str = Field(
@@ -411,10 +413,10 @@ def _result(found: Evaluation, inputs: EvaluateModelInputs, given: _Given) -> Re
     failed, total = found.failed, len(found.gates)
     value = found.metrics[found.primary]
     if failed:
-        reason = f"{len(failed)} of {total} gates failed: {failed[0].sentence()}"
+        reason = f"{len(failed)} of {many(total, 'gate')} failed: {failed[0].sentence()}"
     else:
         against = f", against version {champion}" if champion else ""
-        passed = f"{total} of {total} gates passed{against}" if total else "nothing was checked: no gate is set"
+        passed = f"{total} of {many(total, 'gate')} passed{against}" if total else "nothing was checked: no gate is set"
         reason = "; ".join(
             [f"{found.primary} {value:.4g}", passed, *(f"not checked: {why}" for why in found.unchecked)]
         )

@@ -193,7 +193,8 @@ def _validate(
     )
     found = validate.validate(request, step.console.say)
     _say(found, step)
-    return _result(found, inputs, state(step.workspace, inputs.data))
+    asks_drift = bool(inputs.drift_gate or inputs.columns or request.contract.rules.drift)
+    return _result(found, inputs, state(step.workspace, inputs.data), asks_drift=asks_drift)
 
 
 def _say(found: Validation, step: Step) -> None:
@@ -215,7 +216,9 @@ def _say(found: Validation, step: Step) -> None:
             step.console.table(["column", "check", "file", "row", "value"], examples, title="The first rows that fail")
 
 
-def _result(found: Validation, inputs: ValidateDataInputs, state: str) -> Result[ValidateDataOutputs]:
+def _result(
+    found: Validation, inputs: ValidateDataInputs, state: str, *, asks_drift: bool
+) -> Result[ValidateDataOutputs]:
     from ..data import validate
 
     failed, total = len(found.failed), len(found.checks)
@@ -229,7 +232,7 @@ def _result(found: Validation, inputs: ValidateDataInputs, state: str) -> Result
         have = "have" if len(drifted) > 1 else "has"
         most = f"{drifted[0].column} most (PSI {drifted[0].psi:.3g})"
         reason = f"{many(len(drifted), 'column')} {have} drifted, {most}"
-    elif inputs.drift_gate and not drift_checked:
+    elif asks_drift and not drift_checked:
         reason += "; nothing was checked for drift: " + ("no column is comparable" if found.drift else "no `reference`")
     elif not total:
         reason = f"{rows}; nothing was checked: no contract is given, and `personal-data` is off"
@@ -251,7 +254,7 @@ def _result(found: Validation, inputs: ValidateDataInputs, state: str) -> Result
         ValidateDataOutputs(fingerprint=found.fingerprint, rows=found.rows, checks=total, failed=failed),
         details=details,
         passed=not failed and not drifted,
-        checked=bool(total) and (drift_checked or not inputs.drift_gate),
+        checked=bool(total) and (drift_checked or not asks_drift),
         reason=reason,
         subject={"data": found.fingerprint},
         place=found.failed[0].place if found.failed else None,

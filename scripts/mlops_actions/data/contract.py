@@ -198,7 +198,7 @@ def _schema(values: dict[str, Any], draft: Contract) -> DataFrameSchema:
     pandera 0.35 imports pandas, which is not installed here, to read a check of a column that has a type: so types
     are read without checks, and checks without types.
     """
-    given = {str(name): dict(rules) for name, rules in (values.get("columns") or {}).items()}
+    given = {str(name): dict(rules) for name, rules in values.get("columns", {}).items()}
     try:
         columns = _columns(given)
     except _MISFITS:

@@ -129,7 +129,7 @@ def compare(
         limits: of single columns. Every one that is given counts.
 
     Raises:
-        BadInput: a named column is not in both tables, or a table has no rows.
+        BadInput: a named column is not in both tables, or cannot be compared; or a table has no rows.
     """
     limits = limits or {}
     for name in [*columns, *limits]:
@@ -145,6 +145,9 @@ def compare(
             if name in empty
             else _unfit(reference.schema[name], current.schema[name], named=bool(columns) or name in limits)
         )
+        if why and (columns or name in limits):
+            raise BadInput(f"The column {name!r} cannot be compared with the reference", why=f"It {why}",
+                           fix="Correct the data, or do not name the column")  # fmt: skip
         if why:
             skipped[name] = why
         else:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -24,10 +24,10 @@ import polars as pl
 
 from ..errors import BadInput, Place
 from ..suggest import did_you_mean
-from .blank_lines import without_blank_lines
 from .partitions import columns_of
 from .sources import DataSource
-from .text_faults import Fault, fault_at_start, find_fault, find_json_fault
+from .text_faults import Fault, fault_at_start, find_fault, find_json_fault, lack_of_fields
+from .text_lines import without_blank_lines
 
 Faults = Callable[[str], Fault | None]
 BATCH_CELLS = 4_000_000
@@ -43,7 +43,7 @@ _FORMATS = {
     ".feather": "arrow",
     ".ipc": "arrow",
 }
-_TEXT = {"csv": find_fault, "jsonl": find_json_fault}
+_TEXT: dict[str, Callable[[Path, str], Fault | None]] = {"csv": find_fault, "jsonl": find_json_fault}
 """Formats of text, with who finds the line at fault in such a file."""
 _PACKED = (OSError, EOFError, zlib.error)
 """What is raised where a file cannot be read, also within gzip."""
@@ -365,7 +365,7 @@ def _scan(source: DataSource, kind: str, types: Mapping[str, pl.DataType], fault
             names = pl.scan_ndjson(source.path, infer_schema_length=10_000).collect_schema()
             own = {name: kind for name, kind in types.items() if name in names}  # it takes no others
             return pl.scan_ndjson(source.path, infer_schema_length=10_000, schema_overrides=own, row_index_name=ROW)
-        if fault := fault_at_start(source.path):
+        if fault := fault_at_start(source.path) or lack_of_fields(source.path):
             raise fault.error(source.name)
         path = without_blank_lines(source.path)
         return pl.scan_csv(path, infer_schema_length=10_000, schema_overrides=types, glob=False, row_index_name=ROW)

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import BadInput, Place
-from .blank_lines import open_text
+from ..text import many
+from .text_lines import may_lack_fields, open_text
 
 _START = 1 << 16
 """Bytes of a file that tell its encoding and delimiter."""
@@ -95,7 +97,7 @@ def _delimiter(lines: Sequence[str]) -> Fault | None:
     Texts in quotes count as one letter; one that goes on in the next line says nothing."""
     if "," in lines[0] or '"' in lines[0]:
         return None
-    for delimiter, many in _DELIMITERS.items():
+    for delimiter, plural in _DELIMITERS.items():
         counts = [line.count(delimiter) for line in lines]
         if delimiter == ":" and all(_ONE_WITH_COLONS.fullmatch(line) for line in lines[1:]):
             continue
@@ -103,7 +105,7 @@ def _delimiter(lines: Sequence[str]) -> Fault | None:
             decimal = any(_DECIMAL_COMMA.fullmatch(cell) for line in lines[1:] for cell in line.split(delimiter))
             commas = ", and its numbers have decimal commas" if decimal else ""
             return Fault(
-                f"its fields are separated by {many}{commas}", 1, 0,
+                f"its fields are separated by {plural}{commas}", 1, 0,
                 "Write it with commas between fields" + (" and decimal points" if decimal else ""),
             )  # fmt: skip
     rows = [line.split() for line in lines]
@@ -146,22 +148,31 @@ def _not_utf8(error: UnicodeDecodeError, line: int, byte: int) -> Fault:
     return Fault(why, line, byte + error.start, "Write it as UTF-8")
 
 
-def find_fault(path: Path, message: str) -> Fault | None:
+def lack_of_fields(path: Path) -> Fault | None:
+    """The first line with fewer fields than the first one, whose rest would be read as nulls."""
+    return find_fault(path, "", most=sys.maxsize) if may_lack_fields(path) else None
+
+
+def find_fault(path: Path, message: str, most: int = _MOST) -> Fault | None:
     """The first line that cannot be read, and why; None if none is found.
 
     Args:
         path: the file.
         message: what the reader said.
+        most: bytes that are searched.
     """
     unparsed = _UNPARSED.search(message)
     with open_text(path) as file:
-        lines = _Lines(file)
+        lines = _Lines(file, most)
         try:
             reader = csv.reader(iter(lines), strict=True)
-            header = next(reader, [])
+            header = next(filter(None, reader), [])
+            lines.begin()
             for row in reader:
                 if len(row) > len(header):
                     return _too_many(row, header, lines)
+                if row and len(row) < len(header):
+                    return _too_few(row, header, lines)
                 if unparsed and unparsed["column"] in header[: len(row)]:
                     cell = row[header.index(unparsed["column"])]
                     if cell == unparsed["cell"].strip('"'):
@@ -205,6 +216,15 @@ def _too_many(row: list[str], header: list[str], lines: _Lines) -> Fault:
     return Fault(why, lines.first_line, lines.first_byte, "Put such fields in quotes, or use decimal points")
 
 
+def _too_few(row: list[str], header: list[str], lines: _Lines) -> Fault:
+    why = f"it has {many(len(row), 'field')}, and the header has {len(header)}"
+    if not next(iter(lines), ""):
+        why += "; it is the last line, as of a file that was cut while it was written"
+    return Fault(
+        why, lines.first_line, lines.first_byte, "Write the file again, or a comma for each field that is empty"
+    )
+
+
 def _unparsed(found: re.Match[str], cell: str, lines: _Lines) -> Fault:
     column, kind = found["column"], {"i64": "a whole number", "f64": "a number"}.get(found["kind"], found["kind"])
     why = f"{cell[:80]!r} in the column {column!r} is not {kind}, as the rows before have it"
@@ -217,8 +237,8 @@ def _unparsed(found: re.Match[str], cell: str, lines: _Lines) -> Fault:
 class _Lines:
     """The lines of a file as text, with where the last one and the record that it belongs to began."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+    def __init__(self, file: IO[bytes], most: int) -> None:
+        self._file, self._most = file, most
         self.line, self.byte = 0, 0
         self.first_line, self.first_byte = 1, 0
         self._next = 0
@@ -235,7 +255,5 @@ class _Lines:
             if self.line == 1:
                 text = text.removeprefix("\ufeff")
             yield text
-            if self.line == 1:
-                self.begin()
-            if self._next > _MOST:
+            if self._next > self._most:
                 return

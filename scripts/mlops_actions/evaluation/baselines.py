@@ -27,6 +27,8 @@ WORDS = {
     "linear": "a linear model of the features, by cross-validation",
     "season-naive": "what was one season earlier",
 }
+LINEAR = ("binary", "multiclass", "regression", "forecasting")
+"""Tasks that a linear model is trained for."""
 _FOLDS = 5
 _RIDGE = 1.0
 _FITTED = 50_000
@@ -61,7 +63,7 @@ def constant(found: Predictions) -> Predictions | None:
 
 def linear(found: Predictions, columns: Columns) -> Predictions | None:
     """The linear model's predictions of the same rows; None when there are no columns of features, or no such task."""
-    if found.task not in ("binary", "multiclass", "regression", "forecasting"):
+    if found.task not in LINEAR:
         return None
     own = {*vars(columns).values()}
     prefixes = tuple(f"{name}_" for name in (columns.label, columns.score, columns.prediction))

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data.sources import DataSource
 from ..data.tables import unknown_column
 from ..errors import BadInput
-from ..text import sentence
+from ..text import many, sentence
 from . import baselines, compare, fairness, metrics
 from .baselines import History
 from .champion import Champion
@@ -25,18 +26,19 @@ from .gates import (
     Limit,
     check_known,
     compared,
+    each_limit,
     judged,
     missing,
-    parse_limit,
     threshold_gates,
 )
 from .metric import PRIMARY, Metric, Task, is_higher_better, named, unknown
 from .predictions import Columns, Predictions, check_ids, read_predictions, same_type, with_classes
 from .resampling import CHANCE, SHOWN, Units, around, bootstrap, interval, standard_error
-from .slices import Slice, find_slices
+from .slices import Slice, large_slices
 from .training import Sanity, training_gates
 
 _OTHER_ROWS = "Give test rows of all classes, with the columns that it needs, or name another metric"
+_NO_WORSE = "no worse than the champion"
 _TOLERANCE = 1e-3  # a metric that pipeline and predictions give may differ by rounding
 
 
@@ -201,10 +203,13 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     slices: list[dict[str, Any]] = []
     if read and request.slices:
         gates += _slices(request, read, known, slices)
-        gates += _champion_of_slices(request, pair, known, primary, comparisons, unchecked)
-    elif request.slice_thresholds:
+        gates += _champion_of_slices(request, read, pair, known, primary, comparisons, unchecked)
+    else:
+        why = "there are no predictions" if request.slices else "no `slices` are named"
+        gates += [missing("slice", name, text, why) for name, text in request.slice_thresholds.items()]
         gates += [
-            missing("slice", name, text, "no `slices` are named") for name, text in request.slice_thresholds.items()
+            missing("champion", f"each slice's {primary if name == '*' else name}", _NO_WORSE, why)
+            for name in request.slice_regression
         ]
     gates += _fairness_gates(request, read)
     of_base = metrics.compute(base, request.asked) if base else {}
@@ -254,10 +259,18 @@ def _baseline_gates(
         value = metrics.value_of(metric, ours)
         if base is None or value is None or not math.isfinite(base):
             if name != "constant":  # one that was asked for
-                why = {"linear": "the predictions have no columns of features", "season-naive": "set `history`"}[name]
-                yield missing("baseline", metric.name, f"{sign} that of {words}", why)
+                yield missing("baseline", metric.name, f"{sign} that of {words}", _why_no_baseline(name, read, naive))
             continue
-        yield compared("baseline", metric.name, value, Limit(sign, base), None, words)
+        gate = compared("baseline", metric.name, value, Limit(sign, base), None, words)
+        yield replace(gate, limit=f"{sign} {base:g}")
+
+
+def _why_no_baseline(name: str, read: Predictions, naive: Predictions | None) -> str:
+    if name == "season-naive":
+        return "set `history`" if naive is None else "`history` knows no test row's label of one season earlier"
+    if read.task not in baselines.LINEAR:
+        return f"a {read.task} task has no linear model here"
+    return "the predictions have no columns of features"
 
 
 def _champion_gate(found: Comparison, request: EvaluationRequest) -> Gate:
@@ -285,11 +298,13 @@ def _against_champion(
     unchecked: list[str],
 ) -> Iterator[Comparison]:
     champion = request.champion
-    if champion is None:
-        return
-    for name in dict.fromkeys([primary, *(m for m in request.max_regression if m != "*")]):
+    names = dict.fromkeys([primary, *(m for m in request.max_regression if m != "*")])
+    for name in names:
         if name not in values:
             raise _without_value(name, values, read, request.columns)
+    if champion is None:
+        return
+    for name in names:
         higher = request.higher(name)
         allowed = request.max_regression.get(name, request.max_regression.get("*", 0.0) if name == primary else 0.0)
         found = None
@@ -346,27 +361,28 @@ def _slices(
     request: EvaluationRequest, read: Predictions, known: Mapping[str, Metric], shown: list[dict[str, Any]]
 ) -> Iterator[Gate]:
     """The gates of slices, with intervals of which none misses the truth with 95 % certainty (Bonferroni)."""
-    parts = list(find_slices(read.frame, request.slices))
-    enough = [part for part in parts if len(part.rows) >= request.min_rows]
-    limits = request.slice_thresholds.items()
-    looked_at = len(enough) * len(limits)
+    found = large_slices(read.frame, request.slices, request.min_rows)
+    enough = [part for _, parts in found for part in parts]
+    looked_at = len(enough) * len(request.slice_thresholds)
     for part in enough:
         own = read.take(part.rows)
         values = metrics.compute(own, request.asked)
         shown.append({"column": part.column, "value": part.value, "rows": len(part.rows), "metrics": values})
         check_known(request.slice_thresholds, dict.fromkeys([*known, *values], 0.0), read.task)
-        for name, text in limits:
-            yield _slice_gate(request, part, own, values, known, looked_at, name, text)
-    judged_ = {part.column for part in enough}
-    for entry in request.slices:
-        column = entry.partition(":")[0].strip()
-        if column not in judged_:
-            for name, text in limits:
-                yield missing("slice", f"{column} {name}", text, f"no slice of it has {request.min_rows} rows")
+        for name, limit in each_limit(request.slice_thresholds):
+            yield _slice_gate(request, part, own, values, known, looked_at, name, limit)
+    for column, parts in found:
+        for name, text in request.slice_thresholds.items() if not parts else ():
+            yield missing("slice", f"{column} {name}", text, _too_small(request))
+
+
+def _too_small(request: EvaluationRequest) -> str:
+    return f"no slice of it has {many(request.min_rows, 'row')}"
 
 
 def _champion_of_slices(
     request: EvaluationRequest,
+    read: Predictions,
     pair: tuple[Predictions, Predictions] | None,
     known: Mapping[str, Metric],
     primary: str,
@@ -375,28 +391,46 @@ def _champion_of_slices(
 ) -> Iterator[Gate]:
     """The gates of each slice against the champion on the same rows, with Bonferroni's correction."""
     champion = request.champion
-    if champion is None or not request.slice_regression:
+    allowed = {primary if name == "*" else name: value for name, value in request.slice_regression.items()}
+    for name in allowed:
+        if name not in known:
+            raise unknown(name, known)
+    if champion is None or not allowed:
         return
     if pair is None:
         unchecked.append(f"The slices cannot be compared with version {champion.version}: the rows are not the same")
         return
-    allowed = {primary if name == "*" else name: value for name, value in request.slice_regression.items()}
-    parts = [part for part in find_slices(pair[0].frame, request.slices) if len(part.rows) >= request.min_rows]
+    found = large_slices(read.frame, request.slices, request.min_rows)
+    looked_at = sum(len(parts) for _, parts in found) * len(allowed)
+    places = _places(read, pair[0], request.columns.id)
     for name, most in allowed.items():
-        if name not in known:
-            raise unknown(name, known)
         metric = replace(known[name], higher_is_better=request.higher(name))
-        for part in parts:
-            sides = [side.take(part.rows) for side in pair]
-            looked_at = len(parts) * len(allowed)
-            found = compare.paired(metric, sides[0], sides[1], allowed=most, chance=CHANCE / looked_at)
-            title = f"{part.name} {name}"
-            if found is None or not math.isfinite(found.gain):
-                yield missing("champion", title, "no worse than the champion", _undefined(sides[0], request.columns))
-                continue
-            comparisons.append(replace(found, metric=title))
-            gate = _champion_gate(found, request)
-            yield replace(gate, metric=title, note=f"{gate.note}; corrected for {looked_at} looked at")
+        for column, parts in found:
+            if not parts:
+                yield missing("champion", f"{column} {name}", _NO_WORSE, _too_small(request))
+            for part in parts:
+                title, rows = f"{part.name} {name}", places[part.rows]
+                sides = [side.take(rows[rows >= 0]) for side in pair]
+                if len(sides[0].label) < request.min_rows:
+                    why = f"version {champion.version} has predicted {len(sides[0].label):,} of its {len(rows):,} rows"
+                    gate = missing("champion", title, _NO_WORSE, why)
+                    yield replace(gate, passed=request.unsure, verdict="cannot tell")
+                    continue
+                one = compare.paired(metric, sides[0], sides[1], allowed=most, chance=CHANCE / looked_at)
+                if one is None or not math.isfinite(one.gain):
+                    yield missing("champion", title, _NO_WORSE, _undefined(sides[0], request.columns))
+                    continue
+                comparisons.append(replace(one, metric=title))
+                gate = _champion_gate(one, request)
+                yield replace(gate, metric=title, note=f"{gate.note}; corrected for {looked_at} looked at")
+
+
+def _places(read: Predictions, common: Predictions, key: str) -> NDArray[np.intp]:
+    """For each row where it stands among those that the champion has predicted, too; -1 for one that it has not."""
+    if len(common.label) == len(read.label):
+        return np.arange(len(read.label))
+    there = read.frame.get_column(key).is_in(common.frame.get_column(key).implode()).to_numpy()
+    return np.where(there, np.cumsum(there) - 1, -1)
 
 
 def _slice_gate(
@@ -407,9 +441,9 @@ def _slice_gate(
     known: Mapping[str, Metric],
     looked_at: int,
     name: str,
-    text: str,
+    limit: Limit,
 ) -> Gate:
-    limit, title = parse_limit(text, name), f"{part.name} {name}"
+    title = f"{part.name} {name}"
     if name not in values:
         return missing("slice", title, str(limit), _undefined(own, request.columns))
     found = interval(known[name], own, CHANCE / looked_at)
@@ -424,15 +458,20 @@ def _fairness_gates(request: EvaluationRequest, read: Predictions | None) -> Ite
             raise unknown(name, dict.fromkeys(fairness.METRICS, 0.0))
     if request.fairness and not request.groups:
         raise BadInput("`fairness` needs to know the groups", fix="Set `groups` to the columns that name them")
+    if request.groups and not request.fairness:
+        raise BadInput(
+            "`groups` are named, and nothing is asked of them", fix="Set `fairness` to limits, or leave out `groups`"
+        )
     for column in request.groups if read else ():
         assert read is not None
         if column not in read.frame.columns:
             raise unknown_column(column, "The predictions file", read.frame.columns)
-        groups = [g for g in find_slices(read.frame, [column]) if len(g.rows) >= request.min_rows]
-        for name, text in request.fairness.items():
-            limit, title = parse_limit(text, name), f"{column} {name}"
+        groups = large_slices(read.frame, [column], request.min_rows)[0][1]
+        for name, limit in each_limit(request.fairness):
+            title = f"{column} {name}"
             if len(groups) < 2:
-                yield missing("fairness", title, str(limit), f"fewer than two groups have {request.min_rows} rows")
+                why = f"fewer than two groups have {many(request.min_rows, 'row')}"
+                yield missing("fairness", title, str(limit), why)
                 continue
             rows = np.concatenate([group.rows for group in groups])
             own = read.take(rows)
@@ -448,7 +487,7 @@ def _fairness_gates(request: EvaluationRequest, read: Predictions | None) -> Ite
             if not math.isfinite(value):
                 yield missing("fairness", title, str(limit), "it is not defined on these rows")
                 continue
-            note = f"of {len(groups)} groups"
+            note = f"of {len(groups)} groups with {many(request.min_rows, 'row')} or more"
             yield compared("fairness", title, value, limit, found, note)
     if request.fairness and read is None:
         for name, text in request.fairness.items():

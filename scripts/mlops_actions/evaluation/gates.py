@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -14,8 +15,10 @@ from ..values import named_texts, parse_lines, yaml_value
 from .metric import METRICS, Task, find, named, unknown
 
 _LIMIT = re.compile(r"\s*(>=|<=|>|<|==)?\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
+_TURNED = re.compile(r"\s*=\s*([<>])\s*(\S+)\s*")
 _NAME = r"[\w./@-]+"
-_LINE = re.compile(rf"\s*({_NAME})\s*[:=]?\s*(>=|<=|>|<|==)\s*(\S+)\s*")
+_LINE = re.compile(rf"({_NAME})\s*(?:=(?!=|\s*[<>](?!=))|:?\s*(?=[<>=]))\s*(\S.*)")
+"""`auc>=0.7`, `auc: >= 0.7` or `auc=0.7`. Of `auc=>0.7` the `=` is of the limit, which it makes none."""
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "==": operator.eq,
 }  # fmt: skip
@@ -40,7 +43,7 @@ class Limit:
         return _COMPARE[self.sign](float(f"{value:{digits}}"), float(f"{self.value:{digits}}"))
 
     def __str__(self) -> str:
-        return f"{self.sign} {self.value:g}"
+        return f"{self.sign} {self.value:.12g}"
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,12 @@ class Gate:
 
     def sentence(self) -> str:
         """The answer in words."""
-        value = "missing" if self.value is None else f"{self.value:.4g}"
-        said = f"{self.metric} is {value}, and must be {self.limit}"
-        told = self.value is not None and (self.passed or self.verdict != "cannot tell")
-        return said if told or not self.note else f"{said}: {self.note}"
+        what = f"{self.metric} is {'missing' if self.value is None else f'{self.value:.4g}'}"
+        if self.verdict == "cannot tell" and not self.passed:
+            why = self.note.removeprefix("cannot tell: ")
+            return f"{what}: the rows cannot tell whether it is {self.limit}, and `if-cannot-tell` is `fail` ({why})"
+        said = f"{what}, and must be {self.limit}"
+        return f"{said}: {self.note}" if self.value is None and self.note else said
 
 
 def missing(kind: Kind, metric: str, limit: str, why: str) -> Gate:
@@ -120,15 +125,38 @@ def judged(
     return Gate(kind, metric, value, str(limit), passed, note, limit.value, *interval, verdict)
 
 
-def parse_limit(text: object, metric: str) -> Limit:
-    """A limit from text, or from a bare number: then the least that is good enough, or the most where less is better.
+def parse_limits(text: object, metric: str) -> list[Limit]:
+    """The limits of a metric from text: one, or a floor and a ceiling, such as `>= 0.5, <= 0.9`.
+
+    A bare number is the least that is good enough, or the most where less is better.
 
     Raises:
-        ValueError: it is not one, or a bare number is given for a metric whose direction is not known.
+        ValueError: one is not a limit, or is a bare number of a metric whose direction is not known; there are two of
+            one side; or no number is within them.
     """
-    match = _LIMIT.fullmatch(str(text))
-    if not match:
-        raise ValueError(f"{metric}: {text!r} is not a limit; write one like '>= 0.65'")
+    found = [_limit(part, metric) for part in str(text).split(",")]
+    if len(found) == 1:
+        return found
+    floors, ceilings = ([limit for limit in found if limit.sign[0] == side] for side in "><")
+    if len(floors) != 1 or len(ceilings) != 1 or len(found) > 2:
+        given = " and ".join(f"`{limit}`" for limit in found)
+        raise ValueError(f"{metric}: {given}: a metric has one limit, or one floor and one ceiling")
+    if not (floors[0].holds(ceilings[0].value) and ceilings[0].holds(floors[0].value)):
+        raise ValueError(f"{metric}: no number is {floors[0]} and {ceilings[0]}")
+    return found
+
+
+def each_limit(limits: Mapping[str, str]) -> Iterator[tuple[str, Limit]]:
+    """Each metric with each limit that it has."""
+    return ((name, limit) for name, text in limits.items() for limit in parse_limits(text, name))
+
+
+def _limit(text: str, metric: str) -> Limit:
+    match = _LIMIT.fullmatch(text)
+    if not match or not math.isfinite(float(match[2])):
+        turned = _TURNED.fullmatch(text)
+        fix = f"did you mean '{turned[1]}= {turned[2]}'?" if turned else "write one like '>= 0.65'"
+        raise ValueError(f"{metric}: {text.strip()!r} is not a limit; {fix}")
     sign = match[1]
     if not sign:
         known = find(metric)
@@ -144,23 +172,21 @@ def parse_limit(text: object, metric: str) -> Limit:
 def _parse_limits(value: object) -> object:
     """`name >= limit` lines, `name=limit` lines, or a YAML or JSON mapping of names to limits; as text again."""
     if isinstance(value, str):
-        items: dict[str, Any] = {}
-        for line in filter(None, (part.strip() for part in re.split(r"[\n,]", value))) if _is_lines(value) else ():
-            match = _LINE.fullmatch(line)
-            name, _, rest = (match[1], "", match[2] + " " + match[3]) if match else line.partition("=")
-            items[name.strip()] = rest
-        value = items or yaml_value(value) or {}
+        value = _lines(value) or (yaml_value(value) if value.strip() else {})
     if isinstance(value, Mapping):
-        return {str(name): str(parse_limit(text, str(name))) for name, text in value.items()}
+        return {str(name): ", ".join(map(str, parse_limits(text, str(name)))) for name, text in value.items()}
     return value
 
 
-def _is_lines(text: str) -> bool:
-    return all(
-        _LINE.fullmatch(line) or re.fullmatch(rf"\s*{_NAME}=.+", line)
-        for line in re.split(r"[\n,]", text)
-        if line.strip()
-    )
+def _lines(text: str) -> dict[str, str]:
+    """The limits of lines by name, those of one name between commas; none when it is something else."""
+    found: dict[str, str] = {}
+    for line in filter(None, (part.strip() for part in re.split(r"[\n,]", text))):
+        match = _LINE.fullmatch(line)
+        if not match:
+            return {}
+        found[match[1]] = f"{found[match[1]]}, {match[2]}" if match[1] in found else match[2]
+    return found
 
 
 def _parse_allowances(value: object) -> object:
@@ -184,7 +210,7 @@ def _parse_slices(value: object) -> object:
 Slices = Annotated[list[str], BeforeValidator(_parse_slices, json_schema_input_type=list[str | dict[str, str]])]
 """Columns, and `name: expression`."""
 Limits = Annotated[dict[str, str], BeforeValidator(_parse_limits)]
-"""Limits of metrics by name."""
+"""Limits of metrics by name: one of each, or a floor and a ceiling between commas."""
 Allowances = Annotated[
     dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]], BeforeValidator(_parse_allowances)
 ]
@@ -224,8 +250,8 @@ def threshold_gates(
     """
     check_known(limits, values, task)
     return [
-        compared("threshold", name, values[name], parse_limit(text, name), interval(name))
+        compared("threshold", name, values[name], limit, interval(name))
         if name in values
-        else missing("threshold", name, str(parse_limit(text, name)), undefined)
-        for name, text in limits.items()
+        else missing("threshold", name, str(limit), undefined)
+        for name, limit in each_limit(limits)
     ]

@@ -10,9 +10,10 @@ from typing import Any
 
 import polars as pl
 
-from ..data.blank_lines import without_blank_lines
 from ..data.sources import DataSource
 from ..data.tables import read_table, reading
+from ..data.text_faults import lack_of_fields
+from ..data.text_lines import without_blank_lines
 from ..errors import BadInput
 from ..text import many
 
@@ -93,6 +94,8 @@ def read_golden(path: Path, score: str = "score", most: int | None = None) -> Go
 def _read(path: Path) -> pl.DataFrame:
     with reading(path.name):
         if not _is_parquet(path):
+            if fault := lack_of_fields(path):
+                raise fault.error(path.name)
             return pl.read_csv(without_blank_lines(path), null_values=list(_NULLS), infer_schema_length=None)
         index = json.loads(pl.read_parquet_metadata(path).get("pandas") or "{}").get("index_columns") or []
         return read_table(DataSource(f"{path.name}.parquet", path)).drop(

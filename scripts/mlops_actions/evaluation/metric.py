@@ -138,7 +138,7 @@ def is_higher_better(
 
     Args:
         name: the metric.
-        limits: thresholds by name; the sign of one says which way a metric of the user's own goes.
+        limits: thresholds by name; the sign of one says which way a metric goes that the table does not have.
         directions: whether more is better, of metrics that the user has defined.
 
     Raises:
@@ -146,16 +146,16 @@ def is_higher_better(
     """
     if directions and name in directions:
         return directions[name]
-    sign = (limits or {}).get(name, "").lstrip()[:1]
-    if sign in (">", "<"):
-        return sign == ">"
     if found := find(name):
         return found.higher_is_better
+    limit = (limits or {}).get(name, "")
+    if (">" in limit) != ("<" in limit):  # of a range neither side says it
+        return ">" in limit
     known = ", ".join(METRICS)
     raise BadInput(
         f"It is not known whether more of the metric {name!r} is better or worse",
         why=f"The metrics whose direction is known: {known}",
-        fix=f'Give it a threshold with a sign, such as `{name}: ">= 0"`, or use one of these',
+        fix=f'Give it one threshold with a sign, such as `{name}: ">= 0"`, or use one of these',
     )
 
 

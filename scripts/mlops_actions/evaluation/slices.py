@@ -66,6 +66,18 @@ def find_slices(frame: pl.DataFrame, entries: Sequence[str]) -> Iterator[Slice]:
         yield Slice(name, "", np.flatnonzero(chosen.to_numpy()))
 
 
+def large_slices(frame: pl.DataFrame, entries: Sequence[str], least: int) -> list[tuple[str, list[Slice]]]:
+    """The name of each entry with those of its slices that have rows enough to be judged, which may be none.
+
+    Raises:
+        BadInput: see `find_slices`.
+    """
+    return [
+        (entry.partition(":")[0].strip(), [part for part in find_slices(frame, [entry]) if len(part.rows) >= least])
+        for entry in entries
+    ]
+
+
 def _groups(values: pl.Series) -> Iterator[tuple[str, NDArray[Any]]]:
     """Row numbers by value, or by quarter for numbers of many values."""
     keys = values.cast(pl.String)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .custom import Consumer, failure
-from .gates import Gate, compared, missing, parse_limit
+from .gates import Gate, compared, missing, parse_limits
 from .metric import TRAINING
 
 _WORKER = Path(__file__).with_name("training_worker.py")
@@ -70,11 +70,11 @@ def training_gates(found: Sanity, limits: dict[str, str]) -> list[Gate]:
     """The gates of a training; limits of them are taken out of `limits`."""
     gates = []
     for name, usual in LIMITS.items():
-        limit = parse_limit(limits.pop(name, usual), name)
-        if name in found.values:
-            gates.append(compared("training", name, found.values[name], limit, None))
-        else:
-            gates.append(missing("training", name, str(limit), found.why[name]))
+        for limit in parse_limits(limits.pop(name, usual), name):
+            if name in found.values:
+                gates.append(compared("training", name, found.values[name], limit, None))
+            else:
+                gates.append(missing("training", name, str(limit), found.why[name]))
     return gates
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .kinds import Asked, NotLoadable, detect, estimator
+from .tensors import NoPandas
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 CODE = re.compile(r"(?P<where>[A-Za-z_][\w.]*|.+\.py):(?P<name>[A-Za-z_]\w*)")
@@ -96,7 +97,9 @@ def _numbers(rows: Any) -> Any:
 
 
 def missing_package(error: BaseException) -> str:
-    """What an exception could not import, by the name that it is imported by; "" if it is another one."""
+    """The package for whose lack an exception was raised, by the name that it is imported by; "" if it is another."""
+    if isinstance(error, NoPandas):
+        return error.missing
     return (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
 
 

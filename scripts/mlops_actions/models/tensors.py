@@ -36,6 +36,36 @@ def signature(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
     ]
 
 
+class NoPandas(AttributeError, TypeError):
+    """Code took rows for a table of pandas where there is no pandas; `missing` is the package."""
+
+    missing = "pandas"
+
+
+class Rows(list[dict[str, Any]]):
+    """Rows as dictionaries, where there is no pandas; they say so to code that takes them for a table.
+
+    Raises:
+        NoPandas: they are asked for a column, or for what only a table has.
+    """
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, slice):
+            return Rows(super().__getitem__(key))
+        if hasattr(key, "__index__"):
+            return super().__getitem__(key)
+        raise _no_pandas(f"[{key!r}]")
+
+    def __getattr__(self, name: str) -> Any:
+        raise _no_pandas(f".{name}")
+
+
+def _no_pandas(what: str) -> NoPandas:
+    return NoPandas(
+        f"the rows have no `{what}`: they are a list of dictionaries, because this environment does not have pandas"
+    )
+
+
 def table(tensors: Sequence[Tensor], inputs: Sequence[Tensor] = ()) -> Any:
     """Tensors as the columns of a table of pandas, or as a list of dictionaries where there is no pandas.
 
@@ -65,7 +95,7 @@ def table(tensors: Sequence[Tensor], inputs: Sequence[Tensor] = ()) -> Any:
         import pandas
     except ImportError:
         names = list(counts)
-        return [dict(zip(names, row)) for row in zip(*(values for _, _, values in columns))]
+        return Rows(dict(zip(names, row)) for row in zip(*(values for _, _, values in columns)))
     return pandas.DataFrame({name: _column(numpy, pandas, values, tensor) for name, tensor, values in columns})
 
 

@@ -90,6 +90,8 @@ def observe(request: MonitorRequest) -> Observation:
     Raises:
         BadInput: the data cannot be read, or has nothing to compare.
     """
+    if request.max_age is not None and not request.time_column:
+        raise BadInput("`max-age` needs to know which column has the time of a row", fix="Set `time-column`")
     current = open_table(request.data, request.types)
     reference = open_table(request.reference, request.types)
     found = drift.compare(reference, current, request.columns, request.max_psi)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markdown_it import MarkdownIt
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ..errors import BadInput
+from ..misfits import misfit
 from ..records import Record
 from ..text import many, number
 from ..untrusted import sentence
@@ -45,6 +44,13 @@ _ATTRIBUTES = {"a": {"href"}, "details": {"open"}, "span": {"class"}, "td": {"st
 _UNSHOWN = ("plan", "report")
 """Actions whose records are no section of a report."""
 _FAILED = ("rejected", "bad-input", "failed", "cancelled")
+
+
+class _Job(BaseModel):
+    """What `needs` has of a job."""
+
+    result: str
+    outputs: dict[str, str | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -175,13 +181,14 @@ def gather(needs: str, stored: Sequence[Record], order: Sequence[str]) -> Report
         BadInput: `needs` is not what GitHub gives.
     """
     try:
-        jobs: dict[str, Any] = json.loads(needs or "{}")
-        results = {name: str(job["result"]) for name, job in jobs.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput("`needs` is not the JSON of a job's needs", why=str(error), fix="Give `toJSON(needs)`") from None
+        jobs = TypeAdapter(dict[str, _Job]).validate_json(needs or "{}")
+    except ValidationError as error:
+        first = error.errors()[0]
+        why = first["msg"] if first["type"] == "json_invalid" else misfit(".".join(map(str, first["loc"])), first)
+        raise BadInput("`needs` is not the JSON of a job's needs", why=why, fix="Give `toJSON(needs)`") from None
     found: dict[tuple[str, str], Record] = {}
     for job in jobs.values():
-        for name, text in (job.get("outputs") or {}).items():
+        for name, text in (job.outputs or {}).items():
             # act gives the outputs of a job that was skipped as they are written, not evaluated
             if name.endswith(("record", "records")) and text and not text.startswith("${{"):
                 several = TypeAdapter(list[Record] if name.endswith("s") else Record)
@@ -194,7 +201,7 @@ def gather(needs: str, stored: Sequence[Record], order: Sequence[str]) -> Report
     ordered = sorted(
         found.values(), key=lambda r: (order.index(r.action) if r.action in order else len(order), r.started)
     )
-    return Report(results, ordered)
+    return Report({name: job.result for name, job in jobs.items()}, ordered)
 
 
 def marker(folder: str) -> str:

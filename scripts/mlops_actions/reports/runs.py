@@ -104,8 +104,13 @@ class Run:
     @property
     def verdict(self) -> str:
         """`passed`, or what is worst of its steps."""
-        found = set(self.steps.values())
-        return next((v for v in ("cancelled", "failed", "bad-input", "rejected", "unchecked") if v in found), "passed")
+        return _worst(self.records)
+
+    @property
+    def actions(self) -> dict[str, str]:
+        """Each action's verdict, by its name: of a matrix what is worst of its legs."""
+        names = dict.fromkeys(record.action for record in self.records)
+        return {name: _worst([record for record in self.records if record.action == name]) for name in names}
 
     @property
     def headline(self) -> dict[str, float]:
@@ -130,23 +135,29 @@ class Run:
         }
 
     def value(self, name: str) -> Any:
-        """What `--where` and `--sort` name: a property, a step, a metric or a parameter; None when it has none."""
+        """What `--where` and `--sort` name: a property, an action or a leg, a metric or a parameter; None if absent."""
         group, _, inner = name.partition(".")
         if group in self.described and inner:
             return self.described[group].get(inner)
-        for values in (self.about, self.steps, self.described["metrics"], self.described["parameters"]):
-            if name in values:
-                return values[name]
-        return None
+        return next((values[name] for values in self._plain if name in values), None)
+
+    @property
+    def _plain(self) -> Sequence[Mapping[str, Any]]:
+        return self.about, self.actions, self.steps, self.described["metrics"], self.described["parameters"]
 
     def names(self) -> set[str]:
         """The names that `value` knows."""
         grouped = {f"{group}.{name}" for group, values in self.described.items() for name in values}
-        return {*self.about, *self.steps, *self.described["metrics"], *self.described["parameters"], *grouped}
+        return grouped.union(*self._plain)
 
     def as_json(self) -> dict[str, Any]:
         """All that a program may want to know of it."""
         return {**self.about, "steps": self.steps, **self.described}
+
+
+def _worst(records: Iterable[Record]) -> str:
+    found = {record.verdict for record in records}
+    return next((v for v in ("cancelled", "failed", "bad-input", "rejected", "unchecked") if v in found), "passed")
 
 
 def folders(store: Store) -> list[Folder]:

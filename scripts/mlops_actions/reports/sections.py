@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader, TemplateError
 from markupsafe import Markup
 
-from ..text import duration, number
+from ..text import duration, many, number
 from ..untrusted import anchor, block, cell, code, escaped, html, label, link, prose, sentence
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "anchor": anchor, "block": block, "cell": cell, "code": code, "duration": _duration, "html": html,
-        "label": label, "link": link, "number": _number, "prose": prose, "sentence": sentence,
+        "label": label, "link": link, "many": _many, "number": _number, "prose": prose, "sentence": sentence,
     }  # fmt: skip
     environment.globals |= {"sign": sign, "state": state, "most": 1000}
     return environment
@@ -95,6 +95,11 @@ def _shown(value: object) -> Markup:
 def _number(value: object) -> Markup:
     """A number as people read it; what is none is untrusted text."""
     return cell(number(value))
+
+
+def _many(count: object, what: str) -> Markup:
+    """How many of something; what is no number is untrusted text."""
+    return cell(many(count, what) if isinstance(count, int) else f"{count} {what}s")
 
 
 def _duration(seconds: object) -> Markup:
