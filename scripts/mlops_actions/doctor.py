@@ -250,7 +250,7 @@ def finding_of_image(reference: str, inputs: RegistryInputs, workspace: Workspac
 
 
 def findings_of_signing(
-    key: str, sign: str, policies: Mapping[str, Path | None], workspace: Workspace
+    key: str, sign: str, policies: Mapping[str, Path | None], actions: Sequence[str], workspace: Workspace
 ) -> list[Finding]:
     """Look at what versions are signed with, and at the keys that policies ask for; nothing where neither is asked.
 
@@ -258,6 +258,7 @@ def findings_of_signing(
         key: the private key, PEM; "" for none.
         sign: how register-model signs: "", `key` or `keyless`.
         policies: the file of each action that has one.
+        actions: all there are, which a policy may name.
         workspace: the consumer's folder, and this machine's.
     """
     from .http.tokens import may_ask
@@ -282,7 +283,7 @@ def findings_of_signing(
         if path is None:
             continue
         try:
-            signers = [one.signer(workspace.path) for one in read_policy(workspace.path(path)).signed_by or ()]
+            signers = [one.signer(workspace.path) for one in read_policy(workspace.path(path), actions).signed_by or ()]
         except MlopsError as error:
             findings.append(_lacking(f"{action}: policy", error))
             continue

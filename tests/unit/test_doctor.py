@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from mlops_actions import doctor
 from mlops_actions.engines import engines
 from mlops_actions.kubernetes.objects import HTTP_ROUTE, KNATIVE_ROUTE, Cluster, Kind
-from mlops_actions.runtime.chain import load
+from mlops_actions.runtime.chain import NAMES, load
 from mlops_actions.workspace import Workspace
 from workspaces import workspace
 
@@ -100,7 +100,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 def signing(here: Workspace, key: str = "", sign: str = "", policy: str = "") -> dict[str, tuple[str, str]]:
     policies = {"deploy-model": Path(policy) if policy else None}
-    return {one.name: (one.state, one.found) for one in doctor.findings_of_signing(key, sign, policies, here)}
+    return {one.name: (one.state, one.found) for one in doctor.findings_of_signing(key, sign, policies, NAMES, here)}
 
 
 def test_keys_that_sign_and_verify_are_named_and_their_packages_made(here: Workspace) -> None:

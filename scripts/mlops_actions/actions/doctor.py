@@ -69,7 +69,7 @@ def run(inputs: DoctorInputs, step: Step) -> Result[DoctorOutputs]:
     registered = inputs_of("register-model")
     policies = {"promote-model": inputs_of("promote-model").policy, "deploy-model": deployed.policy}
     key = registered.signing_key.get_secret_value()
-    findings += findings_of_signing(key, registered.sign, policies, workspace)
+    findings += findings_of_signing(key, registered.sign, policies, NAMES, workspace)
     if inputs.kfp_host and not any("kfp" in needs for needs, _ in wanted):
         wanted.append((("kfp",), inputs))
     for needs, given in wanted:

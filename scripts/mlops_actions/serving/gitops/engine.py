@@ -113,6 +113,7 @@ class GitServing(ClusterServing):
             if self._write(name, state, self._with(release, image, found), f"{name}: settings of {release.id}"):
                 self._wait(release, image)
         else:
+            self._wait_for_nodes(name)
             self._write(name, state.after(release.id), found, f"Version {release.version} of {name} serves")
         self._settle(name, release.id)
 
