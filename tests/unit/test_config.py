@@ -150,13 +150,10 @@ def test_wrong_value_inside_an_input_is_told_with_its_name() -> None:
         ("validate-data: {data: 3}", "`validate-data.data` must be a list, not 3"),
         ("run-pipeline: {timeout: '1:30'}", "`run-pipeline.timeout` must be a number, not '1:30'"),
         ("run-pipeline: {cache: maybe}", "`run-pipeline.cache` must be true or false, not 'maybe'"),
-        (
-            "evaluate-model:\n  thresholds:",
-            "`evaluate-model.thresholds` is empty, and must be a mapping",
-        ),
-        ("evaluate-model:\n  slices: ~", "`evaluate-model.slices` is empty, and must be a list"),
-        ("evaluate-model: {thresholds: '# auc>=1'}", "`evaluate-model.thresholds` is empty, and must be a mapping"),
-        ("environments: {staging: {store: }}", "`environments.staging.store` is empty, and must be text"),
+        ("evaluate-model:\n  thresholds:", "`evaluate-model.thresholds` has no value"),
+        ("evaluate-model:\n  slices: ~", "`evaluate-model.slices` has no value"),
+        ("evaluate-model: {thresholds: '# auc>=1'}", "`evaluate-model.thresholds` has no value"),
+        ("environments: {staging: {store: }}", "`environments.staging.store` has no value"),
     ],
 )
 def test_wrong_type_in_the_file_is_told_in_the_words_of_yaml(tmp_path: Path, text: str, words: str) -> None:
