@@ -344,6 +344,10 @@ def test_with_several_pods_there_is_an_autoscaler_a_budget_and_a_policy(
     assert replicas(admin) == {one.id: 0, two.id: 2}
     deploy(engine, one)
     assert replicas(admin) == {one.id: 2, two.id: 0}
+    engine_of(admin, tmp_path, replicas=2, max_replicas=3).finish(one)
+    assert admin.list(NETWORK_POLICY) == [], "the setting was taken back"
+    engine.finish(one)
+    assert len(admin.list(NETWORK_POLICY)) == 1
     engine.stop(NAME)
     assert [kind for kind in (DEPLOYMENT, AUTOSCALER, DISRUPTION_BUDGET, NETWORK_POLICY) if admin.list(kind)] == []
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -82,9 +83,12 @@ def _groups(values: pl.Series) -> Iterator[tuple[str, NDArray[Any]]]:
     """Row numbers by value, or by quarter for numbers of many values."""
     keys = values.cast(pl.String)
     if values.dtype.is_numeric() and values.n_unique() > _QUARTERED:
-        numbers = values.cast(pl.Float64)
+        numbers = values.cast(pl.Float64).fill_nan(None)
         edges = np.unique(np.quantile(numbers.drop_nulls().to_numpy(), [0.25, 0.5, 0.75]))
-        keys = numbers.cut(edges.tolist()).cast(pl.String)
+        bounds = [-np.inf, *edges, np.inf]
+        names = np.array([f"({low:.12g}, {high:.12g}]" for low, high in pairwise(bounds)])
+        quarters = pl.Series(names[np.searchsorted(edges, numbers.fill_null(0).to_numpy())])
+        keys = pl.select(pl.when(numbers.is_not_null()).then(quarters)).to_series()
     frame = pl.DataFrame({"key": keys.fill_null("(null)"), "value": values}).with_row_index("row")
     grouped = frame.group_by("key").agg(pl.col("value").min(), pl.col("row").sort()).sort("value", nulls_last=True)
     for key, _, rows in grouped.iter_rows():

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...errors import BadInput, RemoteFailed
+from ...http.faults import HttpError
 from ...kubernetes.connection import connector
 from ...kubernetes.failures import RIGHTS
 from ...kubernetes.objects import ENDPOINT_SLICE, NETWORK_POLICY, SERVICE, Cluster, Object
@@ -199,6 +200,8 @@ class ClusterServing:
             self._renew(release)
         if route := self._route(name):
             route.split({release.id: 100})
+        if not self._inputs.network_policy:
+            self._open_network(name)
         self._settle(name, release.id)
         self._tidy(name, state)
 
@@ -312,6 +315,17 @@ class ClusterServing:
                 fix="Delete it or rename it, or use another namespace",
             )
         return State.of(found)
+
+    def _open_network(self, name: str) -> None:
+        """Remove the NetworkPolicy of earlier settings; who may not look for it has not made one."""
+        try:
+            found = self._cluster.get(NETWORK_POLICY, service_of(name))
+        except HttpError as error:
+            if error.status != 403:
+                raise
+            return
+        if found and (found["metadata"].get("labels") or {}).get(MANAGED) == MANAGER:
+            self._cluster.delete(NETWORK_POLICY, service_of(name))
 
     def _keep(self, name: str, state: State) -> None:
         self._cluster.apply(*manifests.public_service(name, state.selected, state.annotations))
