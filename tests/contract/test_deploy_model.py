@@ -197,7 +197,7 @@ def test_what_is_not_signed_as_the_policy_asks_does_not_serve(first: World) -> N
     assert (outputs["version"], outputs["rolled-back"]) == (2, False)
     code, _, log = first.deploy("--rollback", "--policy", "policy.yaml")
     assert code == 1 and "Version 1 of flights may not serve: signature: it is not signed" in log, log
-    assert before and first.servers == before
+    assert first.servers and first.servers <= before, "that of the version before may still end"
 
     made = replace(workspace(first.folder, store=first.environ["MLOPS_STORE"]), cache=environments.cache_folder())
     registry = Registry(made.store)
