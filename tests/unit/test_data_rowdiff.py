@@ -66,3 +66,12 @@ def test_a_key_with_a_null_is_matched_too(tmp_path: Path) -> None:
     two = write(tmp_path / "two", pl.DataFrame({"id": [None, 1, 3], "value": [1, 5, 3]}), 1)
     found = compare_rows(one, two, ["id"])
     assert (found.both, found.removed, found.added, found.changed) == (2, 1, 1, 1)
+
+
+def test_nothing_is_near_infinity(tmp_path: Path) -> None:
+    values = ([1.0, 2.0, float("inf"), float("inf")], [1.0 + 1e-9, float("inf"), float("-inf"), float("inf")])
+    one, two = (
+        write(tmp_path / str(side), pl.DataFrame({"id": range(4), "x": value}), 1) for side, value in enumerate(values)
+    )
+    found = compare_rows(one, two, ["id"], tolerance=1e-6)
+    assert found.changed == 2, "2 against inf, and inf against -inf"

@@ -206,7 +206,8 @@ def _differs(name: str, schema: pl.Schema, tolerance: float) -> pl.Expr:
         a, b = a.cast(pl.Float64), b.cast(pl.Float64)
         if tolerance:
             near = (a - b).abs() <= tolerance * pl.max_horizontal(a.abs(), b.abs())
-            return a.ne_missing(b) & ~near.fill_null(False)
+            finite = a.is_finite() & b.is_finite()  # every number is within a share of infinity
+            return a.ne_missing(b) & ~(near & finite).fill_null(False)
         return a.ne_missing(b)
     if kinds[0] != kinds[1] and not all(kind.is_integer() for kind in kinds):
         a, b = a.cast(pl.String), b.cast(pl.String)
