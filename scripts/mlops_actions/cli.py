@@ -15,7 +15,6 @@ import click
 from pydantic.fields import FieldInfo
 
 from . import __version__
-from .environments import used
 from .inputs import is_secret, kebab
 from .processes.concealing import conceal_environ
 from .runtime import chain
@@ -126,7 +125,6 @@ def main() -> None:
     Each command is the action of the same name; its options are the action's inputs. Values come from the option, then
     mlops.yaml (`mlops config` shows which), then the default.
     """
-    used(Path(sys.prefix) / "installed.txt")
 
 
 def command(action: Action[Any, Any]) -> click.Command:

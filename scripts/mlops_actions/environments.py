@@ -32,7 +32,7 @@ _DAY = 24 * 3600
 _HALF_MADE = _DAY  # seconds after which a half-made environment is somebody's left-over
 _UNUSED = 30 * _DAY  # seconds after which what nobody has used is removed from the cache
 _ROOM = 2**20  # bytes: with less, a disk is as good as full
-_MARK = "installed.txt"
+MARK = "installed.txt"
 """Of an environment: written last, and its time is when it was used."""
 
 
@@ -66,7 +66,7 @@ class Environment:
 
     def frozen(self) -> str:
         """What is installed, as `name==version` lines in order."""
-        return (self.folder / _MARK).read_text()
+        return (self.folder / MARK).read_text()
 
 
 def ensure(
@@ -94,7 +94,7 @@ def ensure(
     """
     name = _name(group, requirements, packages, python)
     folder = cache / "environments" / name
-    if _python_of(folder).exists() and used(folder / _MARK):
+    if _python_of(folder).exists() and used(folder / MARK):
         return Environment(folder, name)
     began = time.monotonic()
     say(f"Preparing the environment {name} (once)")
@@ -184,7 +184,7 @@ def locked(
 def made_before(name: str, cache: Path) -> Environment | None:
     """The environment of a name, if this machine has it."""
     folder = cache / "environments" / Path(name).name
-    found = name and _python_of(folder).exists() and used(folder / _MARK)
+    found = name and _python_of(folder).exists() and used(folder / MARK)
     return Environment(folder, folder.name) if found else None
 
 
@@ -287,7 +287,7 @@ def sweep(cache: Path) -> None:
             with suppress(OSError):
                 if _is_unused(file):
                     file.unlink()
-    marks = [(mark, mark.parent) for mark in cache.glob(f"environments/*/{_MARK}") if _is_unused(mark)]
+    marks = [(mark, mark.parent) for mark in cache.glob(f"environments/*/{MARK}") if _is_unused(mark)]
     uvs = [uv for uv in cache.glob("uv-*/bin/uv*") if uv.stem == "uv"]  # beside it is uvx, which nobody uses
     marks += [(mark, mark.parent.parent) for mark in uvs if _is_unused(mark)]
     running = _command_lines() if marks else ""
@@ -374,7 +374,7 @@ def _make(
             )
     frozen = _run([uv, "pip", "freeze", "--quiet", "--python", interpreter])
     _check(frozen, "Listing what is installed")
-    (folder / _MARK).write_text(frozen.stdout)
+    (folder / MARK).write_text(frozen.stdout)
 
 
 def _source() -> list[str]:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from .inputs import NO_VALUE, PATTERNS
 from .text import without_login
 
@@ -44,14 +46,19 @@ def misfit(where: str, problem: Mapping[str, Any], origin: str = "") -> str:
         text = f"must be {PATTERNS[problem['ctx']['pattern']]}"
     elif kind == "too_short" and not problem["ctx"]["actual_length"]:
         return f"{name} must not be empty"
-    elif kind.endswith("_type") and problem.get("input", "") is None:
+    elif problem.get("input", "") is None:
         return f"{name} {NO_VALUE}"
     elif (named := _KINDS.get(kind.split("_")[0])) and kind.endswith(("_type", "_parsing")):
         text = f"must be {named}"
     text = re.sub(r"^\w+ should", "must", text)
     value = problem.get("input")
-    if value is None:
-        return f"{name} is empty, and {text}"
     if isinstance(value, str | int | float | bool):
         text += f", not {without_login(value) if isinstance(value, str) else value!r}"
     return f"{name} {text}"
+
+
+def first_misfit(error: ValidationError) -> str:
+    """The first thing that is wrong with a whole that was read, as a sentence; see `misfit`."""
+    first = error.errors()[0]
+    said = misfit(".".join(map(str, first["loc"])), first)
+    return said[:1].upper() + said[1:]

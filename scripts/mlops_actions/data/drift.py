@@ -140,12 +140,9 @@ def compare(
     common = columns or [name for name in reference.schema if name in current.schema]
     empty = _all_null((reference, current), [n for n in common if reference.schema[n] != current.schema[n]])
     for name in common:
-        why = (
-            ""
-            if name in empty
-            else _unfit(reference.schema[name], current.schema[name], named=bool(columns) or name in limits)
-        )
-        if why and (columns or name in limits):
+        named = bool(columns) or name in limits
+        why = "" if name in empty else _unfit(reference.schema[name], current.schema[name], named=named)
+        if why and named:
             raise BadInput(f"The column {name!r} cannot be compared with the reference", why=f"It {why}",
                            fix="Correct the data, or do not name the column")  # fmt: skip
         if why:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..errors import BadInput, RemoteFailed
 from ..inputs import ALIAS_NAME, MODEL_NAME, PATTERNS
-from ..misfits import misfit
+from ..misfits import first_misfit
 from ..stores.digests import digest_of, file_digest
 from ..stores.store import EMPTY, Store, blob_path, to_json
 from ..stores.swap import swap
@@ -70,7 +70,7 @@ class Registry:
             known = self.known(name)
             raise BadInput(
                 f"The model {name!r} has no version {version}",
-                why=f"Its versions are {_listed(known)}",
+                why=f"Its versions are {listed(known)}",
                 fix="Correct `version`",
             ) from None
         found = read_stored(self.store, Manifest, data, manifest_path(name, version))
@@ -95,7 +95,7 @@ class Registry:
             known = self.known(name)
             raise BadInput(
                 f"The model {name!r} has no alias {wanted!r}",
-                why=f"Its versions are {_listed(known)}",
+                why=f"Its versions are {listed(known)}",
                 fix="Give it to a version with promote-model, or name a version",
             )
         return self.manifest(name, alias.version)
@@ -321,11 +321,11 @@ def read_stored(store: Store, model: type[_M], data: bytes, path: str) -> _M:
         return model.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
-        why = misfit(".".join(map(str, first["loc"])), first)
+        why = first_misfit(error)
         damaged = first["type"] == "json_invalid"
         raise RemoteFailed(
             f"{store.uri(path)} is not what the registry writes",
-            why=why[:1].upper() + why[1:],
+            why=why,
             fix="Put it back from a backup of the store" if damaged else "Update mlops-actions if a newer one wrote it",
         ) from None
 
@@ -367,6 +367,7 @@ def check_name(what: str, name: str, pattern: str) -> None:
         raise BadInput(f"{visible(name, 80)!r} cannot be the name of {what}", fix=f"It must be {PATTERNS[pattern]}")
 
 
-def _listed(versions: list[int]) -> str:
+def listed(versions: Sequence[int]) -> str:
+    """The last of some versions, in order."""
     shown = [str(version) for version in versions[-5:]]
     return ("…, " if len(versions) > 5 else "") + ", ".join(shown)

@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ..errors import BadInput
-from ..misfits import misfit
+from ..misfits import first_misfit
 from ..records import Record
 from ..text import many, number
 from ..untrusted import sentence
@@ -183,8 +183,7 @@ def gather(needs: str, stored: Sequence[Record], order: Sequence[str]) -> Report
     try:
         jobs = TypeAdapter(dict[str, _Job]).validate_json(needs or "{}")
     except ValidationError as error:
-        first = error.errors()[0]
-        why = first["msg"] if first["type"] == "json_invalid" else misfit(".".join(map(str, first["loc"])), first)
+        why = first_misfit(error)
         raise BadInput("`needs` is not the JSON of a job's needs", why=why, fix="Give `toJSON(needs)`") from None
     found: dict[tuple[str, str], Record] = {}
     for job in jobs.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -126,6 +127,7 @@ def prepare(
     Raises:
         BadInput: the folder, the configuration or an input is wrong.
     """
+    environments.used(Path(sys.prefix) / environments.MARK)
     for secret in config.secrets_of(action, given, environ):
         console.mask(secret)
     root = _root(given, environ, console)
@@ -162,8 +164,9 @@ def prepare(
         store_options=config.store_options(inputs, environ, console.mask),
         scope=f"pulls/{context.pull_request}/" if context.pull else "",
     )
-    dry = Path(environ["MLOPS_DRY_RUN"]) if environ.get("MLOPS_DRY_RUN") else None
-    step = Step(action.name, console, context, workspace, inputs.run or context.run, project, inputs.reuse, dry)
+    dry = environ.get("MLOPS_DRY_RUN")
+    run = inputs.run or context.run
+    step = Step(action.name, console, context, workspace, run, project, inputs.reuse, Path(dry) if dry else None)
     if not step.run and action.name in NAMES:
         step = replace(step, run=run_of_folder(step))
     return step, inputs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from ..evaluation.golden import Tolerance
 from ..evaluation.golden_rows import Golden
 from ..registry.manifest import Manifest
 from ..registry.promoting import move_now
-from ..registry.registry import Registry, number_of
+from ..registry.registry import Registry, listed, number_of
 from ..stores.lease import Held, Lease, lease
 from .drill import Drilled, drill, make_wrong
 from .engine import Release, Serving, ServingEngine, folder_of
@@ -158,17 +158,17 @@ class Place:
 
     def _no_earlier(self, known: Deployments, wanted: str) -> BadInput:
         """Why there is no deployment to go back to."""
-        served = {one.version for one in known.history if one.ended == "live"}
-        others = sorted(served - {known.live.version}) if known.live else []
+        served = sorted({one.version for one in known.history if one.ended == "live"})
+        others = [one for one in served if one != known.live.version] if known.live else []
         if wanted or not served:
             what = f"Version {wanted} of {self.name} has not" if wanted else f"No version of {self.name} has"
-            why = f"Those that have: {_listed(served)}" if served else ""
+            why = f"Those that have: {listed(served)}" if served else ""
             return BadInput(f"{what} served at {known.place}", why=why, fix="`mlops history` shows what was deployed")
         what = f"There is no version of {self.name} to go back to at {known.place}"
         if not others:
-            return BadInput(what, why=f"Only version {_listed(served)} has served", fix="Deploy another version")
+            return BadInput(what, why=f"Only version {listed(served)} has served", fix="Deploy another version")
         fix = f"`mlops rollback --to {others[-1]}` lets one serve all the same"
-        return BadInput(what, why=f"All others were gone back from: {_listed(others)}", fix=fix)
+        return BadInput(what, why=f"All others were gone back from: {listed(others)}", fix=fix)
 
     def _trusted(self, manifest: Manifest, earlier: Deployment) -> Deployment | None:
         """An earlier deployment, with its code and packages; None where signatures are asked for, as it has none."""
@@ -245,7 +245,3 @@ class Place:
             after = f", after version {before}" if before else ""
             self.console.say(f"Version {manifest.version} of {self.name} is the {alias}{after}")
         return changed
-
-
-def _listed(versions: Iterable[int]) -> str:
-    return ", ".join(map(str, sorted(versions)))

@@ -229,8 +229,7 @@ class ClusterServing:
             route.delete()
         if self._state(name):
             self._cluster.delete(SERVICE, service_of(name))
-        if self._inputs.network_policy:
-            self._cluster.delete(NETWORK_POLICY, service_of(name))
+        self._open_network(name)
         self._tidy(name, State())
         return was
 
@@ -317,7 +316,7 @@ class ClusterServing:
         return State.of(found)
 
     def _open_network(self, name: str) -> None:
-        """Remove the NetworkPolicy of earlier settings; who may not look for it has not made one."""
+        """Remove the NetworkPolicy, if there is one; who may not look for it has not made it."""
         try:
             found = self._cluster.get(NETWORK_POLICY, service_of(name))
         except HttpError as error:
