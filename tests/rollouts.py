@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 LIGHT = ("--answers", "5", "--max-slowdown", "50", "--measure", "5", "--undecided-latency", "pass")
 """What lets a rollout end soon on a machine that does much else: it is not its times that are tested."""
@@ -37,3 +37,8 @@ def out_and_back(times: int, rollout: Callable[[], None], rollback: Callable[[],
 def told(place: str, what: str, answers: Mapping[str, int], failed: int) -> None:
     """Print what was seen."""
     print(f"{place}: {what}: {sum(answers.values()):,} requests, {failed} failed")
+
+
+def with_usual(given: Sequence[str], usual: Mapping[str, str]) -> list[str]:
+    """Options as given, and the usual ones that are not among them: none may be given twice."""
+    return [*given, *(word for name, value in usual.items() if name not in given for word in (name, value))]

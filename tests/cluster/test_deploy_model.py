@@ -44,7 +44,7 @@ from mlops_actions.registry.registering import Registration, register
 from mlops_actions.registry.registry import Registry
 from mlops_actions.stores.store import Store
 from mlops_actions.yaml_io import load_yaml
-from rollouts import LIGHT, LIMIT, changes, out_and_back, told
+from rollouts import LIGHT, LIMIT, changes, out_and_back, told, with_usual
 from serving_worlds import asking, base_image
 
 pytestmark = [
@@ -74,10 +74,13 @@ class World:
 
     def call(self, command: str, *arguments: str, **variables: str) -> tuple[int, dict[str, Any], str]:
         """An action's exit code, outputs and log."""
-        given = ["--engine", self.engine, "--namespace", self.namespace, "--predict", "own.py:Model", *arguments]
-        given += ["--image-repository", f"{os.environ['REGISTRY']}/test/serving", "--base-image", base_image()]
+        usual = {
+            "--engine": self.engine, "--namespace": self.namespace, "--predict": "own.py:Model", "--cpu": "50m",
+            "--memory": "300Mi", "--answers": "5", "--image-repository": f"{os.environ['REGISTRY']}/test/serving",
+            "--base-image": base_image(),
+        }  # fmt: skip
         done = subprocess.run(
-            [str(MLOPS), command, *given, "--cpu", "50m", "--memory", "300Mi", "--answers", "5", "--json"],
+            [str(MLOPS), command, *with_usual(arguments, usual), "--json"],
             env={**self.environ, **variables}, cwd=self.folder, text=True, capture_output=True, check=False,
         )  # fmt: skip
         return done.returncode, json.loads(done.stdout or "{}"), done.stderr

@@ -23,6 +23,7 @@ from mlops_actions.registry.registry import Registry
 from mlops_actions.registry.signing import pen_of_key, sign
 from mlops_actions.serving.process import running
 from mlops_actions.stores.store import Store, blob_path
+from rollouts import with_usual
 from workspaces import workspace
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="models are served on Linux and macOS")
@@ -85,10 +86,8 @@ class World:
         return done.returncode, json.loads(out or "{}"), err
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        command = [str(MLOPS), "deploy-model", "--model", "flights", "--json"]
-        for option, usual in {"--requirements": "requirements.txt", "--max-slowdown": "50"}.items():
-            command += [] if option in arguments else [option, usual]  # there is load by other models
-        command += arguments
+        usual = {"--requirements": "requirements.txt", "--max-slowdown": "50"}  # there is load by other models
+        command = [str(MLOPS), "deploy-model", "--model", "flights", "--json", *with_usual(arguments, usual)]
         return subprocess.Popen(
             command, env=self.environ, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             start_new_session=True,
