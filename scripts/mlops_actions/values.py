@@ -26,8 +26,13 @@ _UNITS: dict[str, Decimal | int] = {"m": Decimal("0.001"), "k": 10**3, "M": 10**
           "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}  # fmt: skip
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines of a text that are neither empty nor, as in YAML, comments."""
+    return [line for one in text.splitlines() if (line := one.strip()) and not line.startswith("#")]
+
+
 def named_texts(text: str, name: str = NAME) -> dict[str, str] | None:
-    """The texts of `name=text` lines by name; None when the text is something else.
+    """The texts of `name=text` lines by name, between which are comments; None when the text is something else.
 
     Args:
         text: of lines.
@@ -36,7 +41,7 @@ def named_texts(text: str, name: str = NAME) -> dict[str, str] | None:
     Raises:
         ValueError: a name is given twice, as in YAML.
     """
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = lines_of(text)
     matches = [match for line in lines if (match := re.fullmatch(rf"({name})=(.*)", line))]
     if not lines or len(matches) < len(lines):
         return None

@@ -86,7 +86,8 @@ class World:
         return done.returncode, json.loads(out or "{}"), err
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        usual = {"--requirements": "requirements.txt", "--max-slowdown": "50"}  # there is load by other models
+        # what is served was not evaluated, and there is load by other models
+        usual = {"--requirements": "requirements.txt", "--requires": "[]", "--max-slowdown": "50"}
         command = [str(MLOPS), "deploy-model", "--model", "flights", "--json", *with_usual(arguments, usual)]
         return subprocess.Popen(
             command, env=self.environ, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -183,6 +184,15 @@ def test_version_that_fails_is_rolled_back(first: World, version: str, reason: s
     assert reason in log and "version 1 serves as before" in log
     assert (after["version"], after["rolled-back"], after["url"]) == (1, True, outputs["url"])
     assert first.servers and first.servers <= before
+
+
+def test_a_version_that_was_not_judged_does_not_serve_unless_nothing_is_required(first: World) -> None:
+    before = first.servers
+    command = [str(MLOPS), "deploy-model", "--model", "flights", "--version", "2", "--json"]
+    done = subprocess.run(command, env=first.environ, cwd=first.folder, text=True, capture_output=True, check=False)
+    assert (done.returncode, json.loads(done.stdout)["version"]) == (1, 1), done.stderr
+    assert "Version 2 of flights may not be deployed: evaluate-model: " in done.stderr
+    assert first.servers == before
 
 
 def test_what_is_not_signed_as_the_policy_asks_does_not_serve(first: World) -> None:

@@ -104,6 +104,13 @@ def test_a_pickle_in_a_folder_is_loaded_without_a_hook(folder: Path, monkeypatch
     assert "Add doubler_module to the `requirements`" in raised.value.fix and raised.value.facts["python"]
 
 
+def test_changed_rows_that_cannot_be_predicted_are_those_of_an_expectation(folder: Path) -> None:
+    changed = {"it": [{"name": "x", "datatype": "FP64", "shape": [1, 1], "data": [None]}]}
+    words = "The model cannot predict the changed rows of the expectation 'it'. TypeError: .*Correct its `change`"
+    with pytest.raises(golden.DoesNotWork, match=words):
+        golden.test(request(folder, changed=changed))
+
+
 def test_the_version_that_a_scikit_learn_model_was_saved_with_is_told(folder: Path) -> None:
     state = b"\x80\x04cgone_module\nGone\n\x8c\x10_sklearn_version\x94\x8c\x051.7.2\x94."
     (folder / "m.pkl").write_bytes(state)

@@ -99,6 +99,14 @@ def test_an_action_of_a_matrix_is_what_its_worst_leg_is(store: Store) -> None:
     assert mlops(store, "--where", "test-model (3.13)=passed").exit_code == 2
 
 
+def test_options_before_a_subcommand_are_those_of_the_subcommand(store: Store) -> None:
+    trained(store, "a", 0.7)
+    shown = CliRunner().invoke(main, ["runs", "--store", store.url, "--json", "show", "a"])
+    assert shown.exit_code == 0 and json.loads(shown.stdout)["run"] == "a", shown.output
+    refused = CliRunner().invoke(main, ["runs", "--where", "auc>=1", "show", "a", "--store", store.url])
+    assert refused.exit_code == 2 and "--where is for the list of runs" in refused.stderr
+
+
 def test_sorting_is_by_numbers_and_runs_without_the_value_come_last(store: Store) -> None:
     for run, auc in (("a", 0.9), ("b", 0.10), ("c", 0.5)):
         trained(store, run, auc)
@@ -124,7 +132,7 @@ def test_a_name_that_no_run_has_is_bad_input(store: Store, arguments: tuple[str,
 
 
 def test_what_is_not_a_condition_is_bad_input(store: Store) -> None:
-    for wrong in ("auc", "auc>much"):
+    for wrong in ("auc", "auc>much", "auc>=nan"):
         found = mlops(store, "--where", wrong)
         assert found.exit_code == 2
         assert f"--where {wrong}" in found.stderr

@@ -45,6 +45,7 @@ def limit_of(text: str) -> Limit:
         ("auc>=0.65", {"auc": ">= 0.65"}),
         ("auc >= 0.65\nbrier<0.2", {"auc": ">= 0.65", "brier": "< 0.2"}),
         ("auc=>= 0.65", {"auc": ">= 0.65"}),
+        ("# at least\nauc>=0.65\n# brier<0.1", {"auc": ">= 0.65"}),
         ("auc=0.65, log_loss=0.5", {"auc": ">= 0.65", "log_loss": "<= 0.5"}),
         ("auc: '>= 0.65'", {"auc": ">= 0.65"}),
         ('{"evaluate.auc": ">= 1e-2"}', {"evaluate.auc": ">= 0.01"}),

@@ -14,6 +14,7 @@ from mlops_actions.data.sources import DataSource
 from mlops_actions.errors import BadInput
 from mlops_actions.evaluation.baselines import History
 from mlops_actions.evaluation.champion import Champion
+from mlops_actions.evaluation.custom import CustomMetric
 from mlops_actions.evaluation.evaluate import Evaluation, EvaluationRequest, evaluate
 from mlops_actions.evaluation.predictions import Columns
 from mlops_actions.evaluation.training import sanity
@@ -303,6 +304,55 @@ def test_rows_that_are_not_the_champions_are_told_with_the_reason(tmp_path: Path
         judge(tmp_path, {**columns, "id": np.arange(100)}, names={"id": "id"}, champion=twice)
 
 
+def test_a_baseline_that_is_named_and_cannot_be_had_fails(tmp_path: Path) -> None:
+    recorded = EvaluationRequest(None, {"rmse": 3.0})
+    assert evaluate(recorded).gates == []
+    found = evaluate(replace(recorded, baselines=["constant", "linear"])).failed
+    assert [gate.kind for gate in found] == ["baseline", "baseline"]
+    assert found[1].sentence() == (
+        "rmse is missing, and must be better than that of a linear model of the features, by cross-validation: rmse is"
+        " not computed from predictions here"
+    )
+    scores = {"id": np.arange(20), "rouge": RANDOM.random(20)}
+    assert judge(tmp_path, scores, "scores", names={"id": "id"}).gates == []
+    (gate,) = judge(tmp_path, scores, "scores", names={"id": "id"}, baselines=["constant"]).failed
+    assert gate.note == "a scores task has no such predictor, or the metric is not defined for it"
+
+
+def test_slices_that_are_too_small_are_told_and_own_metrics_are_not_of_slices(tmp_path: Path) -> None:
+    columns = {**features(400), "part": ["a"] * 397 + ["b"] * 3}
+    found = judge(tmp_path, columns, slices=["part"], slice_thresholds={"auc": ">= 0.1"})
+    assert found.small == {"part": {"b": 3}} and [one["value"] for one in found.slices] == ["a"]
+    own = {"own": CustomMetric(function="own.py:own", direction="maximize")}
+    for more in ({"slice_thresholds": {"own": ">= 1"}}, {"slice_regression": {"*": 0.1}, "primary": "own"}):
+        with pytest.raises(BadInput, match="The custom metric own is not computed by slice"):
+            judge(tmp_path, columns, slices=["part"], custom=own, **more)
+
+
+def test_rows_that_only_the_champion_has_predicted_are_told_and_are_no_proof(tmp_path: Path) -> None:
+    every = {**features(400, 0.8), "id": np.arange(400)}
+    champion = Champion(4, {"auc": 0.9}, file(tmp_path, every, "c.parquet"))
+    better = {**features(400, 0.1), "id": np.arange(400)}
+    asked: dict[str, Any] = {"names": {"id": "id"}, "baselines": [], "champion": champion}
+
+    def found(rows: int, **more: Any) -> Evaluation:
+        return judge(tmp_path, {name: values[:rows] for name, values in better.items()}, **asked, **more)
+
+    assert found(400, unsure=False).gates[0].passed and not found(400).notes
+    some = found(300)
+    assert some.notes == ["100 of the 400 rows that version 4 was measured on are not predicted"]
+    assert some.gates[0].passed and some.gates[0].note.endswith("; without 100 rows of the champion's")
+    (gate,) = found(300, unsure=False).failed
+    assert gate.verdict == "cannot tell" and "100 rows of the champion's" in gate.sentence()
+    assert found(150).notes == ["The rows are not those of version 4: only 150 of 150 are among its 400"]
+    (gate,) = found(150, unsure=False).failed
+    assert "recorded values" in gate.note
+    parts = {"slices": ["part"], "slice_regression": {"*": 0.0}}
+    better["part"] = np.array(["x", "y"])[np.arange(400) % 2]
+    assert [gate.metric for gate in found(300, unsure=False, **parts).failed] == ["auc", "part=x auc", "part=y auc"]
+    assert not found(400, unsure=False, **parts).failed
+
+
 def test_a_challenger_that_rows_cannot_tell_from_the_champion_passes_unless_proof_is_asked(tmp_path: Path) -> None:
     champion = Champion(1, {}, file(tmp_path, features(200, 0.3), "c.parquet"))
     columns = features(200, 0.32)
@@ -364,13 +414,6 @@ def test_models_that_name_other_classes_are_compared_by_name(tmp_path: Path) -> 
 def test_other_columns_may_begin_as_scores_do(tmp_path: Path) -> None:
     columns = {"label": ["a", "b", "c"], "prediction": ["a", "b", "b"], "score_version": [1, 1, 2]}
     assert judge(tmp_path, columns).metrics["accuracy"] == pytest.approx(2 / 3)
-
-
-def test_a_baseline_of_a_metric_that_is_only_recorded_is_not_passed() -> None:
-    found = evaluate(EvaluationRequest(None, {"rmse": 3.0}, baselines=["linear"]))
-    assert [gate.sentence() for gate in found.failed] == [
-        "rmse is missing, and must be better than linear: rmse is not computed from predictions here"
-    ]
 
 
 def test_a_slice_that_is_worse_than_the_champions_fails_although_the_whole_is_not(tmp_path: Path) -> None:

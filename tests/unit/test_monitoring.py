@@ -54,6 +54,8 @@ def test_old_data_is_a_reason(tmp_path: Path) -> None:
         watch(tmp_path, time_column="x")
     with pytest.raises(BadInput, match="`max-age` needs"):
         watch(tmp_path, max_age=timedelta(days=9))
+    with pytest.raises(BadInput, match="The metric auc cannot be compared with the registered one"):
+        watch(tmp_path, metric="auc")
 
 
 def test_live_quality_is_compared_with_the_registered(tmp_path: Path) -> None:

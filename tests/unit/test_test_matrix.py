@@ -153,7 +153,15 @@ def test_an_expectation_allows_a_distance_and_a_share_of_rows() -> None:
 
 def test_an_expectation_of_no_row_fails() -> None:
     found = judge("it", expectation(change={"hour": 1}, where="hour > 99"), [], [1.0], [], Tolerance())
-    assert not found.passed and found.said == "no golden row fulfils `where`: hour > 99"
+    assert not found.passed and found.said == "no golden row is changed where hour > 99"
+    found = judge("it", expectation(change={"hour": 1}), [], [1.0], [], Tolerance())
+    assert not found.passed and found.said == "no golden row is changed: they have these values"
+
+
+def test_a_row_that_has_the_new_values_is_not_changed() -> None:
+    frame = pl.DataFrame({"hour": [1, 2, None], "carrier": ["AA", "AA", "AA"]})
+    assert change(frame, "it", expectation(change={"carrier": "'AA'"})).rows == []
+    assert change(frame, "it", expectation(change={"carrier": "'AA'", "hour": 1})).rows == [1, 2]
 
 
 @dataclass

@@ -220,12 +220,10 @@ def _shares(steps: Sequence[str]) -> tuple[int, ...]:
 def _judged(
     inputs: DeployModelInputs, step: Step, registry: Registry, manifest: Manifest, policy: Policy | None
 ) -> Sequence[Answer]:
-    """What is required of a version, if an alias, a policy or `requires` ask for that."""
+    """What is required of a version, and whether it meets it."""
     from ..registry.promoting import judged
 
     requires = inputs.requires if "requires" in inputs.model_fields_set else None
-    if not inputs.alias and policy is None and requires is None:
-        return ()
     return judged(registry, step.records(), manifest, policy, requires, step.workspace)
 
 

@@ -26,13 +26,14 @@ itself; they are judged where `thresholds` name them.
 
 The number after `@` is yours. `custom-metrics` are your own.
 
-The champion is the version that the alias names. On the same test rows (in one order, or found by `id-column`) each
-compared metric gets a 95 % interval of its gain, and one of three verdicts: **better** when it lies above 0, **worse**
-when it lies below what `max-regression` allows to be lost, else **cannot tell**, with how many rows would be enough. At
-most 2.5 % of models that are equal are called worse. The method is told: DeLong's for `auc`, McNemar's test (as an
-interval, by Tango) for `accuracy`, and a paired bootstrap with a fixed seed for all else; with `block-column` it is a
-bootstrap of whole blocks. Only *worse* fails, unless `if-cannot-tell` is `fail`. On other rows the recorded metrics are
-compared, which shows a loss but no model to be good enough. Without a champion there is nothing to be worse than.
+The champion is the version that the alias names. On the same test rows (in one order, or found by `id-column`: at least
+half of those of either) each compared metric gets a 95 % interval of its gain, and one of three verdicts: **better**
+when it lies above 0, **worse** when it lies below what `max-regression` allows to be lost, else **cannot tell**, with
+how many rows would be enough. At most 2.5 % of models that are equal are called worse. The method is told: DeLong's for
+`auc`, McNemar's test (as an interval, by Tango) for `accuracy`, and a paired bootstrap with a fixed seed for all else;
+with `block-column` it is a bootstrap of whole blocks. Only *worse* fails, unless `if-cannot-tell` is `fail`: then the
+model must be shown to be good enough on every row that the champion was measured on. On other rows the recorded metrics
+are compared, which shows a loss but no model to be good enough. Without a champion there is nothing to be worse than.
 
 Thresholds, baselines and fairness are decided by the value, whose interval is shown; slices by the interval, corrected
 for how many are looked at. Limits are compared at 12 significant digits, a limit of 0 at 12 decimals. A metric, slice
@@ -129,12 +130,14 @@ class EvaluateModelInputs(ModelInputs, PredictInputs):
         description="The metric that champion and baselines are compared by. By default `auc` (`f1` without scores),"
         " `f1_macro`, `rmse`, `ndcg`, `mase` (`mae` without `history`), or the first column of scores.",
     )
-    baselines: Annotated[list[Literal["constant", "linear", "season-naive"]], BeforeValidator(parse_lines)] = Field(
-        ["constant"],
-        description="What the primary metric must be better than; `[]` for nothing. `constant`: a predictor that knows"
-        " no features."
-        " `linear`: a linear or logistic regression of the other columns of numbers in the predictions, by"
-        " cross-validation. `season-naive`: what was one season earlier in `history`.",
+    baselines: Annotated[list[Literal["constant", "linear", "season-naive"]] | None, BeforeValidator(parse_lines)] = (
+        Field(
+            None,
+            description="What the primary metric must be better than; `[]` for nothing. `constant`: a predictor that"
+            " knows no features. `linear`: a linear or logistic regression of the other columns of numbers in the"
+            " predictions, by cross-validation. `season-naive`: what was one season earlier in `history`. By default"
+            " `constant`, where the metric of such a predictor is known.",
+        )
     )
     champion: str = Field("champion", description="Alias of the version to compare with.")
     max_regression: Allowances = Field(
@@ -399,6 +402,13 @@ def _evaluate(inputs: EvaluateModelInputs, given: _Given, own: _Own | None, step
         step.console.say(f"The task is {found.predictions.task_in_words}")
     for note in found.notes:
         step.console.warning(note)
+    for name, parts in found.small.items():
+        shown = ", ".join(f"{value} ({rows:,})" for value, rows in [*parts.items()][:5]) + (
+            ", …" if len(parts) > 5 else ""
+        )
+        step.console.say(
+            f"Slices of {name} with fewer than {many(inputs.min_slice_rows, 'row')} are not judged: {shown}"
+        )
     rows = [(g.kind, g.metric, "–" if g.value is None else f"{g.value:.4g}", g.limit, g.answer, g.note)
             for g in found.gates]  # fmt: skip
     if rows:
@@ -426,6 +436,7 @@ def _result(found: Evaluation, inputs: EvaluateModelInputs, given: _Given) -> Re
         "baseline": found.baseline,
         "comparisons": [{**vars(one), "verdict": one.verdict} for one in found.comparisons],
         "slices": found.slices,
+        "small_slices": found.small,
         "notes": found.notes + found.unchecked,
         "rows": len(found.predictions.label) if found.predictions else 0,
         "champion": {"alias": inputs.champion, "version": champion},

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..stores.store import Store
 
 _LONGEST = 60
+_GIVEN = click.core.ParameterSource.COMMANDLINE
 
 
 def _where_it_is(function: Callable[..., None]) -> Callable[..., None]:
@@ -55,6 +56,7 @@ def runs_command(
     mlops runs compare 8812-1 8840-1
     """
     if context.invoked_subcommand:
+        _hand_down(context, context.invoked_subcommand)
         return
     with plain_errors():
         from ..reports.runs import check_names, condition, folders, read
@@ -140,6 +142,20 @@ def compare_command(before: str, now: str, as_json: bool, **given: str) -> None:
         return
     rows = [(one.group, one.name, shown(one.before, _LONGEST), shown(one.now, _LONGEST)) for one in found]
     _table(("", "", a.name, b.name), rows)
+
+
+def _hand_down(context: click.Context, name: str) -> None:
+    """Options that stand before a subcommand are its own, as if they stood after it.
+
+    Raises:
+        UsageError: it does not have one.
+    """
+    takes = {option.name for option in runs_command.commands[name].params}
+    given = [one for one in context.command.params if context.get_parameter_source(one.name or "") is _GIVEN]
+    for one in given:
+        if one.name not in takes:
+            raise click.UsageError(f"{one.opts[0]} is for the list of runs; `mlops runs {name}` does not take it")
+    context.default_map = {name: {one.name: context.params[one.name] for one in given if one.name}}
 
 
 def _store(given: dict[str, str]) -> Store:

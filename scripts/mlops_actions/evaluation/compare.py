@@ -52,6 +52,7 @@ class Comparison:
         method: `DeLong`, `McNemar`, `bootstrap of rows`, `bootstrap of blocks`, or `recorded` for values that were
             measured on different rows.
         rows_needed: see `enough`; None where that is not known or not needed.
+        absent: how many more rows the champion was measured on, which the challenger has not predicted.
         note: why there is no interval.
     """
 
@@ -66,6 +67,7 @@ class Comparison:
     units: int = 0
     method: str = "recorded"
     rows_needed: int | None = None
+    absent: int = 0
     note: str = ""
 
     @property
@@ -81,8 +83,11 @@ class Comparison:
     def surely_acceptable(self) -> bool:
         """Whether the challenger is certain to lose no more than is allowed.
 
-        Values of other rows are not certain; those that need no rows, such as a model's size, are.
+        Values of other rows are not certain, nor is one without the rows that it has not predicted; those that need no
+        rows, such as a model's size, are.
         """
+        if self.absent:
+            return False
         if self.low is None:
             return self.method == "recorded" and self.metric in _WITHOUT_ROWS and self.gain >= -self.allowed
         return self.low > 0 or self.low >= -self.allowed
@@ -98,7 +103,8 @@ class Comparison:
             of = f"the allowed {self.allowed:g}" if self.allowed else "a difference of this size"
             said += f"; {self.rows_needed:,} rows would be enough for {of} ({POWER:.0%} power)"
         blocks = f" ({self.units:,})" if self.units != self.rows else ""
-        return f"{said}; {self.method}{blocks}"
+        absent = f"; without {many(self.absent, 'row')} of the champion's" if self.absent else ""
+        return f"{said}; {self.method}{blocks}{absent}"
 
 
 def recorded(

@@ -34,7 +34,7 @@ from .gates import (
 from .metric import PRIMARY, Metric, Task, is_higher_better, named, unknown
 from .predictions import Columns, Predictions, check_ids, read_predictions, same_type, with_classes
 from .resampling import CHANCE, SHOWN, Units, around, bootstrap, interval, standard_error
-from .slices import Slice, large_slices
+from .slices import Entry, Slice, sized_slices
 from .training import Sanity, training_gates
 
 _OTHER_ROWS = "Give test rows of all classes, with the columns that it needs, or name another metric"
@@ -55,7 +55,8 @@ class EvaluationRequest:
         slices: columns and expressions; `min_rows` is the least that a slice or group is judged by.
         champion: or None.
         max_regression: how much worse than the champion a metric may be; `*` is the primary one.
-        baselines: what the primary metric must be better than, see `baselines.NAMES`.
+        baselines: what the primary metric must be better than, see `baselines.NAMES`; None for `constant` where it is
+            defined.
         history: what a season-naive forecast knows; None without one.
         groups, fairness: columns of groups, and limits of `fairness.METRICS` between them.
         unsure: whether a gate passes that chance decides and the rows cannot tell.
@@ -75,7 +76,7 @@ class EvaluationRequest:
     min_rows: int = 100
     champion: Champion | None = None
     max_regression: Mapping[str, float] = field(default_factory=lambda: {"*": 0.0})
-    baselines: Sequence[str] = ("constant",)
+    baselines: Sequence[str] | None = None
     history: History | None = None
     groups: Sequence[str] = ()
     fairness: Mapping[str, str] = field(default_factory=dict)
@@ -102,6 +103,19 @@ class EvaluationRequest:
 
 
 @dataclass(frozen=True)
+class _Pair:
+    """Predictions of the same rows; `absent` is how many more the champion has predicted."""
+
+    challenger: Predictions
+    champion: Predictions
+    absent: int
+
+    @property
+    def sides(self) -> tuple[Predictions, Predictions]:
+        return self.challenger, self.champion
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What was found.
 
@@ -113,6 +127,7 @@ class Evaluation:
         baseline: metrics of the predictor without features.
         comparisons: with the champion.
         slices: metrics by slice.
+        small: rows of the slices that have too few to be judged, by entry and value.
         notes: what a reader should know.
         unchecked: gates that were asked for and could not be checked, with the reason.
         predictions: for pictures.
@@ -125,6 +140,7 @@ class Evaluation:
     baseline: dict[str, float]
     comparisons: list[Comparison]
     slices: list[dict[str, Any]]
+    small: dict[str, dict[str, int]]
     notes: list[str]
     unchecked: list[str]
     predictions: Predictions | None = None
@@ -152,6 +168,10 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     for name, value in request.recorded.items():
         if not math.isfinite(value):
             raise BadInput(f"The recorded metric {name} is {value}, which is not a number", fix="Correct `metrics`")
+    for name in (*request.slice_thresholds, *request.slice_regression):
+        name = request.primary if name == "*" else name
+        if name in request.custom:
+            raise BadInput(f"The custom metric {name} is not computed by slice", fix="Name a metric of the task")
     read = read_predictions(request.predictions, request.columns, request.task) if request.predictions else None
     naive = None
     if read and request.history:
@@ -169,7 +189,7 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
         )
     notes = [sentence(one_class)] if read and (one_class := read.one_class(request.columns)) else []
     pair = _pair(request, read, notes) if read else None
-    measured = _measured(request, pair or ((read,) if read else ()))
+    measured = _measured(request, pair.sides if pair else (read,) if read else ())
     values = {**request.recorded, **computed, **{name: one.values[0] for name, one in measured.items()}}
     notes += [
         f"The pipeline says {name} {request.recorded[name]:.6g}, its predictions give {value:.6g}"
@@ -193,17 +213,14 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     values |= request.sanity.values if request.sanity else {}
     gates = [*threshold_gates(limits, values, task, interval_of, _undefined(read, request.columns)), *sane]
     base = baselines.constant(read) if read else None
-    if read and primary in known:
-        gates += _baseline_gates(request, read, known[primary], base, naive)
-    else:
-        why = f"{primary} is not computed from predictions here"
-        gates += [missing("baseline", primary, f"better than {n}", why) for n in request.baselines if n != "constant"]
+    gates += _baseline_gates(request, read, primary, known.get(primary), base, naive)
     comparisons = list(_against_champion(request, read, pair, values, known, measured, primary, unchecked))
     gates += [_champion_gate(c, request) for c in comparisons]
     slices: list[dict[str, Any]] = []
-    if read and request.slices:
-        gates += _slices(request, read, known, slices)
-        gates += _champion_of_slices(request, read, pair, known, primary, comparisons, unchecked)
+    entries = sized_slices(read.frame, request.slices, request.min_rows) if read else []
+    if read and entries:
+        gates += _slices(request, read, entries, known, slices)
+        gates += _champion_of_slices(request, read, entries, pair, known, primary, comparisons, unchecked)
     else:
         why = "there are no predictions" if request.slices else "no `slices` are named"
         gates += [missing("slice", name, text, why) for name, text in request.slice_thresholds.items()]
@@ -213,7 +230,8 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
         ]
     gates += _fairness_gates(request, read)
     of_base = metrics.compute(base, request.asked) if base else {}
-    return Evaluation(task, values, gates, primary, of_base, comparisons, slices, notes, unchecked, read)
+    small = {entry.name: {part.value: len(part.rows) for part in entry.small} for entry in entries if entry.small}
+    return Evaluation(task, values, gates, primary, of_base, comparisons, slices, small, notes, unchecked, read)
 
 
 def _undefined(read: Predictions | None, columns: Columns) -> str:
@@ -241,14 +259,20 @@ def _measured(request: EvaluationRequest, sides: Sequence[Predictions]) -> dict[
 
 def _baseline_gates(
     request: EvaluationRequest,
-    read: Predictions,
-    metric: Metric,
+    read: Predictions | None,
+    primary: str,
+    metric: Metric | None,
     constant: Predictions | None,
     naive: Predictions | None,
 ) -> Iterator[Gate]:
-    sign = ">" if request.higher(metric.name) else "<"
-    for name in request.baselines:
+    for name in ("constant",) if request.baselines is None else request.baselines:
         words, ours = baselines.WORDS[name], read
+        if read is None or metric is None or ours is None:
+            if request.baselines is not None:
+                why = f"{primary} is not computed from predictions here"
+                yield missing("baseline", primary, f"better than that of {words}", why)
+            continue
+        sign = ">" if request.higher(metric.name) else "<"
         made = {"constant": constant, "season-naive": naive}.get(name)
         if name == "linear":
             made = baselines.linear(read, request.columns)
@@ -258,7 +282,7 @@ def _baseline_gates(
         base = metrics.value_of(metric, made) if made is not None else None
         value = metrics.value_of(metric, ours)
         if base is None or value is None or not math.isfinite(base):
-            if name != "constant":  # one that was asked for
+            if request.baselines is not None:
                 yield missing("baseline", metric.name, f"{sign} that of {words}", _why_no_baseline(name, read, naive))
             continue
         gate = compared("baseline", metric.name, value, Limit(sign, base), None, words)
@@ -266,6 +290,8 @@ def _baseline_gates(
 
 
 def _why_no_baseline(name: str, read: Predictions, naive: Predictions | None) -> str:
+    if name == "constant":
+        return f"a {read.task} task has no such predictor, or the metric is not defined for it"
     if name == "season-naive":
         return "set `history`" if naive is None else "`history` knows no test row's label of one season earlier"
     if read.task not in baselines.LINEAR:
@@ -290,7 +316,7 @@ def _champion_gate(found: Comparison, request: EvaluationRequest) -> Gate:
 def _against_champion(
     request: EvaluationRequest,
     read: Predictions | None,
-    pair: tuple[Predictions, Predictions] | None,
+    pair: _Pair | None,
     values: Mapping[str, float],
     known: Mapping[str, Metric],
     measured: Mapping[str, Measured],
@@ -309,14 +335,14 @@ def _against_champion(
         allowed = request.max_regression.get(name, request.max_regression.get("*", 0.0) if name == primary else 0.0)
         found = None
         if pair and name in measured:
-            one, rows = measured[name], len(pair[0].label)
+            one, rows = measured[name], len(pair.challenger.label)
             found = compare.drawn(
                 name, one.values, one.error, rows, one.units, allowed=allowed, higher_is_better=higher
             )
         elif pair and name in known:
-            found = compare.paired(replace(known[name], higher_is_better=higher), *pair, allowed=allowed)
-        if found is not None and math.isfinite(found.gain):
-            yield found
+            found = compare.paired(replace(known[name], higher_is_better=higher), *pair.sides, allowed=allowed)
+        if pair and found is not None and math.isfinite(found.gain):
+            yield replace(found, absent=pair.absent)
         elif name in champion.metrics:
             was = champion.metrics[name]
             yield compare.recorded(name, values[name], was, higher_is_better=higher, allowed=allowed)
@@ -324,7 +350,7 @@ def _against_champion(
             unchecked.append(f"Version {champion.version} has no {name} to compare with")
 
 
-def _pair(request: EvaluationRequest, ours: Predictions, notes: list[str]) -> tuple[Predictions, Predictions] | None:
+def _pair(request: EvaluationRequest, ours: Predictions, notes: list[str]) -> _Pair | None:
     """The two models' predictions of the same rows, in one order; None when they are not of the same rows."""
     champion, key = request.champion, request.columns.id
     if champion is None or champion.predictions is None:
@@ -338,8 +364,8 @@ def _pair(request: EvaluationRequest, ours: Predictions, notes: list[str]) -> tu
         ids = same_type(ours.frame.get_column(key), theirs.frame.get_column(key))
         left, right = (one.alias("id").to_frame().with_row_index(name) for one, name in zip(ids, "ab", strict=True))
         rows = left.join(right, on="id", how="inner").sort("a")
-        if rows.height < here / 2:
-            why = f"only {rows.height:,} of {here:,} are among them"
+        if rows.height < max(here, there) / 2:
+            why = f"only {rows.height:,} of {here:,} are among its {there:,}"
         else:
             ours, theirs = ours.take(rows.get_column("a").to_numpy()), theirs.take(rows.get_column("b").to_numpy())
     elif here != there:
@@ -354,15 +380,20 @@ def _pair(request: EvaluationRequest, ours: Predictions, notes: list[str]) -> tu
     if why:
         notes.append(f"The rows are not those of version {version}: {why}")
         return None
-    return ours, replace(theirs, scale=ours.scale, query=ours.query)
+    if absent := there - len(theirs.label):
+        notes.append(f"{absent:,} of the {many(there, 'row')} that version {version} was measured on are not predicted")
+    return _Pair(ours, replace(theirs, scale=ours.scale, query=ours.query), absent)
 
 
 def _slices(
-    request: EvaluationRequest, read: Predictions, known: Mapping[str, Metric], shown: list[dict[str, Any]]
+    request: EvaluationRequest,
+    read: Predictions,
+    entries: Sequence[Entry],
+    known: Mapping[str, Metric],
+    shown: list[dict[str, Any]],
 ) -> Iterator[Gate]:
     """The gates of slices, with intervals of which none misses the truth with 95 % certainty (Bonferroni)."""
-    found = large_slices(read.frame, request.slices, request.min_rows)
-    enough = [part for _, parts in found for part in parts]
+    enough = [part for entry in entries for part in entry.large]
     looked_at = len(enough) * len(request.slice_thresholds)
     for part in enough:
         own = read.take(part.rows)
@@ -371,9 +402,9 @@ def _slices(
         check_known(request.slice_thresholds, dict.fromkeys([*known, *values], 0.0), read.task)
         for name, limit in each_limit(request.slice_thresholds):
             yield _slice_gate(request, part, own, values, known, looked_at, name, limit)
-    for column, parts in found:
-        for name, text in request.slice_thresholds.items() if not parts else ():
-            yield missing("slice", f"{column} {name}", text, _too_small(request))
+    for entry in entries:
+        for name, text in request.slice_thresholds.items() if not entry.large else ():
+            yield missing("slice", f"{entry.name} {name}", text, _too_small(request))
 
 
 def _too_small(request: EvaluationRequest) -> str:
@@ -383,7 +414,8 @@ def _too_small(request: EvaluationRequest) -> str:
 def _champion_of_slices(
     request: EvaluationRequest,
     read: Predictions,
-    pair: tuple[Predictions, Predictions] | None,
+    entries: Sequence[Entry],
+    pair: _Pair | None,
     known: Mapping[str, Metric],
     primary: str,
     comparisons: list[Comparison],
@@ -400,17 +432,16 @@ def _champion_of_slices(
     if pair is None:
         unchecked.append(f"The slices cannot be compared with version {champion.version}: the rows are not the same")
         return
-    found = large_slices(read.frame, request.slices, request.min_rows)
-    looked_at = sum(len(parts) for _, parts in found) * len(allowed)
-    places = _places(read, pair[0], request.columns.id)
+    looked_at = sum(len(entry.large) for entry in entries) * len(allowed)
+    places = _places(read, pair.challenger, request.columns.id)
     for name, most in allowed.items():
         metric = replace(known[name], higher_is_better=request.higher(name))
-        for column, parts in found:
-            if not parts:
-                yield missing("champion", f"{column} {name}", _NO_WORSE, _too_small(request))
-            for part in parts:
+        for entry in entries:
+            if not entry.large:
+                yield missing("champion", f"{entry.name} {name}", _NO_WORSE, _too_small(request))
+            for part in entry.large:
                 title, rows = f"{part.name} {name}", places[part.rows]
-                sides = [side.take(rows[rows >= 0]) for side in pair]
+                sides = [side.take(rows[rows >= 0]) for side in pair.sides]
                 if len(sides[0].label) < request.min_rows:
                     why = f"version {champion.version} has predicted {len(sides[0].label):,} of its {len(rows):,} rows"
                     gate = missing("champion", title, _NO_WORSE, why)
@@ -420,6 +451,7 @@ def _champion_of_slices(
                 if one is None or not math.isfinite(one.gain):
                     yield missing("champion", title, _NO_WORSE, _undefined(sides[0], request.columns))
                     continue
+                one = replace(one, absent=pair.absent)
                 comparisons.append(replace(one, metric=title))
                 gate = _champion_gate(one, request)
                 yield replace(gate, metric=title, note=f"{gate.note}; corrected for {looked_at} looked at")
@@ -466,7 +498,7 @@ def _fairness_gates(request: EvaluationRequest, read: Predictions | None) -> Ite
         assert read is not None
         if column not in read.frame.columns:
             raise unknown_column(column, "The predictions file", read.frame.columns)
-        groups = large_slices(read.frame, [column], request.min_rows)[0][1]
+        groups = sized_slices(read.frame, [column], request.min_rows)[0].large
         for name, limit in each_limit(request.fairness):
             title = f"{column} {name}"
             if len(groups) < 2:

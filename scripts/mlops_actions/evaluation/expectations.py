@@ -111,7 +111,9 @@ def change(frame: pl.DataFrame, name: str, asked: Expectation) -> Changed:
             return rows.with_columns(made.cast(frame.schema[column]).alias(column))
 
         changed = changed.with_columns(applied(f"change.{column}", value, new)[column])
-    return Changed(rows.get_column(_ROW).to_list(), [tensor(changed[column]) for column in frame.columns])
+    same = pl.all_horizontal(pl.lit(True), *(rows[column].eq_missing(changed[column]) for column in asked.change))
+    changed = changed.filter(~same)
+    return Changed(changed.get_column(_ROW).to_list(), [tensor(changed[column]) for column in frame.columns])
 
 
 def judge(
@@ -135,7 +137,7 @@ def judge(
     passed = bool(moved) and share <= asked.max_failures
     words = {"unchanged": "changed", "increasing": "went down", "decreasing": "went up"}[asked.expect]
     if not moved:
-        said = f"no golden row fulfils `where`: {asked.where}"
+        said = "no golden row is changed" + (f" where {asked.where}" if asked.where else ": they have these values")
     elif bad:
         row, was, now, far = bad[0]
         by = f" by {far:.3g}" if math.isfinite(far) else ""

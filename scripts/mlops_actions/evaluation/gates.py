@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from ..values import named_texts, parse_lines, yaml_value
+from ..values import lines_of, named_texts, parse_lines, yaml_value
 from .metric import METRICS, Task, find, named, unknown
 
 _LIMIT = re.compile(r"\s*(>=|<=|>|<|==)?\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
@@ -181,7 +181,7 @@ def _parse_limits(value: object) -> object:
 def _lines(text: str) -> dict[str, str]:
     """The limits of lines by name, those of one name between commas; none when it is something else."""
     found: dict[str, str] = {}
-    for line in filter(None, (part.strip() for part in re.split(r"[\n,]", text))):
+    for line in (part.strip() for one in lines_of(text) for part in one.split(",") if part.strip()):
         match = _LINE.fullmatch(line)
         if not match:
             return {}

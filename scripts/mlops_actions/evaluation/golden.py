@@ -316,6 +316,9 @@ def _explain(result: dict[str, Any], request: GoldenRequest) -> MlopsError:
     if error["missing"]:
         fix = remedy(error["missing"])
     now = {name.lower(): version for name, version in facts["packages"].items()}
+    if stage.startswith("change "):
+        what = f"The model cannot predict the changed rows of the expectation {stage[7:]!r}"
+        return DoesNotWork(what, facts, why=why, fix=fix or "Correct its `change`", log=error["traceback"])
     then = [f"{name} {version}" for name, version in result["trained_with"].items()]
     here = [f"Python {facts['python']}", *(f"{n} {now[n]}" for n in ("scikit-learn", "numpy", "joblib") if n in now)]
     why += f". This environment has {', '.join(here)}"

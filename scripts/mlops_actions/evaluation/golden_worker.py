@@ -65,7 +65,10 @@ def main(request_file: str, result_file: str) -> None:
             model.scores(_part(rows, 0))
             result["first_ms"] = (time.perf_counter() - began) * 1000
             result["predictions"] = scores(rows)
-            result["changed"] = {name: scores(tensors.table(one)) for name, one in request["changed"].items()}
+            result["changed"] = {}
+            for name, one in request["changed"].items():
+                stage = f"change {name}"
+                result["changed"][name] = scores(tensors.table(one))
         # an estimator repeats what it warns of at each call
         result["warnings"] = list(dict.fromkeys(str(item.message) for item in caught))[:10]
         with warnings.catch_warnings():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -67,15 +67,28 @@ def find_slices(frame: pl.DataFrame, entries: Sequence[str]) -> Iterator[Slice]:
         yield Slice(name, "", np.flatnonzero(chosen.to_numpy()))
 
 
-def large_slices(frame: pl.DataFrame, entries: Sequence[str], least: int) -> list[tuple[str, list[Slice]]]:
-    """The name of each entry with those of its slices that have rows enough to be judged, which may be none.
+class Entry(NamedTuple):
+    """An entry's name, its slices with rows enough to be judged, which may be none, and the others."""
+
+    name: str
+    large: list[Slice]
+    small: list[Slice]
+
+
+def sized_slices(frame: pl.DataFrame, entries: Sequence[str], least: int) -> list[Entry]:
+    """The slices of each entry by whether they have so many rows.
 
     Raises:
         BadInput: see `find_slices`.
     """
+    found = {entry: [*find_slices(frame, [entry])] for entry in entries}
     return [
-        (entry.partition(":")[0].strip(), [part for part in find_slices(frame, [entry]) if len(part.rows) >= least])
-        for entry in entries
+        Entry(
+            entry.partition(":")[0].strip(),
+            [part for part in parts if len(part.rows) >= least],
+            [part for part in parts if len(part.rows) < least],
+        )
+        for entry, parts in found.items()
     ]
 
 

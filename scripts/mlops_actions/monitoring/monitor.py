@@ -92,6 +92,10 @@ def observe(request: MonitorRequest) -> Observation:
     """
     if request.max_age is not None and not request.time_column:
         raise BadInput("`max-age` needs to know which column has the time of a row", fix="Set `time-column`")
+    if request.metric and request.predictions is None:
+        why = "It is computed from predictions in use and their labels"
+        fix = "Give `predictions`, or leave out `metric`"
+        raise BadInput(f"The metric {request.metric} cannot be compared with the registered one", why=why, fix=fix)
     current = open_table(request.data, request.types)
     reference = open_table(request.reference, request.types)
     found = drift.compare(reference, current, request.columns, request.max_psi)

@@ -4,6 +4,7 @@ for, so that thousands of them cost no more than those that are shown.
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -267,9 +268,10 @@ def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
         return None
+    return None if math.isnan(number) else number
 
 
 def sort_key(value: object) -> tuple[bool, float, str]:
