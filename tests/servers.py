@@ -61,7 +61,7 @@ class S3:
     def options(self, timeout: float = 60.0) -> StoreOptions:
         """How `Store` reaches it."""
         keys = {"aws_access_key_id": self.access_key, "aws_secret_access_key": self.secret_key}
-        return StoreOptions(self.endpoint, credentials=keys, timeout=timeout)
+        return StoreOptions(self.endpoint, settings=keys, timeout=timeout)
 
     def environ(self, url: str) -> dict[str, str]:
         """Variables with which an action finds a store of this server."""

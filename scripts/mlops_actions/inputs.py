@@ -74,17 +74,24 @@ class Inputs(BaseModel):
         description="Where objects are kept: `s3://bucket/prefix`, `gs://…`, `az://…`, `file:///folder` or a path."
         " Without one, a folder of this machine's user.",
     )
-    store_endpoint: str = Field("", description="URL of an S3 server that is not AWS, such as MinIO or SeaweedFS.")
+    store_endpoint: str = Field(
+        "",
+        description="URL of an S3 server that is not AWS, such as MinIO or SeaweedFS; or of Azure's storage account,"
+        " `https://ACCOUNT.blob.core.windows.net`.",
+    )
     store_region: str = Field("us-east-1", description="Region of the S3 bucket.")
     store_role: str = Field(
         "",
-        description="ARN of a role that may use the S3 store. The job takes it by its own identity, so that no key is"
-        " kept anywhere: by GitHub's OIDC token, with `permissions: id-token: write`, or by the token in the file that"
-        " `AWS_WEB_IDENTITY_TOKEN_FILE` names; at AWS, or at `store-endpoint`.",
+        description="Who may use the store. The job becomes that by its own identity, so that no key is kept anywhere:"
+        " by GitHub's OIDC token, with `permissions: id-token: write`. S3: the ARN of a role, at AWS or at"
+        " `store-endpoint`, also by the token in the file that `AWS_WEB_IDENTITY_TOKEN_FILE` names. Google: the"
+        " workload identity provider, `projects/…/providers/…`. Azure: `TENANT/CLIENT`, the ids of an application or"
+        " managed identity with a federated credential.",
     )
     store_audience: str = Field(
-        "sts.amazonaws.com",
-        description="The audience of GitHub's OIDC token when `store-role` is taken; with MinIO its client id.",
+        "",
+        description="The audience of GitHub's OIDC token when `store-role` is taken; with MinIO its client id. By"
+        " default `sts.amazonaws.com`, the provider itself, or `api://AzureADTokenExchange`.",
     )
     run: str = Field(
         "",

@@ -260,7 +260,7 @@ def test_damaged_blob_is_put_back_as_a_whole(store: Store, tmp_path: Path, damag
 
 def test_download_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
     with _server(send=4_000, promised=8_000) as endpoint:
-        store = Store("s3://bucket/p", StoreOptions(endpoint, credentials=KEYS, timeout=2.0))
+        store = Store("s3://bucket/p", StoreOptions(endpoint, settings=KEYS, timeout=2.0))
         (tmp_path / "target").write_bytes(b"before")
         with pytest.raises(RemoteFailed, match="Cannot use the store"):
             store.get_file("x", tmp_path / "target")
@@ -270,7 +270,7 @@ def test_download_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
 
 def test_download_may_take_longer_than_the_time_for_an_answer(tmp_path: Path) -> None:
     with _server(send=8_000, promised=8_000, pause=0.4) as endpoint:
-        store = Store("s3://bucket/p", StoreOptions(endpoint, credentials=KEYS, timeout=1.0))
+        store = Store("s3://bucket/p", StoreOptions(endpoint, settings=KEYS, timeout=1.0))
         began = time.monotonic()
         assert store.get_file("x", tmp_path / "target").stat().st_size == 8_000
     assert time.monotonic() - began > 1.5
@@ -332,7 +332,7 @@ def test_proxy_that_refuses_is_named(monkeypatch: pytest.MonkeyPatch, scheme: st
         monkeypatch.setenv("NO_PROXY", "")
         options = store_options(Inputs(store_endpoint=f"{scheme}://s3.example.com"), os.environ)
         with pytest.raises(RemoteFailed, match=f"through the proxy {proxy}") as caught:
-            Store("s3://b/p", replace(options, credentials=KEYS)).get("x")
+            Store("s3://b/p", replace(options, settings=KEYS)).get("x")
     assert "word" not in str(caught.value) and "HTTPS_PROXY" in caught.value.fix
 
 
@@ -401,7 +401,7 @@ def test_disk_is_full_where_it_is_downloaded_to(small_disk: Path, tmp_path: Path
 
 
 def _s3(endpoint: str) -> Store:
-    return Store("s3://bucket/p", StoreOptions(endpoint, credentials=KEYS))
+    return Store("s3://bucket/p", StoreOptions(endpoint, settings=KEYS))
 
 
 class _server:

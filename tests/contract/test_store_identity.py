@@ -81,15 +81,14 @@ def test_a_pod_uses_the_store_by_the_token_in_a_file(tmp_path: Path) -> None:
 
 def test_keys_are_renewed_during_a_long_job(github: GitHub, inputs: Inputs) -> None:
     options = store_options(inputs, github.environ())
-    assert options.lent
     given: list[Keys] = []
-    take = options.lent._get
+    take = options.lent["s3"]._get
 
     def soon_over() -> Keys:
         given.append(replace(take(), until=datetime.now(timezone.utc) + timedelta(minutes=1)))
         return given[-1]
 
-    store = Store(inputs.store, replace(options, lent=Lent(soon_over, lambda _: None)))
+    store = Store(inputs.store, replace(options, lent={"s3": Lent(soon_over, lambda _: None)}))
     for number in range(100):  # obstore itself asks at most ten times a second
         store.put("a", str(number).encode())
         if len({keys.key for keys in given}) > 2:
@@ -104,7 +103,7 @@ def test_code_gets_keys_that_end(github: GitHub, inputs: Inputs, tmp_path: Path)
     assert there["AWS_SESSION_TOKEN"] and there["AWS_ACCESS_KEY_ID"]
     assert "ACTIONS_ID_TOKEN_REQUEST_TOKEN" not in there, "code may not say that it is this job"
     keys = {name.lower(): there[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")}
-    Store(inputs.store, replace(options, lent=None, credentials=keys)).put("b", b"2")
+    Store(inputs.store, replace(options, lent={}, settings=keys)).put("b", b"2")
 
 
 def test_a_whole_action_leaves_no_key_anywhere(github: GitHub, inputs: Inputs, mlops: Run, tmp_path: Path) -> None:

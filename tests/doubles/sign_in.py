@@ -151,7 +151,7 @@ class Web:
                     self.wfile.write(data[: len(data) // 2] if fault == "half" else data)
                 self.close_connection = fault == "half"
 
-            do_GET = do_HEAD = do_POST = do_DELETE = respond
+            do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = respond
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
@@ -27,7 +28,8 @@ from ..inputs import SHARED, Inputs, Outputs, is_secret, kebab, valued
 from ..misfits import misfit
 from ..project import Path_, Project
 from ..stores import identity
-from ..stores.identity import Lent
+from ..stores.federation import Federation, google_file_of
+from ..stores.identity import Bearer, Keys, Lent
 from ..stores.store import StoreOptions
 from ..suggest import did_you_mean
 from ..yaml_io import read_yaml
@@ -185,35 +187,61 @@ def store_options(
         "AWS_SECRET_ACCESS_KEY": "aws_secret_access_key",
         "AWS_SESSION_TOKEN": "aws_session_token",
     }
-    endpoint = inputs.store_endpoint or environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL", "")
-    others = {"gs": "storage.googleapis.com", "az": "blob.core.windows.net"}
-    host = others.get(inputs.store.partition(":")[0], f"s3.{inputs.store_region}.amazonaws.com")
+    settings = {theirs: environ[ours] for ours, theirs in names.items() if environ.get(ours)}
+    scheme, given = inputs.store.partition(":")[0], inputs.store_endpoint.rstrip("/")
+    if usual := {"gs": "https://storage.googleapis.com", "az": "https://blob.core.windows.net"}.get(scheme):
+        endpoint, address = "", given or usual
+        settings |= _address(scheme, given) if given else {}
+    else:
+        endpoint = given or environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL", "")
+        address = endpoint or f"https://s3.{inputs.store_region}.amazonaws.com"
     return StoreOptions(
         endpoint=endpoint,
         region=inputs.store_region,
-        proxy=proxy_for(endpoint or f"https://{host}", environ),
-        credentials={theirs: environ[ours] for ours, theirs in names.items() if environ.get(ours)},
+        proxy=proxy_for(address, environ),
+        settings=settings,
         lent=_lent(inputs, endpoint, environ, mask),
     )
 
 
-def _lent(inputs: Inputs, endpoint: str, environ: Mapping[str, str], mask: Callable[[str], None]) -> Lent | None:
-    """Keys that live for a while, if there is something that they can be asked for with.
+def _address(scheme: str, url: str) -> dict[str, str]:
+    """The settings that name a server of Google's or Azure's; of the latter the URL is of a storage account."""
+    if scheme == "gs":
+        return {"google_base_url": url}
+    parts = urlsplit(url)
+    account = parts.path.rpartition("/")[2] or (parts.hostname or "").partition(".")[0]
+    return {"azure_endpoint": url, "azure_storage_account_name": account}
+
+
+def _lent(inputs: Inputs, endpoint: str, environ: Mapping[str, str], mask: Callable[[str], None]) -> dict[str, Lent]:
+    """By scheme the keys that live for a while, if there is something that they can be asked for with.
 
     A role that the input names is taken wherever there is a token; on a runner without keys its lack is told, and in a
-    terminal the role is left to the workflow. Variables have the same order as in every AWS SDK.
+    terminal the role is left to the workflow. Variables have the same order as in every SDK.
     """
-    if not inputs.store.startswith("s3:"):
-        return None
-    keys, file = environ.get("AWS_ACCESS_KEY_ID"), environ.get(identity.TOKEN_FILE)
-    role = inputs.store_role if file or may_ask(environ) or (environ.get("GITHUB_ACTIONS") and not keys) else ""
-    if not role and file and not keys:
-        role = environ.get(identity.ROLE, "")
-    if role:
-        issuer = environ.get("AWS_ENDPOINT_URL_STS") or endpoint or f"https://sts.{inputs.store_region}.amazonaws.com"
-        return Lent(identity.Role(role, inputs.store_audience, f"{issuer.rstrip('/')}/", environ, mask).keys, mask)
-    profile = environ.get(identity.PROFILE)
-    return Lent(lambda: identity.of_profile(profile, environ), mask) if profile and not keys else None
+    scheme, given = inputs.store.partition(":")[0], Federation(environ, mask)
+    keys = [environ.get(name) for name in _STORE_KEYS.get(scheme, ()) if name != identity.TOKEN_FILE]
+    file = environ.get(identity.TOKEN_FILE) if scheme == "s3" else ""
+    role = inputs.store_role if file or may_ask(environ) or (environ.get("GITHUB_ACTIONS") and not any(keys)) else ""
+    found: dict[str, Callable[[], Keys | Bearer]] = {}
+    if path := google_file_of(environ):
+        found["gs"] = lambda: given.google_file(path)
+    if role and scheme == "gs":
+        provider = role.removeprefix("//iam.googleapis.com/")
+        found["gs"] = lambda: given.google(provider, inputs.store_audience)
+    elif role and scheme == "az":
+        tenant, _, client = role.partition("/")
+        found["az"] = lambda: given.azure(tenant, client, inputs.store_audience)
+    elif scheme == "s3":
+        role = role or (environ.get(identity.ROLE, "") if file and not any(keys) else "")
+        profile = environ.get(identity.PROFILE)
+        if role:
+            at = environ.get("AWS_ENDPOINT_URL_STS") or endpoint or f"https://sts.{inputs.store_region}.amazonaws.com"
+            audience = inputs.store_audience or "sts.amazonaws.com"
+            found["s3"] = identity.Role(role, audience, f"{at.rstrip('/')}/", environ, mask).keys
+        elif profile and not any(keys):
+            found["s3"] = lambda: identity.of_profile(profile, environ)
+    return {scheme: Lent(get, mask) for scheme, get in found.items()}
 
 
 _STORE_KEYS = {

@@ -1,8 +1,9 @@
-"""Keys of an S3 store that live for a while: given for this job's own identity, or by a profile of the AWS command.
+"""Keys of a store that live for a while: given for this job's own identity, or by a profile of the AWS command.
 
 A role (`store-role`) is taken by AssumeRoleWithWebIdentity, one unsigned request that AWS and MinIO respond to alike:
 https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html. The keys of an instance, of a
-container and of a pod, and those in variables, the object store finds by itself.
+container and of a pod, and those in variables, the object store finds by itself. Google's and Azure's tokens are in
+`federation`.
 
 Not by botocore: it is 25 MB more in every environment, and does not know GitHub's token.
 """
@@ -29,7 +30,8 @@ TOKEN_FILE, ROLE, PROFILE = "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN", "AWS_
 _LIFETIME = 3600
 """Seconds that keys live: what every role of AWS allows. MinIO gives fewer, those of the token, unless it is asked."""
 _AHEAD = timedelta(minutes=5)
-_PATIENCE = 30.0  # seconds that the issuer may be away
+PATIENCE = 30.0
+"""Seconds that the issuer may be away."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,14 @@ class Keys:
     session: str = field(default="", repr=False)
     until: datetime | None = None
 
-    def good_for(self, ahead: timedelta) -> bool:
-        """Whether they will still be good after this time."""
-        return self.until is None or datetime.now(timezone.utc) + ahead < self.until
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must not be seen."""
+        return self.secret, self.session
+
+    def given(self) -> dict[str, Any]:
+        """As obstore wants them."""
+        return {"access_key_id": self.key, "secret_access_key": self.secret, "token": self.session or None}
 
     def variables(self) -> dict[str, str]:
         """As variables that every S3 client reads."""
@@ -56,44 +63,64 @@ class Keys:
         return {name: value for name, value in named.items() if value}
 
 
+@dataclass(frozen=True)
+class Bearer:
+    """A token of a store that has no keys, and when it ends."""
+
+    token: str = field(repr=False)
+    until: datetime | None = None
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must not be seen."""
+        return (self.token,)
+
+    def given(self) -> dict[str, Any]:
+        """As obstore wants it."""
+        return {"token": self.token}
+
+    def variables(self) -> dict[str, str]:
+        """None: clients have no variable for it in common."""
+        return {}
+
+
 class Lent:
-    """Keys that are asked for again before they end. May be used by several threads.
+    """Keys, or a token, that are asked for again before they end. May be used by several threads.
 
     Args:
         get: gets new ones.
         mask: told what must not be seen.
     """
 
-    def __init__(self, get: Callable[[], Keys], mask: Callable[[str], None]) -> None:
+    def __init__(self, get: Callable[[], Keys | Bearer], mask: Callable[[str], None]) -> None:
         self._get, self._mask = get, mask
         self._lock = threading.Lock()
-        self._keys: Keys | None = None
+        self._keys: Keys | Bearer | None = None
         self.failure: MlopsError | None = None
 
-    def keys(self) -> Keys:
-        """Keys that are good for some minutes.
+    def keys(self) -> Keys | Bearer:
+        """Those that are good for some minutes.
 
         Raises:
             BadInput, RemoteFailed: there are none.
         """
         with self._lock:
-            if self._keys is None or not self._keys.good_for(_AHEAD):
+            if self._keys is None or not _good(self._keys, _AHEAD):
                 self.failure = None
                 try:
                     self._keys = self._get()
                 except MlopsError as error:
-                    if self._keys is None or not self._keys.good_for(timedelta()):
+                    if self._keys is None or not _good(self._keys, timedelta()):
                         self.failure = error
                         raise
-                self._mask(self._keys.secret)
-                self._mask(self._keys.session)
+                for secret in self._keys.secrets:
+                    self._mask(secret)
             return self._keys
 
     def __call__(self) -> Any:
         """The same, as obstore wants them."""
         keys = self.keys()
-        found = {"access_key_id": keys.key, "secret_access_key": keys.secret, "token": keys.session or None}
-        return {**found, "expires_at": keys.until}
+        return {**keys.given(), "expires_at": keys.until}
 
 
 @dataclass(frozen=True)
@@ -126,7 +153,7 @@ class Role:
         from ..waiting import Clock
 
         client = HttpClient(self.environ)
-        retry = Retry("The STS", Clock(), patience=_PATIENCE, first=_PATIENCE)
+        retry = Retry("The STS", Clock(), patience=PATIENCE, first=PATIENCE)
         return retry.run(lambda: self._take(client))
 
     def _take(self, client: Any) -> Keys:
@@ -195,7 +222,12 @@ def of_profile(profile: str, environ: Mapping[str, str]) -> Keys:
         raise BadInput(failed, why=lines[-1][:300] if lines else "", fix=fix)
     try:
         found = json.loads(done.stdout)
-        return Keys(found["AccessKeyId"], found["SecretAccessKey"], found.get("SessionToken") or "", _time(found))
+        return Keys(
+            found["AccessKeyId"],
+            found["SecretAccessKey"],
+            found.get("SessionToken") or "",
+            time_of(found.get("Expiration")),
+        )
     except (ValueError, KeyError, TypeError, AttributeError):
         raise BadInput(failed, why="The command `aws` did not print keys", fix=fix) from None
 
@@ -207,7 +239,8 @@ def _read(body: str, issuer: str) -> Keys:
     try:
         if not found["AccessKeyId"] or not found["SecretAccessKey"]:
             raise ValueError
-        return Keys(found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"], _time(found))
+        until = time_of(found["Expiration"])
+        return Keys(found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"], until)
     except ValueError:
         fix = "Check `store-endpoint`, or set AWS_ENDPOINT_URL_STS to the STS"
         raise RemoteFailed(f"{shown(issuer)} is not an STS", why="Its response has no keys", fix=fix) from None
@@ -224,8 +257,13 @@ def _text(body: str, name: str) -> str:
         return ""
 
 
-def _time(found: Mapping[str, Any]) -> datetime | None:
-    text = found.get("Expiration")
+def _good(keys: Keys | Bearer, ahead: timedelta) -> bool:
+    """Whether they will still be good after this time."""
+    return keys.until is None or datetime.now(timezone.utc) + ahead < keys.until
+
+
+def time_of(text: object) -> datetime | None:
+    """A time as issuers write it (ISO 8601); None for none. Raises ValueError where it is not a time."""
     if not text:
         return None
     time = datetime.fromisoformat(str(text).replace("Z", "+00:00"))  # 3.10 does not know the Z

@@ -48,6 +48,15 @@ RETRYING = timedelta(seconds=6)
 """After this time since the first request no other one is tried."""
 STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 """Variables with the keys of an S3 store."""
+_SETTINGS = {"s3": "aws_", "gs": "google_", "az": "azure_"}
+"""How the names of a scheme's settings begin."""
+_KEYS = {
+    "s3": " and ".join(STORE_KEYS),
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
+_METADATA = ("169.254.169.254", "metadata.google.internal")
+"""Servers that machines of a cloud have, for their identity."""
 EMPTY = ".empty-folder"
 """Name of the object that stands for a folder without files, which stores of objects do not have."""
 _LONGEST_NAME = 250
@@ -61,22 +70,23 @@ class StoreOptions:
     Attributes:
         endpoint: URL of an S3 server that is not AWS.
         region: of S3.
-        credentials: obstore's own option names (`aws_access_key_id`, …) with their values.
+        settings: of all schemes, under obstore's own names (`aws_access_key_id`, `azure_endpoint`, …).
         timeout: seconds to wait for an answer, or for the next bytes of one. Large objects may take longer.
         proxy: what the variables of this process name, which obstore takes by itself: for messages.
-        lent: keys that live for a while, in the place of `credentials`; asked for when a store is opened.
+        lent: by scheme the keys that live for a while, in the place of those in `settings`; asked for when a store is
+            opened.
     """
 
     endpoint: str = ""
     region: str = "us-east-1"
-    credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
+    settings: Mapping[str, str] = field(default_factory=dict, repr=False)
     timeout: float = 30.0
     proxy: str = ""
-    lent: Lent | None = None
+    lent: Mapping[str, Lent] = field(default_factory=dict, repr=False)
 
     def variables(self) -> dict[str, str]:
         """Variables with keys for code that uses the store itself, where they are lent to us; they end when ours do."""
-        return self.lent.keys().variables() if self.lent else {}
+        return self.lent["s3"].keys().variables() if "s3" in self.lent else {}
 
 
 READERS = 32
@@ -115,6 +125,7 @@ class Store:
         self._hide = hide
         self._options = options or StoreOptions()
         self._scheme = self.url.split("://")[0]
+        self._lent = self._options.lent.get(self._scheme)
         self._root = file_path(self.url) if self._scheme == "file" else None
         self._objects = self._open()
 
@@ -327,7 +338,8 @@ class Store:
                 ) from error
             return from_url(self.url)
         options = self._options
-        config: dict[str, Any] = dict(options.credentials)
+        own = _SETTINGS.get(self._scheme, "-")  # obstore refuses those of other schemes
+        config: dict[str, Any] = {name: value for name, value in options.settings.items() if name.startswith(own)}
         client: dict[str, Any] = {
             "timeout": LONGEST,
             "read_timeout": timedelta(seconds=options.timeout),
@@ -338,11 +350,12 @@ class Store:
             if options.endpoint:
                 config["aws_endpoint"] = options.endpoint
                 config["aws_virtual_hosted_style_request"] = "false"
-                client["allow_http"] = options.endpoint.startswith("http://")
+        if any(str(value).startswith("http://") for value in config.values()):
+            client["allow_http"] = True
         more: dict[str, Any] = {"retry_config": {"max_retries": 4, "retry_timeout": RETRYING}}
-        if options.lent and self._scheme == "s3":
-            options.lent.keys()  # a failure of theirs is told as what it is
-            more["credential_provider"] = options.lent
+        if self._lent:
+            self._lent.keys()  # a failure of theirs is told as what it is
+            more["credential_provider"] = self._lent
         return from_url(self.url, config=cast(Any, config), client_options=cast(Any, client), **more)
 
     @contextmanager
@@ -360,7 +373,7 @@ class Store:
             raise _Changed(self.uri(path)) from error
         except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
             keys = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and the rights that the key has"
-            keys = "the rights of the role or profile" if self._options.lent else keys
+            keys = "the rights of the role or profile" if self._lent else keys
             raise RemoteFailed(
                 f"Cannot use {self._where()}: access denied",
                 why=_reason(error),
@@ -369,8 +382,8 @@ class Store:
         except MlopsError:
             raise
         except Exception as error:
-            if self._options.lent and self._options.lent.failure:  # which obstore shows as text of its own
-                raise self._options.lent.failure from error
+            if self._lent and self._lent.failure:  # which obstore shows as text of its own
+                raise self._lent.failure from error
             if not isinstance(error, OSError | obstore.exceptions.BaseError):
                 raise
             raise self._failure(error) from error
@@ -397,8 +410,8 @@ class Store:
                 why=_reason(error),
                 fix="Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
             )
-        if "169.254.169.254" in text:  # without keys, the cloud's metadata service is asked for some
-            return BadInput(f"No keys for {where}", fix="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        if any(server in text for server in _METADATA):  # without keys, the cloud's is asked for some
+            return BadInput(f"No keys for {where}", fix=f"Set {_KEYS[self._scheme]}, or `store-role`")
         if "kind: Connect" in text or "tcp connect error" in text or "dns error" in text:
             fix = f"Check `store-endpoint`{self._or_proxy()}"
             return RemoteFailed(f"Cannot connect to {where}", why=_reason(error), fix=fix)

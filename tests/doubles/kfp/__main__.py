@@ -42,7 +42,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     with KfpDouble(
-        StoreOptions(given.store, credentials=keys) if given.store else None,
+        StoreOptions(given.store, settings=keys) if given.store else None,
         settings,
         python=given.python,
         metadata=not given.no_metadata,
