@@ -28,7 +28,6 @@ from ..inputs import SHARED, Inputs, Outputs, is_secret, kebab, valued
 from ..misfits import misfit
 from ..project import Path_, Project
 from ..stores import identity
-from ..stores.federation import Federation, google_file_of
 from ..stores.identity import Bearer, Keys, Lent
 from ..stores.store import StoreOptions
 from ..suggest import did_you_mean
@@ -219,27 +218,30 @@ def _lent(inputs: Inputs, endpoint: str, environ: Mapping[str, str], mask: Calla
     A role that the input names is taken wherever there is a token; on a runner without keys its lack is told, and in a
     terminal the role is left to the workflow. Variables have the same order as in every SDK.
     """
-    scheme, given = inputs.store.partition(":")[0], Federation(environ, mask)
-    keys = [environ.get(name) for name in _STORE_KEYS.get(scheme, ()) if name != identity.TOKEN_FILE]
+    scheme = inputs.store.partition(":")[0]
+    keys = any(environ.get(name) for name in _STORE_KEYS.get(scheme, ()) if name != identity.TOKEN_FILE)
     file = environ.get(identity.TOKEN_FILE) if scheme == "s3" else ""
-    role = inputs.store_role if file or may_ask(environ) or (environ.get("GITHUB_ACTIONS") and not any(keys)) else ""
+    role = inputs.store_role if file or may_ask(environ) or (environ.get("GITHUB_ACTIONS") and not keys) else ""
     found: dict[str, Callable[[], Keys | Bearer]] = {}
-    if path := google_file_of(environ):
-        found["gs"] = lambda: given.google_file(path)
-    if role and scheme == "gs":
-        provider = role.removeprefix("//iam.googleapis.com/")
-        found["gs"] = lambda: given.google(provider, inputs.store_audience)
-    elif role and scheme == "az":
-        tenant, _, client = role.partition("/")
-        found["az"] = lambda: given.azure(tenant, client, inputs.store_audience)
-    elif scheme == "s3":
-        role = role or (environ.get(identity.ROLE, "") if file and not any(keys) else "")
+    if environ.get("GOOGLE_APPLICATION_CREDENTIALS") or (role and scheme in ("gs", "az")):
+        from ..stores import federation  # only of these clouds
+
+        given = federation.Federation(environ, mask)
+        if path := federation.google_file_of(environ):
+            found["gs"] = lambda: given.google_file(path)
+        if role and scheme == "gs":
+            found["gs"] = lambda: given.google(role.removeprefix("//iam.googleapis.com/"), inputs.store_audience)
+        elif role and scheme == "az":
+            tenant, _, client = role.partition("/")
+            found["az"] = lambda: given.azure(tenant, client, inputs.store_audience)
+    if scheme == "s3":
+        role = role or (environ.get(identity.ROLE, "") if file and not keys else "")
         profile = environ.get(identity.PROFILE)
         if role:
             at = environ.get("AWS_ENDPOINT_URL_STS") or endpoint or f"https://sts.{inputs.store_region}.amazonaws.com"
             audience = inputs.store_audience or "sts.amazonaws.com"
             found["s3"] = identity.Role(role, audience, f"{at.rstrip('/')}/", environ, mask).keys
-        elif profile and not any(keys):
+        elif profile and not keys:
             found["s3"] = lambda: identity.of_profile(profile, environ)
     return {scheme: Lent(get, mask) for scheme, get in found.items()}
 
