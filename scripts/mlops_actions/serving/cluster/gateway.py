@@ -43,12 +43,17 @@ class Gateway:
         self._known: bool | None = None
 
     def capabilities(self, cluster: Cluster) -> Capabilities:
-        """See `Sharing`."""
+        """See `Sharing`.
+
+        Raises:
+            BadInput: the Gateway does not exist, or the cluster has no Gateway API.
+        """
         if not self._name:
             return Capabilities(lacking="Set `gateway`: without one a Service leads to one version alone")
         route = self.route(cluster, "any")
         if not route:
-            return Capabilities(lacking=f"The cluster does not know HTTPRoute. {INSTALL}")
+            fix = f"{INSTALL}, or leave out `gateway`"
+            raise BadInput(f"Cannot use the Gateway {self._name}: the cluster does not know HTTPRoute", fix=fix)
         if route.mirrors():
             return Capabilities(weights=True, mirror=True)
         return Capabilities(weights=True, lacking=f"The GatewayClass of {self._name} cannot mirror requests")
