@@ -18,7 +18,9 @@ from mlops_actions.registry.registering import Registration, register
 from mlops_actions.registry.registry import Registry
 from mlops_actions.scoring.score import score
 from mlops_actions.serving.deploying import Place
+from mlops_actions.serving.engine import HandedOver, Release
 from mlops_actions.serving.history import Deployment, Kind, now
+from mlops_actions.serving.protocol import Client
 from mlops_actions.serving.releases import Releases
 from mlops_actions.serving.rollout import Rules
 from mlops_actions.stores.lease import lease
@@ -168,6 +170,18 @@ def test_when_there_is_nothing_to_go_back_to_it_says_why_and_what_can_be_done(wo
     assert world.place("rollback").go_back("3").outcome.how == "deployed" and world.live.version == 3
     with pytest.raises(BadInput, match=r"Version 7 of m has not served at memory[.] Those that have: 1, 2, 3"):
         world.place("rollback").go_back("7")
+
+
+def test_going_back_from_what_was_handed_over_says_how(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: Release) -> Client:
+        raise HandedOver("commit 1a2b")
+
+    monkeypatch.setattr(world.engine, "start", start)
+    assert world.deploy(1, alias="") == world.deploy(2, alias="") == "handed over"
+    for wanted, named in (("", "N"), ("1", "1")):
+        with pytest.raises(BadInput, match="were handed over to another tool: 1, 2; nothing here saw them serve") as no:
+            world.place("rollback").go_back(wanted)
+        assert f"`mlops deploy-model --model m --version {named}`" in str(no.value)
 
 
 def test_packages_that_cannot_be_installed_any_more_do_not_keep_it_from_going_back(world: World) -> None:

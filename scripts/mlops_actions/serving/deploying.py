@@ -163,7 +163,12 @@ class Place:
         if wanted or not served:
             what = f"Version {wanted} of {self.name} has not" if wanted else f"No version of {self.name} has"
             why = f"Those that have: {listed(served)}" if served else ""
-            return BadInput(f"{what} served at {known.place}", why=why, fix="`mlops history` shows what was deployed")
+            fix = "`mlops history` shows what was deployed"
+            given = sorted({one.version for one in known.history if one.ended == "handed over"})
+            if given and not served:
+                why = f"Versions that were handed over to another tool: {listed(given)}; nothing here saw them serve"
+                fix = f"Hand one over again: `mlops deploy-model --model {self.name} --version {wanted or 'N'}`"
+            return BadInput(f"{what} served at {known.place}", why=why, fix=fix)
         what = f"There is no version of {self.name} to go back to at {known.place}"
         if not others:
             return BadInput(what, why=f"Only version {listed(served)} has served", fix="Deploy another version")

@@ -448,16 +448,25 @@ def _write(file: IO[bytes], chunk: bytes | obstore.Bytes, folder: Path) -> None:
         raise
 
 
+def unfit_name(name: str) -> str:
+    """Why nothing of this name can be kept; "" when it can."""
+    if re.search(r"[\\\x00-\x1f\x7f]", name):
+        return "its name has a backslash or a control character"
+    if re.search(r"[\ud800-\udfff]", name):
+        return "its name is not UTF-8"
+    if re.match(r"[A-Za-z]:", name):
+        return "its name begins as a drive of Windows does"
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        return f"its name is longer than {_LONGEST_NAME} bytes"
+    if name == EMPTY or re.search(r"#\d+$", name):
+        return "its name is one that stores of objects or folders use themselves"
+    return ""
+
+
 def _unfit(folder: Path, item: Path) -> str:
     """Why an item of a folder cannot be kept; "" when it can."""
-    if re.search(r"[\\\x00-\x1f\x7f]", item.name):
-        return "its name has a backslash or a control character"
-    if re.search(r"[\ud800-\udfff]", item.name):
-        return "its name is not UTF-8"
-    if len(os.fsencode(item.name)) > _LONGEST_NAME:
-        return f"its name is longer than {_LONGEST_NAME} bytes"
-    if item.name == EMPTY or re.search(r"#\d+$", item.name):
-        return "its name is one that stores of objects or folders use themselves"
+    if why := unfit_name(item.name):
+        return why
     if item.is_symlink():
         if not item.is_file() or not item.resolve().is_relative_to(folder.resolve()):
             return "it is a link that leads out of the folder, nowhere, or to a folder"
