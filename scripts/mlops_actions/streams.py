@@ -21,7 +21,7 @@ READER_GONE = 141
 def delivered() -> Iterator[None]:
     """A command whose words must all be written.
 
-    What standard error cannot take is dropped: the command goes on, and one that fails keeps its exit code.
+    What a full disk does not take of standard error is dropped: the command goes on, and one that fails keeps its exit code.
 
     Raises:
         SystemExit: they could not be. Nothing is said where the reader has gone, as of `mlops runs | head`.
@@ -37,16 +37,17 @@ def delivered() -> Iterator[None]:
         raise
     finally:
         for name, stream in (("standard output", out), ("standard error", err)):
-            if (fault := stream.end()) and not (stream is err and failed):
-                if fault.errno == errno.EPIPE:
-                    sys.exit(READER_GONE)
+            fault = stream.end()
+            if fault and fault.errno == errno.EPIPE:
+                sys.exit(READER_GONE)
+            if fault and not (stream is err and failed):
                 err.write(f"error: Cannot write to {name}: {fault.strerror}.\n")
                 err.flush()
                 sys.exit(RemoteFailed.exit_code)
 
 
 class _Stream(io.TextIOWrapper):
-    """A stream that remembers that it could not be written, and raises no error then if it `drops` what is."""
+    """A stream that remembers that it could not be written, and if it `drops` text, says so only at its end."""
 
     def __init__(self, stream: Any, *, drops: bool) -> None:
         super().__init__(
@@ -75,7 +76,7 @@ class _Stream(io.TextIOWrapper):
             yield
         except OSError as error:
             self._fault = error
-            if not self._drops:
+            if not self._drops or error.errno == errno.EPIPE:
                 raise
 
     def end(self) -> OSError | None:

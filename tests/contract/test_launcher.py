@@ -337,6 +337,10 @@ def test_what_standard_error_cannot_take_does_not_change_how_a_command_fails(tmp
                 [MLOPS, *call], cwd=tmp_path, env=environ, stdout=subprocess.PIPE, stderr=full, text=True
             )
         assert (call[0], done.returncode) == (call[0], code)
+    gone = subprocess.Popen([MLOPS, "nonsense"], cwd=tmp_path, env=environ, stderr=subprocess.PIPE)
+    assert gone.stderr
+    gone.stderr.close()
+    assert gone.wait(60) == 141, "where its reader has gone, it ends as other programs do"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
