@@ -21,7 +21,8 @@ READER_GONE = 141
 def delivered() -> Iterator[None]:
     """A command whose words must all be written.
 
-    What a full disk does not take of standard error is dropped: the command goes on, and one that fails keeps its exit code.
+    What a full disk does not take of standard error is dropped: the command goes on, and one that fails keeps its exit
+    code.
 
     Raises:
         SystemExit: they could not be. Nothing is said where the reader has gone, as of `mlops runs | head`.
