@@ -211,6 +211,29 @@ def test_nothing_was_ever_deployed(world: World) -> None:
     assert world.place("stop").stop() is None
 
 
+def test_a_version_that_cannot_be_loaded_is_in_the_history(world: World) -> None:
+    world.deploy(1)
+    model = world.workspace.root / "model.joblib"
+    model.write_text("garbage")
+    register(world.registry, Registration("m", model))
+    with pytest.raises(BadInput, match="The model model.joblib cannot be loaded"):
+        world.deploy(4, predict="")
+    known = world.place().history.read()
+    failed = known.history[0]
+    assert (failed.version, failed.ended, failed.kind, failed.by) == (4, "failed", "deploy", "me")
+    assert "cannot be loaded" in failed.outcome and known.live and known.live.version == 1 and known.under_way is None
+
+
+def test_what_has_died_is_told_by_a_drill_and_is_not_in_the_history_once_it_is_stopped(world: World) -> None:
+    world.deploy(1)
+    world.engine.stop("m")
+    with pytest.raises(RemoteFailed, match="`mlops deploy-model --model m --version 1`"):
+        world.place("drill").drill()
+    assert world.place("stop").stop() is None
+    known = world.place().history.read()
+    assert known.live is None and (known.history[0].kind, known.history[0].version) == ("stop", 1)
+
+
 def test_a_drill_leaves_what_serves(world: World) -> None:
     world.deploy(1)
     served = world.engine.stable

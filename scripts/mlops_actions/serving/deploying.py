@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from ..console import Console
-from ..errors import BadInput, RemoteFailed
+from ..errors import BadInput, MlopsError, RemoteFailed
 from ..evaluation.golden import Tolerance
 from ..evaluation.golden_rows import Golden
 from ..registry.manifest import Manifest
@@ -119,8 +119,10 @@ class Place:
         """End what serves the model; what did."""
         with self._held():
             was = self.engine.stop(self.name)
-            if was and was.version:
-                told = {"version": was.version, "release": was.release, "outcome": f"version {was.version} was stopped"}
+            ended = was if was and was.version else self.history.read().live  # its server may have died
+            if ended:
+                outcome = f"version {ended.version} was stopped"
+                told = {"version": ended.version, "release": ended.release, "outcome": outcome}
                 self.history.stopped(self.who.model_copy(update=told))
             return was
 
@@ -183,7 +185,14 @@ class Place:
         return None
 
     def _roll_out(self, manifest: Manifest, held: Lease, earlier: Deployment | None = None) -> Deployed:
-        release, golden = self._release(manifest, earlier)
+        try:
+            release, golden = self._release(manifest, earlier)
+        except MlopsError as error:
+            ended = "failed" if error.exit_code < 100 else "cancelled"
+            told = {"version": manifest.version, "digest": manifest.digest, "ended": ended, "outcome": str(error)}
+            with suppress(MlopsError):  # the error that is under way is what is told
+                self.history.add(self.who.model_copy(update=told))
+            raise
         rollout = self._rollout(held, self._questions(golden), self._asked_of_stable(manifest))
         deployment = self._deployment(release)
         if earlier and earlier.python:
