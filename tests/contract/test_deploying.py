@@ -216,7 +216,7 @@ def test_a_version_that_cannot_be_loaded_is_in_the_history(world: World) -> None
     model = world.workspace.root / "model.joblib"
     model.write_text("garbage")
     register(world.registry, Registration("m", model))
-    with pytest.raises(BadInput, match="The model model.joblib cannot be loaded"):
+    with pytest.raises(BadInput, match=r"The model model[.]joblib cannot be loaded"):
         world.deploy(4, predict="")
     known = world.place().history.read()
     failed = known.history[0]

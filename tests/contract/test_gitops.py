@@ -301,6 +301,20 @@ def test_stop_removes_the_models_folder_and_no_more(world: World) -> None:
     assert world.commits == 3
 
 
+def test_stop_opens_a_pull_request_where_versions_come_by_them(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    proposed: list[str] = []
+    monkeypatch.setattr(Repository, "propose", lambda _, branch, *__: proposed.append(branch) or "https://pull/7")
+    (world.folder / "o").mkdir()
+    (world.folder / "remote.git").rename(world.folder / "o" / "deployments")
+    (world.folder / "remote.git").symlink_to(world.folder / "o" / "deployments")
+    world.give(1)
+    given = {"gitops-repository": "o/deployments", "gitops-pull-request": True, "gitops-token": "token"}
+    with pytest.raises(HandedOver, match="its pull request is https://pull/7"):
+        world.engine(**given).stop("m")
+    assert world.objects() and proposed == ["mlops-actions/m-stop"], "the branch itself stays as it was"
+    assert world.git("ls-tree", "-r", "--name-only", proposed[0], "models") == ""
+
+
 @pytest.mark.parametrize(
     ("inputs", "error", "what"),
     [

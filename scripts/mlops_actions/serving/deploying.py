@@ -116,7 +116,11 @@ class Place:
             return manifest, drill(rollout, wrong, self._deployment(wrong))
 
     def stop(self) -> Serving | None:
-        """End what serves the model; what did."""
+        """End what serves the model; what did.
+
+        Raises:
+            HandedOver: another tool ends it.
+        """
         with self._held():
             was = self.engine.stop(self.name)
             ended = was if was and was.version else self.history.read().live  # its server may have died

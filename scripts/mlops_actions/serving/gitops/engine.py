@@ -126,9 +126,18 @@ class GitServing(ClusterServing):
         return self.serving(name)
 
     def stop(self, name: str) -> Serving | None:
-        """See `ServingEngine`."""
-        was = self._given(name)
-        self._repository.write(service_of(name), {}, f"{name} is not served any more")
+        """See `ServingEngine`.
+
+        Raises:
+            HandedOver: a pull request says so, which somebody has to merge.
+        """
+        was, title = self._given(name), f"{name} is not served any more"
+        branch = f"mlops-actions/{service_of(name)}-stop" if self._git.gitops_pull_request else ""
+        commit = self._repository.write(service_of(name), {}, title, branch)
+        if commit and branch:
+            raise HandedOver(
+                f"its pull request is {self._repository.propose(branch, title, f'Ends what serves {name}')}"
+            )
         return was
 
     def why(self, name: str) -> str:
