@@ -320,7 +320,7 @@ def test_stop_opens_a_pull_request_where_versions_come_by_them(world: World, mon
     [
         ({"gitops-repository": ""}, BadInput, "Set `gitops-repository`"),
         ({"gitops-repository": "nowhere.git"}, RemoteFailed, "Cannot read the repository nowhere.git.*does not exist"),
-        ({"gitops-branch": "production"}, RemoteFailed, "Cannot read the repository.*production"),
+        ({"gitops-branch": "production"}, RemoteFailed, r"git[.] fatal: Remote branch production not found in"),
         ({"gitops-path": "../elsewhere"}, BadInput, "`gitops-path`"),
         ({"gitops-pull-request": True}, BadInput, "A pull request cannot be opened.*owner/name"),
     ],

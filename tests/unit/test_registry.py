@@ -392,6 +392,9 @@ def test_a_model_that_is_misspelt_is_told_with_those_there_are(registry: Registr
         registry.known("flihgts")
     with pytest.raises(BadInput, match=r"Unknown model 'churn'.*It has flights"):
         registry.manifest("churn", 1)
+    registry.store.put("models/churn/deployments/local.lease", b"")
+    with pytest.raises(BadInput, match=r"Unknown model 'churn'.*It has flights"):
+        registry.known("churn")
 
 
 def test_a_version_may_be_written_with_leading_zeros(registry: Registry, model: Path) -> None:

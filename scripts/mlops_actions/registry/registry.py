@@ -50,7 +50,7 @@ class Registry:
         check_name("a model", name, MODEL_NAME)
         if found := self.versions(name):
             return found
-        others = [folder.split("/")[-2] for folder in self.store.folders("models/")]
+        others = sorted({folder.split("/")[-2] for folder in self.store.folders("models/")} - {name})
         raise BadInput(
             f"Unknown model {name!r}",
             why=f"The registry is in {self.store.url}",
