@@ -189,7 +189,8 @@ class MemoryEngine:
             spread = self.sent * 61 % 100  # in no order, and of a hundred each once
             if not self.honest or spread < self.percent or not self.stable:
                 return self.candidate
-        assert self.stable
+        if not self.stable:
+            raise Refused(0, "nothing serves")
         return self.stable
 
 

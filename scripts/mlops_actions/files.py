@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+DAY = 24 * 3600
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -49,3 +52,12 @@ def whole_folder(folder: Path, mark: str) -> Iterator[Path]:
     finally:
         for left in (part, old):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def remove_old(folders: Iterable[Path], days: float) -> None:
+    """Remove the folders in which nothing has changed for so many days, two floors down: what is in use stays."""
+    for folder in folders:
+        with suppress(OSError):  # another process has just removed it
+            changed = max(item.stat().st_mtime for item in (folder, *folder.glob("*"), *folder.glob("*/*")))
+            if time.time() - changed > days * DAY:
+                shutil.rmtree(folder, ignore_errors=True)

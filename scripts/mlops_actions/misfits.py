@@ -46,7 +46,7 @@ def misfit(where: str, problem: Mapping[str, Any], origin: str = "") -> str:
         text = f"must be {PATTERNS[problem['ctx']['pattern']]}"
     elif kind == "too_short" and not problem["ctx"]["actual_length"]:
         return f"{name} must not be empty"
-    elif problem.get("input", "") is None:
+    elif where and problem.get("input", "") is None:
         return f"{name} {NO_VALUE}"
     elif (named := _KINDS.get(kind.split("_")[0])) and kind.endswith(("_type", "_parsing")):
         text = f"must be {named}"

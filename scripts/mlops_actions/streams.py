@@ -21,28 +21,36 @@ READER_GONE = 141
 def delivered() -> Iterator[None]:
     """A command whose words must all be written.
 
+    What a full disk does not take of standard error is dropped: the command goes on, and one that fails keeps its exit
+    code.
+
     Raises:
         SystemExit: they could not be. Nothing is said where the reader has gone, as of `mlops runs | head`.
     """
-    out, err = (_Stream(stream or Path(os.devnull).open("w")) for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
+    given = (stream or Path(os.devnull).open("w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
+    out, err = (_Stream(stream, drops=drops) for stream, drops in zip(given, (False, True)))
     sys.stdout, sys.stderr = out, err
+    failed = False
     try:
         yield
+    except SystemExit as ended:
+        failed = ended.code not in (None, 0)
+        raise
     finally:
         for name, stream in (("standard output", out), ("standard error", err)):
-            if fault := stream.end():
-                if fault.errno == errno.EPIPE:
-                    sys.exit(READER_GONE)
-                with suppress(OSError):
-                    err.write(f"error: Cannot write to {name}: {fault.strerror}.\n")
-                    err.flush()
+            fault = stream.end()
+            if fault and fault.errno == errno.EPIPE:
+                sys.exit(READER_GONE)
+            if fault and not (stream is err and failed):
+                err.write(f"error: Cannot write to {name}: {fault.strerror}.\n")
+                err.flush()
                 sys.exit(RemoteFailed.exit_code)
 
 
 class _Stream(io.TextIOWrapper):
-    """A stream that remembers that it could not be written."""
+    """A stream that remembers that it could not be written, and if it `drops` text, says so only at its end."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, *, drops: bool) -> None:
         super().__init__(
             stream.buffer,
             encoding=stream.encoding,
@@ -51,11 +59,13 @@ class _Stream(io.TextIOWrapper):
             write_through=stream.write_through,
         )
         self._fault: OSError | None = None
+        self._drops = drops
         self._stream = stream  # it would close what both write to
 
     def write(self, text: str) -> int:
         with self._remembered():
-            return super().write(text)
+            super().write(text)
+        return len(text)
 
     def flush(self) -> None:
         with self._remembered():
@@ -67,7 +77,8 @@ class _Stream(io.TextIOWrapper):
             yield
         except OSError as error:
             self._fault = error
-            raise
+            if not self._drops or error.errno == errno.EPIPE:
+                raise
 
     def end(self) -> OSError | None:
         """Write the rest, which Python would do when it is too late to say that it failed; what went wrong."""

@@ -18,7 +18,9 @@ from mlops_actions.registry.registering import Registration, register
 from mlops_actions.registry.registry import Registry
 from mlops_actions.scoring.score import score
 from mlops_actions.serving.deploying import Place
+from mlops_actions.serving.engine import HandedOver, Release
 from mlops_actions.serving.history import Deployment, Kind, now
+from mlops_actions.serving.protocol import Client
 from mlops_actions.serving.releases import Releases
 from mlops_actions.serving.rollout import Rules
 from mlops_actions.stores.lease import lease
@@ -170,6 +172,18 @@ def test_when_there_is_nothing_to_go_back_to_it_says_why_and_what_can_be_done(wo
         world.place("rollback").go_back("7")
 
 
+def test_going_back_from_what_was_handed_over_says_how(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: Release) -> Client:
+        raise HandedOver("commit 1a2b")
+
+    monkeypatch.setattr(world.engine, "start", start)
+    assert world.deploy(1, alias="") == world.deploy(2, alias="") == "handed over"
+    for wanted, named in (("", "N"), ("1", "1")):
+        with pytest.raises(BadInput, match="were handed over to another tool: 1, 2; nothing here saw them serve") as no:
+            world.place("rollback").go_back(wanted)
+        assert f"`mlops deploy-model --model m --version {named}`" in str(no.value)
+
+
 def test_packages_that_cannot_be_installed_any_more_do_not_keep_it_from_going_back(world: World) -> None:
     world.deploy(1)
     kept = world.registry.put_bytes(b"gone==1\n", "installed.txt").digest
@@ -195,6 +209,29 @@ def test_nothing_was_ever_deployed(world: World) -> None:
     with pytest.raises(BadInput, match="Nothing serves m"):
         world.place("drill").drill()
     assert world.place("stop").stop() is None
+
+
+def test_a_version_that_cannot_be_loaded_is_in_the_history(world: World) -> None:
+    world.deploy(1)
+    model = world.workspace.root / "model.joblib"
+    model.write_text("garbage")
+    register(world.registry, Registration("m", model))
+    with pytest.raises(BadInput, match=r"The model model[.]joblib cannot be loaded"):
+        world.deploy(4, predict="")
+    known = world.place().history.read()
+    failed = known.history[0]
+    assert (failed.version, failed.ended, failed.kind, failed.by) == (4, "failed", "deploy", "me")
+    assert "cannot be loaded" in failed.outcome and known.live and known.live.version == 1 and known.under_way is None
+
+
+def test_what_has_died_is_told_by_a_drill_and_is_not_in_the_history_once_it_is_stopped(world: World) -> None:
+    world.deploy(1)
+    world.engine.stop("m")
+    with pytest.raises(RemoteFailed, match="`mlops deploy-model --model m --version 1`"):
+        world.place("drill").drill()
+    assert world.place("stop").stop() is None
+    known = world.place().history.read()
+    assert known.live is None and (known.history[0].kind, known.history[0].version) == ("stop", 1)
 
 
 def test_a_drill_leaves_what_serves(world: World) -> None:

@@ -24,7 +24,10 @@ from mlops_actions.serving.engines.kserve import KServeInputs
 from mlops_actions.serving.gitops.engine import GitServing
 from mlops_actions.serving.gitops.inputs import GitOpsInputs
 from mlops_actions.serving.gitops.repository import Repository
+from mlops_actions.serving.history import Deployment, History
 from mlops_actions.serving.protocol import Client
+from mlops_actions.serving.rollout import Questions, Rollout, Rules
+from mlops_actions.stores.store import Store
 from mlops_actions.waiting import Clock
 from workspaces import workspace
 
@@ -291,10 +294,25 @@ def test_somebody_who_pushes_meanwhile_loses_nothing(world: World, monkeypatch: 
 
 def test_stop_removes_the_models_folder_and_no_more(world: World) -> None:
     world.give(1)
-    world.engine().stop("m")
+    was = world.engine().stop("m")
+    assert was and (was.version, was.release, was.url) == (1, release(1).id, ""), "what was handed over is known"
     assert world.objects() == {} and world.git("show", "main:README.md") == "theirs"
-    world.engine().stop("m")
+    assert world.engine().stop("m") is None
     assert world.commits == 3
+
+
+def test_stop_opens_a_pull_request_where_versions_come_by_them(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    proposed: list[str] = []
+    monkeypatch.setattr(Repository, "propose", lambda _, branch, *__: proposed.append(branch) or "https://pull/7")
+    (world.folder / "o").mkdir()
+    (world.folder / "remote.git").rename(world.folder / "o" / "deployments")
+    (world.folder / "remote.git").symlink_to(world.folder / "o" / "deployments")
+    world.give(1)
+    given = {"gitops-repository": "o/deployments", "gitops-pull-request": True, "gitops-token": "token"}
+    with pytest.raises(HandedOver, match="its pull request is https://pull/7"):
+        world.engine(**given).stop("m")
+    assert world.objects() and proposed == ["mlops-actions/m-stop"], "the branch itself stays as it was"
+    assert world.git("ls-tree", "-r", "--name-only", proposed[0], "models") == ""
 
 
 @pytest.mark.parametrize(
@@ -302,7 +320,7 @@ def test_stop_removes_the_models_folder_and_no_more(world: World) -> None:
     [
         ({"gitops-repository": ""}, BadInput, "Set `gitops-repository`"),
         ({"gitops-repository": "nowhere.git"}, RemoteFailed, "Cannot read the repository nowhere.git.*does not exist"),
-        ({"gitops-branch": "production"}, RemoteFailed, "Cannot read the repository.*production"),
+        ({"gitops-branch": "production"}, RemoteFailed, r"git[.] fatal: Remote branch production not found in"),
         ({"gitops-path": "../elsewhere"}, BadInput, "`gitops-path`"),
         ({"gitops-pull-request": True}, BadInput, "A pull request cannot be opened.*owner/name"),
     ],
@@ -314,6 +332,16 @@ def test_what_cannot_be_written_is_one_error(
         world.engine(**inputs).start(release(1))
     assert world.commits == 1
     assert world.git("branch", "--format", "%(refname:short)").split() == ["main"]
+
+
+def test_a_branch_that_does_not_exist_is_told_once_and_nothing_began(world: World) -> None:
+    said: list[str] = []
+    history = History(Store((world.folder / "store").as_uri()), "m", "git")
+    rollout = Rollout(world.engine(**{"gitops-branch": "production"}), history, Rules(), Questions(None), said.append)
+    with pytest.raises(RemoteFailed, match="Cannot read the repository"):
+        rollout.run(release(1), Deployment(version=1, release=release(1).id))
+    known = history.read()
+    assert (said, known.under_way, known.history) == ([], None, [])
 
 
 @pytest.fixture

@@ -326,6 +326,25 @@ def test_packages_that_two_sets_share_are_downloaded_once(tmp_path: Path, monkey
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 @pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_standard_error_cannot_take_does_not_change_how_a_command_fails(tmp_path: Path, unbuffered: str) -> None:
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    (tmp_path / "rules.yaml").write_text("columns:\n  x: {dtype: Int64, isin: [2]}\n")
+    environ = {**os.environ, "PYTHONUNBUFFERED": unbuffered, "MLOPS_STORE": "store", "MLOPS_RUN": "here"}
+    check = ["validate-data", "--data", "a.csv", "--contract", "rules.yaml"]
+    for call, code in ((["nonsense"], 2), (["promote-model"], 2), (check, 1), (["schema"], 0)):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [MLOPS, *call], cwd=tmp_path, env=environ, stdout=subprocess.PIPE, stderr=full, text=True
+            )
+        assert (call[0], done.returncode) == (call[0], code)
+    gone = subprocess.Popen([MLOPS, "nonsense"], cwd=tmp_path, env=environ, stderr=subprocess.PIPE)
+    assert gone.stderr
+    gone.stderr.close()
+    assert gone.wait(60) == 141, "where its reader has gone, it ends as other programs do"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_output_that_cannot_be_written_is_one_line_and_a_reader_who_has_gone_is_nothing(
     tmp_path: Path, unbuffered: str
 ) -> None:

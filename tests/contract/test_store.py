@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -392,12 +393,18 @@ def test_disk_is_full(small_disk: Path, tmp_path: Path) -> None:
     assert store.get("z") == b"small"
 
 
-def test_disk_is_full_where_it_is_downloaded_to(small_disk: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [2_000_000, 100])
+def test_disk_is_full_where_it_is_downloaded_to(small_disk: Path, tmp_path: Path, size: int) -> None:
     store = Store((tmp_path / "store").as_uri())
-    store.put("x", b"x" * 2_000_000)
-    with pytest.raises(RemoteFailed, match=f"No space left in {small_disk}\\."):
-        store.get_file("x", small_disk / "x")
-    assert list(small_disk.iterdir()) == []
+    store.put("x/y", b"x" * size)
+    if size < 1_000_000:
+        with suppress(OSError), (small_disk / "fill").open("wb") as file:
+            file.write(bytes(2_000_000))
+    copied: Callable[[str, Path], Path] = lambda path, target: fetch(str(tmp_path / "store" / path), target)  # noqa: E731
+    for number, get in enumerate((store.get_file, copied)):
+        for path in ("x/y", "x"):
+            with pytest.raises(RemoteFailed, match=f"No space left in {small_disk}"):
+                get(path, small_disk / f"{number}-{path[-1]}")
 
 
 def _s3(endpoint: str) -> Store:

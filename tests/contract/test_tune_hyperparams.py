@@ -179,10 +179,15 @@ def test_same_work_is_reused_until_something_that_decides_it_changes(consumer: C
     assert len(consumer.lines("started.txt")) == 8
     consumer.outputs(*small, "--code", "conf.txt", "--no-reuse")
     assert len(consumer.lines("started.txt")) == 10
+    for state in consumer.home.glob("tuning/*"):
+        for item in (state, *state.rglob("*")):
+            os.utime(item, (0, 0))
     local(first["trials-uri"]).unlink()
     (consumer.folder / "noise.py").write_text("noise = 0\n")
     assert consumer.outputs(*small)["trials-uri"] == first["trials-uri"]
     assert local(first["trials-uri"]).exists()
+    assert len(list(consumer.home.glob("tuning/*"))) == 1, "what nothing has changed for long is gone, and not its own"
+    assert len(consumer.lines("started.txt")) == 10
     assert len(consumer.lines("started.txt")) == 10  # the trials are in the journal
 
 

@@ -20,7 +20,7 @@ import pytest
 
 from mlops_actions.errors import BadInput
 from mlops_actions.models import tensors
-from mlops_actions.models.checks import check_loadable, code_digest
+from mlops_actions.models.checks import check_loadable, code_digest, remedy
 from mlops_actions.models.kinds import NotLoadable, detect, kind_of
 from mlops_actions.models.predicting import Model, told
 from mlops_actions.models.tensors import WrongRequest
@@ -296,3 +296,11 @@ def test_a_model_is_given_names_only_if_it_was_fitted_with_them(tmp_path: Path, 
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # that names came, or did not come, as they did to `fit`
         assert list(model.ask("predict", rows)) == pytest.approx([1.0, 2.0, 5.0])
+
+
+def test_a_package_that_an_environment_has_lost_is_not_asked_for_again(tmp_path: Path) -> None:
+    (tmp_path / "installed.txt").write_text("scikit-learn==1.5.0\nnumpy==2.0\n")
+    python = tmp_path / "bin" / "python"
+    assert remedy("sklearn", python).startswith(f"scikit-learn was installed in {tmp_path} and is gone: remove")
+    for module, where in (("lightgbm", python), ("sklearn", "python3"), ("sklearn", "")):
+        assert remedy(module, where).startswith("Add ")

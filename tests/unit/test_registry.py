@@ -22,7 +22,7 @@ from mlops_actions.registry.registry import Registry, alias_path, manifest_path
 from mlops_actions.registry.signing import GITHUB_ISSUER, signer_of_file
 from mlops_actions.runtime.chain import NAMES
 from mlops_actions.stores.digests import tree_digest
-from mlops_actions.stores.store import Store, blob_path
+from mlops_actions.stores.store import EMPTY, Store, blob_path, files_in
 from mlops_actions.waiting import Clock
 
 DIGEST = "sha256:" + "a" * 64
@@ -71,6 +71,24 @@ def trained(model: Path, **outputs: Any) -> Record:
 def test_a_manifest_cannot_name_a_file_outside_its_folder(path: str) -> None:
     with pytest.raises(ValidationError, match="not a path inside"):
         File(path=path, digest=DIGEST, size=1)
+
+
+@pytest.mark.parametrize("name", ["my:model.joblib", "c:model.joblib", "a\\b.joblib", "a\nb", "model#1", EMPTY])
+def test_a_model_whose_name_can_be_kept_is_registered_and_another_is_bad_input(
+    registry: Registry, tmp_path: Path, name: str
+) -> None:
+    model = tmp_path / name
+    model.write_bytes(b"one")
+    if name == "my:model.joblib":
+        version = register(registry, Registration("m", model)).manifest
+        assert registry.fetch(registry.manifest("m", 1), tmp_path / "there") == tmp_path / "there" / name
+        assert registry.changed(version) == ""
+        return
+    with pytest.raises(BadInput, match="cannot be kept: its name"):
+        register(registry, Registration("m", model))
+    with pytest.raises(BadInput, match="cannot be kept: its name"):
+        files_in(tmp_path)
+    assert registry.versions("m") == []
 
 
 def test_identity_is_of_bytes_and_pipeline_run() -> None:
@@ -175,6 +193,8 @@ def test_requires_of_the_policy_come_before_those_of_the_input() -> None:
         ("- a", "the file"),
         ("signed-by: []", "`signed-by` must not be empty"),
         ("signed-by: a.pub", "`signed-by` must be a list"),
+        ("signed-by: [{key: 3}]", "`signed-by.0.key` must be text, in quotes where it looks like a number, not 3"),
+        ("signed-by: [{key: ''}]", "`signed-by.0` must have `key`, or `issuer` and `subject`"),
         ("signed-by: [{}]", "`signed-by.0` must have `key`, or `issuer` and `subject`"),
         ("signed-by: [{issuer: https://i}]", "`signed-by.0` must have `key`, or `issuer` and `subject`"),
         ("signed-by: [{key: a, issuer: https://i, subject: s}]", "`signed-by.0` must have a key or an identity"),
@@ -372,6 +392,9 @@ def test_a_model_that_is_misspelt_is_told_with_those_there_are(registry: Registr
         registry.known("flihgts")
     with pytest.raises(BadInput, match=r"Unknown model 'churn'.*It has flights"):
         registry.manifest("churn", 1)
+    registry.store.put("models/churn/deployments/local.lease", b"")
+    with pytest.raises(BadInput, match=r"Unknown model 'churn'.*It has flights"):
+        registry.known("churn")
 
 
 def test_a_version_may_be_written_with_leading_zeros(registry: Registry, model: Path) -> None:

@@ -458,7 +458,10 @@ def test_a_history_is_bounded_and_keeps_what_can_be_gone_back_to(world: World, m
 
 def test_what_is_no_history_is_told(world: World) -> None:
     world.store.put(world.history.path, b'{"name": "m"}')
-    with pytest.raises(RemoteFailed, match="is not what the registry writes"):
+    with pytest.raises(RemoteFailed, match=r"is not what the registry writes[.] `place` is missing[.] Update"):
+        world.history.read()
+    world.store.put(world.history.path, b"null")
+    with pytest.raises(RemoteFailed, match=r"is not what the registry writes[.] It must be a mapping[.] Put it back"):
         world.history.read()
 
 

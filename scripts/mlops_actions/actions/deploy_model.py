@@ -122,7 +122,7 @@ def run(inputs: DeployModelInputs, step: Step) -> Result[DeployModelOutputs]:
     from ..registry.policy import read_policy
     from ..registry.promoting import name_of, refusal, to_deploy
     from ..registry.registry import Registry
-    from ..serving.engine import Serving
+    from ..serving.engine import HandedOver, Serving
 
     kind = _kind(inputs)
     registry, records = Registry(step.workspace.store), step.records()
@@ -132,7 +132,12 @@ def run(inputs: DeployModelInputs, step: Step) -> Result[DeployModelOutputs]:
         registry.known(name)
     place = _place(kind, inputs, step, name, policy)
     if kind == "stop":
-        return _stopped(name, place.stop())
+        try:
+            was = place.stop()
+        except HandedOver as given:
+            reason = f"What serves {name} goes on until its end is applied: {given}"
+            return Result(_outputs(None, None), {"name": name, "how": "stopped"}, reason=reason)
+        return _stopped(name, was)
     if kind == "drill":
         return _drilled(place, *place.drill())
     if kind == "rollback":

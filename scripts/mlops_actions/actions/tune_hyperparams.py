@@ -20,8 +20,8 @@ With every engine an Experiment is complete when a trial reaches the `goal`; it 
 have failed (0: at the first), with exit code 1 when the last one failed by its own doing and 3 when another system did;
 and it is complete after `maxTrialCount` trials. These are looked at in this order, which is Katib's.
 
-Finished trials are in a journal: a run that was killed or cancelled goes on where it was. A metric that is never
-printed is explained by what the trial did print.
+Finished trials are in a journal: a run that was killed or cancelled goes on where it was, within 30 days. A metric
+that is never printed is explained by what the trial did print.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from ..tuning.ordering import Order
 
 _ENGINES = "mlops_actions.tuning.engines"
+_UNUSED = 30  # days after which what an Experiment left on this machine goes, as in the cache
 
 
 class TuneHyperparamsInputs(CodeInputs, LineageInputs):
@@ -168,6 +169,7 @@ def _run(
     key: str,
     step: Step,
 ) -> Result[TuneHyperparamsOutputs]:
+    from ..files import remove_old
     from ..tuning.engine import TuningContext
     from ..tuning.ordering import python_first
     from ..tuning.progress import TuningProgress
@@ -175,16 +177,20 @@ def _run(
 
     _notice(order, step)
     workspace, experiment = step.workspace, order.document.experiment
+    states = workspace.home / "tuning"
     context = TuningContext(
         workspace.root,
         workspace.child_environ(**python_first(environment, workspace.environ.get("PATH", os.defpath))),
-        workspace.home / "tuning" / request.key,
+        states / request.key,
         variables=workspace.store_variables(),
         say=step.console.say,
         mask=step.console.mask,
     )
     engine = engines(_ENGINES)[inputs.engine].make(inputs, context)
     with workspace.lock(f"the Experiment {experiment.name} ({request.key})"):
+        context.state.mkdir(parents=True, exist_ok=True)
+        os.utime(context.state)  # it is in use
+        remove_old(states.glob("*"), _UNUSED)
         outcome = engine.run(request, TuningProgress(step.console, experiment, request.max_trials))
         folder = workspace.kept(f"tuning/{key}")
         table = publish(workspace.store, folder, experiment, outcome, logs=inputs.keep_logs)

@@ -314,7 +314,7 @@ def _explain(result: dict[str, Any], request: GoldenRequest) -> MlopsError:
         return BadInput(f"The model {request.model.name} cannot be loaded", why=error["message"], fix="Set `predict`")
     fix = ""
     if error["missing"]:
-        fix = remedy(error["missing"])
+        fix = remedy(error["missing"], request.python)
     now = {name.lower(): version for name, version in facts["packages"].items()}
     if stage.startswith("change "):
         what = f"The model cannot predict the changed rows of the expectation {stage[7:]!r}"

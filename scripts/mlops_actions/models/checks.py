@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from ..code_files import code_files, digest
+from ..environments import MARK
 from ..errors import BadInput
 from .kinds import METHODS, NotLoadable, check_pickle, detect
 from .predicting import CODE
@@ -14,9 +15,19 @@ _PACKAGES = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
 """Packages that are called otherwise than what is imported from them."""
 
 
-def remedy(module: str) -> str:
-    """What to do about a module that a model's environment does not have."""
-    return f"Add {_PACKAGES.get(module, module)} to the `requirements` that the model is loaded with"
+def remedy(module: str, python: Path | str = "") -> str:
+    """What to do about a module that a model's environment does not have.
+
+    Args:
+        module: that cannot be imported.
+        python: the environment's interpreter on this machine; "" or a command for one that is in a container.
+    """
+    package, folder = _PACKAGES.get(module, module), Path(python).parent.parent
+    if Path(python).is_absolute() and (folder / MARK).is_file():
+        names = {line.partition("==")[0] for line in (folder / MARK).read_text().splitlines()}
+        if package.lower().replace("_", "-") in names:
+            return f"{package} was installed in {folder} and is gone: remove that folder, then run this again"
+    return f"Add {package} to the `requirements` that the model is loaded with"
 
 
 def check_loadable(model: Path, predict: str, root: Path) -> str:

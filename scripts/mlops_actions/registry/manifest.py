@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from ..stores.store import EMPTY, unfit_name
+
 DIGEST = r"^sha256:[0-9a-f]{64}$"
 
 
@@ -29,7 +31,8 @@ class File(Stored):
     @classmethod
     def _stays_inside(cls, path: str) -> str:
         parts = PurePosixPath(path).parts
-        if not parts or path.startswith("/") or ".." in parts or "\\" in path or ":" in parts[0]:
+        unfit = any(part == ".." or unfit_name(part) for part in parts if part != EMPTY)
+        if not parts or path.startswith("/") or unfit:
             raise ValueError(f"{path!r} is not a path inside the model's folder")
         return path
 

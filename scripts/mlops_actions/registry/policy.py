@@ -38,7 +38,7 @@ class Limits(Written):
 class SignedBy(Written):
     """Who may have signed: the file of a public key, or an identity (see `signing.Signer`)."""
 
-    key: Path | None = None
+    key: str = ""
     issuer: str = ""
     subject: str = ""
     repository: str = ""
@@ -67,7 +67,7 @@ class SignedBy(Written):
             BadInput: the key cannot be used.
         """
         if self.key:
-            return signer_of_file(path(self.key))
+            return signer_of_file(path(Path(self.key)))
         return Signer("", self.issuer, self.subject, self.repository, self.ref)
 
 

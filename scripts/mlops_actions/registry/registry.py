@@ -14,7 +14,7 @@ from ..errors import BadInput, RemoteFailed
 from ..inputs import ALIAS_NAME, MODEL_NAME, PATTERNS
 from ..misfits import first_misfit
 from ..stores.digests import digest_of, file_digest
-from ..stores.store import EMPTY, Store, blob_path, to_json
+from ..stores.store import EMPTY, Store, blob_path, to_json, unfit_name
 from ..stores.swap import swap
 from ..suggest import did_you_mean
 from ..untrusted import visible
@@ -50,7 +50,7 @@ class Registry:
         check_name("a model", name, MODEL_NAME)
         if found := self.versions(name):
             return found
-        others = [folder.split("/")[-2] for folder in self.store.folders("models/")]
+        others = sorted({folder.split("/")[-2] for folder in self.store.folders("models/")} - {name})
         raise BadInput(
             f"Unknown model {name!r}",
             why=f"The registry is in {self.store.url}",
@@ -295,7 +295,13 @@ class Registry:
         return RemoteFailed(what, why=of, fix=f"The store was changed or has damaged it: {_AGAIN}")
 
     def put_file(self, source: Path, path: str) -> File:
-        """Keep a file's bytes as a blob. `path` is the name that the manifest gives it."""
+        """Keep a file's bytes as a blob. `path` is the name that the manifest gives it.
+
+        Raises:
+            BadInput: no file of its name can be kept.
+        """
+        if why := unfit_name(source.name):
+            raise BadInput(f"{source.name!r} cannot be kept: {why}", fix="Give the file another name")
         return File(path=path, digest=self.store.put_blob(source), size=source.stat().st_size)
 
     def put_bytes(self, data: bytes, path: str) -> File:
@@ -320,12 +326,10 @@ def read_stored(store: Store, model: type[_M], data: bytes, path: str) -> _M:
     try:
         return model.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        why = first_misfit(error)
-        damaged = first["type"] == "json_invalid"
+        damaged = not error.errors()[0]["loc"]
         raise RemoteFailed(
             f"{store.uri(path)} is not what the registry writes",
-            why=why,
+            why=first_misfit(error),
             fix="Put it back from a backup of the store" if damaged else "Update mlops-actions if a newer one wrote it",
         ) from None
 

@@ -166,13 +166,15 @@ def verified(
         request = {"signatures": [str(path) for path in paths], "signers": asked}
         found: dict[str, Any] = json.loads(_call(registry, manifest, workspace, request))
     if found["signer"] is None:
-        others = (f"its signature is not by one of `signed-by`; it names {named(one)}" for one in signatures)
-        return None, "; ".join(dict.fromkeys(fault or other for fault, other in zip(found["faults"], others)))
+        other = "its signature is not by one of `signed-by`; it names"
+        others = (f"{other} {one}" if one else "its signature cannot be read" for one in map(named, signatures))
+        return None, "; ".join(dict.fromkeys(fault or one for fault, one in zip(found["faults"], others)))
     return signers[found["signer"]], f"signed by {signers[found['signer']]}"
 
 
 def named(signature: bytes) -> str:
-    """Whom a signature names: a key, or the subject of a certificate. That is not verified, and may be anything."""
+    """Whom a signature names: a key, or the subject of a certificate; "" when it is not a signature. That is not
+    verified, and may be anything."""
     from cryptography.x509 import SubjectAlternativeName, load_der_x509_certificate
 
     try:
@@ -183,7 +185,7 @@ def named(signature: bytes) -> str:
         names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
         return visible(str(next(iter(names)).value), 200)
     except Exception:  # anybody may have written it
-        return "nobody"
+        return ""
 
 
 def _public(key: Any, what: str) -> str:

@@ -223,7 +223,11 @@ def _as_ours(raised: BaseException) -> MlopsError:
         return Cancelled(signal.SIGINT)
     if isinstance(raised, OSError):
         if raised.errno in environments.FULL:
-            named = raised.filename or ", ".join(environments.full_disks(config.home(config.environ()), Path.cwd()))
+            named = (
+                raised.filename2
+                or raised.filename
+                or ", ".join(environments.full_disks(config.home(config.environ()), Path.cwd()))
+            )
             what = "No space left on device" + (f": {named}" if named else "")
             return RemoteFailed(what, fix="Free some space there, then run this again")
         return RemoteFailed(f"{type(raised).__name__}: {raised}")

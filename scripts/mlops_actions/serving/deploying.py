@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from ..console import Console
-from ..errors import BadInput, RemoteFailed
+from ..errors import BadInput, MlopsError, RemoteFailed
 from ..evaluation.golden import Tolerance
 from ..evaluation.golden_rows import Golden
 from ..registry.manifest import Manifest
@@ -116,11 +116,17 @@ class Place:
             return manifest, drill(rollout, wrong, self._deployment(wrong))
 
     def stop(self) -> Serving | None:
-        """End what serves the model; what did."""
+        """End what serves the model; what did.
+
+        Raises:
+            HandedOver: another tool ends it.
+        """
         with self._held():
             was = self.engine.stop(self.name)
-            if was and was.version:
-                told = {"version": was.version, "release": was.release, "outcome": f"version {was.version} was stopped"}
+            ended = was if was and was.version else self.history.read().live  # its server may have died
+            if ended:
+                outcome = f"version {ended.version} was stopped"
+                told = {"version": ended.version, "release": ended.release, "outcome": outcome}
                 self.history.stopped(self.who.model_copy(update=told))
             return was
 
@@ -163,7 +169,12 @@ class Place:
         if wanted or not served:
             what = f"Version {wanted} of {self.name} has not" if wanted else f"No version of {self.name} has"
             why = f"Those that have: {listed(served)}" if served else ""
-            return BadInput(f"{what} served at {known.place}", why=why, fix="`mlops history` shows what was deployed")
+            fix = "`mlops history` shows what was deployed"
+            given = sorted({one.version for one in known.history if one.ended == "handed over"})
+            if given and not served:
+                why = f"Versions that were handed over to another tool: {listed(given)}; nothing here saw them serve"
+                fix = f"Hand one over again: `mlops deploy-model --model {self.name} --version {wanted or 'N'}`"
+            return BadInput(f"{what} served at {known.place}", why=why, fix=fix)
         what = f"There is no version of {self.name} to go back to at {known.place}"
         if not others:
             return BadInput(what, why=f"Only version {listed(served)} has served", fix="Deploy another version")
@@ -178,7 +189,14 @@ class Place:
         return None
 
     def _roll_out(self, manifest: Manifest, held: Lease, earlier: Deployment | None = None) -> Deployed:
-        release, golden = self._release(manifest, earlier)
+        try:
+            release, golden = self._release(manifest, earlier)
+        except MlopsError as error:
+            ended = "failed" if error.exit_code < 100 else "cancelled"
+            told = {"version": manifest.version, "digest": manifest.digest, "ended": ended, "outcome": str(error)}
+            with suppress(MlopsError):  # the error that is under way is what is told
+                self.history.add(self.who.model_copy(update=told))
+            raise
         rollout = self._rollout(held, self._questions(golden), self._asked_of_stable(manifest))
         deployment = self._deployment(release)
         if earlier and earlier.python:

@@ -164,7 +164,8 @@ def drill(rollout: Rollout, wrong: Release, deployment: Deployment) -> Drilled:
         public = engine.ask(name)
         rollout.questions.output = public.output()
     except (Refused, NotServed) as fault:
-        raise RemoteFailed(f"Version {wrong.version} of {name} does not respond", why=str(fault)) from None
+        fix = f"Start it again: `mlops deploy-model --model {name} --version {wrong.version}`"
+        raise RemoteFailed(f"Version {wrong.version} of {name} does not respond", why=str(fault), fix=fix) from None
     users = replace(rollout.questions)
 
     def right() -> bool:

@@ -156,7 +156,11 @@ class ServingEngine(Protocol):
         """All requests go to what serves, and the candidate ends; what serves then."""
 
     def stop(self, name: str) -> Serving | None:
-        """End all that serves the model; what did."""
+        """End all that serves the model; what did.
+
+        Raises:
+            HandedOver: another tool does that.
+        """
 
     def why(self, name: str) -> str:
         """What the candidate's server or pods say of their failure, for a person to read; "" for nothing."""

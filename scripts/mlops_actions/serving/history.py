@@ -184,6 +184,10 @@ class History:
 
         self._change(change)
 
+    def add(self, deployment: Deployment) -> None:
+        """One that ended before its rollout began: what serves, and a rollout that was killed, stay."""
+        self._change(lambda now: {"history": _bounded([deployment, *now.history])})
+
     def stopped(self, deployment: Deployment) -> None:
         """Nothing serves any more; `deployment`: who stopped it, and what served."""
 

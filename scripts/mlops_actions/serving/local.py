@@ -445,7 +445,7 @@ class LocalServing:
         failure = _failure(folder)
         ended = f"the server ended with exit code {code}" if code is not None else "the server ended"
         why = failure["error"] if failure else self._cause(folder) or ended
-        fix = remedy(failure["missing"]) if failure and failure["missing"] else ""
+        fix = remedy(failure["missing"], _start(folder).get("python", "")) if failure and failure["missing"] else ""
         raise NotServed(f"{what} cannot be loaded: {why}", self._log(folder), fix)
 
     def _settle(self, name: str, state: State) -> None:

@@ -568,7 +568,8 @@ class Rollout:
             self.engine.abandon(name)
             self._history.end(ended, outcome, self._clock.now() - self._began)
         except (MlopsError, NotServed, OSError) as fault:
-            self._say(f"The candidate could not be ended ({fault}); the next rollout or `--stop` ends it")
+            why = "" if str(fault) == outcome else f" ({fault})"
+            self._say(f"The candidate could not be ended{why}; the next rollout or `--stop` ends it")
 
     def _why(self, name: str) -> str:
         try:

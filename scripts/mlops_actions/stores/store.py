@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -150,8 +150,7 @@ class Store:
 
     def digest(self, path: str) -> str:
         """`sha256:<hex>` of the object's bytes, of which a part at a time is in memory."""
-        with self._explain(path):
-            return digest_of(obstore.get(self._objects, path).stream(min_chunk_size=CHUNK))
+        return digest_of(self._chunks(path))
 
     def get_all(self, paths: Iterable[str]) -> dict[str, bytes]:
         """The bytes of many objects, read at the same time; those that are absent are left out."""
@@ -269,13 +268,13 @@ class Store:
 
     def get_file(self, path: str, target: Path) -> Path:
         """Download an object, or all objects under `path/`, to `target`; never leaves a part of a file there."""
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".part-")
+        with _room(target.parent):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=target.parent, prefix=".part-")
         part = Path(name)
         try:
-            with self._explain(path), os.fdopen(handle, "wb") as file:
-                for chunk in obstore.get(self._objects, path).stream(min_chunk_size=CHUNK):
-                    _write(file, chunk, target.parent)
+            with _room(target.parent), os.fdopen(handle, "wb") as file:
+                file.writelines(self._chunks(path))
             part.replace(target)
         except FileNotFoundError:
             part.unlink(missing_ok=True)
@@ -327,6 +326,11 @@ class Store:
                 obstore.delete(self._objects, path)
         except FileNotFoundError:
             pass
+
+    def _chunks(self, path: str) -> Iterator[bytes]:
+        """An object's bytes, a part at a time. An error of who takes them is not the store's."""
+        with self._explain(path):
+            yield from obstore.get(self._objects, path).stream(min_chunk_size=CHUNK)
 
     def _open(self) -> Any:
         if self._root:
@@ -446,31 +450,40 @@ def files_in(folder: Path) -> list[Path]:
     return found
 
 
-def _write(file: IO[bytes], chunk: bytes | obstore.Bytes, folder: Path) -> None:
-    """Write to a file of this machine, whose disk is not the store's.
+@contextmanager
+def _room(folder: Path) -> Iterator[None]:
+    """Write to a folder of this machine, whose disk is not the store's.
 
     Raises:
         RemoteFailed: it is full.
     """
     try:
-        file.write(chunk)
-        file.flush()
-    except OSError as error:
-        if error.errno in FULL:
+        yield
+    except OSError as error:  # of a whole folder, `shutil` tells it as text
+        if any(f"[Errno {one}]" in str(error) for one in FULL):
             raise RemoteFailed(f"No space left in {folder}", fix="Free some, then run this again") from error
         raise
 
 
+def unfit_name(name: str) -> str:
+    """Why nothing of this name can be kept; "" when it can."""
+    if re.search(r"[\\\x00-\x1f\x7f]", name):
+        return "its name has a backslash or a control character"
+    if re.search(r"[\ud800-\udfff]", name):
+        return "its name is not UTF-8"
+    if re.match(r"[A-Za-z]:", name):
+        return "its name begins as a drive of Windows does"
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        return f"its name is longer than {_LONGEST_NAME} bytes"
+    if name == EMPTY or re.search(r"#\d+$", name):
+        return "its name is one that stores of objects or folders use themselves"
+    return ""
+
+
 def _unfit(folder: Path, item: Path) -> str:
     """Why an item of a folder cannot be kept; "" when it can."""
-    if re.search(r"[\\\x00-\x1f\x7f]", item.name):
-        return "its name has a backslash or a control character"
-    if re.search(r"[\ud800-\udfff]", item.name):
-        return "its name is not UTF-8"
-    if len(os.fsencode(item.name)) > _LONGEST_NAME:
-        return f"its name is longer than {_LONGEST_NAME} bytes"
-    if item.name == EMPTY or re.search(r"#\d+$", item.name):
-        return "its name is one that stores of objects or folders use themselves"
+    if why := unfit_name(item.name):
+        return why
     if item.is_symlink():
         if not item.is_file() or not item.resolve().is_relative_to(folder.resolve()):
             return "it is a link that leads out of the folder, nowhere, or to a folder"
@@ -511,16 +524,18 @@ def fetch(uri: str, target: Path, options: StoreOptions | None = None) -> Path:
     try:
         if "://" not in uri or uri.startswith("file://"):
             source = file_path(uri) if "://" in uri else Path(uri)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if source.is_dir():
-                files_in(source)
-                shutil.copytree(source, target, dirs_exist_ok=True)
-            elif source.is_file() or not os.path.lexists(source):
-                shutil.copyfile(source, target)
-            else:
-                why = "It is a link that leads nowhere" if source.is_symlink() else "It is neither a file nor a folder"
-                raise BadInput(f"Cannot read {uri}", why=why, fix="Name a file or a folder")
-            return target
+            with _room(target.parent):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if source.is_dir():
+                    files_in(source)
+                    shutil.copytree(source, target, dirs_exist_ok=True)
+                elif source.is_file() or not os.path.lexists(source):
+                    shutil.copyfile(source, target)
+                else:
+                    link = source.is_symlink()
+                    why = "It is a link that leads nowhere" if link else "It is neither a file nor a folder"
+                    raise BadInput(f"Cannot read {uri}", why=why, fix="Name a file or a folder")
+                return target
         parent, _, name = uri.rstrip("/").rpartition("/")
         return Store(parent, options).get_file(name, target)
     except FileNotFoundError:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import BadInput, Cancelled, ComponentFailed, MlopsError, Place, RemoteFailed
+from ...files import remove_old
 from ...inputs import CodeInputs
 from ..engine import Artifact, PipelineContext, Prepared, RunProgress, RunRequest, RunResult, Scheduled, TaskResult
 from ..failing import advice_on_module, place_of
@@ -25,7 +26,7 @@ from .plan import Event, TaskPlan, Tell
 from .processes import run_loop
 from .tasks import Tasks, cause_of
 
-_LEFT_OVER = 7 * 24 * 3600  # seconds after which the folder of a run that failed is of no more interest
+_LEFT_OVER = 7  # days after which the folder of a run that failed is of no more interest
 _LOG_LINES = 40
 _MOST_AT_ONCE = 4
 
@@ -61,7 +62,7 @@ class LocalEngine:
     def run(self, request: RunRequest, progress: RunProgress) -> RunResult:
         """Run a pipeline to its end; see `engine.PipelineEngine.run`."""
         runs = self._context.workspace.home / "pipelines"
-        _sweep(runs)
+        remove_old((one for one in runs.glob("*") if re.fullmatch(r"[0-9a-f]{32}", one.name)), _LEFT_OVER)
         folder = runs / request.key
         shutil.rmtree(folder, ignore_errors=True)
         run = _Run(self._context, self._environ, request, progress, folder)
@@ -256,17 +257,3 @@ async def run_plan(plan: TaskPlan, tell: Tell) -> tuple[bool, dict[str, Any]]:
     """
     plan.workspace.mkdir(parents=True)
     return await Graph(plan.spec, Tasks(plan, tell), plan.constants_of, plan.job).run(plan.parameters)
-
-
-def _sweep(runs: Path) -> None:
-    """Remove what failed runs left long ago."""
-    for folder in runs.glob("*"):
-        if re.fullmatch(r"[0-9a-f]{32}", folder.name) and time.time() - _changed(folder) > _LEFT_OVER:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _changed(folder: Path) -> float:
-    try:
-        return folder.stat().st_mtime
-    except FileNotFoundError:  # another process removed it
-        return time.time()

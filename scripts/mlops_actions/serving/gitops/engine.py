@@ -62,16 +62,9 @@ class GitServing(ClusterServing):
         return Capabilities(lacking="A repository has one state at a time: shares need another engine")
 
     def serving(self, name: str) -> Serving | None:
-        """See `ServingEngine`. None where nothing can be asked."""
-        if not self._waits:
-            return None
-        found = self._documents(name)
-        state = _state(name, found)
-        if state is None:
-            return None
-        stable = found.get(_file(SERVICE.kind, name_of(name, state.stable))) if state.stable else None
-        percent = 100 if state.candidate and state.selected == state.candidate else 0
-        return state.serving(self.ask(name).url, stable, percent)
+        """See `ServingEngine`. None where nothing can be asked; the repository must be there all the same."""
+        found = self._given(name)
+        return found if self._waits else None
 
     def start(self, release: Release) -> Client:
         """See `ServingEngine`.
@@ -133,9 +126,18 @@ class GitServing(ClusterServing):
         return self.serving(name)
 
     def stop(self, name: str) -> Serving | None:
-        """See `ServingEngine`."""
-        was = self.serving(name)
-        self._repository.write(service_of(name), {}, f"{name} is not served any more")
+        """See `ServingEngine`.
+
+        Raises:
+            HandedOver: a pull request says so, which somebody has to merge.
+        """
+        was, title = self._given(name), f"{name} is not served any more"
+        branch = f"mlops-actions/{service_of(name)}-stop" if self._git.gitops_pull_request else ""
+        commit = self._repository.write(service_of(name), {}, title, branch)
+        if commit and branch:
+            raise HandedOver(
+                f"its pull request is {self._repository.propose(branch, title, f'Ends what serves {name}')}"
+            )
         return was
 
     def why(self, name: str) -> str:
@@ -143,6 +145,16 @@ class GitServing(ClusterServing):
         state = _state(name, self._documents(name)) if self._waits else None
         release = (state.candidate or state.stable) if state else ""
         return digest_of(self._cluster, name, release) if release else ""
+
+    def _given(self, name: str) -> Serving | None:
+        """What serves by the repository; without a URL where nothing can be asked."""
+        found = self._documents(name)
+        state = _state(name, found)
+        if state is None:
+            return None
+        stable = found.get(_file(SERVICE.kind, name_of(name, state.stable))) if state.stable else None
+        percent = 100 if state.candidate and state.selected == state.candidate else 0
+        return state.serving(self.ask(name).url if self._waits else "", stable, percent)
 
     def _with(self, release: Release, image: str, documents: Documents) -> dict[str, Object]:
         """Documents with those of a release as they are to be now, and none that it had before."""

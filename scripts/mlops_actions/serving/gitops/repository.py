@@ -187,7 +187,9 @@ class Repository:
         except subprocess.TimeoutExpired:
             raise RemoteFailed(f"Timed out waiting for git {arguments[0]} after {_TIMEOUT} s") from None
         if done.returncode:
-            why = without_login(" ".join(done.stderr.split()))[-600:]
+            lines = done.stderr.splitlines()
+            told = [line for line in lines if not line.startswith("warning:")] or lines
+            why = without_login(" ".join(" ".join(told).split()))[-600:]
             doing = "write to" if arguments[0] == "push" else "read"
             raise RemoteFailed(
                 f"Cannot {doing} the repository {without_login(self.name)}",
