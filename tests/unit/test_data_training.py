@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -23,7 +23,11 @@ NOW = datetime(2024, 2, 1, tzinfo=timezone.utc)
 
 
 def failures(
-    folder: Path, rules: str, frame: pl.DataFrame, others: Mapping[str, pl.DataFrame] | None = None
+    folder: Path,
+    rules: str,
+    frame: pl.DataFrame,
+    others: Mapping[str, pl.DataFrame] | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> dict[tuple[str, str], Check]:
     (folder / "c.yaml").write_text("columns: {}\ntable:\n" + rules)
     frame.write_parquet(folder / "a.parquet")
@@ -32,7 +36,8 @@ def failures(
         other.write_parquet(folder / name)
         tables[name] = [DataSource(name, folder / name)]
     contract = read_contract(folder / "c.yaml", "c.yaml")
-    found = validate(ValidationRequest([DataSource("a.parquet", folder / "a.parquet")], contract, NOW, tables=tables))
+    request = ValidationRequest([DataSource("a.parquet", folder / "a.parquet")], contract, NOW, tables=tables)
+    found = validate(request, say)
     return {(one.column, one.name.split("(")[0]): one for one in found.failed}
 
 
@@ -122,6 +127,23 @@ def test_skew_between_training_and_serving_is_found_by_column_with_its_rows(tmp_
     assert failures(tmp_path, lenient, offline, {"on.parquet": online}) == {}
     other = {"on.parquet": online.with_columns(pl.col("id") + 100)}
     assert set(failures(tmp_path, "  serving: {data: on.parquet, keys: id}\n", offline, other)) == {("", "served")}
+
+
+def test_serving_that_shares_no_column_with_the_table_is_not_without_skew(tmp_path: Path) -> None:
+    offline = pl.DataFrame({"id": [1, 2], "a": [1.0, 2.0]})
+    other = {"on.parquet": offline.rename({"a": "A"})}
+    found = failures(tmp_path, "  serving: {data: on.parquet, keys: id}\n", offline, other)
+    assert found["", "served"].why == "no column of on.parquet is in the table, beside the keys"
+    assert str(found["", "served"].place) == "c.yaml:3"
+
+
+def test_what_of_a_served_table_is_compared_is_said(tmp_path: Path) -> None:
+    offline = pl.DataFrame({"id": [1, 2], "a": [1.0, 2.0], "late": [True, False]})
+    online = pl.DataFrame({"id": [2, 3], "a": [2.0, 3.0]})
+    said: list[str] = []
+    rules = "  serving: {data: on.parquet, keys: id}\n"
+    assert failures(tmp_path, rules, offline, {"on.parquet": online}, said.append) == {}
+    assert said[-1] == "Compared 1 of 2 served rows in 1 column with the table; not compared: late"
 
 
 def test_skew_is_found_in_what_was_read_back_from_the_online_store(tmp_path: Path) -> None:
