@@ -87,7 +87,7 @@ def test_a_table_is_compared_worst_first_and_says_what_it_leaves_out(tmp_path: P
         compare(before, now, ["gone"])
     changed = table(tmp_path, "c.parquet", x=["a"] * n, k=["a"] * n)
     assert compare(before, changed).skipped["x"] == "is String, and Float64 in the reference"
-    for named in ({"columns": ["x", "k"]}, {"limits": {"x": DriftLimits()}}):
+    for named in ({"columns": ["x", "k"]}, {"limits": {"x": DriftLimits(psi=0.1)}}):
         with pytest.raises(BadInput, match=r"'x' cannot be compared.* It is String, and Float64 in the reference"):
             compare(before, changed, **named)
 

@@ -108,7 +108,14 @@ def test_rows_of_the_test_set_must_not_be_among_those_for_training(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "rules", ["label: lat", "features: [y]", "prediction-time: t", "known-at: {late: late}"], ids=str
+    "rules",
+    [
+        "label: lat",
+        "label: late, features: [y]",
+        "prediction-time: t, known-at: {late: late}",
+        "known-at: {late: late}",
+    ],
+    ids=str,
 )
 def test_a_rule_of_a_column_that_is_not_there_is_bad_input(tmp_path: Path, rules: str) -> None:
     with pytest.raises(BadInput) as raised:

@@ -45,9 +45,6 @@ def structure(table: Table, contract: Contract) -> list[Check]:
             place = contract.place("table", "training", key)
             fix = did_you_mean(absent[0], table.schema, "The data has: {}")
             raise BadInput(f"`{key}` names the unknown column {absent[0]!r}", fix=fix, place=place)
-    if rules.known_at and not rules.prediction_time:
-        place = contract.place("table", "training", "known-at")
-        raise BadInput("`known-at` needs `prediction-time`", fix="Name the column of that time", place=place)
     because = ", only known after the prediction"
     return [
         checks.absent(table, "known_later", pattern, contract.place("table", "training", "known-later", index), because)
