@@ -138,6 +138,8 @@ table:
         ("columns: {}\nchecks: {ge: 0}\n", 2, "put them under a column"),
         ("columns: {}\nunique:\n", 2, "`unique` has no value"),
         ("columns: {}\nunique: []\n", 2, "`unique` must not be empty"),
+        ("columns: {}\nunique: [a, a]\n", 2, "`unique` has a twice"),
+        ("columns: {}\ntable:\n  serving: {data: d, keys: k, columns: [k, x]}\n", 3, "has k among its `keys`"),
         ("columns: {}\nunique: true\n", 2, "`unique` must be a list"),
         ("columns: {}\nstrict: filter\n", 2, "`strict` must be true or false"),
         ("columns: {}\ntable: {}\n", 2, "`table` must not be empty"),

@@ -107,6 +107,30 @@ def test_rows_of_the_test_set_must_not_be_among_those_for_training(tmp_path: Pat
     assert by_id["", "not_in"].failed == 2
 
 
+def test_a_label_of_one_class_cannot_be_looked_for_in_the_features(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"late": [True, True], "x": [1, 2]})
+    assert failures(tmp_path, "  training: {label: late}\n", frame)["late", "class_share"].why == "has only one class"
+
+
+@pytest.mark.parametrize("rules", ["label: list", "label: late, features: list"])
+def test_a_nested_label_or_feature_is_bad_input(tmp_path: Path, rules: str) -> None:
+    with pytest.raises(BadInput, match="'list', which cannot be judged") as raised:
+        failures(tmp_path, f"  training: {{{rules}}}\n", pl.DataFrame({"late": [1, 2], "list": [[1], [2]]}))
+    assert str(raised.value.place) == "c.yaml:3"
+
+
+def test_held_out_rows_of_which_none_can_be_looked_up_are_bad_input(tmp_path: Path) -> None:
+    train = pl.DataFrame({"id": [1, 2]})
+    for ids in (pl.Series([], dtype=pl.Int64), pl.Series(["k1", "k2"])):
+        with pytest.raises(BadInput, match=r"No row of test\.parquet can be looked up") as raised:
+            rules, others = (
+                "  training: {held-out: {data: test.parquet}}\n",
+                {"test.parquet": pl.DataFrame({"id": ids})},
+            )
+            failures(tmp_path, rules, train, others)
+        assert str(raised.value.place) == "c.yaml:3"
+
+
 @pytest.mark.parametrize(
     "rules",
     [

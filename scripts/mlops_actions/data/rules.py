@@ -11,7 +11,15 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from ..inputs import Written, kebab
 from ..yaml_io import load_yaml
@@ -36,8 +44,14 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _once(names: list[str]) -> list[str]:
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"has {twice} twice")
+    return names
+
+
 Text = Annotated[str, Field(min_length=1)]
-Names = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
+Names = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1), AfterValidator(_once)]
 """One name, or a list of them."""
 
 
@@ -154,6 +168,12 @@ class Serving(Rule):
     tolerance: float = Field(1e-6, ge=0)
     max_share: float = Field(0.0, ge=0, lt=1)
 
+    @model_validator(mode="after")
+    def _apart(self) -> Serving:
+        if both := [name for name in self.columns if name in self.keys]:
+            raise ValueError(f"has {both[0]} among its `keys` and its `columns`")
+        return self
+
 
 class DriftLimits(Rule):
     """What a column's distance from the reference may be, instead of the one limit of all columns.
@@ -179,7 +199,7 @@ class TableRules(Rule):
         duplicates: the largest share of rows that may be the same as another row.
         not_constant: columns that must have more than one value.
         checks: SQL expressions of a row's columns, by a name that says what they ask. As in SQL's CHECK, a row fails
-            where one is false, and passes where it is null.
+            where one is false, and passes where it is null. One of aggregates fails where it is null, too.
     """
 
     rows: Rows = Rows(min=1)
