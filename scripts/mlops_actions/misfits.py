@@ -44,7 +44,7 @@ def misfit(where: str, problem: Mapping[str, Any], origin: str = "") -> str:
         return f"{name} {text}" if text.startswith(_PREDICATES) else f"{name}: {text}"
     if kind == "string_pattern_mismatch" and problem["ctx"]["pattern"] in PATTERNS:
         text = f"must be {PATTERNS[problem['ctx']['pattern']]}"
-    elif kind == "too_short" and not problem["ctx"]["actual_length"]:
+    elif kind in ("too_short", "string_too_short") and not problem["input"]:
         return f"{name} must not be empty"
     elif where and problem.get("input", "") is None:
         return f"{name} {NO_VALUE}"

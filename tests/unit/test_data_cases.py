@@ -451,6 +451,10 @@ def test_many_columns_are_asked_in_one_go(tmp_path: Path, monkeypatch: pytest.Mo
         (b'{"a" 3}', "Line 3, byte 23: it is not JSON: Expecting ':' delimiter"),
         (b"[1]", "Line 3, byte 18: it is not a JSON object"),
         (b'{"a": "\xe9"}', "Line 3, byte 25: the byte 0xe9 is not UTF-8"),
+        (b'{"a": NaN}', "Line 3, byte 18: it has NaN, which is not a number of JSON"),
+        (b'{"a": 1e999}', "Line 3, byte 18: it has 1e999, which is not a number of JSON"),
+        (b'{"a": 1, "b": 2, "a": 3}', "Line 3, byte 18: it has the name 'a' twice"),
+        (b"[" * 100_000, "Line 3, byte 18: "),
     ],
 )
 def test_the_line_of_json_that_cannot_be_read_is_told(tmp_path: Path, bad: bytes, why: str) -> None:
@@ -458,6 +462,27 @@ def test_the_line_of_json_that_cannot_be_read_is_told(tmp_path: Path, bad: bytes
     with pytest.raises(BadInput, match="cannot be read as JSON lines") as raised:
         list(open_table([DataSource("a.jsonl", tmp_path / "a.jsonl")]).batches())
     assert why in raised.value.why and raised.value.place == Place("a.jsonl", 3)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "before"), [("String", '"t"', 0), ("String", '"t"', 2), ("Int64", "1", 20_000)]
+)
+@pytest.mark.parametrize("nested", ['{"x": 1}', '["y"]'])
+def test_an_object_or_a_list_of_json_is_no_cell(
+    tmp_path: Path, dtype: str, value: str, before: int, nested: str
+) -> None:
+    lines = [f'{{"a": {value}}}'] * before + [f'{{"a": {nested}}}', '{"a": null}']
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    rules = contract(tmp_path, f"columns: {{a: {{dtype: {dtype}, nullable: true}}}}\n")
+    (failed,) = found([DataSource("a.jsonl", tmp_path / "a.jsonl")], rules).failed
+    assert (failed.column, failed.name, failed.failed) == ("a", f"readable({dtype})", 1)
+    assert failed.examples == [{"file": "a.jsonl", "row": before + 1, "value": nested}]
+
+
+def test_texts_of_json_that_look_like_lists_are_texts(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"a": "[1]"}\n{"a": "{}"}\n')
+    rules = contract(tmp_path, "columns: {a: {dtype: String}}\n")
+    assert found([DataSource("a.jsonl", tmp_path / "a.jsonl")], rules).failed == []
 
 
 def test_a_name_in_quotes_may_go_on_in_the_next_line(tmp_path: Path) -> None:

@@ -321,6 +321,31 @@ def test_an_expression_that_cannot_be_made_is_bad_input_with_its_line(tmp_path: 
     assert str(raised.value.place) == "contract.yaml:4"
 
 
+def test_an_aggregate_of_no_values_fails(tmp_path: Path) -> None:
+    contract = "columns: {}\ntable: {checks: {low: 'AVG(x) < 3'}}\n"
+    frame = pl.DataFrame({"x": [None, None]}, schema={"x": pl.Float64})
+    assert failures(check(tmp_path, frame, contract=contract))["", "low"].why == "is null: there are no values"
+
+
+@pytest.mark.parametrize("sql", ["1 = 1", "NULL"])
+def test_an_expression_that_names_no_column_is_bad_input(tmp_path: Path, sql: str) -> None:
+    with pytest.raises(BadInput, match="names no column"):
+        check(tmp_path, GOOD, contract=f"columns: {{}}\ntable: {{checks: {{odd: {sql!r}}}}}\n")
+
+
+def test_nan_counts_as_null_and_nested_values_are_not_passed_over(tmp_path: Path) -> None:
+    contract = "columns: {}\ntable: {nulls: {x: 0.5}, not-constant: [l, x], duplicates: 0}\n"
+    frame = pl.DataFrame({"x": [float("nan"), None, 1.0], "l": [[1], [1], [2]]})
+    failed = failures(check(tmp_path, frame, contract=contract))
+    assert failed["x", "nulls"].failed == 2
+    assert failed["x", "not_constant"].why == "every row has the same value"
+    assert failed["l", "not_constant"].why == "is List(Int64), whose values are not compared"
+    alone = "columns: {}\ntable: {duplicates: 0}\n"
+    assert failures(check(tmp_path, frame.select("l"), contract=alone))["", "duplicates"].failed == 2
+    with pytest.raises(BadInput, match="unique_values_eq of the column l"):
+        check(tmp_path, frame, contract="columns: {l: {unique_values_eq: [1]}}\n")
+
+
 RELATIONS = """
 columns: {}
 table:

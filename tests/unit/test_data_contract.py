@@ -86,17 +86,16 @@ table:
         ("columns:\n  a: {dtype: Int64}\n  b: {nulable: true}\n", 3, "Did you mean `nullable`?"),
         ("colums:\n  a: {}\n", 1, "Did you mean `columns`?"),
         ("columns:\n  a: {dtype: Int65}\n", 2, "column a cannot be understood"),
-        ("columns:\n  a: {isin: 5}\n", 2, "column a cannot be understood"),
+        ("columns:\n  a: {isin: 5}\n", 2, "`columns.a.isin` must be a list of values"),
         ("columns:\n  a:\n    dtype: Int64\n    coerce: true\n", 4, "only looks"),
-        ("columns:\n  a:\n", 2, "has no rules"),
-        ("columns:\n", 1, "`columns` is not a mapping"),
+        ("columns:\n  a:\n", 2, "`columns.a` has no value"),
+        ("columns:\n", 1, "`columns` has no value"),
         ("columns: {}\ntable:\n", 2, "`table` has no value"),
         ("columns: {}\ntable:\n  duplicates:\n", 3, "`table.duplicates` has no value"),
         ("columns: {}\ntable:\n  training:\n    # label: y\n", 3, "`table.training` has no value"),
         ("columns: {}\ntable:\n  freshness: {column: t, max-age: soon}\n", 3, "such as 36h"),
         ("columns: {}\ntable:\n  foreign-keys:\n    - {columns: a}\n", 4, "is missing"),
         ("columns: {}\ntable:\n  drift:\n    a: {psy: 1}\n", 4, "is unknown"),
-        ("columns:\n", 1, "`columns` is not a mapping"),
         ("columns:\n  a:\n    ge:\n", 3, "`columns.a.ge` has no value"),
         ("columns:\n  a:\n    checks:\n      le:\n", 4, "`columns.a.checks.le` has no value"),
         ("columns:\n  a:\n    required:\n", 3, "`columns.a.required` has no value"),
@@ -110,6 +109,48 @@ table:
         ("schema_type: dataframe\ncolumns: {}\n", 1, "polars_dataframe"),
         ("columns: [\n", 2, "not valid YAML"),
         ("- a\n", 1, "not a mapping"),
+        ("columns:\n  a:\n    str_matches: '['\n", 3, "`columns.a.str_matches` cannot be understood. Unterminated"),
+        ("columns:\n  '[': {regex: true}\n", 2, "column [ cannot be understood"),
+        ("columns:\n  a:\n    checks: [{greater_than: 0}]\n", 3, "`columns.a.checks.0` has no `options.check_name`"),
+        ("columns:\n  a:\n    checks: [5]\n", 3, "Write `checks: {greater_than: 0}`"),
+        ("columns:\n  a:\n    checks: 5\n", 3, "must be a mapping of checks"),
+        ("columns:\n  a:\n    checks: []\n", 3, "must be a mapping of checks"),
+        ("columns:\n  a:\n    checks: [{value: 0, options: {check_name: gth}}]\n", 3, "unknown check 'gth'"),
+        (
+            "columns:\n  a:\n    in_range: {min: 0, max_value: 9}\n",
+            3,
+            "`columns.a.in_range.min` is unknown. Did you",
+        ),
+        ("columns:\n  a:\n    in_range: {min_value: 9, max_value: 1}\n", 3, "empty interval"),
+        ("columns:\n  a:\n    ge: {value: 1, ignore_na: false}\n", 3, "`columns.a.ge.ignore_na` must be true"),
+        ("columns:\n  a:\n    ge: {value: 1, raise_warning: true}\n", 3, "`columns.a.ge.raise_warning` must be false"),
+        ("columns:\n  a:\n    ge: {value: 1, n_failure_cases: 1}\n", 3, "`columns.a.ge.n_failure_cases` is unknown"),
+        ("columns:\n  a:\n    ge: {value: 1, foo: }\n", 3, "`columns.a.ge.foo` is unknown"),
+        ("columns:\n  a:\n    ge: {value: 1, options: 3}\n", 3, "`columns.a.ge.options` is unknown"),
+        ("columns:\n  a:\n    notin: []\n", 3, "must be a list of values"),
+        ("columns:\n  a:\n    dtype:\n", 3, "`columns.a.dtype` has no value"),
+        ("columns:\n  a:\n    checks:\n", 3, "`columns.a.checks` has no value"),
+        ("columns:\n  a:\n    nullable: 3\n", 3, "must be true or false"),
+        ("columns:\n  a:\n    report_duplicates: exclude_first\n", 3, "must be 'all'"),
+        ("columns: {}\nreport_duplicates: sometimes\n", 2, "`report_duplicates` must be 'all', not 'sometimes'"),
+        ("columns: {}\ndtype: Int64\n", 2, "`dtype` must be taken out: give each column its own"),
+        ("columns: {}\nindex: [a]\n", 2, "`index` must be taken out"),
+        ("columns: {}\nchecks: {ge: 0}\n", 2, "put them under a column"),
+        ("columns: {}\nunique:\n", 2, "`unique` has no value"),
+        ("columns: {}\nunique: []\n", 2, "`unique` must not be empty"),
+        ("columns: {}\nunique: [a, a]\n", 2, "`unique` has a twice"),
+        ("columns: {}\ntable:\n  serving: {data: d, keys: k, columns: [k, x]}\n", 3, "has k among its `keys`"),
+        ("columns: {}\nunique: true\n", 2, "`unique` must be a list"),
+        ("columns: {}\nstrict: filter\n", 2, "`strict` must be true or false"),
+        ("columns: {}\ntable: {}\n", 2, "`table` must not be empty"),
+        ("columns: {}\ntable:\n  drift:\n    a: {}\n", 4, "`table.drift.a` must not be empty; it takes psi, js, ks"),
+        ("columns: {}\ntable:\n  drift:\n    a: {psi: .inf}\n", 4, "must be a finite number"),
+        ("columns: {}\ntable:\n  rows: {min: 100, max: 5}\n", 3, "`table.rows` must have a max of at least its min"),
+        ("columns: {}\ntable:\n  nulls: {}\n", 3, "`table.nulls` must not be empty"),
+        ("columns: {}\ntable:\n  training: {label: ''}\n", 3, "`table.training.label` must not be empty"),
+        ("columns: {}\ntable:\n  checks: {a: ''}\n", 3, "`table.checks.a` must not be empty"),
+        ("columns: {}\ntable:\n  training: {max-power: 0.5}\n", 3, "has `max-power`, which needs `label`"),
+        ("columns: {}\ntable:\n  training: {prediction-time: t}\n", 3, "which needs `known-at`"),
     ],
 )
 def test_a_mistake_is_named_with_its_line(tmp_path: Path, text: str, line: int, words: str) -> None:
@@ -117,6 +158,20 @@ def test_a_mistake_is_named_with_its_line(tmp_path: Path, text: str, line: int, 
         read(tmp_path, text)
     assert words in str(raised.value)
     assert raised.value.place and raised.value.place.line == line
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(BadInput) as raised:
+        read(tmp_path, "columns:\n  a: {dtype: Int65}\n  b:\n    str_matches: '('\n")
+    assert [part.place.line for part in raised.value.parts if part.place] == [2, 4]
+
+
+def test_checks_of_a_column_may_stand_in_both_ways(tmp_path: Path) -> None:
+    found = read(tmp_path, "columns:\n  a: {dtype: Int64, le: 9, checks: {ge: {value: 0, error: negative}}}\n")
+    checks = found.schema.columns["a"].checks
+    assert [(c.name, c.error) for c in checks] == [
+        ("less_than_or_equal_to", "less_than_or_equal_to(9)"), ("greater_than_or_equal_to", "negative"),
+    ]  # fmt: skip
 
 
 def test_aliases_of_aliases_do_not_fill_the_memory(tmp_path: Path) -> None:

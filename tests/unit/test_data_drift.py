@@ -71,6 +71,20 @@ def test_ks_agrees_with_scipys_definition() -> None:
     assert 0 < found.p <= 1
 
 
+def test_limits_that_a_column_does_not_have_are_refused(tmp_path: Path) -> None:
+    before = table(tmp_path, "a.parquet", x=[float(i) for i in range(500)], k=["a", "b"] * 250)
+    for name, limit, words in (("k", {"ks": 0.1}, "compared as categories"),
+                               ("x", {"new_categories": False}, "compared as numbers")):  # fmt: skip
+        with pytest.raises(BadInput, match=words):
+            compare(before, before, limits={name: DriftLimits(**limit)})
+
+
+def test_a_column_of_numbers_that_is_null_now_is_over_its_ks(tmp_path: Path) -> None:
+    before = table(tmp_path, "a.parquet", x=[float(i) for i in range(500)])
+    now = table(tmp_path, "b.parquet", x=[float("nan")] * 500)
+    assert [c.why for c in compare(before, now, limits={"x": DriftLimits(ks=0.5)}).drifted] == ["KS 1 over 0.5"]
+
+
 def test_a_table_is_compared_worst_first_and_says_what_it_leaves_out(tmp_path: Path) -> None:
     n = 1000
     random = np.random.default_rng(5)
@@ -87,7 +101,7 @@ def test_a_table_is_compared_worst_first_and_says_what_it_leaves_out(tmp_path: P
         compare(before, now, ["gone"])
     changed = table(tmp_path, "c.parquet", x=["a"] * n, k=["a"] * n)
     assert compare(before, changed).skipped["x"] == "is String, and Float64 in the reference"
-    for named in ({"columns": ["x", "k"]}, {"limits": {"x": DriftLimits()}}):
+    for named in ({"columns": ["x", "k"]}, {"limits": {"x": DriftLimits(psi=0.1)}}):
         with pytest.raises(BadInput, match=r"'x' cannot be compared.* It is String, and Float64 in the reference"):
             compare(before, changed, **named)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -23,7 +23,11 @@ NOW = datetime(2024, 2, 1, tzinfo=timezone.utc)
 
 
 def failures(
-    folder: Path, rules: str, frame: pl.DataFrame, others: Mapping[str, pl.DataFrame] | None = None
+    folder: Path,
+    rules: str,
+    frame: pl.DataFrame,
+    others: Mapping[str, pl.DataFrame] | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> dict[tuple[str, str], Check]:
     (folder / "c.yaml").write_text("columns: {}\ntable:\n" + rules)
     frame.write_parquet(folder / "a.parquet")
@@ -32,7 +36,8 @@ def failures(
         other.write_parquet(folder / name)
         tables[name] = [DataSource(name, folder / name)]
     contract = read_contract(folder / "c.yaml", "c.yaml")
-    found = validate(ValidationRequest([DataSource("a.parquet", folder / "a.parquet")], contract, NOW, tables=tables))
+    request = ValidationRequest([DataSource("a.parquet", folder / "a.parquet")], contract, NOW, tables=tables)
+    found = validate(request, say)
     return {(one.column, one.name.split("(")[0]): one for one in found.failed}
 
 
@@ -102,8 +107,39 @@ def test_rows_of_the_test_set_must_not_be_among_those_for_training(tmp_path: Pat
     assert by_id["", "not_in"].failed == 2
 
 
+def test_a_label_of_one_class_cannot_be_looked_for_in_the_features(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"late": [True, True], "x": [1, 2]})
+    assert failures(tmp_path, "  training: {label: late}\n", frame)["late", "class_share"].why == "has only one class"
+
+
+@pytest.mark.parametrize("rules", ["label: list", "label: late, features: list"])
+def test_a_nested_label_or_feature_is_bad_input(tmp_path: Path, rules: str) -> None:
+    with pytest.raises(BadInput, match="'list', which cannot be judged") as raised:
+        failures(tmp_path, f"  training: {{{rules}}}\n", pl.DataFrame({"late": [1, 2], "list": [[1], [2]]}))
+    assert str(raised.value.place) == "c.yaml:3"
+
+
+def test_held_out_rows_of_which_none_can_be_looked_up_are_bad_input(tmp_path: Path) -> None:
+    train = pl.DataFrame({"id": [1, 2]})
+    for ids in (pl.Series([], dtype=pl.Int64), pl.Series(["k1", "k2"])):
+        with pytest.raises(BadInput, match=r"No row of test\.parquet can be looked up") as raised:
+            rules, others = (
+                "  training: {held-out: {data: test.parquet}}\n",
+                {"test.parquet": pl.DataFrame({"id": ids})},
+            )
+            failures(tmp_path, rules, train, others)
+        assert str(raised.value.place) == "c.yaml:3"
+
+
 @pytest.mark.parametrize(
-    "rules", ["label: lat", "features: [y]", "prediction-time: t", "known-at: {late: late}"], ids=str
+    "rules",
+    [
+        "label: lat",
+        "label: late, features: [y]",
+        "prediction-time: t, known-at: {late: late}",
+        "known-at: {late: late}",
+    ],
+    ids=str,
 )
 def test_a_rule_of_a_column_that_is_not_there_is_bad_input(tmp_path: Path, rules: str) -> None:
     with pytest.raises(BadInput) as raised:
@@ -122,6 +158,23 @@ def test_skew_between_training_and_serving_is_found_by_column_with_its_rows(tmp_
     assert failures(tmp_path, lenient, offline, {"on.parquet": online}) == {}
     other = {"on.parquet": online.with_columns(pl.col("id") + 100)}
     assert set(failures(tmp_path, "  serving: {data: on.parquet, keys: id}\n", offline, other)) == {("", "served")}
+
+
+def test_serving_that_shares_no_column_with_the_table_is_not_without_skew(tmp_path: Path) -> None:
+    offline = pl.DataFrame({"id": [1, 2], "a": [1.0, 2.0]})
+    other = {"on.parquet": offline.rename({"a": "A"})}
+    found = failures(tmp_path, "  serving: {data: on.parquet, keys: id}\n", offline, other)
+    assert found["", "served"].why == "no column of on.parquet is in the table, beside the keys"
+    assert str(found["", "served"].place) == "c.yaml:3"
+
+
+def test_what_of_a_served_table_is_compared_is_said(tmp_path: Path) -> None:
+    offline = pl.DataFrame({"id": [1, 2], "a": [1.0, 2.0], "late": [True, False]})
+    online = pl.DataFrame({"id": [2, 3], "a": [2.0, 3.0]})
+    said: list[str] = []
+    rules = "  serving: {data: on.parquet, keys: id}\n"
+    assert failures(tmp_path, rules, offline, {"on.parquet": online}, said.append) == {}
+    assert said[-1] == "Compared 1 of 2 served rows in 1 column with the table; not compared: late"
 
 
 def test_skew_is_found_in_what_was_read_back_from_the_online_store(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ What `table` can ask:
 table:
   rows: {min: 20000, max: 2000000}
   freshness: {column: time_hour, max-age: 35d}
-  nulls: {dep_delay: 0.05}                         # the largest share of rows in which a column may be null
+  nulls: {dep_delay: 0.05}                         # the largest share of rows in which a column may be null or NaN
   duplicates: 0.01                                 # the largest share of rows that may be the same as another one
   not-constant: [distance, dep_delay]              # columns that must have more than one value
   forbidden: ["passenger_*"]                       # columns that must not be there
   personal-data: {allow: [phone_model]}            # looks personal, and is harmless
-  checks:                                          # SQL of a row's columns: false fails, null passes; or of aggregates
+  checks:                                          # SQL of a row: false fails, null passes; of aggregates: both fail
     arrives-later: "dep_time <= arr_time OR overnight"
     mostly-on-time: "AVG(dep_delay) < 60"
   foreign-keys:                                    # every value is in another table
@@ -53,7 +53,8 @@ an entity, the time is a part of the key. In a job that follows materialize-feat
 floats in the next because of a gap) the contract's type counts. A fixed offset of time (`+05:30`) is read as UTC.
 A blank line of CSV is not a row, as in pandas; in a table of one column it is a null.
 
-JSON lines take the contract's types as CSV does: JSON has no times, and does not tell whole numbers from others.
+JSON lines take the contract's types as CSV does: JSON has no times, and does not tell whole numbers from others. An
+object or a list is no text.
 
 `mlops data diff A B` compares two tables, or what two versions were trained on, row by row.
 """

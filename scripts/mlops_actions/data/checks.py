@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 from pandera.api.checks import Check as PanderaCheck
 
-from ..errors import Place
+from ..errors import BadInput, Place
 from .contract import Contract, has_type
 from .findings import Check, span_in_words
 from .keys import UniqueKey
@@ -68,8 +68,9 @@ def unique_keys(table: Table, contract: Contract) -> list[UniqueKey]:
     if together := contract.schema.unique:
         keys.append(UniqueKey(table, list(together), contract.place("unique")))
     rules = contract.rules
-    if rules.duplicates is not None and (flat := flat_columns(table)):
-        keys.append(UniqueKey(table, flat, contract.place("table", "duplicates"), rules.duplicates))
+    if rules.duplicates is not None:
+        columns = flat_columns(table) or list(table.schema)
+        keys.append(UniqueKey(table, columns, contract.place("table", "duplicates"), rules.duplicates))
     return keys
 
 
@@ -93,7 +94,9 @@ def of_profile(columns: Sequence[ColumnProfile], contract: Contract) -> list[Che
         check, column = Check(name, "not_constant", place=place), known.get(name)
         if column is None:
             check.failed, check.why = 1, "the column is missing"
-        elif column.rows > 1 and column.distinct is not None and column.distinct - bool(column.nulls) < 2:
+        elif column.distinct is None:
+            check.failed, check.why = 1, f"is {column.type}, whose values are not compared"
+        elif column.rows > 1 and column.distinct - bool(column.nulls) < 2:
             check.failed, check.why = (
                 1,
                 "every row has the same value" if column.distinct > bool(column.nulls) else ("every row is null"),
@@ -126,8 +129,8 @@ def of_whole_table(table: Table, items: Sequence[RowCheck]) -> list[Check]:
     """Checks that are one boolean of the whole table."""
     for item in items:
         value = table.frame.select(item.passes).collect(engine="streaming").item()
-        if value is False:
-            item.check.failed, item.check.why = 1, "is false"
+        if not value:  # null: of no values there is no average
+            item.check.failed, item.check.why = 1, "is false" if value is False else "is null: there are no values"
     return [item.check for item in items]
 
 
@@ -179,6 +182,9 @@ def age_of(newest: object, as_of: datetime) -> timedelta | None:
 
 
 def _values_equal(table: Table, column: str, test: PanderaCheck, place: Place | None) -> Check:
+    if (kind := table.schema[column]).is_nested():
+        what = f"Cannot run the check unique_values_eq of the column {column}"
+        raise BadInput(what, why=f"Its values are {kind}", fix="Correct the contract", place=place)
     asked: set[Any] = set((test.statistics or {})["values"])
     values = table.frame.select(pl.col(column).drop_nulls().unique()).collect(engine="streaming")
     actual = set(values.to_series().to_list())

@@ -1,7 +1,8 @@
 """The data contract: pandera's own YAML of a polars schema, and what pandera has no words for under `table`.
 
 A contract without `table` is what `pandera.io.polars_io.to_yaml` writes, and `polars_io.from_yaml` reads every contract
-(it leaves `table` alone). Where pandera passes over a misspelt key in silence, here it is refused.
+(it leaves `table` alone). Where pandera passes over a misspelt key in silence, here it is refused, and so is one
+without a value, and what pandera can and a contract does not do.
 
 ```yaml
 schema_type: polars_dataframe
@@ -31,28 +32,28 @@ table:
 
 from __future__ import annotations
 
+import inspect
 import re
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import polars as pl
-from pandera.errors import SchemaDefinitionError
 from pandera.io import polars_io
-from pandera.polars import Column, DataFrameSchema
-from pydantic import ValidationError
+from pandera.polars import Check, Column, DataFrameSchema
+from pydantic import BaseModel, ValidationError
 
-from ..errors import BadInput, Place
+from ..errors import BadInput, Mistakes, Place
 from ..inputs import NO_VALUE
 from ..misfits import misfit
 from ..suggest import did_you_mean
 from ..yaml_io import read_text, read_yaml
-from .rules import TableRules
+from .rules import ColumnRules, Document, TableRules
 from .tables import named_zone
 
 CHECKS = (
@@ -61,17 +62,10 @@ CHECKS = (
     "str_startswith", "str_endswith", "str_length", "unique_values_eq",
 )  # fmt: skip
 """pandera's built-in checks of polars columns."""
-_FRAME = ("schema_type", "version", "api", "name", "title", "description", "columns", "strict", "ordered", "unique")
-_COLUMN = ("title", "description", "dtype", "nullable", "required", "regex", "unique", "checks")
-_CHANGES = ("coerce", "default", "drop_invalid_rows", "add_missing_columns")
-"""Keys of pandera's that change data. A contract only looks."""
-_IGNORED = ("report_duplicates", "unique_column_names", "index", "dtype")
-_FLAGS = ("nullable", "required", "regex", "strict", "ordered")
-"""Keys that are true or false; older panderas write null for others that are not set, such as `unique` of the table."""
 _OF_LISTS = {"isin", "notin", "unique_values_eq"}
 _ALIASES = {"equal_to": "eq", "not_equal_to": "ne", "greater_than": "gt", "greater_than_or_equal_to": "ge",
             "less_than": "lt", "less_than_or_equal_to": "le", "in_range": "between"}  # fmt: skip
-_MISFITS = (TypeError, ValueError, AttributeError, SchemaDefinitionError)
+_Model = TypeVar("_Model", bound=BaseModel)
 Path_ = tuple[str | int, ...]
 
 
@@ -89,7 +83,7 @@ class Contract:
 
     name: str = ""
     schema: DataFrameSchema = field(default_factory=lambda: DataFrameSchema({}))
-    rules: TableRules = field(default_factory=lambda: TableRules.model_validate({}))
+    rules: TableRules = field(default_factory=lambda: TableRules.model_construct())
     lines: Mapping[Path_, int] = field(default_factory=dict)
     text: str = ""
 
@@ -143,102 +137,107 @@ def read_contract(path: Path, name: str) -> Contract:
     lines = {path: line for path, (line, _) in places.items()}
     if not isinstance(values, dict):
         raise BadInput(f"The contract {name} is not a mapping", fix="Start with `columns:`", place=Place(name, 1))
-    draft = Contract(name, lines=lines)
-    _check_keys(values, draft)
-    rules = _rules(values.pop("table", {}), draft)
-    return Contract(name, _schema(values, draft), rules, lines, text)
-
-
-def _check_keys(values: Mapping[str, Any], draft: Contract) -> None:
-    _known(values, (*_FRAME, *_IGNORED, "table"), (), draft)
-    kind = values.get("schema_type", "polars_dataframe")
-    if kind != "polars_dataframe":
-        raise BadInput(
-            f"The contract is of the schema type {kind!r}", fix="Write `schema_type: polars_dataframe`",
-            place=draft.place("schema_type"),
-        )  # fmt: skip
-    columns = values.get("columns", {})
-    if not isinstance(columns, Mapping):
-        raise BadInput("`columns` is not a mapping of names", place=draft.place("columns"))
-    for column, rules in columns.items():
-        if not isinstance(rules, Mapping):
-            place = draft.place("columns", column)
-            raise BadInput(f"The column {column} has no rules", fix="Write `{}` for none", place=place)
-        _known(rules, (*_COLUMN, *_IGNORED, *CHECKS), ("columns", column), draft)
-        if isinstance(rules.get("checks"), Mapping):
-            _known(rules["checks"], CHECKS, ("columns", column, "checks"), draft)
-
-
-def _known(values: Mapping[str, Any], known: Sequence[str], path: Path_, draft: Contract) -> None:
-    for key, value in values.items():
-        place = draft.place(*path, key)
-        if value is None and (key in CHECKS or key in _FLAGS or (key == "unique" and path)):
-            raise BadInput(f"The contract's `{'.'.join(map(str, (*path, key)))}` {NO_VALUE}", place=place)
-        if key in known or (key in _CHANGES and not value):
-            continue
-        if key in _CHANGES:
-            raise BadInput(f"`{key}` changes data, and a contract only looks at it", fix="Take it out", place=place)
-        fix = did_you_mean(key, known, "Known here: {}")
-        raise BadInput(f"The contract has the unknown key `{'.'.join(map(str, (*path, key)))}`", fix=fix, place=place)
-
-
-def _rules(values: Any, draft: Contract) -> TableRules:
-    try:
-        return TableRules.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        path = ("table", *first["loc"])
-        text = f"The contract's {misfit('.'.join(map(str, path)), first)}"
-        raise BadInput(text, fix="Correct it", place=draft.place(*path)) from None
-
-
-def _schema(values: dict[str, Any], draft: Contract) -> DataFrameSchema:
-    """pandera's schema, read in two halves.
-
-    pandera 0.35 imports pandas, which is not installed here, to read a check of a column that has a type: so types
-    are read without checks, and checks without types.
-    """
-    given = {str(name): dict(rules) for name, rules in values.get("columns", {}).items()}
-    try:
-        columns = _columns(given)
-    except _MISFITS:
-        for name, rules in given.items():  # which one it is
-            _column(name, rules, draft)
-        raise
-    unique = values.get("unique")
-    return DataFrameSchema(
-        columns,
-        strict=bool(values.get("strict", False)),
-        ordered=bool(values.get("ordered", False)),
-        unique=[unique] if isinstance(unique, str) else unique,
-        name=values.get("name"),
+    draft, mistakes = Contract(name, lines=lines), Mistakes()
+    document = _valid(Document, values, (), draft)
+    columns = {}
+    for column, rules in document.columns.items():
+        with mistakes.collected():
+            columns[column] = _column(column, rules, draft)
+    mistakes.refuse()
+    schema = DataFrameSchema(
+        columns, strict=document.strict, ordered=document.ordered, unique=document.unique, name=document.name
     )
+    return Contract(name, schema, document.table, lines, text)
 
 
-def _column(name: str, rules: dict[str, Any], draft: Contract) -> None:
+def _valid(model: type[_Model], values: Mapping[Any, Any], path: Path_, draft: Contract) -> _Model:
+    mistakes = Mistakes()
     try:
-        _columns({name: rules})
-    except _MISFITS as error:
-        raise BadInput(
-            f"The contract's column {name} cannot be understood", why=str(error).split("\n")[0][:300],
-            fix="See pandera's documentation of polars schemas", place=draft.place("columns", name),
-        ) from error  # fmt: skip
+        return model.model_validate({str(key): value for key, value in values.items()})
+    except ValidationError as error:
+        for one in error.errors():
+            where, fix = (*path, *(part for part in one["loc"] if part != "[key]")), ""
+            if one["type"] == "extra_forbidden" and len(one["loc"]) == 1:
+                fix = did_you_mean(where[-1], [*model.model_fields, *(CHECKS if path else ())], "Known here: {}")
+            mistakes.add(_mistake(where, draft, misfit(".".join(map(str, where)), one), fix=fix))
+    mistakes.refuse()
+    raise AssertionError("An error of pydantic tells at least one mistake")
 
 
-def _columns(given: Mapping[str, dict[str, Any]]) -> dict[str, Column]:
-    bare = {name: {k: v for k, v in rules.items() if k in _COLUMN and k != "checks"} for name, rules in given.items()}
-    columns: dict[str, Column] = _deserialize({"columns": bare}).columns
-    checks = {}
-    for name, rules in given.items():
-        for check in _OF_LISTS & rules.keys():
-            if not isinstance(rules[check], list | dict):
-                raise ValueError(f"{check} takes a list")
-        dtype = columns[name].dtype
-        kind = dtype.type if dtype is not None else None
-        checks[name] = {k: _limits(v, kind) for k, v in rules.items() if k in CHECKS or k == "checks"}
-    for name, column in _deserialize({"columns": checks}).columns.items():
-        columns[name].checks = column.checks
-    return columns
+def _mistake(path: Path_, draft: Contract, what: str, why: object = "", fix: str = "") -> BadInput:
+    text = str(why).split("\n")[0][:300]
+    return BadInput(f"The contract's {what}", why=text[:1].upper() + text[1:], fix=fix, place=draft.place(*path))
+
+
+def _column(name: str, values: Mapping[str, Any], draft: Contract) -> Column:
+    """A column of pandera's schema.
+
+    Its checks are made here: pandera 0.35 imports pandas, which is not installed here, to read those of a column that
+    has a type, and passes over those beside `checks`.
+    """
+    path = ("columns", name)
+    rules = _valid(ColumnRules, {k: v for k, v in values.items() if k not in CHECKS}, path, draft)
+    try:
+        kind = _deserialize({"columns": {name: {"dtype": rules.dtype}}}).columns[name].dtype
+        if rules.regex:
+            re.compile(name)
+    except Exception as error:  # of pandera, polars or re
+        fix = "See pandera's documentation of polars schemas"
+        raise _mistake(path, draft, f"column {name} cannot be understood", error, fix) from error
+    column = Column(kind, nullable=rules.nullable, unique=rules.unique, required=rules.required, regex=rules.regex)
+    column.checks = [
+        _check(*check, kind.type if kind else None, draft) for check in _checks(values, rules, path, draft)
+    ]
+    return column
+
+
+def _checks(
+    values: Mapping[str, Any], rules: ColumnRules, path: Path_, draft: Contract
+) -> Iterator[tuple[Path_, str, Any]]:
+    """The place, name and arguments of each check: a key of the column, or of `checks`, or an item of its list."""
+    yield from (((*path, name), name, value) for name, value in values.items() if name in CHECKS)
+    if isinstance(rules.checks, Mapping):
+        yield from (((*path, "checks", name), str(name), value) for name, value in rules.checks.items())
+        return
+    for index, item in enumerate(rules.checks):
+        where = (*path, "checks", index)
+        try:
+            yield where, item["options"]["check_name"], item
+        except (TypeError, LookupError):
+            fix = "Write `checks: {greater_than: 0}`, or pandera's `[{value: 0, options: {check_name: greater_than}}]`"
+            what = f"`{'.'.join(map(str, where))}` has no `options.check_name`"
+            raise _mistake(where, draft, what, fix=fix) from None
+
+
+def _check(path: Path_, name: str, value: Any, kind: Any, draft: Contract) -> Check:
+    where = ".".join(map(str, path))
+    if name not in CHECKS:
+        fix = did_you_mean(name, CHECKS, "Known here: {}")
+        raise _mistake(path, draft, f"`{where}` is the unknown check {name!r}", fix=fix)
+    if value is None:
+        raise _mistake(path, draft, f"`{where}` {NO_VALUE}")
+    given = dict(value) if isinstance(value, Mapping) else {"value": value}
+    if isinstance(given.get("options"), Mapping):
+        given |= given.pop("options")
+    error, neutral = given.pop("error", None), {"check_name": name, "ignore_na": True, "raise_warning": False}
+    parameters = inspect.signature(getattr(Check, name)).parameters.values()
+    known = ["value", *(one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD))]
+    for key, argument in given.items():
+        if key in neutral and argument != neutral[key]:  # it would be read and ignored
+            raise _mistake((*path, key), draft, f"`{where}.{key}` must be {str(neutral[key]).lower()}")
+        if key not in (*known, *neutral):
+            fix = did_you_mean(key, known, "Known here: {}")
+            raise _mistake((*path, key), draft, f"`{where}.{key}` is unknown", fix=fix)
+    arguments = {k: _limits(v, kind) for k, v in given.items() if k in known and v is not None}
+    if name in _OF_LISTS and not all(isinstance(v, list) and v for v in arguments.values()):
+        raise _mistake(path, draft, f"`{where}` must be a list of values")
+    try:
+        check: Check = getattr(Check, name)(*[arguments.pop("value")] if "value" in arguments else [], **arguments)
+    except Exception as cause:  # of pandera or re
+        fix = "See pandera's documentation of its checks"
+        raise _mistake(path, draft, f"`{where}` cannot be understood", cause, fix) from cause
+    check.error = error or check.error
+    return check
 
 
 def _deserialize(values: dict[str, Any]) -> DataFrameSchema:

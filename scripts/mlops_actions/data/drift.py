@@ -31,6 +31,7 @@ import numpy as np
 import polars as pl
 
 from ..errors import BadInput
+from ..inputs import kebab
 from .distances import excess, holm, homogeneity, jensen_shannon, kolmogorov_smirnov, psi
 from .rules import DriftLimits
 from .tables import Table, reading, unknown_column
@@ -154,10 +155,23 @@ def compare(
             skipped[name] = why
         else:
             found.append(compare_columns(name, before, now))
+            _need_limits_of(found[-1], limits.get(name))
     if not columns:
         skipped |= {name: "not in the data" for name in reference.schema if name not in current.schema}
     judged = judge(found, max_psi, limits)
     return Drift(sorted(judged, key=lambda c: (-c.drifted, -c.psi)), skipped)
+
+
+def _need_limits_of(column: ColumnDrift, limits: DriftLimits | None) -> None:
+    """That a column's own limits are of its kind: the others would never be passed."""
+    if limits and column.kind == "numeric":
+        wrong = [name for name in ("new_categories", "vanished_categories") if not getattr(limits, name)]
+    else:
+        wrong = ["ks"] if limits and limits.ks else []
+    if wrong:
+        kind = "numbers" if column.kind == "numeric" else "categories"
+        raise BadInput(f"`{kebab(wrong[0])}` cannot be judged of the column {column.column!r}",
+                       why=f"It is compared as {kind}", fix="Limit `psi` or `js` instead")  # fmt: skip
 
 
 def compare_columns(name: str, before: pl.Series, now: pl.Series) -> ColumnDrift:
@@ -165,7 +179,7 @@ def compare_columns(name: str, before: pl.Series, now: pl.Series) -> ColumnDrift
     if _is_numeric(before):
         x, y = (_sorted(values) for values in (before, now))
         labels, counts = _numeric_bins(x, y, len(before) - len(x), len(now) - len(y))
-        ks, p = kolmogorov_smirnov(x, y) if len(x) and len(y) else (None, 1.0)
+        ks, p = kolmogorov_smirnov(x, y) if len(x) and len(y) else (float(len(x) != len(y)), 1.0)
         p = min(1.0, 2 * min(p, homogeneity(*counts)))
         return _column(name, "numeric", labels, counts, p, ks)
     tables = _counts(before), _counts(now)

@@ -187,6 +187,9 @@ def is_known(
         if not nulls:
             frame = frame.drop_nulls()
         hashes = frame.select(key_hash(columns)).unique().collect(engine="streaming").to_series()
+        if nulls and hashes.is_empty():
+            why = f"It has no rows, or its values of {', '.join(keys)} are not of this table's types"
+            raise BadInput(f"No row of {other.parts[0].name} can be looked up in the data", why=why, place=place)
         if len(columns) == 1 and not nulls and len(hashes) <= _MANY:
             known = frame.unique().collect(engine="streaming").to_series()
             if 0 < len(known) <= _FEW:

@@ -47,7 +47,7 @@ class Profile:
         self._asked = [pl.len().alias("rows")]
         for number, (name, kind) in enumerate(schema.items()):
             column = pl.col(name)
-            self._asked.append(column.null_count().alias(f"{number}:nulls"))
+            self._asked.append(_filled(name, kind).null_count().alias(f"{number}:nulls"))
             if kind.is_temporal():  # as numbers: Python does not have all times that a table can have
                 column = column.to_physical()
             if kind.is_numeric() or kind.is_temporal() or kind == pl.String:
@@ -61,7 +61,7 @@ class Profile:
         for number, column in enumerate(self._columns.values()):
             own = {key: values.get(f"{number}:{key}") for key in ("nulls", "min", "max", "mean")}
             _merge(column, values["rows"], own)
-        hashes = batch.frame.select(pl.col(name).hash(seed=0) for name in self._distinct)
+        hashes = batch.frame.select(_filled(name, self._columns[name].type).hash(seed=0) for name in self._distinct)
         for name, distinct in self._distinct.items():
             distinct.update(hashes.get_column(name))
 
@@ -78,6 +78,11 @@ class Profile:
         return list(self._columns.values())
 
 
+def _filled(name: str, kind: pl.DataType) -> pl.Expr:
+    """A column in which NaN is null, as it is to pandas and to `nullable`."""
+    return pl.col(name).fill_nan(None) if kind.is_float() else pl.col(name)
+
+
 def _merge(column: ColumnProfile, rows: int, found: Mapping[str, Any]) -> None:
     known, new = column.rows - column.nulls, rows - found["nulls"]
     column.rows += rows
@@ -87,7 +92,8 @@ def _merge(column: ColumnProfile, rows: int, found: Mapping[str, Any]) -> None:
         column.greatest = found["max"] if column.greatest is None else max(column.greatest, found["max"])
     if found["mean"] is not None:
         before = column.mean or 0.0
-        column.mean = before + (float(found["mean"]) - before) * new / (known + new)
+        share = new / (known + new) if new else 1.0  # of NaN alone, the mean is NaN
+        column.mean = before + (float(found["mean"]) - before) * share
 
 
 def _moment(number: int, kind: pl.DataType) -> Any:

@@ -144,6 +144,8 @@ def of_expressions(table: Table, contract: Contract) -> tuple[list[RowCheck], li
         if absent := [column for column in used if column not in table.schema]:
             fix = did_you_mean(absent[0], table.schema, "The data has: {}")
             raise BadInput(f"The check {name} names the unknown column {absent[0]!r}", fix=fix, place=place)
+        if not used and "len()" not in str(expression):
+            raise BadInput(f"The check {name} names no column", fix="Correct it, or take it out", place=place)
         shown = list(dict.fromkeys(used))
         item = RowCheck(Check("", name, place=place, shown=shown), expression, shown)
         if not _aggregates(expression, empty):

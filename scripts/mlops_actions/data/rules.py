@@ -1,15 +1,27 @@
-"""What a contract asks under `table`: the rules that pandera has no words for. Nothing here needs polars or pandera."""
+"""What may stand in a contract: pandera's keys, and under `table` the rules that pandera has no words for.
+
+Whatever is written here asks for something: a key that would be read and ignored is refused. Nothing here needs polars
+or pandera.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from ..inputs import Written
+from ..inputs import Written, kebab
 from ..yaml_io import load_yaml
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(m|min|h|d|w)")
@@ -32,21 +44,46 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-Names = Annotated[list[str], BeforeValidator(_listed)]
+def _once(names: list[str]) -> list[str]:
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"has {twice} twice")
+    return names
+
+
+Text = Annotated[str, Field(min_length=1)]
+Names = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1), AfterValidator(_once)]
 """One name, or a list of them."""
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Rows(Written):
+class Rule(Written):
+    """What asks for at least one thing, and has no infinite limit."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _asks(self) -> Rule:
+        if not self.model_fields_set:
+            raise ValueError(f"must not be empty; it takes {', '.join(map(kebab, type(self).model_fields))}")
+        return self
+
+
+class Rows(Rule):
     """How many rows there must be."""
 
     min: int = Field(1, ge=0)
     max: int | None = None
 
+    @model_validator(mode="after")
+    def _possible(self) -> Rows:
+        if self.max is not None and self.max < self.min:
+            raise ValueError(f"must have a max of at least its min, {self.min}")
+        return self
 
-class Freshness(Written):
+
+class Freshness(Rule):
     """How old the newest row may be."""
 
     column: str
@@ -58,31 +95,31 @@ class Freshness(Written):
         return parse_duration(value)
 
 
-class PersonalData(Written):
+class PersonalData(Rule):
     """Columns that look personal and are known to be harmless."""
 
-    allow: list[str] = Field([])
+    allow: list[str] = Field([], min_length=1)
 
 
-class ForeignKey(Written):
+class ForeignKey(Rule):
     """Every value of `columns` (a row with a null among them is left out, as in SQL) is in another table.
 
     `table` has that table's files, as `data` of the action; `keys` its columns, by default of the same names.
     """
 
-    columns: Names = Field(min_length=1)
-    table: Names = Field(min_length=1)
+    columns: Names
+    table: Names
     keys: Names = Field([])
 
 
-class HeldOut(Written):
+class HeldOut(Rule):
     """Rows that are kept for testing and must not be here: files, and the columns that tell rows apart (all)."""
 
-    data: Names = Field(min_length=1)
+    data: Names
     columns: Names = Field([])
 
 
-class Training(Written):
+class Training(Rule):
     """What is asked of a table that a model is trained on (data rules of the ML Test Score).
 
     Attributes:
@@ -96,17 +133,25 @@ class Training(Written):
         held_out: rows of the test set.
     """
 
-    label: str = ""
+    label: str = Field("", min_length=1)
     features: Names = Field([])
     max_power: float = Field(0.95, gt=0, le=1)
     min_class_share: float = Field(0.0, ge=0, le=0.5)
-    prediction_time: str = ""
-    known_at: dict[str, str] = Field({})
+    prediction_time: str = Field("", min_length=1)
+    known_at: dict[str, str] = Field({}, min_length=1)
     known_later: Names = Field([])
     held_out: HeldOut | None = None
 
+    @model_validator(mode="after")
+    def _together(self) -> Training:
+        for name, needed in (("features", "label"), ("max_power", "label"), ("min_class_share", "label"),
+                             ("known_at", "prediction_time"), ("prediction_time", "known_at")):  # fmt: skip
+            if {name, needed} & self.model_fields_set == {name}:
+                raise ValueError(f"has `{kebab(name)}`, which needs `{kebab(needed)}`")
+        return self
 
-class Serving(Written):
+
+class Serving(Rule):
     """What the online store gave for the same keys: train/serve skew is a row whose values differ.
 
     Attributes:
@@ -117,14 +162,20 @@ class Serving(Written):
         max_share: the share of rows that may differ.
     """
 
-    data: Names = Field(min_length=1)
-    keys: Names = Field(min_length=1)
+    data: Names
+    keys: Names
     columns: Names = Field([])
     tolerance: float = Field(1e-6, ge=0)
     max_share: float = Field(0.0, ge=0, lt=1)
 
+    @model_validator(mode="after")
+    def _apart(self) -> Serving:
+        if both := [name for name in self.columns if name in self.keys]:
+            raise ValueError(f"has {both[0]} among its `keys` and its `columns`")
+        return self
 
-class DriftLimits(Written):
+
+class DriftLimits(Rule):
     """What a column's distance from the reference may be, instead of the one limit of all columns.
 
     Attributes:
@@ -140,7 +191,7 @@ class DriftLimits(Written):
     vanished_categories: bool = True
 
 
-class TableRules(Written):
+class TableRules(Rule):
     """What is asked of the table as a whole.
 
     Attributes:
@@ -148,21 +199,21 @@ class TableRules(Written):
         duplicates: the largest share of rows that may be the same as another row.
         not_constant: columns that must have more than one value.
         checks: SQL expressions of a row's columns, by a name that says what they ask. As in SQL's CHECK, a row fails
-            where one is false, and passes where it is null.
+            where one is false, and passes where it is null. One of aggregates fails where it is null, too.
     """
 
-    rows: Rows = Rows.model_validate({})
-    nulls: dict[str, Share] = Field({})
+    rows: Rows = Rows(min=1)
+    nulls: dict[str, Share] = Field({}, min_length=1)
     duplicates: Share | None = None
     not_constant: Names = Field([])
     freshness: Freshness | None = None
-    forbidden: list[str] = Field([])
-    personal_data: PersonalData = PersonalData.model_validate({})
-    checks: dict[str, str] = Field({})
-    foreign_keys: list[ForeignKey] = Field([])
+    forbidden: list[str] = Field([], min_length=1)
+    personal_data: PersonalData = PersonalData.model_construct()
+    checks: dict[Text, Text] = Field({}, min_length=1)
+    foreign_keys: list[ForeignKey] = Field([], min_length=1)
     training: Training | None = None
     serving: Serving | None = None
-    drift: dict[str, DriftLimits] = Field({})
+    drift: dict[str, DriftLimits] = Field({}, min_length=1)
 
     def tables(self) -> Iterator[list[str]]:
         """The other tables that the rules name, each by its patterns."""
@@ -171,6 +222,77 @@ class TableRules(Written):
             yield self.training.held_out.data
         if self.serving:
             yield self.serving.data
+
+
+class _Pandera(Written):
+    """Keys of pandera's, which are in snake_case."""
+
+    model_config = ConfigDict(alias_generator=None)
+
+    title: str = ""
+    description: str = ""
+    coerce: bool = False
+    default: Any = False
+    drop_invalid_rows: bool = False
+    add_missing_columns: bool = False
+    report_duplicates: Literal["all"] = "all"
+
+    @field_validator("coerce", "default", "drop_invalid_rows", "add_missing_columns", mode="before")
+    @classmethod
+    def _only_looks(cls, value: object) -> object:
+        if value is not False:
+            raise ValueError("must be taken out: it changes data, and a contract only looks at it")
+        return value
+
+
+class ColumnRules(_Pandera):
+    """What pandera's YAML has of a column, beside checks under their names."""
+
+    dtype: str = Field("", min_length=1)
+    nullable: bool = False
+    required: bool = True
+    regex: bool = False
+    unique: bool = False
+    checks: Any = ()
+
+    @field_validator("checks")
+    @classmethod
+    def _several(cls, value: object) -> object:
+        if not value or not isinstance(value, dict | list):
+            raise ValueError("must be a mapping of checks, such as `{greater_than: 0}`, or pandera's list of them")
+        return value
+
+
+class Document(_Pandera):
+    """A whole contract."""
+
+    schema_type: Literal["polars_dataframe"] = "polars_dataframe"
+    version: Any = None
+    api: Literal["polars"] = "polars"
+    name: str | None = None
+    columns: dict[str, dict[str, Any]] = Field({})
+    strict: bool = False
+    ordered: bool = False
+    unique: Names | None = None
+    unique_column_names: bool = False
+    dtype: Any = None
+    index: Any = None
+    checks: Any = None
+    table: TableRules = TableRules.model_construct()
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        if isinstance(value, dict):
+            return {str(name) if type(name) is int else name: rules for name, rules in value.items()}
+        return value
+
+    @field_validator("dtype", "index", "checks")
+    @classmethod
+    def _elsewhere(cls, _: object, info: ValidationInfo) -> object:
+        fix = {"dtype": "give each column its own", "index": "a polars table has none",
+               "checks": "put them under a column, or SQL under `table.checks`"}[str(info.field_name)]  # fmt: skip
+        raise ValueError(f"must be taken out: {fix}")
 
 
 def tables_named(text: str) -> list[list[str]]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -26,7 +26,7 @@ from ..errors import BadInput, Place
 from ..suggest import did_you_mean
 from .partitions import columns_of
 from .sources import DataSource
-from .text_faults import Fault, fault_at_start, find_fault, find_json_fault, lack_of_fields
+from .text_faults import Fault, JsonLines, fault_at_start, find_fault, lack_of_fields, look_at_json
 from .text_lines import without_blank_lines
 
 Faults = Callable[[str], Fault | None]
@@ -43,8 +43,8 @@ _FORMATS = {
     ".feather": "arrow",
     ".ipc": "arrow",
 }
-_TEXT: dict[str, Callable[[Path, str], Fault | None]] = {"csv": find_fault, "jsonl": find_json_fault}
-"""Formats of text, with who finds the line at fault in such a file."""
+_TEXT = ("csv", "jsonl")
+"""Formats of text."""
 _PACKED = (OSError, EOFError, zlib.error)
 """What is raised where a file cannot be read, also within gzip."""
 _MARKS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"{": "jsonl"}
@@ -177,7 +177,10 @@ def open_table(
     texts: dict[str, pl.DataType] = {}
     for raw, values in zip(raws, partitions):
         own = raw.texts | {n: types[n] for n in mixed if raw.schema.get(n, types[n]) != types[n]}
-        parsed = [_parsed(n, k) if n in raw.texts else same_value(n, raw.schema[n], k) for n, k in own.items()]
+        parsed = [
+            _parsed(n, k, nested=n in raw.nested) if n in raw.texts else same_value(n, raw.schema[n], k)
+            for n, k in own.items()
+        ]
         cells = [_cells(n, raw.schema[n]).alias(as_read(n)) for n in own]
         parsed += [value for name, value in values.items() if name not in raw.schema]
         with reading(raw.source.name, faults=raw.faults):
@@ -272,19 +275,25 @@ def python_rows(frame: pl.DataFrame) -> list[tuple[Any, ...]]:
 
 @dataclass(frozen=True)
 class _Raw:
-    """A file as it is read, numbered, and which of its columns are text to be parsed, with the types asked for."""
+    """A file as it is read, numbered; which of its columns are text to be parsed, with the types asked for; and which
+    have objects or lists of JSON."""
 
     source: DataSource
     frame: pl.LazyFrame
     schema: dict[str, pl.DataType]
     texts: dict[str, pl.DataType]
+    nested: Collection[str]
     faults: Faults | None
 
 
 def _open(source: DataSource, types: Mapping[str, pl.DataType], *, lenient: bool) -> _Raw:
-    own = {n: k for n, k in types.items() if lenient or not _parsed_at_once(k)}
     kind = _format(source)
-    faults = partial(_TEXT[kind], source.path) if kind in _TEXT else None
+    with reading(source.name):
+        seen = look_at_json(source.path) if kind == "jsonl" else JsonLines()
+    if seen.fault:
+        raise seen.fault.error(source.name)
+    own = {n: k for n, k in types.items() if lenient or n in seen.nested or not _parsed_at_once(k)}
+    faults = partial(find_fault, source.path) if kind == "csv" else None
     frame = _scan(source, kind, {**types, **dict.fromkeys(own, pl.String())}, faults)
     with reading(source.name, faults=faults):
         schema = dict(frame.drop(ROW).collect_schema())
@@ -295,7 +304,8 @@ def _open(source: DataSource, types: Mapping[str, pl.DataType], *, lenient: bool
     if offsets := {n: k for n, k in schema.items() if isinstance(k, pl.Datetime) and named_zone(k) != k}:
         frame = frame.with_columns(pl.col(name).cast(named_zone(k)) for name, k in offsets.items())
         schema |= {name: named_zone(k) for name, k in offsets.items()}
-    return _Raw(source, frame, schema, {n: k for n, k in own.items() if kind in _TEXT and n in schema}, faults)
+    texts = {n: k for n, k in own.items() if kind in _TEXT and n in schema}
+    return _Raw(source, frame, schema, texts, seen.nested, faults)
 
 
 def named_zone(kind: pl.DataType) -> pl.DataType:
@@ -376,11 +386,11 @@ def _parsed_at_once(kind: pl.DataType) -> bool:
     return kind in (pl.String, pl.Boolean) or kind.is_integer() or kind.is_float()
 
 
-def _parsed(name: str, kind: pl.DataType) -> pl.Expr:
-    """A column of text in another type; null where the text is not of it."""
+def _parsed(name: str, kind: pl.DataType, *, nested: bool) -> pl.Expr:
+    """A column of text in another type; null where the text is not of it, or an object or list of JSON."""
     text = pl.col(name)
     if kind == pl.String:
-        return text
+        return pl.when(~text.str.contains(r"^[\[{]")).then(text).alias(name) if nested else text
     if kind == pl.Boolean:
         return text.str.to_lowercase().replace_strict(_BOOLEANS, default=None, return_dtype=pl.Boolean).alias(name)
     if isinstance(kind, pl.Datetime):

@@ -6,13 +6,15 @@ import codecs
 import csv
 import io
 import json
+import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ..errors import BadInput, Place
 from ..text import many
@@ -186,24 +188,63 @@ def find_fault(path: Path, message: str, most: int = _MOST) -> Fault | None:
     return None
 
 
-def find_json_fault(path: Path, _: str) -> Fault | None:
-    """The first line of JSON lines that is not a JSON object, and why; None if none is found."""
-    byte = 0
+@dataclass(frozen=True)
+class JsonLines:
+    """What a look at a whole file of JSON lines has shown.
+
+    Attributes:
+        fault: the first line that is not one JSON object, or has a name twice; the rest was not looked at.
+        nested: the columns that have an object or a list in some line.
+    """
+
+    fault: Fault | None = None
+    nested: frozenset[str] = frozenset()
+
+
+def look_at_json(path: Path) -> JsonLines:
+    """Look at each line: the reader takes the last one of two equal names, and objects for text."""
+    state = path.stat()
+    return _looked_at(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=256)
+def _looked_at(path: Path, _time: int, _size: int) -> JsonLines:
+    byte, nested = 0, set[str]()
     with open_text(path) as file:
         for number, line in enumerate(file, 1):
+            at = byte
             try:
-                why = "" if not line.strip() or isinstance(json.loads(line), dict) else "it is not a JSON object"
-                at = byte
+                row = _JSON.decode(line.decode("utf-8-sig" if number == 1 else "utf-8")) if line.strip() else {}
+                why = "" if isinstance(row, dict) else "it is not a JSON object"
             except UnicodeDecodeError as error:
-                return replace(_not_utf8(error, number, byte), format="JSON lines")
+                return JsonLines(replace(_not_utf8(error, number, byte), format="JSON lines"))
             except json.JSONDecodeError as error:
                 why, at = f"it is not JSON: {error.msg}", byte + len(error.doc[: error.pos].encode())
+            except (ValueError, RecursionError) as error:
+                why = str(error)
             if why:
-                return Fault(why, number, at, "Correct the line", "JSON lines")
+                return JsonLines(Fault(why, number, at, "Correct the line", "JSON lines"))
+            nested.update(name for name, value in row.items() if type(value) in (dict, list))
             byte += len(line)
-            if byte > _MOST:
-                return None
-    return None
+    return JsonLines(nested=frozenset(nested))
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"it has the name {next(name for name in names if names.count(name) > 1)!r} twice")
+    return row
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"it has {text}, which is not a number of JSON; null is no value")
+    return number
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_finite, parse_float=_finite)
 
 
 def _too_many(row: list[str], header: list[str], lines: _Lines) -> Fault:

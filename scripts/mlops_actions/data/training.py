@@ -45,9 +45,10 @@ def structure(table: Table, contract: Contract) -> list[Check]:
             place = contract.place("table", "training", key)
             fix = did_you_mean(absent[0], table.schema, "The data has: {}")
             raise BadInput(f"`{key}` names the unknown column {absent[0]!r}", fix=fix, place=place)
-    if rules.known_at and not rules.prediction_time:
-        place = contract.place("table", "training", "known-at")
-        raise BadInput("`known-at` needs `prediction-time`", fix="Name the column of that time", place=place)
+        if unfit := [name for name in names if key in ("label", "features") and not _fit(table.schema[name])]:
+            what = f"`{key}` names the column {unfit[0]!r}, which cannot be judged"
+            place = contract.place("table", "training", key)
+            raise BadInput(what, why=f"It is {table.schema[unfit[0]]}", fix="Take it out", place=place)
     because = ", only known after the prediction"
     return [
         checks.absent(table, "known_later", pattern, contract.place("table", "training", "known-later", index), because)
@@ -93,7 +94,8 @@ def of_label(table: Table, contract: Contract) -> list[Check]:
     known = label.is_not_null()
     target = _Target(label.filter(known))
     if target.constant:
-        return found
+        place = contract.place("table", "training", "label")
+        return found or [Check(rules.label, "class_share(0)", 1, "has only one class", place=place)]
     for name in names:
         feature = table.sample([name], SAMPLE, rows).to_series()
         value = target.power(feature.filter(known))

@@ -170,14 +170,14 @@ class _Asked:
         self.profile = Profile({name: kind for name, kind in table.schema.items() if name in needed})
         self.collectors: list[Collector] = [self._rows, *self._unique, self.profile]
 
-    def results(self) -> list[Check]:
+    def results(self, say: Callable[[str], None] = lambda _: None) -> list[Check]:
         """What was found, when all rows were taken."""
         self.columns = self.profile.columns()
         found = self._structure + self._rows.results() + [check for key in self._unique for check in key.results()]
         found += checks.of_profile(self.columns, self._contract)
         found += checks.sets_of_values(self._table, self._contract)
         found += checks.of_whole_table(self._table, self._of_table) + training.of_label(self._table, self._contract)
-        return found + (_skew(self._table, self._contract, self._served) if self._served else [])
+        return found + (_skew(self._table, self._contract, self._served, say) if self._served else [])
 
 
 def _validate(request: ValidationRequest, table: Table, say: Callable[[str], None]) -> Validation:
@@ -191,7 +191,7 @@ def _validate(request: ValidationRequest, table: Table, say: Callable[[str], Non
         names = ", ".join(part.name for part in table.parts[:3])
         raise BadInput(f"The data has no rows: {names}", fix="Check the step that wrote it")
     say(f"Read {many(rows, 'row')} of {many(len(table.schema), 'column')} in {many(len(table.parts), 'file')}")
-    found = asked.results() + checks.number_of_rows(contract, rows)
+    found = asked.results(say) + checks.number_of_rows(contract, rows)
     columns = asked.columns
     if rule := contract.rules.freshness:
         newest = next((column.greatest for column in columns if column.name == rule.column), None)
@@ -221,17 +221,21 @@ def _relations(table: Table, contract: Contract, others: Mapping[str, Table]) ->
     return made
 
 
-def _skew(table: Table, contract: Contract, served: Table) -> list[Check]:
+def _skew(table: Table, contract: Contract, served: Table, say: Callable[[str], None]) -> list[Check]:
     """Train/serve skew: values that the online store served for a key, against those of this table."""
     rule, place = contract.rules.serving, contract.place("table", "serving")
     assert rule is not None
     found = compare_rows(table, served, rule.keys, rule.columns, tolerance=rule.tolerance, common=True, place=place)
+    compared = rule.columns or [n for n in table.schema if n in served.schema and n not in rule.keys]
     check = Check("", "served", 0, place=place)
     if not found.both:
         check.failed, check.why = 1, f"no key of {', '.join(rule.data)} is in the table"
-    changed = {change.column: change for change in found.columns}
-    compared = rule.columns or [n for n in table.schema if n in served.schema and n not in rule.keys]
-    made = [check]
+    elif not compared:
+        check.failed, check.why = 1, f"no column of {', '.join(rule.data)} is in the table, beside the keys"
+    left = ", ".join(name for name in table.schema if name not in (*compared, *rule.keys))
+    say(f"Compared {found.both:,} of {many(found.both + found.added, 'served row')} in {many(len(compared), 'column')}"
+        f" with the table{left and f'; not compared: {left}'}")  # fmt: skip
+    changed, made = {change.column: change for change in found.columns}, [check]
     for column in compared:
         one = Check(column, f"no_skew({rule.tolerance:g})", place=place)
         change = changed.get(column)
