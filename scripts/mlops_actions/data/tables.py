@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -26,7 +26,15 @@ from ..errors import BadInput, Place
 from ..suggest import did_you_mean
 from .partitions import columns_of
 from .sources import DataSource
-from .text_faults import Fault, JsonLines, fault_at_start, find_fault, lack_of_fields, look_at_json
+from .text_faults import (
+    Fault,
+    JsonLines,
+    fault_at_start,
+    find_fault,
+    find_json_fault,
+    lack_of_fields,
+    look_at_json,
+)
 from .text_lines import without_blank_lines
 
 Faults = Callable[[str], Fault | None]
@@ -43,8 +51,8 @@ _FORMATS = {
     ".feather": "arrow",
     ".ipc": "arrow",
 }
-_TEXT = ("csv", "jsonl")
-"""Formats of text."""
+_TEXT: dict[str, Callable[[Path, str], Fault | None]] = {"csv": find_fault, "jsonl": find_json_fault}
+"""Formats of text, with who finds the line at fault in such a file."""
 _PACKED = (OSError, EOFError, zlib.error)
 """What is raised where a file cannot be read, also within gzip."""
 _MARKS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"{": "jsonl"}
@@ -293,7 +301,7 @@ def _open(source: DataSource, types: Mapping[str, pl.DataType], *, lenient: bool
     if seen.fault:
         raise seen.fault.error(source.name)
     own = {n: k for n, k in types.items() if lenient or n in seen.nested or not _parsed_at_once(k)}
-    faults = partial(find_fault, source.path) if kind == "csv" else None
+    faults = partial(_TEXT[kind], source.path) if kind in _TEXT else None
     frame = _scan(source, kind, {**types, **dict.fromkeys(own, pl.String())}, faults)
     with reading(source.name, faults=faults):
         schema = dict(frame.drop(ROW).collect_schema())

@@ -202,7 +202,33 @@ class JsonLines:
 
 
 def look_at_json(path: Path) -> JsonLines:
-    """Look at each line: the reader takes the last one of two equal names, and objects for text."""
+    """Look at each line, if one may have what the reader gets wrong: a name twice, objects and lists for text."""
+    return JsonLines() if _is_plain(path) else _looked(path)
+
+
+def find_json_fault(path: Path, _: str) -> Fault | None:
+    """The first line that cannot be read, and why; None if none is found."""
+    return _looked(path).fault
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether no line has an object or a list in it, or a name twice; also False where that cannot be told at once."""
+    import polars as pl
+
+    line = pl.col("line")
+    names = line.str.extract_all(r'"(?:[^"\\]|\\.)*"\s*:')
+    odd = line.str.contains(r":\s*[\[{]") | (names.list.n_unique() < names.list.len())
+    try:
+        whole = pl.scan_csv(
+            path, has_header=False, separator="\x01", quote_char=None, schema={"line": pl.String}, glob=False
+        )
+        found = whole.select(odd.any()).collect(engine="streaming").item()
+    except (pl.exceptions.PolarsError, OSError):
+        return False
+    return not found
+
+
+def _looked(path: Path) -> JsonLines:
     state = path.stat()
     return _looked_at(path, state.st_mtime_ns, state.st_size)
 
