@@ -298,7 +298,7 @@ def test_expressions_of_several_columns_fail_where_they_are_false_and_not_where_
     assert (later.failed, str(later.place)) == (1, "contract.yaml:5")
     assert later.examples == [{"file": "0.parquet", "row": 2, "value": "2, 1, False"}]
     assert failed["", "short"].failed == 2
-    assert failed["", "few-nulls"].why == "is false"
+    assert failed["", "few-nulls"].sentence() == "the table: few-nulls is false"
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ from ..inputs import NO_VALUE
 from ..misfits import misfit
 from ..suggest import did_you_mean
 from ..yaml_io import read_text, read_yaml
-from .rules import ColumnRules, Document, TableRules
+from .rules import ColumnRules, ContractFile, TableRules
 from .tables import named_zone
 
 CHECKS = (
@@ -138,7 +138,7 @@ def read_contract(path: Path, name: str) -> Contract:
     if not isinstance(values, dict):
         raise BadInput(f"The contract {name} is not a mapping", fix="Start with `columns:`", place=Place(name, 1))
     draft, mistakes = Contract(name, lines=lines), Mistakes()
-    document = _valid(Document, values, (), draft)
+    document = _valid(ContractFile, values, (), draft)
     columns = {}
     for column, rules in document.columns.items():
         with mistakes.collected():

@@ -40,7 +40,7 @@ class Check:
 
     def sentence(self) -> str:
         """What is wrong, for a person."""
-        what = f"{self.name} " if self.why.startswith("fails") else ""
+        what = f"{self.name} " if self.why.startswith("fails" if self.column else ("fails", "is ")) else ""
         return f"{self.column or 'the table'}: {what}{self.why}"
 
     def show(self, part: Part, rows: Sequence[int], values: Sequence[object]) -> None:

@@ -263,7 +263,7 @@ class ColumnRules(_Pandera):
         return value
 
 
-class Document(_Pandera):
+class ContractFile(_Pandera):
     """A whole contract."""
 
     schema_type: Literal["polars_dataframe"] = "polars_dataframe"
