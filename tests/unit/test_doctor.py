@@ -63,7 +63,7 @@ class Plain:
 @pytest.mark.parametrize(
     ("part", "kinds", "name", "found"),
     [
-        ("gateway", [], "Gateway API", "does not know HTTPRoute. Install the Gateway API"),
+        ("gateway", [], "Gateway API", "the cluster does not know HTTPRoute"),
         ("gateway", [HTTP_ROUTE], "Gateway API", "The Gateway public does not exist in the namespace infra"),
         ("knative", [], "Knative Serving", "It does not know Routes of Knative Serving"),
     ],
