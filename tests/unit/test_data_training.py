@@ -107,6 +107,24 @@ def test_rows_of_the_test_set_must_not_be_among_those_for_training(tmp_path: Pat
     assert by_id["", "not_in"].failed == 2
 
 
+def test_what_is_compared_with_another_table_has_the_contracts_types_there_too(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("at,x\n2024-01-01T10:00:00,1\n2024-01-02T10:00:00,2\n")
+    (tmp_path / "test.csv").write_text("at,x\n2024-01-02T10:00:00,2\n")
+    (tmp_path / "days.csv").write_text("day\n2024-01-01T10:00:00\n")
+    rules = """\
+columns: {at: {dtype: "Datetime(time_unit='us', time_zone=None)"}, x: {dtype: Float64}}
+table:
+  training: {held-out: {data: test.csv}}
+  serving: {data: test.csv, keys: at}
+  foreign-keys: [{columns: at, table: days.csv, keys: day}]
+"""
+    (tmp_path / "c.yaml").write_text(rules)
+    source = {name: [DataSource(name, tmp_path / name)] for name in ("a.csv", "test.csv", "days.csv")}
+    contract = read_contract(tmp_path / "c.yaml", "c.yaml")
+    found = validate(ValidationRequest(source["a.csv"], contract, NOW, tables=source)).failed
+    assert {(check.name.split("(")[0], check.failed) for check in found} == {("not_in", 1), ("in", 1)}
+
+
 def test_a_label_of_one_class_cannot_be_looked_for_in_the_features(tmp_path: Path) -> None:
     frame = pl.DataFrame({"late": [True, True], "x": [1, 2]})
     assert failures(tmp_path, "  training: {label: late}\n", frame)["late", "class_share"].why == "has only one class"

@@ -157,7 +157,8 @@ class _Asked:
     ) -> None:
         self._table, self._contract = table, contract
         self._structure = checks.structure(table, contract) + training.structure(table, contract)
-        others = {name: open_table(sources) for name, sources in tables.items()}
+        types = _types_elsewhere(contract)
+        others = {name: open_table(sources, types.get(name)) for name, sources in tables.items()}
         of_rows, self._of_table = rowchecks.of_expressions(table, contract)
         of_rows = rowchecks.of_columns(table, contract) + of_rows + _relations(table, contract, others)
         rules = contract.rules
@@ -207,6 +208,17 @@ def _validate(request: ValidationRequest, table: Table, say: Callable[[str], Non
         flagged if request.personal_data == "warn" else [],
         [_as_json(column, hidden) for column in columns], moved, [part.name for part in table.parts],
     )  # fmt: skip
+
+
+def _types_elsewhere(contract: Contract) -> dict[str, dict[str, pl.DataType]]:
+    """The contract's types for the other tables that it names: what is compared has one type."""
+    rules, own = contract.rules, contract.types()
+    same = [rules.training.held_out if rules.training else None, rules.serving]
+    found = {table_name(rule.data): dict(own) for rule in same if rule}
+    for one in rules.foreign_keys:
+        keys = zip(one.columns, one.keys or one.columns)
+        found.setdefault(table_name(one.table), {}).update({key: own[name] for name, key in keys if name in own})
+    return found
 
 
 def _relations(table: Table, contract: Contract, others: Mapping[str, Table]) -> list[rowchecks.RowCheck]:
