@@ -53,7 +53,7 @@ def github(server: github_api.GitHub) -> github_api.GitHub:
     server.changed = {
         RUNS: {
             "id": RUN, "url": f"URL{RUNS}", "artifacts_url": f"URL{RUNS}/artifacts", "workflow_id": 161335,
-            "path": WORKFLOW, "event": "pull_request", "head_sha": SHA,
+            "path": WORKFLOW, "event": "pull_request", "head_sha": SHA, "status": "completed", "conclusion": "success",
             "head_branch": "patch-1", "run_attempt": 1, "pull_requests": [],
             "head_repository": {"full_name": "stranger/r", "owner": {"login": "stranger"}},
         },
@@ -128,6 +128,7 @@ HEAD = {"sha": SHA, "label": "stranger:patch-1", "repo": {"full_name": "stranger
         (run_of(workflow_id=99), "not of the workflow"),
         (run_of(path=".github/workflows/evil.yml", name="mlops"), "not of the workflow"),
         (run_of(event="push"), "not a pull request's"),
+        (run_of(status="in_progress", conclusion=None), "has not ended"),
         (run_of(head_repository=None), "has no repository any more"),
         (pull(head={**HEAD, "sha": "d" * 40}), "has moved on"),
         (pull(head={**HEAD, "repo": {"full_name": "other/r"}}), "No open pull request"),
@@ -158,6 +159,29 @@ def test_every_attack_is_refused_before_anything_is_written(
     with pytest.raises(BadInput, match=told):
         read(github)
     assert {verb for verb, _, _ in github.requests} == {"GET"}
+
+
+@pytest.mark.parametrize("report", [{}, REPORT], ids=["empty", "passed"])
+@pytest.mark.parametrize(
+    ("said", "verdict"),
+    [("failure", "failed"), ("cancelled", "cancelled"), ("timed_out", "failed"), ("startup_failure", "failed"),
+     ("skipped", "failed"), (None, "failed"), ("success", "passed")],
+)  # fmt: skip
+def test_a_report_is_never_better_than_what_github_says_of_the_run(
+    github: github_api.GitHub, report: dict[str, Any], said: str | None, verdict: str
+) -> None:
+    run_of(conclusion=said)(github)
+    serve(github, archive(json.dumps(report).encode()))
+    found = read(github).report
+    assert found.verdict == (verdict if report else verdict.replace("passed", "failed"))
+    assert found.good or f"GitHub says `{said}`" in found.headline
+
+
+def test_what_the_report_says_of_a_failure_is_not_said_twice(github: github_api.GitHub) -> None:
+    run_of(conclusion="failure")(github)
+    records = [{**REPORT["records"][0], "verdict": "rejected"}]  # type: ignore[dict-item]
+    serve(github, archive(json.dumps({"records": records}).encode()))
+    assert [record.verdict for record in read(github).report.records] == ["rejected"]
 
 
 def test_two_files_or_none_are_refused(github: github_api.GitHub) -> None:

@@ -1,8 +1,8 @@
 """The report of a pull request's run that had no rights, read by a run that has them.
 
 The run's code is a stranger's: its artifact may hold anything, and a workflow of theirs may have our workflow's name.
-So GitHub is asked which workflow, repository, commit and pull request it was, and of the artifact only JSON of a strict
-schema is read, in memory.
+So GitHub is asked which workflow, repository, commit and pull request it was and how it ended, and of the artifact only
+JSON of a strict schema is read, in memory.
 https://docs.github.com/actions/reference/security/secure-use#mitigating-the-risks-of-untrusted-code-checkout
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from github import Github
 from github.PullRequest import PullRequest
@@ -19,6 +19,7 @@ from github.WorkflowRun import WorkflowRun
 
 from ..errors import BadInput, RemoteFailed
 from ..http.client import HttpClient
+from ..records import Problem, Record
 from ..reports.report import Report
 from ..reports.shared import ARTIFACT, FILE, LIMIT, read_shared
 from .api import connected
@@ -36,7 +37,7 @@ class Reported:
 
 
 def report_of(api: str, token: str, repository: str, run: int, workflow: str, environ: Mapping[str, str]) -> Reported:
-    """The report that a pull request's run has left.
+    """The report that a pull request's run has left. It is never better than what GitHub says of the run.
 
     Args:
         api: GitHub's API address.
@@ -47,8 +48,8 @@ def report_of(api: str, token: str, repository: str, run: int, workflow: str, en
         environ: variables, for the proxy.
 
     Raises:
-        BadInput: it is another workflow's, or of another commit than the pull request's; or what it left cannot be
-            taken.
+        BadInput: it is another workflow's, or of another commit than the pull request's, or has not ended; or what it
+            left cannot be taken.
         RemoteFailed: GitHub refuses or cannot be reached.
     """
     with connected(api, token, f"Cannot read the run {run}", "actions: read") as client:
@@ -61,6 +62,7 @@ def report_of(api: str, token: str, repository: str, run: int, workflow: str, en
         "pull_request": request.number, "url": found.html_url,
     }  # fmt: skip
     report = read_shared(_only_file(_downloaded(url, token, environ)), source)
+    report = _as_github_says(report, found, source)
     return Reported(report, request.number, found.head_sha, f"{found.id}-{found.run_attempt}", found.html_url)
 
 
@@ -74,6 +76,9 @@ def _check_workflow(client: Github, repository: str, run: WorkflowRun, path: str
         )
     if run.event != "pull_request":
         raise BadInput(f"The run {run.id} is not a pull request's", why=f"Its event is {run.event}")
+    if run.status != "completed":
+        fix = "Run this on `workflow_run` with `types: [completed]`"
+        raise BadInput(f"The run {run.id} has not ended", why=f"GitHub says `{run.status}`", fix=fix)
 
 
 def _pull_request(client: Github, repository: str, run: WorkflowRun) -> PullRequest:
@@ -90,6 +95,21 @@ def _pull_request(client: Github, repository: str, run: WorkflowRun) -> PullRequ
             why = f"It is at {request.head.sha[:12]}, the run was of {run.head_sha[:12]}"
             raise BadInput(f"The pull request {request.number} has moved on", why=why)
     raise BadInput(f"No open pull request is of the commit {run.head_sha[:12]} of {head.get('full_name')}")
+
+
+def _as_github_says(report: Report, run: WorkflowRun, source: Mapping[str, object]) -> Report:
+    """A good report of a run that GitHub does not call successful, or of no action, with the failure that it lacks."""
+    if not report.good or (run.conclusion == "success" and report.records):
+        return report
+    names = "names nothing that failed" if report.records else "has no action"
+    problem = Problem(
+        exit_code=1, what=f"GitHub says `{run.conclusion}`, and the run's report {names}", fix="See the run's log"
+    )
+    lacking = Record(
+        action="workflow", verdict="cancelled" if run.conclusion == "cancelled" else "failed", problem=problem,
+        started=str(run.raw_data.get("updated_at") or ""), seconds=0, source=dict(source),
+    )  # fmt: skip
+    return replace(report, records=[*report.records, lacking])
 
 
 def _artifact(run: WorkflowRun) -> str:
