@@ -50,10 +50,50 @@ def test_what_is_shown_of_a_report_comes_through_and_nothing_else() -> None:
     assert found.headline == "The model is not good enough: No"
 
 
-def test_a_record_that_does_not_fit_is_left_out_and_the_rest_is_handed_on() -> None:
-    odd = RECORDS[0].model_copy(update={"action": "Odd Action"})
-    found = read_shared(write_shared(Report({}, [odd, RECORDS[1]])), {})
-    assert [record.action for record in found.records] == ["evaluate-model"]
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"action": "Odd Action"}, {"seconds": float("inf")}, {"seconds": -1.0}, {"started": "now"},
+        {"details": {"gates": [{**GATE, "value": float("nan")}]}}, {"details": {"gates": [{**GATE, "value": 10**400}]}},
+        {"details": {"gates": [{**GATE, "verdict": "v" * 101}]}}, {"details": {"gates": [{**GATE, "passed": "no"}]}},
+        {"details": {"gates": [{"kind": 7}, "x"]}}, {"details": {"variant": "v" * 200}}, {"reason": "\ud800"},
+        {"problem": Problem(exit_code=-9, what="killed")}, {"outputs": {"metrics": {"a": 10**400, "b": "\ud800"}}},
+    ],
+    ids=lambda odd: str(odd)[:50],
+)  # fmt: skip
+def test_a_verdict_is_handed_on_whatever_else_is_in_its_record(odd: dict[str, Any]) -> None:
+    found = read_shared(write_shared(Report({}, [RECORDS[0], RECORDS[1].model_copy(update=odd)])), {})
+    assert [record.verdict for record in found.records] == ["passed", "rejected"]
+    assert found.verdict == "rejected"
+    assert found.records[1].action == "evaluate-model" or "left out here: action" in found.records[1].reason
+
+
+def test_what_is_left_out_is_said_and_what_is_too_long_is_cut() -> None:
+    gates = [{**GATE, "verdict": "v" * 101, "value": float("nan")}] + [{**GATE, "passed": True}] * 700
+    odd = RECORDS[1].model_copy(update={"details": {"gates": gates}, "seconds": -1.0})
+    (record,) = read_shared(write_shared(Report({}, [odd])), {}).records
+    assert record.reason == "No (left out here: seconds, 201 gates)"
+    first = record.details["gates"][0]
+    assert (first["passed"], first["value"], first["verdict"]) == (False, None, "v" * 99 + "…")
+
+
+@pytest.mark.parametrize("size", [250, 900])
+def test_of_many_records_none_that_failed_is_lost(size: int) -> None:
+    long = {"problem": Problem(exit_code=1, what="w" * 2000, log="\\" * 20_000), "verdict": "failed"}
+    many = [RECORDS[0].model_copy(update={"details": {"variant": f"v{i}"}}) for i in range(size)]
+    bad = [RECORDS[1].model_copy(update={"details": {"variant": f"b{i}"}, **long}) for i in range(100)]
+    data = write_shared(Report({**{f"j{i}": "success" for i in range(900)}, "last": "failure"}, [*many, *bad]))
+    found = read_shared(data, {})
+    assert len(data) <= LIMIT and found.jobs["last"] == "failure"
+    assert len(found.failed) == 100 and found.failed[0].problem
+    assert found.failed[-1].reason.endswith("(the rest is in the run's summary)")
+    assert len(found.records) == min(size + 100, 501)
+    assert size == 250 or found.records[-1].reason == "500 records left out here"
+
+
+def test_a_verdict_that_its_own_gates_contradict_is_not_believed() -> None:
+    found = read_shared(json.dumps(valid(action="evaluate-model", gates=[{"passed": False}])).encode(), {})
+    assert found.verdict == "rejected"
 
 
 def test_a_report_of_any_size_is_handed_on_within_the_limit() -> None:
@@ -61,6 +101,9 @@ def test_a_report_of_any_size_is_handed_on_within_the_limit() -> None:
     many = [RECORDS[1].model_copy(update={"details": {"gates": gates, "variant": str(i)}}) for i in range(12)]
     data = write_shared(Report({f"job{i}": "success" for i in range(500)}, [*many, *RECORDS]))
     assert len(data) <= LIMIT and read_shared(data, {}).records
+    worst = RECORDS[1].model_copy(update={"reason": "\x01" * 2000, "details": {"variant": "\x01" * 100}})
+    data = write_shared(Report({"\x01" * 90 + str(i): "cancelled" for i in range(900)}, [worst] * 900))
+    assert len(data) <= LIMIT and len(read_shared(data, {}).failed) == 500
 
 
 def valid(**changed: Any) -> dict[str, Any]:
@@ -78,7 +121,7 @@ def valid(**changed: Any) -> dict[str, Any]:
         valid(started="<b>"), valid(details={"markdown": "<script>"}), valid(metrics={"a": "<b>"}),
         valid(metrics={str(i): 1.0 for i in range(300)}), valid(gates=[{**GATE, "evidence": "http://x"}]),
         valid(problem={"exit_code": 1, "what": "x", "html": "<b>"}),
-        {"records": [valid()["records"][0]] * 300},
+        {"records": [valid()["records"][0]] * 502},
     ],
     ids=lambda poison: str(poison)[:40],
 )  # fmt: skip

@@ -6,24 +6,30 @@ commit, branch, number or markup: those the reader has from GitHub.
 
 from __future__ import annotations
 
-from math import isfinite
-from typing import Annotated, Any, Literal
+import sys
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from ..errors import BadInput
 from ..records import Problem, Record, Verdict
+from ..text import many
 from .report import Report
 
 FILE = "report.json"
 ARTIFACT = "mlops-report"
 LIMIT = 1024 * 1024
 """Bytes of the file."""
-_MOST = 200  # records, jobs
+_MOST = 500  # records, jobs: as many as fit the limit when only verdicts are left
+_GATES = 500  # of a record
+_GOOD = ("passed", "unchecked")
+_BAD = ("failure", "cancelled")
 
 Name = Annotated[str, StringConstraints(max_length=100)]
 Sentence = Annotated[str, StringConstraints(max_length=2000)]
 Text = Annotated[str, StringConstraints(max_length=20_000)]
+ActionName = Annotated[str, StringConstraints(pattern=r"^[a-z]{1,20}(-[a-z]{1,20}){0,3}$")]
+Instant = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT[0-9:.]{8,15}(Z|[+-]\d\d:\d\d)$")]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -34,11 +40,11 @@ class _Strict(BaseModel):
 class SharedGate(_Strict):
     """One gate of evaluate-model."""
 
-    kind: Name
-    metric: Sentence
+    kind: Name = ""
+    metric: Sentence = ""
     value: Number | None = None
-    limit: Sentence
-    passed: bool
+    limit: Sentence = ""
+    passed: bool = False
     note: Sentence = ""
     low: Number | None = None
     high: Number | None = None
@@ -48,8 +54,8 @@ class SharedGate(_Strict):
 class SharedProblem(_Strict):
     """How an action failed."""
 
-    exit_code: Annotated[int, Field(ge=0, le=255)]
-    what: Sentence
+    exit_code: Annotated[int, Field(ge=0, le=255)] = 1
+    what: Sentence = ""
     why: Sentence = ""
     fix: Sentence = ""
     place: Sentence = ""
@@ -57,18 +63,18 @@ class SharedProblem(_Strict):
 
 
 class SharedRecord(_Strict):
-    """What is shown of one action."""
+    """What is shown of one action. Only its verdict must be there."""
 
-    action: Annotated[str, StringConstraints(pattern=r"^[a-z]{1,20}(-[a-z]{1,20}){0,3}$")]
+    action: ActionName = "unknown"
     verdict: Verdict
     reason: Sentence = ""
     reused: bool = False
-    started: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT[0-9:.]{8,15}(Z|[+-]\d\d:\d\d)$")]
-    seconds: Annotated[float, Field(ge=0, le=1e7, allow_inf_nan=False)]
+    started: Instant = "1970-01-01T00:00:00Z"
+    seconds: Annotated[float, Field(ge=0, le=1e7, allow_inf_nan=False)] = 0.0
     variant: Name = ""
     problem: SharedProblem | None = None
     metrics: Annotated[dict[Name, Number], Field(max_length=200)] = {}
-    gates: Annotated[list[SharedGate], Field(max_length=500)] = []
+    gates: Annotated[list[SharedGate], Field(max_length=_GATES)] = []
 
 
 class SharedReport(_Strict):
@@ -76,23 +82,29 @@ class SharedReport(_Strict):
 
     schema_version: Literal[1] = 1
     jobs: Annotated[dict[Name, Literal["success", "failure", "cancelled", "skipped"]], Field(max_length=_MOST)] = {}
-    records: Annotated[list[SharedRecord], Field(max_length=_MOST)] = []
+    records: Annotated[list[SharedRecord], Field(max_length=_MOST + 1)] = []
+
+
+_Kind = TypeVar("_Kind", bound=_Strict)
 
 
 def write_shared(report: Report) -> bytes:
-    """The report as the file; what is too long is cut, what does not fit the schema left out."""
-    records: list[SharedRecord] = [one for record in report.records if (one := _shared(record))]
-    jobs = {name[:100]: result for name, result in report.jobs.items()}
-    for most in (_MOST, 50, 10):
-        try:
-            made = SharedReport(jobs=jobs, records=records[:most])  # type: ignore[arg-type]
-        except ValidationError:
-            made = SharedReport(records=records[:most])
-        data = made.model_dump_json(exclude_defaults=True).encode()
-        if len(data) <= LIMIT:
-            return data
-    first = [one.model_copy(update={"gates": [], "metrics": {}}) for one in records[:10]]
-    return SharedReport(records=first).model_dump_json(exclude_defaults=True).encode()
+    """The report as the file: every action's verdict, and the rest of as many as fit, of those that failed first."""
+    ranked = sorted(enumerate(map(_shared, report.records)), key=lambda one: one[1].verdict in _GOOD)
+    kept = {at: _verdict(one) for at, one in ranked[:_MOST]}
+    if over := len(ranked[_MOST:]):
+        said = f"{many(over, 'record')} left out here"
+        kept[len(ranked)] = SharedRecord(action="report", verdict="unchecked", reason=said)
+    jobs = sorted(report.jobs.items(), key=lambda one: one[1] in _BAD)[-_MOST:]
+    told = {name[:100]: result for name, result in jobs if result in ("success", "skipped", *_BAD)}
+    made = SharedReport(jobs=told, records=[kept[at] for at in sorted(kept)])  # type: ignore[arg-type]
+    room = LIMIT - len(_json(made))
+    for at, one in ranked[:_MOST]:
+        more = len(_json(one)) - len(_json(kept[at]))
+        if more <= room:
+            kept[at] = one
+            room -= more
+    return _json(made.model_copy(update={"records": [kept[at] for at in sorted(kept)]}))
 
 
 def read_shared(data: bytes, source: dict[str, Any]) -> Report:
@@ -118,47 +130,77 @@ def read_shared(data: bytes, source: dict[str, Any]) -> Report:
     return Report(found.jobs, [_record(one, source) for one in found.records])
 
 
-def _shared(record: Record) -> SharedRecord | None:
+def _json(made: _Strict) -> bytes:
+    return made.model_dump_json(exclude_defaults=True).encode()
+
+
+def _shared(record: Record) -> SharedRecord:
+    """What is handed over of a record; its reason says what is not."""
     details, metrics = record.details, record.outputs.get("metrics")
+    gates = details.get("gates")
+    given = {
+        "action": record.action, "verdict": record.verdict, "reason": record.reason, "reused": record.reused,
+        "started": record.started, "seconds": record.seconds, "variant": str(details.get("variant", "")),
+        "problem": _problem(record.problem), "metrics": _numbers(metrics), "gates": _gates(gates),
+    }  # fmt: skip
+    made = _fitting(SharedRecord, given)
+    left = sorted(given.keys() - made.model_fields_set)
+    left += [many(len(gates) - _GATES, "gate")] if isinstance(gates, list) and len(gates) > _GATES else []
+    return _noted(made, f"left out here: {', '.join(left)}") if left else made
+
+
+def _verdict(one: SharedRecord) -> SharedRecord:
+    """What is left of a record that is too long."""
+    said = one.problem.what if one.problem else one.reason
+    short = one.model_copy(update={"reason": said[:100], "problem": None, "metrics": {}, "gates": []})
+    return _noted(short, "the rest is in the run's summary")
+
+
+def _noted(one: SharedRecord, note: str) -> SharedRecord:
+    return one.model_copy(update={"reason": f"{one.reason[:1800]} ({note})".lstrip()})
+
+
+def _fitting(kind: type[_Kind], given: dict[str, Any]) -> _Kind:
+    """What fits the schema: text that is too long is cut, and the other fields that do not fit are left out."""
     try:
-        return SharedRecord(
-            action=record.action, verdict=record.verdict, reason=record.reason[:2000], reused=record.reused,
-            started=record.started, seconds=record.seconds, variant=str(details.get("variant", ""))[:100],
-            problem=_problem(record.problem),
-            metrics=_fitting(metrics), gates=_gates(details.get("gates")),
-        )  # fmt: skip
-    except (ValidationError, TypeError, ValueError):
-        return None
+        return kind(**given)
+    except ValidationError as error:
+        wrong = {str(one["loc"][0]): one for one in error.errors()}
+        cut = {
+            name: given[name][: one["ctx"]["max_length"] - 1] + "…"
+            for name, one in wrong.items()
+            if one["type"] == "string_too_long" and len(one["loc"]) == 1
+        }
+        return kind(**{name: value for name, value in given.items() if name not in wrong}, **cut)
 
 
 def _problem(problem: Problem | None) -> SharedProblem | None:
-    if problem is None:
-        return None
-    told = {name: getattr(problem, name)[:2000] for name in ("what", "why", "fix", "place")}
-    return SharedProblem(exit_code=problem.exit_code, log=problem.log[-20_000:], **told)
+    return _fitting(SharedProblem, {**problem.model_dump(), "log": problem.log[-20_000:]}) if problem else None
 
 
-def _fitting(metrics: object) -> dict[str, float]:
+def _numbers(metrics: object) -> dict[str, float]:
     pairs = list(metrics.items())[:200] if isinstance(metrics, dict) else []
     return {
-        str(name)[:100]: float(value) for name, value in pairs if isinstance(value, int | float) and isfinite(value)
+        str(name)[:100]: float(value)
+        for name, value in pairs
+        if isinstance(value, int | float) and abs(value) <= sys.float_info.max
     }
 
 
 def _gates(gates: object) -> list[SharedGate]:
-    fields = SharedGate.model_fields
     found = [one for one in gates if isinstance(one, dict)] if isinstance(gates, list) else []
-    cut = [{k: v[:2000] if isinstance(v, str) else v for k, v in one.items() if k in fields} for one in found]
-    return [SharedGate.model_validate(one) for one in sorted(cut, key=lambda one: bool(one.get("passed")))[:500]]
+    made = [_fitting(SharedGate, {k: v for k, v in one.items() if k in SharedGate.model_fields}) for one in found]
+    return sorted(made, key=lambda one: one.passed)[:_GATES]
 
 
 def _record(one: SharedRecord, source: dict[str, Any]) -> Record:
     details: dict[str, Any] = {"gates": [gate.model_dump() for gate in one.gates]} if one.gates else {}
     if one.variant:
         details["variant"] = one.variant
+    contrary = one.verdict in _GOOD and not all(gate.passed for gate in one.gates)
     return Record(
-        action=one.action, verdict=one.verdict, reason=one.reason, reused=one.reused, started=one.started,
-        seconds=one.seconds, source=source, details=details,
+        action=one.action, verdict="rejected" if contrary else one.verdict, reason=one.reason, reused=one.reused,
+        started=one.started, seconds=one.seconds, source=source, details=details,
         outputs={"metrics": dict(one.metrics)} if one.metrics else {},
         problem=_told(one.problem) if one.problem else None,
     )  # fmt: skip
