@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from . import __version__
 from .console import hidden
@@ -39,7 +39,7 @@ class Record(BaseModel):
     key: str = ""
     reused: bool = False
     started: str
-    seconds: float
+    seconds: float = Field(ge=0, le=1e9)
     tool: str = f"mlops-actions {__version__}"
     source: dict[str, Any] = {}
     subject: dict[str, str] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 
@@ -35,6 +36,11 @@ def number(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
+
+
+def json_text(value: object) -> str:
+    """A value as indented JSON for any program: NaN and infinity, which JSON does not have, are null."""
+    return json.dumps(json.loads(json.dumps(value), parse_constant=lambda _: None), indent=2)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

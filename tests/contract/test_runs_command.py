@@ -58,6 +58,8 @@ def test_the_run_that_was_at_work_last_comes_first_and_pull_requests_are_among_t
     assert listed(store, "--limit", "1", "--offset", "2") == ["2-1"]
     assert "#7 main" in mlops(store).stdout
     assert "3 runs; `--offset 1` shows more" in mlops(store, "--limit", "1").stderr
+    assert "`--offset 2` shows more" in mlops(store, "--limit", "2", "--where", "branch=*", "--json").stderr
+    assert "shows more" not in mlops(store, "--limit", "3", "--where", "branch=*").stderr
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,9 @@ def test_the_run_that_was_at_work_last_comes_first_and_pull_requests_are_among_t
         ("evaluate-model=rejected", ["c"]),
         ("verdict=passed", ["a", "b"]),
         ("started>2027", []),
+        ("started>=2026-01", ["a", "b", "c"]),
+        ("started<2026-01-01 00:01Z", ["a", "b", "c"]),
+        ("started>2026-01-01T00:30:00-01:00", []),
         ("materialize-features=passed", []),
         ("version=1", []),
     ],
@@ -132,7 +137,7 @@ def test_a_name_that_no_run_has_is_bad_input(store: Store, arguments: tuple[str,
 
 
 def test_what_is_not_a_condition_is_bad_input(store: Store) -> None:
-    for wrong in ("auc", "auc>much", "auc>=nan"):
+    for wrong in ("auc", "auc>much", "auc>=nan", "started>=banana", "started<2026-13", "started>5"):
         found = mlops(store, "--where", wrong)
         assert found.exit_code == 2
         assert f"--where {wrong}" in found.stderr
@@ -168,6 +173,41 @@ def test_hostile_text_has_no_effect_and_what_is_no_record_is_told(store: Store) 
         assert found.exit_code == 0
         assert "\\x1b[31m<b>" in found.stdout
         assert not {"\x1b", "\u202e"} & set(found.stdout)
+    assert "runs/a/evaluate-model.json is not a record" in mlops(store, "show", "a").stdout
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"outputs": {"primary-metric": ["a"], "metrics": {"auc": 1.0}}}, {"outputs": {"primary-metric": {}}},
+        {"outputs": {"metrics": {"auc": float("nan"), "b": float("inf"), "c": 10**400, "d": [1]}}},
+        {"outputs": {"metrics": [1], "parameters": "x"}}, {"source": {"branch": ["a"], "commit": 7, "url": {}}},
+        {"details": {"variant": ["a"], "columns": [1, {"mean": float("inf")}], "packages": 7}}, {"seconds": 1e9},
+        {"started": "then"}, {"started": "2026-01-01T00:00:00"}, {"inputs": {"model": ["x"]}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_record_with_odd_values_ends_nothing(store: Store, odd: dict[str, Any]) -> None:
+    trained(store, "a", 0.7)
+    trained(store, "b", 0.8)
+    for action in ("evaluate-model", "run-pipeline", "validate-data"):
+        record = {"action": action, "run": "b", "started": "2026-01-01T00:09:00+00:00", "seconds": 2.0, **odd}
+        store.put_json(f"runs/b/{action}.json", record)
+    for given in ((), ("--sort", "auc"), ("--where", "branch!=x"), ("--where", "run=*"), ("show", "b")):
+        found = mlops(store, *given)
+        assert found.exit_code == 0 and "a" in found.stdout, found.output
+        json.loads(
+            mlops(store, *given, "--json").stdout, parse_constant=lambda name: pytest.fail(f"{name} is not JSON")
+        )
+    assert mlops(store, "compare", "a", "b").exit_code == 0
+
+
+@pytest.mark.parametrize("seconds", ["Infinity", "NaN", "-1", "1e300"])
+def test_a_record_of_no_possible_time_is_none(store: Store, seconds: str) -> None:
+    trained(store, "a", 0.7)
+    text = f'{{"action": "evaluate-model", "started": "2026-01-01T00:00:00+00:00", "seconds": {seconds}}}'
+    store.put("runs/a/evaluate-model.json", text.encode())
+    assert "unreadable" in mlops(store).stdout
     assert "runs/a/evaluate-model.json is not a record" in mlops(store, "show", "a").stdout
 
 

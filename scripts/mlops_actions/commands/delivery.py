@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import click
 from ..cli import command, run
 from ..inputs import ModelInputs
 from ..runtime import chain
-from ..text import aligned, duration
+from ..text import aligned, duration, json_text
 from ..untrusted import visible
 from .setup import model_named, opened, plain_errors
 
@@ -75,7 +74,7 @@ def history_command(model: str, environment: str, store: str, limit: int, as_jso
         if not found:
             Registry(workspace.store).known(name)
     if as_json:
-        click.echo(json.dumps([one.model_dump(mode="json") for one in found], indent=2))
+        click.echo(json_text([one.model_dump(mode="json") for one in found]))
         return
     if not found:
         click.echo(f"{name} has not been deployed yet, as far as {workspace.store.url} knows", err=True)

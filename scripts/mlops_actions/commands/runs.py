@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..runtime import chain
-from ..text import aligned, duration, many
+from ..text import aligned, duration, json_text, many
 from ..untrusted import visible
 from .setup import opened, plain_errors
 
@@ -71,20 +70,21 @@ def runs_command(
         if sort:
             runs = iter(_sorted([*runs], sort))
         page = list(islice(runs, offset, offset + limit))
+        more = next(runs, None) is not None
         if found and (sort or not page):  # then all were read
             named = {name: f"--where {text}" for text, (name, _) in zip(where, conditions)}
             check_names(named | ({sort.lstrip("-"): f"--sort {sort}"} if sort else {}), every, chain.NAMES)
     if as_json:
-        click.echo(json.dumps([run.as_json() for run in page], indent=2))
-        return
-    if not page:
+        click.echo(json_text([run.as_json() for run in page]))
+    elif page:
+        columns = [name.rpartition(".")[2] for name in [name for name, _ in conditions] + [sort.lstrip("-")]]
+        _table(("run", "when", "steps", "took", "branch", "commit", "metrics"), [_row(run, columns) for run in page])
+    else:
         why = "is so" if found and where else "is left" if found else "has been kept yet"
         click.echo(f"No run {why} in {store.url}", err=True)
-        return
-    more = [name.rpartition(".")[2] for name in [name for name, _ in conditions] + [sort.lstrip("-")]]
-    _table(("run", "when", "steps", "took", "branch", "commit", "metrics"), [_row(run, more) for run in page])
-    if not where and offset + len(page) < len(found):
-        click.echo(f"{many(len(found), 'run')}; `--offset {offset + limit}` shows more", err=True)
+    if more:
+        said = "" if where else f"{many(len(found), 'run')}; "
+        click.echo(f"{said}`--offset {offset + limit}` shows more", err=True)
 
 
 @runs_command.command("show", short_help="Show one run: its steps and what it was made of.")
@@ -99,7 +99,7 @@ def show_command(run: str, as_json: bool, **given: str) -> None:
         (found,) = find(_store(given), run)
     if as_json:
         whole = [record.model_dump(mode="json") for record in found.records]
-        click.echo(json.dumps({**found.as_json(), "records": whole}, indent=2))
+        click.echo(json_text({**found.as_json(), "records": whole}))
         return
     _title(found.name)
     _table(("", ""), [(name, shown(value)) for name, value in found.about.items() if name != "run"])
@@ -135,7 +135,7 @@ def compare_command(before: str, now: str, as_json: bool, **given: str) -> None:
             *differences(a.described, b.described),
         ]
     if as_json:
-        click.echo(json.dumps([one._asdict() for one in found], indent=2))
+        click.echo(json_text([one._asdict() for one in found]))
         return
     if not found:
         click.echo("Nothing differs")

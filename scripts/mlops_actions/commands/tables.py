@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 from ..errors import BadInput
 from ..files import write_whole
 from ..processes.scratch import temporary_files
+from ..text import json_text
 from .setup import opened, plain_errors
 
 if TYPE_CHECKING:
@@ -90,10 +90,10 @@ def diff_command(
             verdict="passed" if found.same else "rejected",
             reason=found.sentence,
             started=began.isoformat(),
-            seconds=(datetime.now(timezone.utc) - began).total_seconds(),
+            seconds=max(0.0, (datetime.now(timezone.utc) - began).total_seconds()),
             details={"diff": found.as_json()},
         )
-        shown = json.dumps(record.details["diff"], indent=2) if as_json else for_terminal(section(record))
+        shown = json_text(record.details["diff"]) if as_json else for_terminal(section(record))
         click.echo(shown, nl=as_json)
         if page:
             _write_page(page, record, found)

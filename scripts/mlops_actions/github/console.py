@@ -16,7 +16,7 @@ from typing import IO
 
 from ..console import Masks
 from ..errors import MlopsError, Place
-from ..text import aligned, many, shortened
+from ..text import aligned, json_text, many, shortened
 from ..untrusted import log_command, log_line, printed_lines, visible, visible_lines
 
 SUMMARY_LIMIT = 1024 * 1024
@@ -188,7 +188,7 @@ class TerminalConsole:
     def finish(self, outputs: Mapping[str, object], summary: str) -> None:
         self._clear()
         if self._json:
-            sys.stdout.write(json.dumps(outputs, indent=2) + "\n")
+            sys.stdout.write(json_text(outputs) + "\n")
             return
         texts = {name: _for_people(value) for name, value in outputs.items() if name != "record"}
         shown = {name: text for name, text in texts.items() if text}

@@ -9,7 +9,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import islice
@@ -119,7 +119,9 @@ class Run:
         metrics: dict[str, float] = self.described["metrics"]
         judged = next((r.outputs for r in reversed(self.records) if r.action == "evaluate-model"), {})
         primary = judged.get("primary-metric")
-        return {primary: metrics[primary]} if primary in metrics else dict(islice(sorted(metrics.items()), 2))
+        if isinstance(primary, str) and primary in metrics:
+            return {primary: metrics[primary]}
+        return dict(islice(sorted(metrics.items()), 2))
 
     @cached_property
     def about(self) -> dict[str, Any]:
@@ -223,6 +225,7 @@ def condition(text: str) -> tuple[str, Callable[[Run], bool]]:
     if not parts:
         raise BadInput(f"`--where {text}` is not a condition", fix="Write it as `auc>=0.8` or `branch=main`")
     name, sign, wanted = parts.groups()
+    wanted = _moment(text, wanted) if name == "started" and sign in _ORDERS else wanted
     limit = _number(wanted)
     if sign in _ORDERS and limit is None and name != "started":
         raise BadInput(f"`--where {text}` compares with {wanted!r}, which is not a number", fix="Use `=` or a number")
@@ -243,6 +246,21 @@ def condition(text: str) -> tuple[str, Callable[[Run], bool]]:
         return same == (sign == "=")
 
     return name, holds
+
+
+def _moment(text: str, wanted: str) -> str:
+    """A time or its beginning (`2026`, `2026-01-31`, `2026-01-31 12:00`) as records have it.
+
+    Raises:
+        BadInput: it is none.
+    """
+    begun = wanted.removesuffix("Z").replace(" ", "T")
+    try:
+        at = datetime.fromisoformat(begun + "....-01-01T00:00:00"[len(begun) :])
+    except ValueError:
+        fix = "Write it as `2026-01-31` or `2026-01-31T12:00`"
+        raise BadInput(f"`--where {text}` compares with {wanted!r}, which is not a time", fix=fix) from None
+    return at.astimezone(timezone.utc).isoformat() if at.tzinfo else begun
 
 
 def check_names(wanted: Mapping[str, str], runs: Sequence[Run], always: Iterable[str]) -> None:
@@ -269,7 +287,7 @@ def _number(value: object) -> float | None:
         return None
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return None if math.isnan(number) else number
 
