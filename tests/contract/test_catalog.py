@@ -99,7 +99,16 @@ def test_a_registry_becomes_pages_that_lead_to_each_other(store: Store, tmp_path
     pages = site(tmp_path / "site")
     numbered = {f"models/flights/{number}.html" for number in range(1, 11)}
     named = {f"models/{name}/{page}.html" for name in ("flights", "other") for page in ("index", "compare")}
-    assert set(pages) == {"index.html", "catalog.css", "catalog.js", "models/other/1.html", *numbered, *named}
+    assert set(pages["catalog.txt"].split()) == set(pages)
+    assert set(pages) == {
+        "index.html",
+        "catalog.css",
+        "catalog.js",
+        "catalog.txt",
+        "models/other/1.html",
+        *numbered,
+        *named,
+    }
     page = pages["models/flights/index.html"]
     for told in (
         "champion is",
@@ -154,12 +163,28 @@ def test_what_cannot_be_read_is_a_line_and_ends_nothing(store: Store, tmp_path: 
     store.delete(f"blobs/{versions[0].card.digest.replace(':', '/')}")
     found = catalog(store, tmp_path / "site")
     assert found.exit_code == 0
-    assert "3 objects could not be read" in found.stderr
+    assert "5 objects could not be read" in found.stderr
     page = site(tmp_path / "site")["models/flights/index.html"]
     for path in ("versions/2.json", "versions/4.json", "aliases/old.json"):
         assert f"<p>models/flights/{path} cannot be read" in page
     assert 'href="3.html"' in page
     assert 'href="2.html"' not in page
+
+
+def test_what_is_lost_is_a_line_and_not_told_as_a_change(store: Store, tmp_path: Path) -> None:
+    first, second = register(store, 1, 0.9), register(store, 2, 0.9)
+    for one, data in (({**first.model_dump()}, b"numpy==2.0\n"), ({**second.model_dump()}, None)):
+        packages = Registry(store).put_bytes(str(one["version"]).encode() if data is None else data, "p").digest
+        one["lineage"]["environment"]["packages"] = packages
+        store.put(f"models/flights/versions/{one['version']}.json", to_json(one))
+    store.delete(f"blobs/{packages.replace(':', '/')}")
+    store.put(f"blobs/{second.evidence[1].record.replace(':', '/')}", b"{")
+    assert "3 objects could not be read" in catalog(store, tmp_path / "site").stderr
+    pages = site(tmp_path / "site")
+    assert "cannot be read: packages of version 2" in pages["models/flights/index.html"]
+    assert "numpy" in pages["models/flights/1.html"] and "numpy" not in pages["models/flights/2.html"]
+    found = re.search(r'<script id="data"[^>]*>(.*?)</script>', pages["models/flights/compare.html"], re.DOTALL)
+    assert found and json.loads(found[1])["groups"]["environment"]["rows"] == [["2.0"], ["unknown"]]
 
 
 def test_hostile_text_is_text(store: Store, tmp_path: Path) -> None:
@@ -197,19 +222,40 @@ def test_a_folder_that_is_not_a_catalogue_stays_as_it_is(store: Store, tmp_path:
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     found = catalog(store, tmp_path / "mine")
     assert found.exit_code == 2
-    assert "is not a catalogue" in found.stderr
+    assert "thesis.tex is not part of a catalogue" in found.stderr
     assert [one.name for one in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
 
 
-def test_a_site_is_replaced_as_a_whole_and_what_a_killed_one_left_is_removed(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", ["site/CNAME", "site/models/flights/notes.md", ".site.old/CNAME", ".site.part/a/b"])
+def test_what_the_catalogue_has_not_written_is_never_removed(store: Store, tmp_path: Path, other: str) -> None:
     register(store, 1, 0.9)
     assert catalog(store, tmp_path / "site").exit_code == 0
-    (tmp_path / "site" / "models" / "gone.html").write_text("of before")
-    (tmp_path / ".site.part").mkdir()
-    (tmp_path / ".site.part" / "index.html").write_text("half")
+    (tmp_path / other).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / other).write_text("mine")
+    (tmp_path / other).with_name("catalog.css").touch()
+    before = site(tmp_path)
+    found = catalog(store, tmp_path / "site")
+    assert found.exit_code == 2 and "is not part of a catalogue" in found.stderr
+    assert site(tmp_path) == before
+
+
+def test_a_site_is_replaced_as_a_whole(store: Store, tmp_path: Path) -> None:
+    register(store, 1, 0.9)
+    register(store, 2, 0.9)
     assert catalog(store, tmp_path / "site").exit_code == 0
-    assert not (tmp_path / "site" / "models" / "gone.html").exists()
+    store.delete("models/flights/versions/2.json")
+    assert catalog(store, tmp_path / "site").exit_code == 0
+    assert "models/flights/2.html" not in site(tmp_path / "site")
     assert not [one for one in tmp_path.iterdir() if one.name.startswith(".site")]
+
+
+def test_a_registry_without_models_does_not_replace_a_catalogue(store: Store, tmp_path: Path) -> None:
+    register(store, 1, 0.9)
+    assert catalog(store, tmp_path / "site").exit_code == 0
+    before = site(tmp_path / "site")
+    found = catalog(Store((tmp_path / "other").as_uri()), tmp_path / "site")
+    assert found.exit_code == 2 and "has no model. It would replace the catalogue" in found.stderr
+    assert site(tmp_path / "site") == before
 
 
 def test_a_thousand_versions_stay_small_pages(store: Store, tmp_path: Path) -> None:

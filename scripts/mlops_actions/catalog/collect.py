@@ -20,6 +20,7 @@ from ..stores.store import Store, blob_path
 
 _KINDS: dict[str, type[Stored]] = {"versions": Manifest, "aliases": Alias, "deployments": Deployments}
 _PATH = re.compile(r"models/([^/]+)/(versions|aliases|deployments)/([^/]+?)(/(?:evidence|signatures)/[^/]+)?\.json")
+_CHECKS = ("validate-data", "evaluate-model")
 _BOUND = re.compile(r"[<>]=? *(-?[0-9.]+(?:e[+-]?[0-9]+)?)")
 
 
@@ -122,11 +123,21 @@ def collect(store: Store) -> list[Model]:
         elif isinstance(one, Deployments):
             model.places.append(one)
     checks = {key: newest([*one.evidence, *later.get((key[0], str(key[1])), [])]) for key, one in manifests.items()}
-    blobs = store.get_all(blob_path(digest) for key, one in manifests.items() for digest in _digests(one, checks[key]))
+    wanted = {key: _digests(one, checks[key]) for key, one in manifests.items()}
+    blobs = store.get_all(blob_path(digest) for one in wanted.values() for digest in one.values())
     for key in sorted(manifests):
-        models[key[0]].versions.append(
-            _version(manifests[key], checks[key], blobs, signatures.get((key[0], str(key[1])), []))
-        )
+        model, signed = models[key[0]], signatures.get((key[0], str(key[1])), [])
+        texts = {what: blobs.get(blob_path(digest)) for what, digest in wanted[key].items()}
+        records = {what: _record(texts[what]) for what in _CHECKS if what in texts}
+        lost = [what for what, found in {**texts, **records}.items() if found is None]
+        model.problems += [
+            f"{blob_path(wanted[key][what])} cannot be read: {what} of version {key[1]}" for what in lost
+        ]
+        made = _version(manifests[key], checks[key], texts, records, signed)
+        for group, what in (("data", "validate-data"), ("environment", "packages")):
+            if what in lost:  # else it would be told as a change
+                del made.described[group]
+        model.versions.append(made)
     return [models[name] for name in sorted(models)]
 
 
@@ -140,24 +151,26 @@ def _named(one: Stored) -> tuple[str, str]:
     return one.name, one.place
 
 
-def _digests(manifest: Manifest, evidence: list[Evidence]) -> list[str]:
+def _digests(manifest: Manifest, evidence: list[Evidence]) -> dict[str, str]:
     """The blobs that are looked into: the card, the packages, and the records of the checks that say more."""
-    records = [one.record for one in evidence if one.action in ("validate-data", "evaluate-model")]
-    of_files = [manifest.card.digest] if manifest.card else []
-    return [*records, *of_files, *([manifest.lineage.environment.packages] if _packages(manifest) else [])]
-
-
-def _packages(manifest: Manifest) -> bool:
-    return re.fullmatch("sha256:[0-9a-f]{64}", manifest.lineage.environment.packages) is not None
+    found = {one.action: one.record for one in evidence if one.action in _CHECKS}
+    packages = manifest.lineage.environment.packages
+    return found | known(
+        card=manifest.card.digest if manifest.card else None,
+        packages=packages if re.fullmatch("sha256:[0-9a-f]{64}", packages) else None,
+    )
 
 
 def _version(
-    manifest: Manifest, evidence: list[Evidence], blobs: Mapping[str, bytes], signatures: list[str]
+    manifest: Manifest,
+    evidence: list[Evidence],
+    texts: Mapping[str, bytes | None],
+    records: Mapping[str, Record | None],
+    signatures: list[str],
 ) -> Version:
     lineage = manifest.lineage
-    records = {one.action: _record(blobs.get(blob_path(one.record))) for one in evidence}
     data, judged = records.get("validate-data"), records.get("evaluate-model")
-    listed = blobs.get(blob_path(lineage.environment.packages), b"").decode(errors="replace")
+    listed = (texts.get("packages") or b"").decode(errors="replace")
     described: Described = {
         "metrics": {name: value for name, value in manifest.metrics.items() if math.isfinite(value)},
         "parameters": dict(lineage.parameters),
@@ -168,7 +181,7 @@ def _version(
         "environment": known(digest=lineage.environment.name) | packages(listed),
         "code": known(branch=lineage.source.branch, commit=lineage.source.commit, pipeline=lineage.pipeline.digest),
     }
-    card = blobs.get(blob_path(manifest.card.digest), b"").decode(errors="replace") if manifest.card else ""
+    card = (texts.get("card") or b"").decode(errors="replace")
     primary = str(judged.outputs.get("primary-metric") or "") if judged else ""
     return Version(manifest, evidence, described, _gates(judged), card, primary, signatures)
 

@@ -21,9 +21,8 @@ from ..untrusted import anchor, visible
 from .chart import chart
 from .collect import Model, Version
 
-STATIC = ("catalog.css", "catalog.js")
-MARK = STATIC[0]
-"""The file by which a folder is known as a catalogue."""
+MARK = "catalog.txt"
+"""The file by which a folder is known as a catalogue: it lists what was written."""
 _HERE = Path(__file__).parent
 _CHARTS = 4  # metrics whose charts are open
 _LONGEST = 20_000  # characters of a text
@@ -44,7 +43,7 @@ class Written:
 
 def write(models: Sequence[Model], folder: Path) -> Written:
     """Write the site of a registry into an empty folder. Equal models give equal bytes."""
-    for name in STATIC:
+    for name in ("catalog.css", "catalog.js"):
         shutil.copyfile(_HERE / "static" / name, folder / name)
     templates = _templates()
     _page(folder / "index.html", templates.get_template("index.html.j2"), models=models)
@@ -76,9 +75,12 @@ def _page(path: Path, template: Any, **values: Any) -> None:
 def _compared(model: Model) -> Markup:
     """All that compare.html shows, as JSON for a script element: for each group the names, and a row a version."""
     groups: dict[str, Any] = {}
-    for group in model.versions[0].described if model.versions else ():
-        names = sorted({name for one in model.versions for name in one.described[group]})
-        rows = [[shown(one.described[group].get(name), 200) for name in names] for one in model.versions]
+    for group in dict.fromkeys(group for one in model.versions for group in one.described):
+        names = sorted({name for one in model.versions for name in one.described.get(group, {})})
+        rows = [
+            [shown(one.described[group].get(name) if group in one.described else "unknown", 200) for name in names]
+            for one in model.versions
+        ]
         groups[group] = {"names": [visible(name, 200) for name in names], "rows": _told_once(rows)}
     data = {"versions": [one.number for one in model.versions], "groups": groups}
     text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))

@@ -23,7 +23,8 @@ def catalog_command(output: Path, environment: str, store: str) -> None:
     deployments, lineage, cards, and any two versions side by side.
 
     Open its index.html, or publish the folder: it needs no server and loads nothing from elsewhere. A site that is
-    there is replaced as a whole; equal registries give equal bytes. What cannot be read is a line on the model's page.
+    there is replaced as a whole, if nothing else is in it; equal registries give equal bytes. What cannot be read is a
+    line on the model's page.
 
     mlops catalog --output site
     """
@@ -34,12 +35,18 @@ def catalog_command(output: Path, environment: str, store: str) -> None:
         workspace = opened("catalog", {"environment": environment, "store": store})[0]
         models = collect(workspace.store)
         target = Path(output).resolve()
+        if not models and (target / MARK).is_file():
+            why = f"It would replace the catalogue in {output}"
+            fix = "Correct `store`, or remove that folder if it shall be empty"
+            raise BadInput(f"The registry in {workspace.store.url} has no model", why=why, fix=fix)
         try:
             with workspace.lock(f"the catalogue in {target}"), whole_folder(target, MARK) as folder:
                 written = write(models, folder)
-        except FileExistsError:
-            fix = "Choose a folder that is empty, absent, or a catalogue"
-            raise BadInput(f"{output} has other files and is not a catalogue", fix=fix) from None
+        except FileExistsError as error:
+            fix = (
+                "Move that elsewhere, or choose a folder that is empty, absent, or a catalogue with nothing else in it"
+            )
+            raise BadInput(f"Cannot write {output}: {error} is not part of a catalogue", fix=fix) from None
         except OSError as error:
             fix = "Choose a folder that you can write to"
             raise BadInput(f"Cannot write {output}", why=error.strerror or str(error), fix=fix) from None

@@ -76,9 +76,9 @@ def numbers(value: object) -> dict[str, float]:
 
 
 def differences(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> Iterator[Difference]:
-    """What differs, in the order of the groups, by name."""
-    for group in dict.fromkeys([*now, *before]):
-        ours, theirs = now.get(group, {}), before.get(group, {})
+    """What differs, in the order of the groups, by name. A group that one of them does not have is not known."""
+    for group in (group for group in now if group in before):
+        ours, theirs = now[group], before[group]
         for name in sorted({*ours, *theirs}):
             if ours.get(name) != theirs.get(name):
                 yield Difference(group, name, theirs.get(name), ours.get(name))
