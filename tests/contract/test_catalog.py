@@ -153,6 +153,33 @@ def test_a_version_says_what_has_changed_and_any_two_are_compared(store: Store, 
     assert data["groups"]["environment"]["rows"][1:] == [0, 0], "what stays is told once"
 
 
+@pytest.mark.parametrize(
+    ("about", "state"),
+    [
+        ({"kind": "drill"}, "under way"), ({"kind": "drill", "ended": "failed"}, "failed"),
+        ({"kind": "drill", "ended": "cancelled"}, "cancelled"), ({"kind": "drill", "ended": "gone back"}, "gone back"),
+        ({"kind": "stop", "ended": "failed"}, "failed"), ({"kind": "stop"}, "stopped"), ({"ended": "live"}, "live"),
+    ],
+)  # fmt: skip
+def test_history_and_catalogue_say_how_a_deployment_ended(
+    store: Store, tmp_path: Path, about: dict[str, Any], state: str
+) -> None:
+    register(store, 1, 0.9)
+    History(store, "flights", "prod").add(Deployment(version=1, at=NOW.format(1), outcome="so it was", **about))
+    told = CliRunner().invoke(main, ["history", "flights", "--store", store.url])
+    assert f"  {state}" in told.stdout.splitlines()[-1]
+    assert catalog(store, tmp_path / "site").exit_code == 0
+    assert f">{state}</span>" in site(tmp_path / "site")["models/flights/index.html"]
+
+
+def test_a_long_history_says_that_there_is_more(store: Store) -> None:
+    for number in range(3):
+        History(store, "flights", "prod").add(Deployment(version=number + 1, at=NOW.format(1), ended="live"))
+    told = CliRunner().invoke(main, ["history", "flights", "--limit", "2", "--store", store.url])
+    assert "3 deployments; `--limit 3` shows all" in told.stderr and len(told.stdout.splitlines()) == 4
+    assert CliRunner().invoke(main, ["history", "flights", "--limit", "-2", "--store", store.url]).exit_code == 2
+
+
 def test_what_cannot_be_read_is_a_line_and_ends_nothing(store: Store, tmp_path: Path) -> None:
     versions = [register(store, number, 0.9) for number in (1, 2, 3)]
     Registry(store).move_alias(versions[1], "champion", Move(version=2, at=NOW.format(2)))

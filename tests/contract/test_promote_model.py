@@ -168,7 +168,8 @@ def test_commands_name_the_model_in_the_same_ways_and_a_misspelt_one_leaves_noth
 ) -> None:
     version(mlops, tmp_path / "model.joblib", b"1")
     before = [entry.path for entry in store.list("models/")]
-    for command in (("history", "n"), ("rollback", "--model", "n"), ("drill", "n"), ("score", "--model", "n")):
+    for command in (("history", "n"), ("rollback", "--model", "n"), ("drill", "n"), ("score", "--model", "n"),
+                    ("deploy-model", "--model", "n", "--stop")):  # fmt: skip
         done = mlops(*command)
         assert done.returncode == 2 and "Unknown model 'n'" in done.stderr and "It has m" in done.stderr, done.stderr
     assert [entry.path for entry in store.list("models/")] == before

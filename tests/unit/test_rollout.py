@@ -524,6 +524,7 @@ def test_a_drill_measures_wrong_answers_and_leaves_what_served(first: World, tmp
     assert [step.name for step in done.steps] == ["start", "digest", "10 %"]
     now = first.history.read()
     assert now.live and now.live.release == release(1).id and now.history[0].kind == "drill"
+    assert now.history[0].state == "gone back"
     assert now.good_before() is None, "a drill is nothing to go back to"
 
 
@@ -531,6 +532,7 @@ def test_a_drill_whose_release_is_not_wrong_fails_and_still_goes_back(first: Wor
     done = drilled(first, wrong_release(tmp_path))
     assert not done.passed and "its wrong answers were not found in any step" in done.reason
     assert first.engine.stable == release(1) and first.engine.candidate is None
+    assert first.history.read().history[0].state == "failed"
     first.engine.unreachable = True
     with pytest.raises(RemoteFailed, match="does not respond"):
         drilled(first, release(1, lock="another"))

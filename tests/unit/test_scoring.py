@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from live_markup import Live, as_html
-from mlops_actions.errors import BadInput
+from mlops_actions.errors import BadInput, RemoteFailed
 from mlops_actions.records import Record
 from mlops_actions.registry.manifest import Move
 from mlops_actions.registry.registering import Registration, register
@@ -292,6 +292,16 @@ def test_the_champion_is_scored_or_what_is_named_or_the_last_version(world: Worl
         score(world.store, "m", "7")
     with pytest.raises(BadInput, match="Unknown model"):
         score(world.store, "other")
+
+
+def test_another_version_that_cannot_be_read_is_left_out(world: World) -> None:
+    world.register(world.whole())
+    before = score(world.store, "m", "1")
+    for number, data in ((2, b"{"), (3, world.store.get("models/m/versions/1.json"))):
+        world.store.put(f"models/m/versions/{number}.json", data)
+    assert score(world.store, "m", "1") == before
+    with pytest.raises(RemoteFailed, match="is not what the registry writes"):
+        score(world.store, "m", "2")
 
 
 def test_a_record_that_cannot_be_read_is_left_out(world: World) -> None:

@@ -123,6 +123,7 @@ def run(inputs: DeployModelInputs, step: Step) -> Result[DeployModelOutputs]:
     from ..registry.promoting import name_of, refusal, to_deploy
     from ..registry.registry import Registry
     from ..serving.engine import HandedOver, Serving
+    from ..serving.history import places
 
     kind = _kind(inputs)
     registry, records = Registry(step.workspace.store), step.records()
@@ -132,6 +133,8 @@ def run(inputs: DeployModelInputs, step: Step) -> Result[DeployModelOutputs]:
         registry.known(name)
     place = _place(kind, inputs, step, name, policy)
     if kind == "stop":
+        if not places(registry.store, name) and place.engine.serving(name) is None:
+            registry.known(name)
         try:
             was = place.stop()
         except HandedOver as given:

@@ -10,7 +10,7 @@ import click
 from ..cli import command, run
 from ..inputs import ModelInputs
 from ..runtime import chain
-from ..text import aligned, duration, json_text
+from ..text import aligned, duration, json_text, many
 from ..untrusted import visible
 from .setup import model_named, opened, plain_errors
 
@@ -57,7 +57,7 @@ drill_command = _deploying(
 @click.command("history", short_help="Show what was deployed: when, by whom, why, how it ended, what was measured.")
 @click.option("--environment", default="", help="The section of `environments` to apply.")
 @click.option("--store", default="", help="Where the registry is.  [default: as mlops.yaml or MLOPS_STORE says]")
-@click.option("--limit", default=20, show_default=True, help="Deployments that are shown of each place.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Deployments of each place.")
 @click.option("--json", "as_json", is_flag=True, help="Write all that is kept as JSON.")
 def history_command(model: str, environment: str, store: str, limit: int, as_json: bool) -> None:
     """Show the deployments of MODEL at each place, the last one first."""
@@ -86,17 +86,18 @@ def history_command(model: str, environment: str, store: str, limit: int, as_jso
 def _show(place: Deployments, limit: int) -> None:
     live = f"version {place.live.version} serves since {_when(place.live.at)}" if place.live else "nothing serves"
     click.secho(f"{place.name} at {place.place}: {live}", bold=True)
-    under_way = [place.under_way] if place.under_way else []
+    every = [*([place.under_way] if place.under_way else []), *place.history]
     rows: list[tuple[str, ...]] = [
         ("when", "what", "from → to", "who", "run", "ended", "took", "why and what was found")
     ]
-    rows += [_row(one) for one in [*under_way, *place.history][:limit]]
+    rows += [_row(one) for one in every[:limit]]
     click.echo("\n".join(aligned([[visible(cell) for cell in row] for row in rows])))
+    if len(every) > limit:
+        click.echo(f"{many(len(every), 'deployment')}; `--limit {len(every)}` shows all", err=True)
 
 
 def _row(one: Deployment) -> tuple[str, ...]:
     to = "-" if one.kind == "stop" else str(one.version)
-    ended = {"stop": "stopped", "drill": "gone back"}.get(one.kind) or one.ended or "under way"
     measured = [step.found for step in one.steps if step.measured and step.passed]
     found = one.outcome if one.ended in ("failed", "cancelled") else "; ".join(measured[:1])
     why = "; ".join(filter(None, (one.reason, f"{one.alias} moved" if one.alias else "", found)))
@@ -106,7 +107,7 @@ def _row(one: Deployment) -> tuple[str, ...]:
         f"{one.previous or '-'} → {to}",
         one.by,
         one.url.rpartition("/")[2] or (f"…{one.run[-20:]}" if len(one.run) > 20 else one.run),
-        ended,
+        one.state,
         duration(one.seconds) if one.seconds else "",
         why if len(why) <= _LONGEST else why[: _LONGEST - 1] + "…",
     )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+from ..errors import RemoteFailed
 from ..records import Record
 from ..registry.manifest import Manifest
-from ..registry.registry import Registry, manifest_path
+from ..registry.registry import Registry, manifest_path, read_stored
 from ..serving.history import Deployments, folder, places
 from ..stores.store import Store, blob_path
 
@@ -80,8 +82,7 @@ def gather(store: Store, name: str, wanted: str = "") -> Known:
     if not wanted and numbers and registry.alias(name, _CHAMPION) is None:
         wanted = str(numbers[-1])
     manifest = registry.resolve(name, wanted or _CHAMPION)
-    versions = {number: registry.manifest(name, number) for number in numbers[-_VERSIONS:]}
-    versions[manifest.version] = manifest
+    versions = {one.version: one for one in _others(store, name, numbers[-_VERSIONS:])} | {manifest.version: manifest}
     paths = [blob_path(one.record) for one in (*registry.evidence(manifest), *manifest.evidence)]
     own_run = manifest.lineage.source.run
     found = [*_read(store, [*paths, *_of_runs(store, own_run)])]
@@ -101,6 +102,14 @@ def gather(store: Store, name: str, wanted: str = "") -> Known:
         versions,
         [(place, store.uri(f"{folder(name)}{place.place}.json")) for place in places(store, name)],
     )
+
+
+def _others(store: Store, name: str, numbers: Sequence[int]) -> Iterable[Manifest]:
+    for path, data in store.get_all(manifest_path(name, number) for number in numbers).items():
+        with suppress(RemoteFailed):  # it is damaged, or of another release
+            one = read_stored(store, Manifest, data, path)
+            if path == manifest_path(one.name, one.version):
+                yield one
 
 
 def _of_runs(store: Store, own_run: str) -> list[str]:

@@ -25,9 +25,9 @@ GOOD = 10
 """Of these, the last ones that went live are kept however many have failed since: they can be gone back to."""
 
 Kind = Literal["deploy", "rollback", "drill", "stop"]
-Ending = Literal["", "live", "handed over", "failed", "cancelled", "interrupted"]
-"""How a deployment ended; "" while it is under way, `handed over` to a tool that lets it serve, `interrupted` if it was
-killed and another one came after it."""
+Ending = Literal["", "live", "handed over", "gone back", "failed", "cancelled", "interrupted"]
+"""How a deployment ended; "" while it is under way, `handed over` to a tool that lets it serve, `gone back` from in a
+drill whose wrong answers were seen, `interrupted` if it was killed and another one came after it."""
 
 
 class Step(Stored):
@@ -80,6 +80,11 @@ class Deployment(Stored):
     seconds: float = 0.0
     alias: str = ""
     alias_before: int | None = None
+
+    @property
+    def state(self) -> str:
+        """How it ended, or how it stands, as people are told."""
+        return self.ended or ("stopped" if self.kind == "stop" else "under way")
 
 
 class Deployments(Stored):

@@ -546,7 +546,9 @@ class Rollout:
     def _back(self, release: Release, stable: Serving | None, fault: NotServed, log: str) -> Outcome:
         self._hold()
         now = self.engine.abandon(release.name)
-        self._history.end("failed", str(fault), self._clock.now() - self._began)
+        wrong = isinstance(fault, WrongAnswer)
+        ended: Ending = "gone back" if wrong and self.rules.drill else "failed"
+        self._history.end(ended, str(fault), self._clock.now() - self._began)
         return Outcome(
             "failed",
             now if now and now.release else None,
@@ -554,7 +556,7 @@ class Rollout:
             reason=str(fault),
             log=log,
             fix=fault.fix,
-            wrong=isinstance(fault, WrongAnswer),
+            wrong=wrong,
             steps=self._steps,
         )
 
