@@ -17,6 +17,7 @@ from conftest import Run
 from mlops_actions.errors import BadInput, RemoteFailed
 from mlops_actions.github.forks import Reported, report_of
 from mlops_actions.reports.shared import LIMIT
+from mlops_actions.reports.shared import artifact as artifact_name
 
 pytestmark = pytest.mark.skipif(bool(github_api.missing()), reason=github_api.missing() or "-")
 WORKFLOW = ".github/workflows/mlops.yml"
@@ -90,7 +91,7 @@ def serve(github: github_api.GitHub, data: bytes, number: int = 11) -> None:
 
 
 def read(github: github_api.GitHub) -> Reported:
-    return report_of(github.url, "token", "o/r", RUN, WORKFLOW, {})
+    return report_of(github.url, "token", "o/r", RUN, WORKFLOW, "mlops-report", {})
 
 
 def test_a_forks_report_is_read_and_its_pull_request_is_githubs_word(github: github_api.GitHub) -> None:
@@ -202,6 +203,24 @@ def test_of_several_attempts_the_newest_report_is_read(github: github_api.GitHub
     serve(github, b"old", 11)
     serve(github, archive(json.dumps(REPORT).encode()), 12)
     assert read(github).number == 7
+
+
+def test_each_folder_of_a_repository_has_its_own_artifact(github: github_api.GitHub) -> None:
+    names = [artifact_name(folder) for folder in (".", "models/a", "models-a", "models a")]
+    assert names == ["mlops-report", "mlops-report-models%2Fa", "mlops-report-models-a", "mlops-report-models%20a"]
+    left(artifact(11, name=names[0]), artifact(12, name=names[1]))(github)
+    serve(github, b"of another", 11)
+    serve(github, archive(json.dumps(REPORT).encode()), 12)
+    assert report_of(github.url, "token", "o/r", RUN, WORKFLOW, names[1], {}).number == 7
+
+
+@pytest.mark.parametrize(
+    ("token", "repository", "told"), [("", "o/r", "without a token"), ("t", "", "repository of the run 5 is not known")]
+)
+def test_what_is_missing_to_ask_github_is_named(token: str, repository: str, told: str) -> None:
+    with pytest.raises(BadInput, match=told) as refused:
+        report_of("http://127.0.0.1:9", token, repository, 5, WORKFLOW, "mlops-report", {})
+    assert refused.value.fix
 
 
 def test_the_right_that_is_missing_is_named(github: github_api.GitHub) -> None:

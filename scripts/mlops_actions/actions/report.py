@@ -85,14 +85,15 @@ class ReportOutputs(Outputs):
     check_url: str = Field(description="The check of the commit.")
     shared_file: str = Field(
         "",
-        description="Where the run has no rights: the file to upload as the artifact `mlops-report`, for `fork-run`.",
+        description="Where the run has no rights: the file to upload as the artifact `shared-name`, for `fork-run`.",
     )
+    shared_name: str = Field("", description="The name of that artifact: one a `working-directory`.")
 
 
 def run(inputs: ReportInputs, step: Step) -> Result[ReportOutputs]:
     """Gather, write the Markdown and the page, comment."""
     from ..reports.report import gather, markdown, marker, page
-    from ..reports.shared import FILE, write_shared
+    from ..reports.shared import FILE, artifact, write_shared
 
     if inputs.fork_run:
         return _of_fork(inputs, step)
@@ -121,6 +122,7 @@ def run(inputs: ReportInputs, step: Step) -> Result[ReportOutputs]:
         comment_url=comment_url,
         check_url=check_url,
         shared_file=shared,
+        shared_name=artifact(step.folder) if shared else "",
     )
     return Result(outputs, {"markdown": text}, reason=report.headline)
 
@@ -129,10 +131,17 @@ def _of_fork(inputs: ReportInputs, step: Step) -> Result[ReportOutputs]:
     """Write the comment and the check of a run that had no right to."""
     from ..github.forks import report_of
     from ..reports.report import markdown, marker
+    from ..reports.shared import artifact
 
     context, token = step.context, inputs.token.get_secret_value()
     found = report_of(
-        context.api, token, context.repository, inputs.fork_run, inputs.fork_workflow, step.workspace.environ
+        context.api,
+        token,
+        context.repository,
+        inputs.fork_run,
+        inputs.fork_workflow,
+        artifact(step.folder),
+        step.workspace.environ,
     )
     report, mark = found.report, marker(step.folder)
     text = markdown(report, mark=mark)
@@ -140,7 +149,7 @@ def _of_fork(inputs: ReportInputs, step: Step) -> Result[ReportOutputs]:
     comment_url, check_url = _published(report, text, mark, inputs, theirs, step)
     outputs = ReportOutputs(
         verdict=report.verdict, headline=report.headline, markdown_uri="", page_uri="", page_file="",
-        comment_url=comment_url, check_url=check_url, shared_file="",
+        comment_url=comment_url, check_url=check_url, shared_file="", shared_name="",
     )  # fmt: skip
     return Result(outputs, {"markdown": text}, reason=f"The report of pull request {found.number} is written")
 

@@ -21,8 +21,10 @@ from ..errors import BadInput, RemoteFailed
 from ..http.client import HttpClient
 from ..records import Problem, Record
 from ..reports.report import Report
-from ..reports.shared import ARTIFACT, FILE, LIMIT, read_shared
+from ..reports.shared import FILE, LIMIT, read_shared
 from .api import connected
+
+_ARTIFACT = "The artifact of the pull request's run"
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ class Reported:
     url: str
 
 
-def report_of(api: str, token: str, repository: str, run: int, workflow: str, environ: Mapping[str, str]) -> Reported:
+def report_of(
+    api: str, token: str, repository: str, run: int, workflow: str, artifact: str, environ: Mapping[str, str]
+) -> Reported:
     """The report that a pull request's run has left. It is never better than what GitHub says of the run.
 
     Args:
@@ -45,18 +49,23 @@ def report_of(api: str, token: str, repository: str, run: int, workflow: str, en
         repository: `owner/name`, of this workflow.
         run: its number, as the event `workflow_run` has it.
         workflow: the path of the workflow that it must be of, such as `.github/workflows/mlops.yml`.
+        artifact: the name of what it has left.
         environ: variables, for the proxy.
 
     Raises:
-        BadInput: it is another workflow's, or of another commit than the pull request's, or has not ended; or what it
-            left cannot be taken.
+        BadInput: there is no token or repository; the run is another workflow's, or of another commit than the pull
+            request's, or has not ended; or what it left cannot be taken.
         RemoteFailed: GitHub refuses or cannot be reached.
     """
+    if not token:
+        raise BadInput(f"Cannot read the run {run} without a token", fix="Set `token` to one with `actions: read`")
+    if not repository:
+        raise BadInput(f"The repository of the run {run} is not known", fix="Run this in a workflow on `workflow_run`")
     with connected(api, token, f"Cannot read the run {run}", "actions: read") as client:
         found = client.get_repo(repository).get_workflow_run(run)
         _check_workflow(client, repository, found, workflow)
         request = _pull_request(client, repository, found)
-        url = _artifact(found)
+        url = _artifact(found, artifact)
     source = {
         "repository": repository, "commit": found.head_sha, "branch": request.head.label, "event": "pull_request",
         "pull_request": request.number, "url": found.html_url,
@@ -112,16 +121,16 @@ def _as_github_says(report: Report, run: WorkflowRun, source: Mapping[str, objec
     return replace(report, records=[*report.records, lacking])
 
 
-def _artifact(run: WorkflowRun) -> str:
+def _artifact(run: WorkflowRun, name: str) -> str:
     """The address of the newest artifact with the report."""
-    named = [one for one in run.get_artifacts() if one.name == ARTIFACT and not one.expired]
+    named = [one for one in run.get_artifacts() if one.name == name and not one.expired]
     if not named:
-        raise BadInput(f"The run {run.id} has left no report", why=f"It has no artifact {ARTIFACT}")
+        raise BadInput(f"The run {run.id} has left no report", why=f"It has no artifact {name}")
     newest = max(named, key=lambda one: one.id)
     if newest.raw_data.get("workflow_run", {}).get("head_sha") != run.head_sha:
-        raise BadInput(f"The artifact {ARTIFACT} is of another commit than the run {run.id}")
+        raise BadInput(f"The artifact {name} is of another commit than the run {run.id}")
     if newest.size_in_bytes > LIMIT:
-        raise BadInput(f"The artifact {ARTIFACT} is too large", why=f"It has {newest.size_in_bytes:,} bytes")
+        raise BadInput(f"The artifact {name} is too large", why=f"It has {newest.size_in_bytes:,} bytes")
     return newest.archive_download_url
 
 
@@ -138,13 +147,13 @@ def _downloaded(url: str, token: str, environ: Mapping[str, str]) -> bytes:
         data += piece
         if len(data) > LIMIT:
             response.close()
-            raise BadInput(f"The artifact {ARTIFACT} is too large", why=f"It has more than {LIMIT:,} bytes")
+            raise BadInput(f"{_ARTIFACT} is too large", why=f"It has more than {LIMIT:,} bytes")
     return data
 
 
 def _only_file(archive: bytes) -> bytes:
     """The one file that the archive must have. Nothing is written to a disk, and no name of it is used."""
-    what = f"The artifact {ARTIFACT} is not an archive with {FILE} alone"
+    what = f"{_ARTIFACT} is not an archive with {FILE} alone"
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as opened:
             (entry,) = opened.infolist()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -86,6 +87,11 @@ class SharedReport(_Strict):
 
 
 _Kind = TypeVar("_Kind", bound=_Strict)
+
+
+def artifact(folder: str) -> str:
+    """The name of a project's artifact: a run may be of several folders."""
+    return ARTIFACT if folder == "." else f"{ARTIFACT}-{quote(folder, safe='')}"
 
 
 def write_shared(report: Report) -> bytes:
