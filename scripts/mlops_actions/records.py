@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from . import __version__
 from .console import hidden
+from .misfits import first_misfit
 
 Verdict = Literal["passed", "unchecked", "rejected", "bad-input", "failed", "cancelled"]
 """How an action ended. `unchecked`: nothing went wrong, and a gate that was asked for checked nothing."""
@@ -58,3 +60,24 @@ class Record(BaseModel):
             texts = {name: hidden(getattr(self.problem, name), hide) for name in ("what", "why", "fix", "place", "log")}
             free["problem"] = self.problem.model_copy(update=texts)
         return self.model_copy(update={**free, "reason": hide(self.reason)})
+
+
+def read_record(path: str, data: bytes, kept: str = "") -> Record:
+    """The record that the store has at a path; when it cannot be read, one of an action that failed, which says why.
+
+    What was found and cannot be told is never passed over: the action may have been rejected.
+
+    Args:
+        path: ends with the name that the record has in its run, such as `test-model@py3.11.json`.
+        data: what is there.
+        kept: when that was written.
+    """
+    try:
+        return Record.model_validate(json.loads(data))
+    except (ValueError, RecursionError) as error:
+        why = first_misfit(error) if isinstance(error, ValidationError) else f"It is not valid JSON: {error}"
+        action, _, variant = path.rpartition("/")[2].removesuffix(".json").partition("@")
+        fix = f"Run {action} again, or read it with the release of mlops-actions that wrote it"
+        problem = Problem(exit_code=3, what=f"Cannot read the record {path}", why=why, fix=fix)
+        details = {"variant": variant} if variant else {}
+        return Record(action=action, verdict="failed", started=kept, seconds=0, details=details, problem=problem)

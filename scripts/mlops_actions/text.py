@@ -29,6 +29,11 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def cut(text: str, longest: int = 300) -> str:
+    """A text, or its beginning, where there is no place for a long one."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
 def number(value: object) -> str:
     """A number as people read it: four significant digits, thousands apart."""
     if isinstance(value, bool) or not isinstance(value, int | float):

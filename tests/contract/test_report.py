@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from conftest import Run
@@ -105,3 +106,30 @@ def test_a_report_is_compared_with_the_champion_and_says_where_it_serves(tmp_pat
     assert "**Changed against version 1, the champion**" in text
     assert "| ▲ better auc | 0.8 | 0.9 |" in text and "| parameter depth | 2 | 3 |" in text
     assert "production<br/>serves now" in text
+
+
+def test_a_report_of_a_run_that_nobody_knows_is_bad_input(tmp_path: Path, mlops: Run) -> None:
+    done = mlops("report", "--run", "nowhere")
+    assert done.returncode == 2 and "Nothing is known of the run 'nowhere'" in done.stderr
+    assert "`mlops runs` lists them" in done.stderr
+
+
+def test_a_record_that_was_cut_is_named_in_the_terminal_the_comment_and_the_page(tmp_path: Path, mlops: Run) -> None:
+    store = Store((tmp_path / "store").as_uri())
+    trained(store, "1", 0.8)
+    path = "runs/1/evaluate-model.json"
+    store.put(path, store.get(path)[:100])
+    store.put("runs/1/test-model.json", b"")
+    done = mlops("report", "--run", "1", "--store", store.url, "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["verdict"] == "failed"
+    for shown in (done.stderr, store.get("reports/1/report.md").decode(), store.get("reports/1/report.html").decode()):
+        assert path in shown and "runs/1/test-model.json" in shown
+
+
+def test_a_champion_whose_manifest_is_damaged_leaves_the_rest_of_the_report(tmp_path: Path, mlops: Run) -> None:
+    store = Store((tmp_path / "store").as_uri())
+    store.put("models/m/versions/1.json", b"{")
+    trained(store, "1", 0.9, champion=1)
+    done = mlops("report", "--run", "1", "--store", store.url)
+    assert done.returncode == 0 and "The report does not compare with version 1" in done.stderr
+    assert "## ✅" in store.get("reports/1/report.md").decode()

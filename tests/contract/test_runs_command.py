@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,12 @@ def test_hostile_text_has_no_effect_and_what_is_no_record_is_told(store: Store) 
         assert found.exit_code == 0
         assert "\\x1b[31m<b>" in found.stdout
         assert not {"\x1b", "\u202e"} & set(found.stdout)
-    assert "runs/a/evaluate-model.json is not a record" in mlops(store, "show", "a").stdout
+    shown = mlops(store, "show", "a").stdout
+    assert re.search("evaluate-model +failed .*Cannot read the record runs/a/evaluate-model.json", shown)
+    assert re.search("verdict +failed", shown)
+    assert "No run is so" in mlops(store, "--where", "verdict=passed").stderr
+    keep(store, "b")
+    assert re.search("evaluate-model +failed", mlops(store, "compare", "a", "b").stdout)
 
 
 @pytest.mark.parametrize(

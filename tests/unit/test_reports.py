@@ -50,8 +50,14 @@ def test_records_of_one_job_are_a_list() -> None:
     text = f"[{DONE.model_dump_json()}, {BAD.model_dump_json()}]"
     report = gather(needs(plan={"result": "failure", "outputs": {"records": text}}), [], NAMES)
     assert [record.action for record in report.records] == ["validate-data", "run-pipeline"]
-    with pytest.raises(BadInput, match="records is not a record"):
+
+
+def test_an_output_that_is_no_record_is_named_with_its_job_field_and_remedy() -> None:
+    with pytest.raises(BadInput, match=r"The output records of the job plan is not a record\. It must be a list"):
         gather(needs(plan={"result": "failure", "outputs": {"records": "{}"}}), [], NAMES)
+    with pytest.raises(BadInput, match=r"output a-record of the job train is not .* `started` is missing\. .*`record`"):
+        outputs = {"a-record": json.dumps({"action": "plan", "seconds": 1})}
+        gather(needs(train={"result": "success", "outputs": outputs}), [], NAMES)
 
 
 def test_jobs_without_outputs_are_null_under_act() -> None:
@@ -576,3 +582,96 @@ def test_the_environments_of_a_model_are_one_table_that_says_where_they_part() -
     assert re.search(r"\| numpy \| 1.26 \| 2.1 \|\n", text) and "| x |" not in text
     assert "The model in 2 environments" in page(report)
     assert "environments**" not in markdown(gather("", [leg("one", "2.1", [])], NAMES))
+
+
+def planned(*names: str) -> Record:
+    steps = [{"name": name, "runs": True, "why": "it is there"} for name in names]
+    return DONE.model_copy(update={"action": "plan", "details": {"steps": steps}})
+
+
+def test_what_was_planned_and_left_no_record_is_no_success() -> None:
+    report = gather(needs(test={"result": "success"}), [planned("run-pipeline", "test-model"), DONE], NAMES)
+    assert report.verdict == "failed" and report.headline == "test-model was planned and left no record"
+    for shown in (markdown(report), page(report)):
+        assert "Not run: test-model (it left no record)" in shown
+
+
+@pytest.mark.parametrize("result", ["skipped", "cancelled"])
+def test_what_was_planned_and_whose_job_did_not_run_is_told(result: str) -> None:
+    report = gather(needs(test={"result": result}), [planned("run-pipeline", "test-model"), DONE], NAMES)
+    assert report.verdict == ("passed" if result == "skipped" else "failed")
+    for shown in (markdown(report), page(report)):
+        assert f"Not run: test-model (its job was {result})" in shown
+
+
+def test_a_run_without_any_record_did_not_pass() -> None:
+    report = gather(needs(train={"result": "success"}), [], NAMES)
+    assert (report.verdict, report.headline) == (
+        "unchecked",
+        "Not everything was checked: no action left a record",
+    )
+    assert "<sub></sub>" not in markdown(report)
+
+
+def test_a_comment_over_the_limit_has_what_failed_first_and_true_counts() -> None:
+    legs = [
+        DONE.model_copy(
+            update={
+                "action": "test-model",
+                "verdict": "rejected" if number in (40, 59) else "passed",
+                "reason": f"leg {number} {'x' * 5000}",
+                "details": {"variant": f"v{number}"},
+            }
+        )
+        for number in range(60)
+    ]
+    report = gather("", legs, NAMES)
+    for limit, rows in ((LIMIT, 30), (10_000, 5)):
+        text = markdown(report, limit=limit)
+        assert len(text) <= limit and "What ran: 60 actions" in text and f"| … | {60 - rows} more |" in text
+        told = text[: text.index("What ran")]
+        assert "test-model (v40)" in told and "test-model (v59)" in told
+    many_failed = gather("", [leg.model_copy(update={"verdict": "rejected"}) for leg in legs], NAMES)
+    assert "30 more failed" in markdown(many_failed)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        DONE.model_copy(update={"source": {"commit": 7, "branch": ["a"], "url": None}}),
+        DONE.model_copy(update={"action": "validate-data", "details": {"columns": ["a"]}}),
+        DONE.model_copy(update={"action": "monitor-model", "details": {"columns": 5}}),
+        DONE.model_copy(update={"action": "plan", "details": {"steps": [{"name": "x"}, 3]}}),
+        DONE.model_copy(update={"action": "plan", "details": {"steps": 3}}),
+        DONE.model_copy(update={"action": "test-model", "details": {"variant": "b", "apart": -1, "facts": [1]}}),
+    ],
+)
+def test_a_record_with_an_odd_field_does_not_cost_the_report(odd: Record) -> None:
+    other = DONE.model_copy(update={"action": "test-model", "details": {"variant": "a"}})
+    report = gather("", [odd, other, JUDGED], NAMES)
+    assert "evaluate-model" in markdown(report) and "evaluate-model" in page(report)
+    assert report.headline and not report.quiet
+
+
+def test_jobs_that_ended_badly_are_in_the_page() -> None:
+    jobs = needs(data={"result": "failure"}, deploy={"result": "cancelled"}, train={"result": "success"})
+    html = page(gather(jobs, [BAD], NAMES))
+    assert '<tr><td>data</td><td class="bad">failure</td></tr>' in html and "<td>deploy</td>" in html
+    assert "<td>train</td>" not in html
+
+
+def test_a_plan_that_failed_has_its_reason_and_remedy() -> None:
+    report = gather("", [BAD.model_copy(update={"action": "plan"})], NAMES)
+    for shown in (markdown(report), page(report)):
+        assert "What to do: Bring it" in shown and "plan" in shown
+    assert "What ran: 1 action" in markdown(report)
+
+
+def test_a_headline_has_a_bounded_length_and_no_colon_before_nothing() -> None:
+    bad = BAD.model_copy(update={"problem": None, "verdict": "rejected"})
+    assert gather("", [bad], NAMES).headline == "The data is not as agreed"
+    assert len(gather("", [bad.model_copy(update={"reason": "x" * 10_000})], NAMES).headline) == 300
+
+
+def test_training_of_which_a_fork_hands_over_no_details_has_no_empty_table() -> None:
+    assert "Run key" not in section(DONE) and "<details>" not in section(DONE)

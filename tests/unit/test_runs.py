@@ -13,6 +13,7 @@ from mlops_actions.data.sources import state
 from mlops_actions.inputs import Inputs, LineageInputs, Outputs
 from mlops_actions.project import Project
 from mlops_actions.records import Record
+from mlops_actions.reports.runs import folders, read
 from mlops_actions.runtime.result import Result
 from mlops_actions.runtime.runs import run_of_folder
 from mlops_actions.runtime.step import DryRun, Step
@@ -176,3 +177,29 @@ def test_a_pull_request_changes_a_store_only_if_it_is_its_own(
     pull = replace(pull, project=Project(values={"environments": environments}))
     assert pull.may_change(Inputs(environment=environment, store=store)) is may
     assert replace(pull, context=Context()).may_change(Inputs(environment=environment, store=store))
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "It is not valid JSON"),
+        (b'{"action": "evaluate-mo', "It is not valid JSON"),
+        (b"\xff", "It is not valid JSON"),
+        (b"[" * 100_000, "It is not valid JSON"),
+        (b'{"action": "a", "started": "", "seconds": 1, "later": 1}', "`later` is unknown"),
+        (b'{"action": "a", "started": "", "seconds": 1, "verdict": "blocked"}', "`verdict` must be"),
+        (b'{"action": "a", "started": "", "seconds": Infinity}', "`seconds` must be"),
+        (b'{"action": "a", "started": "", "seconds": NaN}', "`seconds` must be"),
+    ],
+)
+def test_a_record_that_cannot_be_read_is_that_of_a_failure(tmp_path: Path, data: bytes, why: str) -> None:
+    one = step(tmp_path, "report", run="1")
+    keep(step(tmp_path, "run-pipeline"), "1")
+    one.workspace.store.put("runs/1/test-model@py3.json", data)
+    one.workspace.store.put("runs/1/notes.txt", b"of somebody else")
+    (odd,) = (record for record in one.records() if record.verdict == "failed")
+    assert len(one.records()) == 2 and (odd.action, odd.details) == ("test-model", {"variant": "py3"})
+    assert odd.problem and odd.problem.what == "Cannot read the record runs/1/test-model@py3.json"
+    assert why in odd.problem.why
+    (run,) = read(one.workspace.store, folders(one.workspace.store))
+    assert run.verdict == "failed" and run.steps["test-model (py3)"] == "failed"

@@ -34,11 +34,12 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, SecretStr
 
-from ..errors import MlopsError
+from ..errors import BadInput, MlopsError
 from ..inputs import Inputs, Outputs
 from ..runtime.action import Action
 from ..runtime.chain import NAMES
 from ..runtime.result import Result
+from ..untrusted import visible
 
 if TYPE_CHECKING:
     from ..context import Context
@@ -91,14 +92,24 @@ class ReportOutputs(Outputs):
 
 
 def run(inputs: ReportInputs, step: Step) -> Result[ReportOutputs]:
-    """Gather, write the Markdown and the page, comment."""
+    """Gather, write the Markdown and the page, comment.
+
+    Raises:
+        BadInput: there is nothing to report.
+    """
     from ..reports.report import gather, markdown, marker, page
     from ..reports.shared import FILE, artifact, write_shared
 
     if inputs.fork_run:
         return _of_fork(inputs, step)
     store = step.workspace.store
-    report = _compared(gather(inputs.needs, step.records(), NAMES), step)
+    report = gather(inputs.needs, step.records(), NAMES)
+    if not report.records and not report.jobs:
+        fix = "Correct `run`: `mlops runs` lists them. In a workflow give `needs: ${{ toJSON(needs) }}`, too"
+        raise BadInput(f"Nothing is known of the run {step.run!r}", why=f"{store.url} has no record of it", fix=fix)
+    report = _compared(report, step)
+    for failure in report.failures[1:]:  # the first one is the headline
+        step.console.say(visible(failure))
     mark = marker(step.folder)
     text = markdown(report, mark=mark)
     html = page(report)
@@ -195,7 +206,6 @@ def _compared(report: Report, step: Step) -> Report:
 
     This run is the next one's last.
     """
-    from ..errors import BadInput
     from ..registry.registry import Registry
     from ..reports.changes import facts_of_version, read
 
@@ -211,6 +221,8 @@ def _compared(report: Report, step: Step) -> Report:
             places = sorted(entry.path[len(folder) :].removesuffix(".json") for entry in store.list(folder))
         except BadInput:  # it was removed meanwhile
             pass
+        except MlopsError as error:
+            step.console.warning(f"The report does not compare with version {champion['version']}: {error}")
     branch = f"{step.project_name}\n{model}\n{step.context.branch}"
     path = step.workspace.kept(f"reports/last/{hashlib.sha256(branch.encode()).hexdigest()[:16]}.json")
     try:

@@ -111,8 +111,6 @@ def show_command(run: str, as_json: bool, **given: str) -> None:
             for step, record in zip(found.labels, found.records)
         ],
     )
-    for path in found.unread:
-        click.echo(visible(f"{path} is not a record"))
     for group, values in found.described.items():
         if values and group != "code":
             _title(group)
@@ -184,7 +182,7 @@ def _row(run: Run, more: Sequence[str]) -> tuple[str, ...]:
 
     passed = sum(verdict == "passed" for verdict in run.steps.values())
     others = [f"{step} {verdict}" for step, verdict in run.steps.items() if verdict != "passed"]
-    steps = ", ".join([*([f"{passed} passed"] if passed else []), *others, *(["unreadable"] if run.unread else [])])
+    steps = ", ".join([*([f"{passed} passed"] if passed else []), *others])
     metrics: dict[str, Any] = {**run.headline}
     metrics |= {name: run.described["metrics"][name] for name in more if name in run.described["metrics"]}
     branch = f"#{run.pull} {run.about.get('branch', '')}".rstrip() if run.pull else str(run.about.get("branch", ""))

@@ -12,13 +12,13 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from ..errors import BadInput
 from ..misfits import first_misfit
 from ..records import Record
-from ..text import many, number
+from ..text import cut, many, number
 from ..untrusted import sentence
 from .changes import Change, Facts, changes, facts_of
 from .charts import charts, graph, timeline
 from .environments import environments
 from .lineage import lineage
-from .sections import render, section, sign
+from .sections import fitting, render, section, sign
 
 MARKER = "<!-- mlops-actions report -->"
 LIMIT = 65_000
@@ -42,8 +42,14 @@ _TAGS = {
 }  # fmt: skip
 _ATTRIBUTES = {"a": {"href"}, "details": {"open"}, "span": {"class"}, "td": {"style"}, "th": {"style"}}
 _UNSHOWN = ("plan", "report")
-"""Actions whose records are no section of a report."""
+"""Actions whose records are no section of a report unless they failed."""
 _FAILED = ("rejected", "bad-input", "failed", "cancelled")
+_JOBS = {
+    "validate-data": "data", "materialize-features": "data", "build-image": "image", "tune-hyperparams": "train",
+    "run-pipeline": "train", "evaluate-model": "train", "test-model": "test", "register-model": "register",
+    "deploy-model": "deploy", "monitor-model": "monitor",
+}  # fmt: skip
+"""The jobs of the workflow `mlops.yml` by the actions that they run."""
 
 
 class _Job(BaseModel):
@@ -77,16 +83,28 @@ class Report:
         return [record for record in self.records if record.verdict in _FAILED]
 
     @property
+    def shown(self) -> list[Record]:
+        """The actions that a report tells of."""
+        return [record for record in self.records if record.action not in _UNSHOWN or record.verdict in _FAILED]
+
+    @property
     def lost(self) -> list[str]:
         """The jobs that ended badly; when no action failed they left no record of why."""
         return [name for name, result in self.jobs.items() if result in ("failure", "cancelled")]
 
     @property
+    def failures(self) -> list[str]:
+        """What failed, each as a sentence: actions, or else jobs, or else what was planned and left no record."""
+        jobs = [f"The job {name} ended with {self.jobs[name]} and left no record: see its log" for name in self.lost]
+        missing = [f"{name} was planned and left no record" for name in self._missing if not self._passed_over(name)]
+        return [_failure(record) for record in self.failed] or jobs or missing
+
+    @property
     def verdict(self) -> str:
-        """`passed`, or what is worst. Of jobs that all went well `unchecked` is the worst."""
+        """`passed`, or what is worst. Of jobs that all went well `unchecked` is the worst; so is no record at all."""
         worst = next((verdict for verdict in reversed(_FAILED) if any(r.verdict == verdict for r in self.failed)), "")
-        unchecked = any(record.verdict == "unchecked" for record in self.records)
-        return worst or ("failed" if self.lost else "unchecked" if unchecked else "passed")
+        unchecked = not self.records or any(record.verdict == "unchecked" for record in self.records)
+        return worst or ("failed" if self.failures else "unchecked" if unchecked else "passed")
 
     @property
     def good(self) -> bool:
@@ -96,16 +114,22 @@ class Report:
     @property
     def headline(self) -> str:
         """One sentence for whoever owns the product: what came of it, and why."""
-        if self.failed:
-            first = self.failed[0]
-            return f"{_failure(first)}: {first.problem.what if first.problem else first.reason}"
-        if self.lost:
-            return f"The job {self.lost[0]} ended with {self.jobs[self.lost[0]]} and left no record: see its log"
+        if self.failures:
+            return cut(self.failures[0])
+        if not self.records:
+            return "Not everything was checked: no action left a record"
         if unchecked := [record for record in self.records if record.verdict == "unchecked"]:
-            return f"Not everything was checked: {unchecked[0].action}: {unchecked[0].reason}"
+            return cut(_said("Not everything was checked", unchecked[0].action, unchecked[0].reason))
         last = [record for record in self.records if record.action in _DECIDING]
-        drifted = [f"The data has drifted: {record.reason}" for record in self.records if _drifted(record)]
-        return "; ".join([*drifted, _success(last[-1]) if last else f"{many(len(self.records), 'action')} passed"])
+        drifted = [_said("The data has drifted", record.reason) for record in self.records if _drifted(record)]
+        done = _success(last[-1]) if last else f"{many(len(self.records), 'action')} passed"
+        return cut("; ".join([*drifted, done]))
+
+    @property
+    def source(self) -> dict[str, str]:
+        """Which commit and run it is of."""
+        source = next((record.source for record in self.records if record.source), {})
+        return {name: str(value) for name, value in source.items()}
 
     @property
     def facts(self) -> Facts:
@@ -126,10 +150,26 @@ class Report:
 
     @property
     def not_run(self) -> list[tuple[str, str]]:
-        """The parts of the chain that the plan left out, each with its reason."""
-        plans = [record for record in self.records if record.action == "plan"]
-        steps = plans[-1].details.get("steps", []) if plans else []
-        return [(step["name"], step["why"]) for step in steps if not step["runs"]]
+        """The parts of the chain that the plan left out, or that left no record, each with its reason."""
+        out = [(name, why) for name, runs, why in self._planned if not runs]
+        return [*out, *((name, self._passed_over(name) or "it left no record") for name in self._missing)]
+
+    @property
+    def _planned(self) -> list[tuple[str, bool, str]]:
+        """The parts of the chain by name, whether each was to run, and why."""
+        found = [record.details.get("steps") or [] for record in self.records if record.action == "plan"]
+        return fitting(
+            lambda: [(str(one["name"]), bool(one["runs"]), str(one["why"])) for steps in found for one in steps], list
+        )
+
+    @property
+    def _missing(self) -> list[str]:
+        done = {record.action for record in self.records}
+        return [name for name, runs, _ in self._planned if runs and name not in done]
+
+    def _passed_over(self, action: str) -> str:
+        result = self.jobs.get(_JOBS.get(action, ""))
+        return f"its job was {result}" if result in ("skipped", "cancelled") else ""
 
 
 _DECIDING = ("deploy-model", "promote-model", "register-model", "evaluate-model")
@@ -153,9 +193,14 @@ _FAILURES = {
 
 def _failure(record: Record) -> str:
     refused, broken = _FAILURES.get(record.action, (f"{record.action} did not pass", f"{record.action} failed"))
+    what = refused if record.verdict == "rejected" else broken
     if record.verdict == "cancelled":
-        return f"{record.action} was cancelled"
-    return refused if record.verdict == "rejected" else broken
+        what = f"{record.action} was cancelled"
+    return _said(what, record.problem.what if record.problem else record.reason)
+
+
+def _said(*parts: str) -> str:
+    return ": ".join(filter(None, parts))
 
 
 def _success(record: Record) -> str:
@@ -186,7 +231,7 @@ def gather(needs: str, stored: Sequence[Record], order: Sequence[str]) -> Report
         why = first_misfit(error)
         raise BadInput("`needs` is not the JSON of a job's needs", why=why, fix="Give `toJSON(needs)`") from None
     found: dict[tuple[str, str], Record] = {}
-    for job in jobs.values():
+    for job_name, job in jobs.items():
         for name, text in (job.outputs or {}).items():
             # act gives the outputs of a job that was skipped as they are written, not evaluated
             if name.endswith(("record", "records")) and text and not text.startswith("${{"):
@@ -194,7 +239,11 @@ def gather(needs: str, stored: Sequence[Record], order: Sequence[str]) -> Report
                 try:
                     records = several.validate_json(text)
                 except ValidationError as error:
-                    raise BadInput(f"The output {name} is not a record", why=str(error).split("\n")[0]) from None
+                    raise BadInput(
+                        f"The output {name} of the job {job_name} is not a record",
+                        why=first_misfit(error),
+                        fix="Give the job the output `record` of an action's step, whole",
+                    ) from None
                 found |= {_identity(one): one for one in (records if isinstance(records, list) else [records])}
     found |= {_identity(record): record for record in stored}
     ordered = sorted(
@@ -214,7 +263,7 @@ def markdown(report: Report, page_url: str = "", mark: str = MARKER, limit: int 
 
     What is over the limit of characters is left out, the longest sections first: of each its heading stays.
     """
-    shown = [record for record in report.records if record.action not in _UNSHOWN]
+    shown = report.shown
     texts = [_section(report, record, ROWS) for record in shown]
 
     def whole(rows: int) -> str:
@@ -239,9 +288,8 @@ def markdown(report: Report, page_url: str = "", mark: str = MARKER, limit: int 
             texts[index] = left
         text = whole(ROWS)
     if len(text) > limit:
-        del shown[ROWS:], texts[ROWS:]
         text = whole(5)
-    return text if len(text) <= limit else f"{mark}\n## {sign(report.verdict)} {sentence(report.headline[:2000])}\n"
+    return text if len(text) <= limit else f"{mark}\n## {sign(report.verdict)} {sentence(report.headline)}\n"
 
 
 def page(report: Report) -> str:
@@ -252,12 +300,11 @@ def page(report: Report) -> str:
     """
     renderer = MarkdownIt("commonmark", {"html": True}).enable("table")
     sections = []
-    for record in report.records:
-        if record.action not in _UNSHOWN:
-            text = _MERMAID.sub("", _section(report, record))  # GitHub draws it; here it would be source text
-            sections.append((record, _clean(_plain(renderer.render(text))), charts(record)))
+    for record in report.shown:
+        text = _MERMAID.sub("", _section(report, record))  # GitHub draws it; here it would be source text
+        sections.append((record, _clean(_plain(renderer.render(text))), charts(record)))
     headline = _clean(renderer.renderInline(sentence(report.headline)))
-    shown = [] if report.title else [record for record in report.records if record.action not in _UNSHOWN]
+    shown = [] if report.title else report.shown
     return render(
         "_page.html.j2", report=report, sections=sections, sign=_plain(sign(report.verdict)), headline=headline,
         lineage=graph(lineage(report.facts, report.differences, report.places)), spans=timeline(shown),
@@ -267,7 +314,8 @@ def page(report: Report) -> str:
 def _section(report: Report, record: Record, rows: int = 1000) -> str:
     """What a record says; before the first environment's test of the model stands the table of all of them."""
     first = next((one for one in report.records if one.action == "test-model"), None)
-    return f"{environments(report.records) if record is first else ''}{section(record, rows)}"
+    table = fitting(lambda: environments(report.records), str) if record is first else ""
+    return f"{table}{section(record, rows)}"
 
 
 def _clean(text: str) -> str:
@@ -287,7 +335,8 @@ def _plain(text: str) -> str:
 def _drifted(record: Record) -> bool:
     """Whether an action found drift, also where that was no reason to fail."""
     columns = record.details.get("drift") or record.details.get("columns") or []
-    return record.action in ("validate-data", "monitor-model") and any(one.get("drifted") for one in columns)
+    watches = record.action in ("validate-data", "monitor-model")
+    return watches and fitting(lambda: any(one.get("drifted") for one in columns), bool)
 
 
 def _identity(record: Record) -> tuple[str, str]:

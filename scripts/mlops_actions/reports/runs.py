@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any
 
 from ..errors import BadInput
-from ..records import Record
+from ..records import Record, read_record
 from ..stores.store import Store
 from ..suggest import did_you_mean
 from .described import Described, describe, known
@@ -59,14 +59,12 @@ class Run:
     Attributes:
         name: of the run.
         pull: number of the pull request that it is of; "" for none.
-        records: of its actions, in the order they were started.
-        unread: paths of what stands among them and is not a record.
+        records: of its actions, in the order they were started; see `read_record`.
     """
 
     name: str
     pull: str
     records: tuple[Record, ...]
-    unread: tuple[str, ...] = ()
 
     @cached_property
     def described(self) -> Described:
@@ -181,14 +179,8 @@ def read(store: Store, wanted: Sequence[Folder]) -> Iterator[Run]:
         batch = wanted[start : start + _BATCH]
         data = store.get_all(path for folder in batch for path in folder.paths)
         for folder in batch:
-            records, unread = [], []
-            for path in folder.paths:
-                try:
-                    records += [Record.model_validate_json(data[path])] if path in data else []
-                except ValueError:
-                    unread.append(path)
-            records.sort(key=lambda record: record.started)
-            yield Run(folder.name, folder.pull, tuple(records), tuple(unread))
+            records = [read_record(path, data[path]) for path in folder.paths if path in data]
+            yield Run(folder.name, folder.pull, tuple(sorted(records, key=lambda record: record.started)))
 
 
 def find(store: Store, *names: str) -> list[Run]:

@@ -7,14 +7,15 @@ untrusted text unless a filter says what it is: `cell`, `code`, `block`, `link` 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader, TemplateError
 from markupsafe import Markup
 
-from ..text import duration, many, number
+from ..text import cut, duration, many, number
 from ..untrusted import anchor, block, cell, code, escaped, html, label, link, prose, sentence
 
 if TYPE_CHECKING:
@@ -31,6 +32,18 @@ _SIGNS = {
     "skipped": "➖",
 }
 _FAULTS = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+_T = TypeVar("_T")
+
+
+def fitting(made: Callable[[], _T], otherwise: Callable[[], _T]) -> _T:
+    """What is made of records; something else when one of them has another shape than it should.
+
+    A record may come from another release, or from a pull request.
+    """
+    try:
+        return made()
+    except _FAULTS:
+        return otherwise()
 
 
 def section(record: Record, rows: int = 1000) -> str:
@@ -38,15 +51,15 @@ def section(record: Record, rows: int = 1000) -> str:
 
     A table has at most so many rows, those that matter first; a line says how many more there are.
 
-    A record may come from another release, or from a pull request, and hold something else than its template shows:
-    then there is only the heading.
+    Of a record that holds something else than its template shows there is only the heading.
     """
     own = f"{record.action}.md.j2"
     known = re.fullmatch(r"[a-z-]+", record.action) and (_TEMPLATES / own).exists()
-    try:
-        return render(own if record.problem is None and known else "_problem.md.j2", **_values(record, rows))
-    except _FAULTS:
-        return render("_problem.md.j2", **_values(record.model_copy(update={"details": {}, "outputs": {}}), rows))
+    template = own if record.problem is None and known else "_problem.md.j2"
+    bare = record.model_copy(update={"details": {}, "outputs": {}})
+    return fitting(
+        lambda: render(template, **_values(record, rows)), lambda: render("_problem.md.j2", **_values(bare, rows))
+    )
 
 
 def _values(record: Record, rows: int) -> dict[str, Any]:
@@ -70,8 +83,9 @@ def _environment() -> Environment:
         finalize=_shown,
     )
     environment.filters |= {
-        "anchor": anchor, "block": block, "cell": cell, "code": code, "duration": _duration, "html": html,
-        "label": label, "link": link, "many": _many, "number": _number, "prose": prose, "sentence": sentence,
+        "anchor": anchor, "block": block, "cell": cell, "code": code, "cut": cut, "duration": _duration,
+        "html": html, "label": label, "link": link, "many": _many, "number": _number, "prose": prose,
+        "sentence": sentence,
     }  # fmt: skip
     environment.globals |= {"sign": sign, "state": state, "most": 1000}
     return environment

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,7 +19,7 @@ from ..context import PULL_REQUEST, Context
 from ..errors import BadInput
 from ..inputs import Inputs, LineageInputs, Outputs
 from ..project import Project, repository_of
-from ..records import Record
+from ..records import Record, read_record
 from ..stores.store import Store
 from ..workspace import Workspace
 from .record import record_of
@@ -186,14 +187,13 @@ class Step:
             self.console.debug(f"{record.action} gave a secret value, so its result will not be reused")
 
     def records(self) -> list[Record]:
-        """The records of this run of the chain, in the order they were started."""
+        """The records of this run of the chain, in the order they were started; see `read_record`."""
         found = []
         for store in self._stores():
             for entry in store.list(self.workspace.kept(f"runs/{self.run}/")):
-                try:
-                    found.append(Record.model_validate(store.get_json(entry.path)))
-                except (FileNotFoundError, ValidationError, ValueError):
-                    self.console.debug(f"{entry.path} is not a record")
+                with suppress(FileNotFoundError):  # another process has removed it
+                    if entry.path.endswith(".json"):
+                        found.append(read_record(entry.path, store.get(entry.path), entry.modified.isoformat()))
         return sorted(found, key=lambda record: record.started)
 
     def keep_in_run(self, record: Record) -> None:
