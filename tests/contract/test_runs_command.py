@@ -214,7 +214,7 @@ def test_a_record_of_no_possible_time_is_that_of_a_failure(store: Store, seconds
     text = f'{{"action": "evaluate-model", "started": "2026-01-01T00:00:00+00:00", "seconds": {seconds}}}'
     store.put("runs/a/evaluate-model.json", text.encode())
     assert "evaluate-model failed" in mlops(store).stdout
-    assert "runs/a/evaluate-model.json is not a record" in mlops(store, "show", "a").stdout
+    assert "Cannot read the record runs/a/evaluate-model.json" in mlops(store, "show", "a").stdout
 
 
 def test_only_the_runs_that_are_shown_are_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
