@@ -43,9 +43,10 @@ def number(value: object) -> str:
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
-def json_text(value: object) -> str:
-    """A value as indented JSON for any program: NaN and infinity, which JSON does not have, are null."""
-    return json.dumps(json.loads(json.dumps(value), parse_constant=lambda _: None), indent=2)
+def json_text(value: object, *, indent: int | None = 2, sort_keys: bool = False) -> str:
+    """A value as JSON for any program: NaN and infinity, which JSON does not have, are null."""
+    found = json.loads(json.dumps(value), parse_constant=lambda _: None)
+    return json.dumps(found, indent=indent, sort_keys=sort_keys)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

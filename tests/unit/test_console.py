@@ -44,8 +44,8 @@ def read_outputs(path: Path) -> dict[str, str]:
 
 def test_outputs_keep_lines_and_cannot_be_ended_by_a_value(console: ActionsConsole, tmp_path: Path) -> None:
     evil = "a\nEOF\nother=1\nother<<x\n2\nx"
-    console.finish({"one": evil, "two": {"k": [1]}, "three": None, "four": True}, "")
-    assert read_outputs(tmp_path / "output") == {"one": evil, "two": '{"k": [1]}', "three": "", "four": "true"}
+    console.finish({"one": evil, "two": {"k": [1, float("nan")]}, "three": None, "four": True}, "")
+    assert read_outputs(tmp_path / "output") == {"one": evil, "two": '{"k": [1, null]}', "three": "", "four": "true"}
 
 
 def commands(text: str) -> list[str]:

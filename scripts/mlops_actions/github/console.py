@@ -5,7 +5,6 @@ Workflow commands: https://docs.github.com/actions/reference/workflow-commands-f
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 import uuid
@@ -215,7 +214,7 @@ class TerminalConsole:
 
 def as_text(value: object) -> str:
     """A JSON value as the text that a step's output is: strings bare, nothing as "", all else as JSON."""
-    return value if isinstance(value, str) else "" if value is None else json.dumps(value, sort_keys=True)
+    return value if isinstance(value, str) else "" if value is None else json_text(value, indent=None, sort_keys=True)
 
 
 def _for_people(value: object) -> str:
