@@ -97,7 +97,10 @@ def test_a_report_is_compared_with_the_champion_and_says_where_it_serves(tmp_pat
             lineage=Lineage(parameters={"depth": 2}),
         )
     )  # fmt: skip
-    store.put_json("models/m/deployments/production.json", {})
+    live = {"kind": "deploy", "version": 1, "at": "2026-01-01T00:00:00+00:00"}
+    for place, serves in {"production": live, "stopped": None}.items():
+        store.put_json(f"models/m/deployments/{place}.json", {"name": "m", "place": place, "live": serves})
+    store.put("models/m/deployments/production.lease", b"{}")
     trained(store, "1", 0.9, champion=1)
     done = mlops("report", "--run", "1", "--store", store.url)
     assert done.returncode == 0, done.stderr
@@ -105,7 +108,7 @@ def test_a_report_is_compared_with_the_champion_and_says_where_it_serves(tmp_pat
     assert text.splitlines()[1] == "## ✅ The model is better than version 1: auc 0.9, was 0.8"
     assert "**Changed against version 1, the champion**" in text
     assert "| ▲ better auc | 0.8 | 0.9 |" in text and "| parameter depth | 2 | 3 |" in text
-    assert "production<br/>serves now" in text
+    assert "production<br/>serves now" in text and text.count("serves now") == 1
 
 
 def test_a_report_of_a_run_that_nobody_knows_is_bad_input(tmp_path: Path, mlops: Run) -> None:

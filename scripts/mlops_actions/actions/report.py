@@ -208,8 +208,9 @@ def _compared(report: Report, step: Step) -> Report:
     """
     from ..registry.registry import Registry
     from ..reports.changes import facts_of_version, read
+    from ..serving.history import places
 
-    store, before, places = step.workspace.store, [], []
+    store, before, serving = step.workspace.store, [], []
     judged = next((record for record in reversed(report.records) if record.action == "evaluate-model"), None)
     champion = judged.details.get("champion") if judged else None
     model = str(judged.inputs.get("model") or "") if judged else ""
@@ -217,8 +218,7 @@ def _compared(report: Report, step: Step) -> Report:
         try:
             manifest = Registry(store).manifest(model, champion["version"])
             before.append(facts_of_version(manifest, f"version {manifest.version}, the {champion.get('alias')}"))
-            folder = f"models/{model}/deployments/"
-            places = sorted(entry.path[len(folder) :].removesuffix(".json") for entry in store.list(folder))
+            serving = [one.place for one in places(store, model) if one.live]
         except BadInput:  # it was removed meanwhile
             pass
         except MlopsError as error:
@@ -235,7 +235,7 @@ def _compared(report: Report, step: Step) -> Report:
     if report.facts.known:
         now = replace(report.facts, run=step.run).as_json()
         store.put_json(path, {**now, "before": {**last.as_json(), "before": None} if last else None})
-    return replace(report, before=[*before, *([last] if last else [])], places=places)
+    return replace(report, before=[*before, *([last] if last else [])], places=serving)
 
 
 ACTION = Action(
