@@ -403,12 +403,10 @@ def _evaluate(inputs: EvaluateModelInputs, given: _Given, own: _Own | None, step
     for note in found.notes:
         step.console.warning(note)
     for name, parts in found.small.items():
-        shown = ", ".join(f"{value} ({rows:,})" for value, rows in [*parts.items()][:5]) + (
-            ", …" if len(parts) > 5 else ""
-        )
-        step.console.say(
-            f"Slices of {name} with fewer than {many(inputs.min_slice_rows, 'row')} are not judged: {shown}"
-        )
+        shown = [f"{value} ({rows:,})" for value, rows in parts.items()]
+        listed = ", ".join([*shown[:5], *(["…"] if len(shown) > 5 else [])])
+        least = many(inputs.min_slice_rows, "row")
+        step.console.say(f"Slices of {name} with fewer than {least} are not judged: {listed}")
     rows = [(g.kind, g.metric, "–" if g.value is None else f"{g.value:.4g}", g.limit, g.answer, g.note)
             for g in found.gates]  # fmt: skip
     if rows:

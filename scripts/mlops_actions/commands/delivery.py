@@ -10,7 +10,7 @@ import click
 from ..cli import command, run
 from ..inputs import ModelInputs
 from ..runtime import chain
-from ..text import aligned, duration, json_text, many
+from ..text import aligned, cut, duration, json_text, many
 from ..untrusted import visible
 from .setup import model_named, opened, plain_errors
 
@@ -109,7 +109,7 @@ def _row(one: Deployment) -> tuple[str, ...]:
         one.url.rpartition("/")[2] or (f"…{one.run[-20:]}" if len(one.run) > 20 else one.run),
         one.state,
         duration(one.seconds) if one.seconds else "",
-        why if len(why) <= _LONGEST else why[: _LONGEST - 1] + "…",
+        cut(why, _LONGEST),
     )
 
 

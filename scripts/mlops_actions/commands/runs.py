@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..runtime import chain
-from ..text import aligned, duration, json_text, many
+from ..text import aligned, cut, duration, json_text, many
 from ..untrusted import visible
 from .setup import opened, plain_errors
 
@@ -189,20 +189,16 @@ def _row(run: Run, more: Sequence[str]) -> tuple[str, ...]:
     return (
         run.name,
         run.started[:16].replace("T", " ") + "Z" if run.started else "",
-        _cut(steps),
+        cut(steps, _LONGEST),
         duration(run.seconds),
-        _cut(branch, 30),
+        cut(branch, 30),
         str(run.about.get("commit", ""))[:7],
-        _cut("  ".join(f"{name} {shown(value)}" for name, value in metrics.items())),
+        cut("  ".join(f"{name} {shown(value)}" for name, value in metrics.items()), _LONGEST),
     )
 
 
 def _said(record: Any) -> str:
-    return _cut(record.problem.what if record.problem else record.reason, 100)
-
-
-def _cut(text: str, longest: int = _LONGEST) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    return cut(record.problem.what if record.problem else record.reason, 100)
 
 
 def _title(text: str) -> None:

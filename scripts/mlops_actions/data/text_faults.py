@@ -203,15 +203,23 @@ class JsonLines:
 
 def look_at_json(path: Path) -> JsonLines:
     """Look at each line, if one may have what the reader gets wrong: a name twice, objects and lists for text."""
-    return JsonLines() if _is_plain(path) else _looked(path)
+    state = _state(path)
+    return JsonLines() if _is_plain(path, *state) else _looked_at(path, *state)
 
 
 def find_json_fault(path: Path, _: str) -> Fault | None:
     """The first line that cannot be read, and why; None if none is found."""
-    return _looked(path).fault
+    return _looked_at(path, *_state(path)).fault
 
 
-def _is_plain(path: Path) -> bool:
+def _state(path: Path) -> tuple[int, int]:
+    """What changes when a file does; a table is opened several times."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size
+
+
+@lru_cache(maxsize=256)
+def _is_plain(path: Path, _time: int, _size: int) -> bool:
     """Whether no line has an object or a list in it, or a name twice; also False where that cannot be told at once."""
     import polars as pl
 
@@ -226,11 +234,6 @@ def _is_plain(path: Path) -> bool:
     except (pl.exceptions.PolarsError, OSError):
         return False
     return not found
-
-
-def _looked(path: Path) -> JsonLines:
-    state = path.stat()
-    return _looked_at(path, state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=256)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from ..errors import BadInput
 from ..records import Problem, Record, Verdict
-from ..text import many
+from ..text import cut, many
 from .report import Report
 
 FILE = "report.json"
@@ -172,12 +172,12 @@ def _fitting(kind: type[_Kind], given: dict[str, Any]) -> _Kind:
         return kind(**given)
     except ValidationError as error:
         wrong = {str(one["loc"][0]): one for one in error.errors()}
-        cut = {
-            name: given[name][: one["ctx"]["max_length"] - 1] + "…"
+        short = {
+            name: cut(given[name], one["ctx"]["max_length"])
             for name, one in wrong.items()
             if one["type"] == "string_too_long" and len(one["loc"]) == 1
         }
-        return kind(**{name: value for name, value in given.items() if name not in wrong}, **cut)
+        return kind(**{name: value for name, value in given.items() if name not in wrong}, **short)
 
 
 def _problem(problem: Problem | None) -> SharedProblem | None:

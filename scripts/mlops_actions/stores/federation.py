@@ -24,7 +24,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from ..errors import BadInput, RemoteFailed
 from ..misfits import first_misfit
-from .identity import PATIENCE, Bearer, time_of
+from .identity import Bearer, asked, github_token, time_of
 
 if TYPE_CHECKING:
     from ..http.client import HttpClient
@@ -99,8 +99,8 @@ class Federation:
         if not source.file and not source.url:
             why = "Its token comes from neither a file nor a URL"
             raise BadInput(failed, why=why, fix="Use a provider of OpenID Connect, or a key")
-        return self._asked(
-            "Google", lambda client: self._of_google(client, found, self._subject(client, source, failed))
+        return asked(
+            "Google", self.environ, lambda client: self._of_google(client, found, self._subject(client, source, failed))
         )
 
     def google(self, provider: str, audience: str) -> Bearer:
@@ -117,7 +117,9 @@ class Federation:
             raise BadInput(f"`store-role` is {provider}, which is not a workload identity provider", fix=fix)
         found = External(audience=f"//iam.googleapis.com/{provider}", token_url=GOOGLE_STS)
         audience = audience or f"https:{found.audience}"
-        return self._asked("Google", lambda client: self._of_google(client, found, self._github(client, audience)))
+        return asked(
+            "Google", self.environ, lambda client: self._of_google(client, found, self._github(client, audience))
+        )
 
     def azure(self, tenant: str, client_id: str, audience: str) -> Bearer:
         """A token by GitHub's word for this job.
@@ -145,22 +147,10 @@ class Federation:
             fix = f"Check `store-role`: that the tenant has the client {client_id}, {_TRUST}"
             return _bearer(client.send("POST", url, fields=form, encode_multipart=False), "access_token", fix)
 
-        return self._asked("Azure", ask)
-
-    def _asked(self, who: str, ask: Callable[[HttpClient], Bearer]) -> Bearer:
-        from ..http.client import HttpClient
-        from ..http.retry import Retry
-        from ..waiting import Clock
-
-        client = HttpClient(self.environ)
-        return Retry(who, Clock(), patience=PATIENCE, first=PATIENCE).run(lambda: ask(client))
+        return asked("Azure", self.environ, ask)
 
     def _github(self, client: HttpClient, audience: str) -> str:
-        from ..http.job_token import job_token
-
-        token = job_token(client, self.environ, audience, wanted_by="store-role")
-        self.mask(token)
-        return token
+        return github_token(client, self.environ, audience, self.mask)
 
     def _subject(self, client: HttpClient, source: _Source, failed: str) -> str:
         """The token of another issuer."""

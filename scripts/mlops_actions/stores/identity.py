@@ -19,19 +19,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
 from ..errors import BadInput, MlopsError, RemoteFailed
 from ..http.tokens import may_ask
+
+if TYPE_CHECKING:
+    from ..http.client import HttpClient
 
 TOKEN_FILE, ROLE, PROFILE = "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN", "AWS_PROFILE"
 """Variables that every AWS SDK reads: a token and what it is good for, as EKS gives them to pods; a profile."""
 _LIFETIME = 3600
 """Seconds that keys live: what every role of AWS allows. MinIO gives fewer, those of the token, unless it is asked."""
 _AHEAD = timedelta(minutes=5)
-PATIENCE = 30.0
-"""Seconds that the issuer may be away."""
+_PATIENCE = 30.0  # seconds that the issuer may be away
+_Given = TypeVar("_Given")
 
 
 @dataclass(frozen=True)
@@ -148,15 +151,9 @@ class Role:
             BadInput: there is no token to show.
             RemoteFailed: GitHub gave none, or the STS cannot be reached or refuses.
         """
-        from ..http.client import HttpClient
-        from ..http.retry import Retry
-        from ..waiting import Clock
+        return asked("The STS", self.environ, self._take)
 
-        client = HttpClient(self.environ)
-        retry = Retry("The STS", Clock(), patience=PATIENCE, first=PATIENCE)
-        return retry.run(lambda: self._take(client))
-
-    def _take(self, client: Any) -> Keys:
+    def _take(self, client: HttpClient) -> Keys:
         from ..http.faults import HttpError, shown
 
         form = {
@@ -180,15 +177,11 @@ class Role:
             **response.facts,
         )
 
-    def _token(self, client: Any) -> str:
+    def _token(self, client: HttpClient) -> str:
         """GitHub's for this job; else what a file has, which may be another one at each time."""
-        from ..http.job_token import job_token
-
         file = self.environ.get(TOKEN_FILE, "")
         if not file or may_ask(self.environ):
-            token = job_token(client, self.environ, self.audience, wanted_by="store-role")
-            self.mask(token)
-            return token
+            return github_token(client, self.environ, self.audience, self.mask)
         try:
             return Path(file).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
@@ -199,6 +192,33 @@ class Role:
         parts = (self.environ.get(name, "") for name in ("GITHUB_REPOSITORY", "GITHUB_RUN_ID"))
         name = self.environ.get("AWS_ROLE_SESSION_NAME") or "-".join(filter(None, ("mlops", *parts)))
         return re.sub(r"[^\w+=,.@-]", "-", name, flags=re.ASCII)[:64]
+
+
+def asked(who: str, environ: Mapping[str, str], ask: Callable[[HttpClient], _Given]) -> _Given:
+    """What an issuer gives, which may be away for a while.
+
+    Args:
+        who: what to call it when it is back.
+        environ: variables, for the proxy.
+        ask: sends the requests.
+
+    Raises: what `ask` does.
+    """
+    from ..http.client import HttpClient
+    from ..http.retry import Retry
+    from ..waiting import Clock
+
+    client = HttpClient(environ)
+    return Retry(who, Clock(), patience=_PATIENCE, first=_PATIENCE).run(lambda: ask(client))
+
+
+def github_token(client: HttpClient, environ: Mapping[str, str], audience: str, mask: Callable[[str], None]) -> str:
+    """GitHub's word for this job, to whom it is to be shown; see `http.job_token`."""
+    from ..http.job_token import job_token
+
+    token = job_token(client, environ, audience, wanted_by="store-role")
+    mask(token)
+    return token
 
 
 def of_profile(profile: str, environ: Mapping[str, str]) -> Keys:

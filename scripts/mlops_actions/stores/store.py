@@ -376,7 +376,7 @@ class Store:
         except PreconditionError as error:
             raise _Changed(self.uri(path)) from error
         except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
-            keys = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and the rights that the key has"
+            keys = f"{_KEYS['s3']}, and the rights that the key has"
             keys = "the rights of the role or profile" if self._lent else keys
             raise RemoteFailed(
                 f"Cannot use {self._where()}: access denied",
@@ -412,7 +412,7 @@ class Store:
             return RemoteFailed(
                 f"Cannot use {where}: access denied",
                 why=_reason(error),
-                fix="Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+                fix=f"Check {_KEYS['s3']}",
             )
         if any(server in text for server in _METADATA):  # without keys, the cloud's is asked for some
             return BadInput(f"No keys for {where}", fix=f"Set {_KEYS[self._scheme]}, or `store-role`")
