@@ -18,7 +18,7 @@ from mlops_actions.records import Problem, Record
 from mlops_actions.reports import sections
 from mlops_actions.reports.annotations import annotate
 from mlops_actions.reports.changes import Change, Facts, changes, facts_of, read
-from mlops_actions.reports.charts import Line, charts, timeline
+from mlops_actions.reports.charts import PLOT, WIDTH, Line, charts, timeline
 from mlops_actions.reports.report import LIMIT, MARKER, Report, gather, markdown, marker, page
 from mlops_actions.reports.sections import section
 from mlops_actions.runtime.chain import NAMES
@@ -523,6 +523,16 @@ def test_what_cannot_be_drawn_is_left_out(wrong: Any) -> None:
         for given in (details, {"curves": curves}):
             record = DONE.model_copy(update={"action": action, "details": given})
             assert charts(record) == []
+
+
+@pytest.mark.parametrize(("values", "count"), [((2.0**60, 2.0**60), 1), ((1e308, -1e308), 0), ((5e-324, 0.0), 1)])
+def test_numbers_of_any_size_are_drawn_in_the_drawing_or_left_out(values: tuple[float, ...], count: int) -> None:
+    details = {"objective": "auc", "history": [[1, values[0]], [2, values[1]]]}
+    drawn = charts(DONE.model_copy(update={"details": details}))
+    assert len(drawn) == count
+    for chart in drawn:
+        assert isinstance(chart, Line)
+        assert all(0 <= x <= WIDTH and 0 <= y <= PLOT + 10 for x, y in chart.dots)
 
 
 def test_tuning_history_shows_the_best_so_far_in_its_own_direction() -> None:

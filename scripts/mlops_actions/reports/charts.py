@@ -91,7 +91,7 @@ def charts(record: Record) -> list[Chart]:
     for make in (_curves, _tuning, _drift, _distributions, _slices):
         try:
             found += make(record)
-        except (TypeError, ValueError, KeyError, AttributeError, LookupError, OverflowError):
+        except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError):
             continue
     return found
 
@@ -204,11 +204,16 @@ def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 
 
 def _ends(values: Sequence[float], room: float = 0.0) -> tuple[float, float]:
-    """The ends of an axis, with so much of it as room on either side."""
+    """The ends of an axis, with so much of it as room on either side; a single value is in the middle of it.
+
+    Raises:
+        ValueError: they are further apart than numbers go.
+    """
     low, high = min(values), max(values)
-    if high <= low:
-        return low - 0.5, high + 0.5
-    return low - room * (high - low), high + room * (high - low)
+    beside = room * (high - low) if high > low else max(0.5, 1e-6 * abs(low))
+    if not math.isfinite((high + beside) - (low - beside)):
+        raise ValueError(f"from {low} to {high}")
+    return low - beside, high + beside
 
 
 def _tick(value: float) -> str:
