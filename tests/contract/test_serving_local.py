@@ -339,6 +339,15 @@ def test_a_candidate_that_crashes_after_ten_requests_says_so(world: World) -> No
     assert world.ask()[0] == one.id
 
 
+def deploying(world: World, release: Release, killed_at: int) -> subprocess.Popen[str]:
+    """A process that deploys a release and is killed at its n-th thing, see `local_deployer.py`; 0 for never."""
+    fields = {name: str(v) if isinstance(v, Path) else v for name, v in asdict(release).items()}
+    given = {"state": str(world.state), "port": world.port, "release": fields, "image": world.image(release)}
+    command = [sys.executable, str(ROOT / "tests" / "local_deployer.py"), str(killed_at), json.dumps(given)]
+    environ = {**world.environ, "PYTHONPATH": str(ROOT / "scripts")}
+    return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
 @pytest.mark.parametrize("again", ["goes on", "goes back"])
 def test_a_deployer_that_is_killed_anywhere_loses_no_request(world: World, again: str) -> None:
     one, two = world.release(1), world.release(2)
@@ -347,17 +356,12 @@ def test_a_deployer_that_is_killed_anywhere_loses_no_request(world: World, again
     with Asking(world.port) as asking:
         while killed_at < 50:
             killed_at += 1
-            release = {name: str(v) if isinstance(v, Path) else v for name, v in asdict(two).items()}
-            given = json.dumps(
-                {"state": str(world.state), "port": world.port, "release": release, "image": world.image(two)}
-            )
-            command = [sys.executable, str(ROOT / "tests" / "local_deployer.py"), str(killed_at), given]
-            environ = {**world.environ, "PYTHONPATH": str(ROOT / "scripts")}
-            done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-            assert done.returncode in (0, -signal.SIGKILL), done.stderr
+            with deploying(world, two, killed_at) as deployer:
+                _, stderr = deployer.communicate()
+            assert deployer.returncode in (0, -signal.SIGKILL), stderr
             now = world.engine().serving("m")
             assert now and now.release in (one.id, two.id), f"killed at {killed_at}"
-            if again == "goes on" and done.returncode:
+            if again == "goes on" and deployer.returncode:
                 world.deploy(two, 10)
             elif now.release == one.id:
                 back = world.engine().abandon("m")
@@ -365,9 +369,24 @@ def test_a_deployer_that_is_killed_anywhere_loses_no_request(world: World, again
             if (now := world.engine().serving("m")) is None or now.release != one.id:
                 world.deploy(one)
             assert world.ask() == (one.id, 3.0)
-            if done.returncode == 0:
+            if deployer.returncode == 0:
                 break
     assert killed_at > 5 and asking.failed == []
+
+
+@pytest.mark.parametrize("world", ["process"], indirect=True)
+def test_a_server_whose_deployer_is_killed_before_it_is_up_is_found(world: World) -> None:
+    one, slow, begun = world.release(1), world.folder / "slow", world.folder / "begun"
+    slow.write_text(f'#!/bin/sh\necho $$ >> {begun}\nsleep 1\nexec {world.python} "$@"\n')
+    slow.chmod(0o755)
+    two = world.release(2, python=slow)
+    world.deploy(one)
+    with deploying(world, two, killed_at=0) as deployer:
+        assert wait_until(begun.exists, 30)
+        deployer.kill()
+    world.deploy(two, 10)
+    assert world.ask() == (two.id, 4.0)
+    assert len(begun.read_text().splitlines()) == 1
 
 
 def test_a_server_that_was_killed_is_started_again_by_the_next_rollout(world: World) -> None:

@@ -39,6 +39,7 @@ class Group:
         environ: its variables.
         stdin, stdout, stderr: as `subprocess.Popen` takes them.
         outlives: it is to go on when this process has ended, so no guard watches it.
+        keeps: descriptors that it inherits.
 
     Attributes:
         process: the head.
@@ -57,11 +58,13 @@ class Group:
         stdout: Target = subprocess.PIPE,
         stderr: Target = subprocess.STDOUT,
         outlives: bool = False,
+        keeps: Sequence[int] = (),
     ) -> None:
         options = group_options(outlives=outlives)
         self.process = subprocess.Popen(
-            list(command), cwd=folder, env=dict(environ), stdin=stdin, stdout=stdout, stderr=stderr, **options
-        )
+            list(command), cwd=folder, env=dict(environ), stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=keeps,
+            **options,
+        )  # fmt: skip
 
     def __enter__(self) -> Group:
         """Itself."""

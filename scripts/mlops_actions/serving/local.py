@@ -399,17 +399,20 @@ class LocalServing:
             NotServed: it is not within the time.
         """
         began, folder = time.monotonic(), self._of(name, release)
-        started, how = running(folder) is None, _start(folder)
+        started, how = False, _start(folder)
         child: Group | None = None
 
         def settled() -> bool:
-            if running(folder) is None:
+            nonlocal started, child
+            if running(folder):
+                return Client(name, BySocket(_sockets(folder))).ready()
+            if started:
                 return child is None or child.process.poll() is not None
-            return Client(name, BySocket(_sockets(folder))).ready()
+            started = True
+            child = self._started(folder, how, what)
+            return False
 
         try:
-            if started:
-                child = self._started(folder, how, what)
             if not wait_until(settled, self._timeout):
                 raise NotServed(f"{what} was not loaded within {self._timeout:g} s", self._log(folder))
             if running(folder) is None:
