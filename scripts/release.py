@@ -63,6 +63,8 @@ def git(*arguments: str, root: Path = ROOT, environ: Mapping[str, str] | None = 
 def notes(version: str) -> str:
     """The section of CHANGELOG.md for a version such as `v1.2.3`, without its heading.
 
+    Each item is one line, as GitHub shows the ends of lines in a release.
+
     Raises:
         Refused: there is none, it is empty, or it still says `unreleased`.
     """
@@ -72,7 +74,7 @@ def notes(version: str) -> str:
         raise Refused(f"CHANGELOG.md has no section {version[1:]}. Write one.")
     if "unreleased" in found[1]:
         raise Refused(f"CHANGELOG.md says that {version[1:]} is unreleased. Put the date there.")
-    return found[2].strip()
+    return re.sub(r"\n +(?![-*] )", " ", found[2].strip())
 
 
 def release_commit(version: str, parent: str) -> str:

@@ -33,6 +33,7 @@ from mlops_actions.environments import cache_folder, ensure
 pytestmark = pytest.mark.skipif(bool(github_api.missing()), reason=github_api.missing() or "-")
 VERSION = f"v{__version__}"
 MAJOR = VERSION.split(".")[0]
+CHANGES = re.split("^## .*\n", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)[1].strip()
 _OF = "/repos/{owner}/{repo}/releases"
 PATHS = (
     "/repos/{owner}/{repo}",
@@ -214,7 +215,8 @@ def check_released(one: Rehearsal) -> None:
     workflow = git(one.remote, "show", f"{VERSION}:.github/workflows/mlops.yml")
     assert f"/actions/plan@{head} # {VERSION}" in workflow and "uses: $/" not in workflow
     made = one.releases.release
-    assert made and not made["draft"] and made["tag_name"] == VERSION and made["body"].startswith("- ")
+    assert made and not made["draft"] and made["tag_name"] == VERSION
+    assert made["body"].split() == CHANGES.split() and "\n  " not in made["body"]
     assert one.releases.content == {path.name: path.read_bytes() for path in one.files.iterdir()}
     assert git(one.checkout, "status", "--porcelain") == "" and git(one.checkout, "worktree", "list").count("\n") == 0
 
@@ -278,7 +280,7 @@ def test_a_half_upload_is_replaced_and_a_stray_file_removed(rehearsal: Rehearsal
 
 def test_a_dry_run_changes_nothing(rehearsal: Rehearsal) -> None:
     code, said = rehearsal.run("--dry-run")
-    assert code == 0 and "mlops_actions.whl, 9,000 bytes" in said and "notes:\n- " in said
+    assert code == 0 and "mlops_actions.whl, 9,000 bytes" in said and f"notes:\n{CHANGES.splitlines()[0]}" in said
     assert rehearsal.tags() == {} and rehearsal.releases.release is None
 
 
