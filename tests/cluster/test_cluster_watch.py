@@ -9,7 +9,7 @@ import json
 import os
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -54,10 +54,10 @@ def through(proxy: FaultyProxy, cluster: Cluster) -> Cluster:
 class Seen:
     """What a watch has told, and a way to wait for more of it."""
 
-    def __init__(self, cluster: Cluster, labels: str, limit: float = 60.0) -> None:
+    def __init__(self, cluster: Cluster, labels: str, limit: float = 60.0, known: Sequence[Object] = ()) -> None:
         self.cluster, self.labels = cluster, labels
         self.changes: list[Change] = []
-        self._watch = cluster.watch(CONFIG_MAP, labels=labels, until=cluster.clock.now() + limit)
+        self._watch = cluster.watch(CONFIG_MAP, labels=labels, until=cluster.clock.now() + limit, known=known)
 
     def until(self, wanted: Callable[[list[tuple[str, str, str]]], bool]) -> list[tuple[str, str, str]]:
         for change in self._watch:
@@ -127,6 +127,20 @@ def test_changes_are_told_in_order_and_once(cluster: Cluster, seen: Seen, label:
         ("ADDED", "b", "0"),
         ("DELETED", "a", "5"),
     ]
+
+
+def test_what_was_known_before_is_told_when_it_changed_or_is_gone(cluster: Cluster, label: str) -> None:
+    known = [put(cluster, label, name, 0) for name in "abcd"]
+    put(cluster, label, "b", 1)
+    for name in "cd":
+        cluster.delete(CONFIG_MAP, f"{label.partition('=')[2]}-{name}")
+    put(cluster, label, "d", 2)  # another one of that name
+    seen = Seen(cluster, label, known=known)
+    assert sorted(names(seen.until_told(4))) == [
+        ("ADDED", "d", "2"), ("DELETED", "c", ""), ("DELETED", "d", ""), ("MODIFIED", "b", "1"),
+    ]  # fmt: skip
+    assert len(seen.quiet()) == 4
+    seen.close()
 
 
 def test_cut_connections_lose_and_repeat_nothing(cluster: Cluster, proxy: FaultyProxy, seen: Seen, label: str) -> None:

@@ -5,7 +5,7 @@ Concepts: https://kubernetes.io/docs/reference/using-api/api-concepts/
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
@@ -191,6 +191,7 @@ class Cluster:
         fields: str = "",
         namespace: str = "",
         until: float | None = None,
+        known: Sequence[Object] = (),
     ) -> Generator[Change | None, None, None]:
         """Tell what there is, and then what happens to it; None about every second in which nothing does.
 
@@ -202,11 +203,12 @@ class Cluster:
             name, labels, fields: which of them.
             namespace: of them.
             until: moment of `clock` at which it ends; None to go on.
+            known: objects that are not told of as they are in these, only when they change or are gone.
         """
         asked, path = self._target("watch", kind, namespace, name)
         fields = ",".join(filter(None, (f"metadata.name={name}" if name else "", fields)))
         selectors = {"labelSelector": labels, "fieldSelector": fields}
-        return Watch(self._transport, asked, path, selectors, lambda item: _whole(kind, item)).changes(until)
+        return Watch(self._transport, asked, path, selectors, lambda item: _whole(kind, item), known).changes(until)
 
     def through(
         self, service: str, port: int, path: str, data: bytes | None, *, timeout: float, namespace: str = ""

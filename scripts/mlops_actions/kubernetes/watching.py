@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -88,6 +88,11 @@ class _Known:
     uid: str
     labels: Mapping[str, str] | None
 
+    @classmethod
+    def of(cls, item: Object) -> _Known:
+        about = item["metadata"]
+        return cls(about["resourceVersion"], about["uid"], about.get("labels"))
+
 
 class Watch:
     """One watch, read by a thread of its own, so that its caller can always look at the clock.
@@ -98,6 +103,7 @@ class Watch:
         path: of the collection.
         selectors: `labelSelector` and `fieldSelector`.
         whole: completes an object of a list.
+        known: objects that the caller has seen already: told when they are gone, or are not as they were.
     """
 
     def __init__(
@@ -107,10 +113,11 @@ class Watch:
         path: str,
         selectors: Mapping[str, str],
         whole: Callable[[Object], Object],
+        known: Sequence[Object] = (),
     ) -> None:
         self._transport, self._clock = transport, transport.clock
         self._asked, self._path, self._selectors, self._whole = asked, path, selectors, whole
-        self._known: dict[tuple[str, str], _Known] = {}
+        self._known = {_key(item): _Known.of(item) for item in known}
         self._version = ""  # "" when the list must be read
         self._forgotten = False  # whether the server has said so of the last version, and nothing else since
         self._heard, self._accepted = self._clock.now(), False  # when there was a response last, and whether ever
@@ -238,7 +245,7 @@ class Watch:
             known = None
         if known and known.version == about["resourceVersion"]:
             return
-        self._known[key] = _Known(about["resourceVersion"], about["uid"], about.get("labels"))
+        self._known[key] = _Known.of(item)
         self._tell(Change("MODIFIED" if known else "ADDED", item))
 
     def _gone(self, key: tuple[str, str]) -> None:

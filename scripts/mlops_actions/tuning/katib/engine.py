@@ -93,7 +93,7 @@ class _Run:
 
     def _follow(self) -> End:
         kinds = {
-            EXPERIMENT: Selection(name=self._name),
+            EXPERIMENT: Selection(known=self._body),
             TRIAL: Selection(labels=f"{EXPERIMENT_LABEL}={self._name}"),
             POD: Selection(),
         }

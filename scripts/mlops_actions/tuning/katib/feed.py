@@ -9,16 +9,16 @@ from contextlib import closing
 from dataclasses import dataclass
 from types import TracebackType
 
-from ...kubernetes.objects import Cluster, Kind
+from ...kubernetes.objects import Cluster, Kind, Object
 from ...kubernetes.watching import Change
 from ...waiting import Clock
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What is watched of a kind: the object of a name, or those with labels."""
+    """What is watched of a kind: an object from what is known of it on, or those with labels."""
 
-    name: str = ""
+    known: Object | None = None
     labels: str = ""
 
 
@@ -62,7 +62,9 @@ class Feed:
 
     def _follow(self, kind: Kind, selection: Selection) -> None:
         try:
-            with closing(self._cluster.watch(kind, name=selection.name, labels=selection.labels)) as changes:
+            known = [selection.known] if selection.known else []
+            name = known[0]["metadata"]["name"] if known else ""
+            with closing(self._cluster.watch(kind, name=name, labels=selection.labels, known=known)) as changes:
                 for change in changes:
                     if self._stopped.is_set():
                         return
