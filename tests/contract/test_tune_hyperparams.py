@@ -18,6 +18,7 @@ import yaml
 
 from doubles.kfp import KfpDouble
 from kfp_worlds import whole_double
+from mlops_actions.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 KATIB = ROOT / "tests" / "data" / "katib"
@@ -196,7 +197,7 @@ def test_killed_run_leaves_nothing_and_goes_on_where_it_was(consumer: Consumer) 
     consumer.spec |= {"parallelTrialCount": 2, "maxTrialCount": 8}
     process = consumer.start()
     consumer.wait_for_trials(3)
-    assert consumer.trials()
+    assert wait_until(lambda: bool(consumer.trials()), 10)  # one may have ended just now
     process.kill()
     process.communicate()
     assert consumer.trials_end()
@@ -229,7 +230,7 @@ def test_cancel_ends_the_trials_says_the_best_so_far_and_can_be_resumed(
     consumer.spec |= {"parallelTrialCount": 2, "maxTrialCount": 12}
     process = consumer.start()
     consumer.wait_for_trials(2)
-    assert consumer.trials()
+    assert wait_until(lambda: bool(consumer.trials()), 10)  # one may have ended just now
     process.send_signal(number)
     _, said = process.communicate(timeout=7.5)  # then GitHub kills it
     assert process.returncode == code, said
