@@ -74,7 +74,7 @@ def notes(version: str) -> str:
         raise Refused(f"CHANGELOG.md has no section {version[1:]}. Write one.")
     if "unreleased" in found[1]:
         raise Refused(f"CHANGELOG.md says that {version[1:]} is unreleased. Put the date there.")
-    return re.sub(r"\n +(?![-*] )", " ", found[2].strip())
+    return re.sub(r"(?<=\S)\n +(?! |[-*] )", " ", found[2].strip())
 
 
 def release_commit(version: str, parent: str) -> str:
